@@ -1,0 +1,69 @@
+"""Fuse several local GGUF language models word by word (Cool-Fusion), without training.
+
+>>> import cf_local
+>>> with cf_local.load() as fusion:
+...     for event in fusion.stream(cf_local.chat("Tom has 23 apples and buys 14. How many now?")):
+...         ...
+
+Importing this package loads no native library; ``load`` does.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from cf_local.errors import (
+    BrokenModelError,
+    Cancelled,
+    CfLocalError,
+    ClosedError,
+    ConfigError,
+    ContextError,
+    InputError,
+    MissingModelError,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
+from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
+
+if TYPE_CHECKING:
+    from cf_local.fusion import Fusion
+    from cf_local.loader import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "BrokenModelError",
+    "Cancelled",
+    "CfLocalError",
+    "Chat",
+    "ClosedError",
+    "ConfigError",
+    "ContextError",
+    "Event",
+    "Fusion",
+    "InputError",
+    "Message",
+    "MissingModelError",
+    "OutOfMemoryError",
+    "RawText",
+    "Sampling",
+    "Settings",
+    "Step",
+    "UnsupportedModelError",
+    "__version__",
+    "chat",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """``load`` and ``Fusion`` come with the native library, so they are imported when first used."""
+    if name == "load":
+        from cf_local.loader import load
+
+        return load
+    if name == "Fusion":
+        from cf_local.fusion import Fusion
+
+        return Fusion
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,118 @@
+"""Where a word of any language ends, and where several tokenizations agree that it does.
+
+The rule is that of ``docs/method.md`` ("Word boundary"). It looks at two neighbouring characters
+and nothing else, so it needs no dictionary and no state: Chinese, Thai and the like, written
+without spaces, count one character as one word. Whitespace belongs to the word that follows it.
+"""
+
+import codecs
+import unicodedata
+from functools import lru_cache
+
+_ZERO_WIDTH_JOINER = "\u200d"
+_EMOJI_MODIFIERS = range(0x1F3FB, 0x1F3FF + 1)
+# Python knows no Script property; these prefixes of character names are the scripts without spaces.
+_UNSPACED_SCRIPTS = (
+    "CJK UNIFIED IDEOGRAPH",
+    "CJK COMPATIBILITY IDEOGRAPH",
+    "CJK RADICAL",
+    "KANGXI RADICAL",
+    "IDEOGRAPHIC NUMBER ZERO",
+    "IDEOGRAPHIC ITERATION MARK",
+    "IDEOGRAPHIC CLOSING MARK",
+    "HANGZHOU NUMERAL",
+    "VERTICAL IDEOGRAPHIC ITERATION MARK",
+    "HIRAGANA",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "HENTAIGANA",
+    "THAI ",
+    "LAO ",
+    "MYANMAR ",
+    "KHMER ",
+)
+
+
+@lru_cache(maxsize=4096)
+def _class_of(char: str) -> str:
+    """Class of one character: "space", "unspaced", "letter", "number" or "other"."""
+    if char.isspace():
+        return "space"
+    if unicodedata.name(char, "").startswith(_UNSPACED_SCRIPTS):
+        return "unspaced"
+    return {"L": "letter", "M": "letter", "N": "number"}.get(unicodedata.category(char)[0], "other")
+
+
+@lru_cache(maxsize=4096)
+def _continues(char: str) -> bool:
+    """Whether a character belongs to the one before it: marks, joiner, skin tones."""
+    return (
+        unicodedata.category(char)[0] == "M"
+        or char == _ZERO_WIDTH_JOINER
+        or ord(char) in _EMOJI_MODIFIERS
+    )
+
+
+def is_boundary_between(prev: str, next_: str) -> bool:
+    """Whether a word ends between two neighbouring characters (method: "Word boundary")."""
+    if prev == _ZERO_WIDTH_JOINER or _continues(next_):
+        return False
+    before, after = _class_of(prev), _class_of(next_)
+    if before == "space":
+        return False
+    return before != after or before in ("other", "unspaced")
+
+
+def is_character_boundary(text: bytes, after: bytes) -> bool:
+    """Whether no UTF-8 character spans the end of ``text`` and the ``after`` that follows.
+
+    Bytes that can be no part of a character count as one character each.
+    """
+    return _decode_begun(text + after).startswith(_decode(text))
+
+
+def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
+    """Whether a word ends between ``text`` and the ``lookahead`` that would follow.
+
+    False while it is open which characters meet there: ``text`` empty, ``lookahead`` empty or
+    holding only a part of its first character.
+    """
+    before, joint = _decode(text), _decode_begun(text + lookahead)
+    if not (before and joint.startswith(before) and len(joint) > len(before)):
+        return False
+    return is_boundary_between(before[-1], joint[len(before)])
+
+
+def whole_characters(text: bytes) -> bytes:
+    """``text`` without the incomplete character it may end with."""
+    return _decode_begun(text).encode("utf-8", errors="surrogateescape")
+
+
+def last_words(text: bytes, n_words: int) -> bytes:
+    """The last ``n_words`` words of ``text``, with the whitespace in front of them.
+
+    Bytes that are no UTF-8 count as one symbol each.
+    """
+    chars = _decode(text)
+    start = len(chars)
+    for _ in range(n_words):
+        start -= 1
+        while start > 0 and not _is_boundary_at(chars, start):
+            start -= 1
+        if start <= 0:
+            return text
+    return chars[start:].encode("utf-8", errors="surrogateescape")
+
+
+def _is_boundary_at(chars: str, index: int) -> bool:
+    return is_boundary_between(chars[index - 1], chars[index])
+
+
+def _decode(text: bytes) -> str:
+    """All of ``text``; a byte that is no UTF-8 becomes a surrogate, class "other"."""
+    return text.decode("utf-8", errors="surrogateescape")
+
+
+def _decode_begun(text: bytes) -> str:
+    """The same without the bytes at the end that only begin a character."""
+    return codecs.getincrementaldecoder("utf-8")(errors="surrogateescape").decode(text)

@@ -1,0 +1,83 @@
+"""A conversation: its turns, and what of them fits the sources' contexts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from cf_local.errors import ContextError
+from cf_local.fusion import Fusion
+from cf_local.types import Chat, Event, Message, Settings, Step
+
+RESERVE_TOKENS = 128
+"""Context that older turns must leave for the answer."""
+
+
+class Conversation:
+    """Turns of one chat. A turn that fails leaves it as it was; one that is stopped keeps what came."""
+
+    def __init__(self, system: str | None = None) -> None:
+        self.messages: list[Message] = [Message("system", system)] if system else []
+
+    def stream(
+        self,
+        fusion: Fusion,
+        question: str,
+        settings: Settings | None = None,
+        *,
+        on_dropped: Callable[[int], None] = lambda _n_turns: None,
+    ) -> Iterator[Event]:
+        """Ask, and note question and answer once the answer ended or was stopped.
+
+        When the conversation outgrows the context its oldest turns are left out of the prompt, never
+        system text or this question; ``on_dropped`` hears how many. Raises ContextError when even
+        the question alone does not fit.
+        """
+        asked = [*self.messages, Message("user", question)]
+        events = _first_that_fits(fusion, asked, settings or fusion.settings, on_dropped)
+        shown = ""
+        try:
+            for event in events:
+                if isinstance(event, Step):
+                    shown = event.text if event.whole else shown + event.text
+                yield event
+        finally:  # also when the reader stops reading: what was shown stays
+            if shown:
+                self.messages = [*asked, Message("assistant", shown)]
+
+
+def _first_that_fits(
+    fusion: Fusion,
+    messages: list[Message],
+    settings: Settings,
+    on_dropped: Callable[[int], None],
+) -> Iterator[Event]:
+    """The events of the longest end of the conversation that fits."""
+    n_dropped = 0
+    while True:
+        kept = _without_oldest(messages, n_dropped)
+        shortest = kept == _without_oldest(messages, n_dropped + 1)
+        reserve = 1 if shortest else min(RESERVE_TOKENS, settings.max_tokens)
+        events = fusion.stream(Chat(tuple(kept)), replace(settings, reserve_tokens=reserve))
+        try:
+            first = next(events)
+        except ContextError:
+            if shortest:
+                raise
+            n_dropped += 1
+            continue
+        if n_dropped:
+            on_dropped(n_dropped)
+        yield first
+        yield from events
+        return
+
+
+def _without_oldest(messages: list[Message], n_turns: int) -> list[Message]:
+    """``messages`` without the first ``n_turns`` exchanges; system text and the last turn stay."""
+    system = [m for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    while n_turns > 0 and len(turns) > 1:
+        turns = turns[1:]
+        while len(turns) > 1 and turns[0].role != "user":
+            turns = turns[1:]
+        n_turns -= 1
+    return [*system, *turns]

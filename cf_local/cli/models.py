@@ -1,0 +1,99 @@
+"""``cf-local models``: what the registry defines, and what of it is on this machine."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cf_local import config, hub
+from cf_local.config import FusionSpec, Registry, SourceSpec
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def models(as_json: bool) -> None:
+    """List the fusions and sources that models.toml defines.
+
+    Each source is shown with its file, licence and size, and whether it is on this machine.
+    """
+    registry = config.load_registry()
+    found = {name: _find(spec) for name, spec in registry.sources.items()}
+    if as_json:
+        click.echo(json.dumps(_as_json(registry, found), ensure_ascii=False, indent=2))
+        return
+    for fusion in registry.fusions.values():
+        _show_fusion(registry, fusion, found)
+    used = {name for fusion in registry.fusions.values() for name in fusion.sources}
+    if others := [spec for name, spec in registry.sources.items() if name not in used]:
+        click.echo("sources in no fusion")
+        _show_sources(others, found)
+    click.echo(f"Read from: {', '.join(registry.files)}. Your own entries go into:")
+    click.echo(f"  {config.user_file()}")
+
+
+def _find(spec: SourceSpec) -> Path | None:
+    """The file of a source if it is on this machine; nothing is sent."""
+    path = spec.local_path
+    if path is None:
+        return hub.cached(str(spec.repo), spec.file, spec.revision)
+    return path if path.is_file() else None
+
+
+def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path | None]) -> None:
+    default = " (default)" if fusion.name == registry.default_fusion else ""
+    click.echo(f"{fusion.name}{default}: {fusion.description or 'no description'}")
+    how = [fusion.mode, fusion.score, f"{fusion.segments} segments"]
+    if fusion.weights is not None:
+        how.append("weights " + " ".join(f"{weight:g}" for weight in fusion.weights))
+    click.echo(f"  {', '.join(how)}; {fusion.origin}")
+    _show_sources([registry.source(name) for name in fusion.sources], found)
+
+
+def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) -> None:
+    """One line per source in columns, then an empty line."""
+    rows = [
+        (
+            spec.name,
+            "here" if found[spec.name] else "missing" if spec.local_path else "to download",
+            _size(_size_bytes(spec, found[spec.name])),
+            spec.licence or "licence unknown",
+            f"{spec.repo}/{spec.file}" if spec.repo else spec.file,
+        )
+        for spec in specs
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("    " + "  ".join(cells).rstrip())
+    click.echo()
+
+
+def _size_bytes(spec: SourceSpec, path: Path | None) -> int | None:
+    return path.stat().st_size if path else spec.size_bytes
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "size unknown"
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:
+    """The registry as plain data; ``path`` is null for what is not on this machine."""
+    return {
+        "files": registry.files,
+        "user_file": str(config.user_file()),
+        "default_fusion": registry.default_fusion,
+        "fusions": [asdict(fusion) for fusion in registry.fusions.values()],
+        "sources": [
+            asdict(spec)
+            | {
+                "size_bytes": _size_bytes(spec, found[name]),
+                "path": str(found[name]) if found[name] else None,
+            }
+            for name, spec in registry.sources.items()
+        ],
+    }

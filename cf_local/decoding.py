@@ -1,0 +1,48 @@
+"""Bytes of the response to text a person can be shown, as they come.
+
+Segments end at whole characters wherever the models write valid UTF-8, yet a forced cut or a random
+model may not: what only begins a character is held back until it is complete. So is text that may
+turn out to be the beginning of a stop string.
+"""
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """Incremental bytes -> text. Once a stop string came, ``stopped`` is true and nothing more is let through."""
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = tuple(stop)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, segment: bytes) -> str:
+        """The text that can be shown now that ``segment`` came."""
+        return self._release(self._decoder.decode(segment))
+
+    def flush(self) -> str:
+        """What was held back, at the end of the answer."""
+        text = self._release(self._decoder.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _release(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + text
+        found = [index for s in self._stop if (index := text.find(s)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        n_held = max((_overlap(text, s) for s in self._stop), default=0)
+        cut = len(text) - n_held
+        self._held = text[cut:]
+        return text[:cut]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)

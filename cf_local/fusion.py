@@ -1,0 +1,113 @@
+"""A set of loaded sources that answer together: the public engine.
+
+It owns the sources and says who may speak; ``writer`` writes the answer. It yields typed events and
+prints nothing; everything else renders them.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
+from cf_local.source import Progress, Source
+from cf_local.types import Answer, Event, Prompt, Settings
+from cf_local.writer import Writer
+
+
+class Fusion:
+    """A set of loaded sources that answer together. One answer at a time; ``cancel`` from any thread."""
+
+    def __init__(self, sources: Sequence[Source], settings: Settings | None = None) -> None:
+        """Take over ``sources`` (closed with the fusion); ``settings`` are the defaults of every answer.
+
+        Raises InputError when there is no source, two share a name, or the weights do not match.
+        """
+        self.sources = tuple(sources)
+        self.settings = settings or Settings()
+        names = [source.info.name for source in self.sources]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"A fusion needs sources with different names, not {names}.")
+        self._speakers(self.settings)
+        self._cancelled = threading.Event()
+        self._busy = threading.Lock()
+        self._closed = False
+
+    def stream(
+        self,
+        prompt: Prompt,
+        settings: Settings | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Event]:
+        """Write an answer: a Step for each fused segment, then one Answer.
+
+        ``on_progress`` hears the evaluated share of the prompt (0 to 1). After ``cancel`` the Answer
+        holds what was written. Raises InputError, ContextError, ClosedError.
+        """
+        settings = settings or self.settings
+        with self._exclusive():
+            writer = Writer(self._speakers(settings), settings, self._cancelled.is_set)
+            try:
+                writer.begin(prompt, on_progress)
+                yield from writer.write()
+            except Cancelled:
+                writer.finish_reason = "cancelled"
+            finally:
+                writer.rollback()
+            yield writer.answer()
+
+    def answer(self, prompt: Prompt, settings: Settings | None = None) -> Answer:
+        """The answer of ``stream`` without its steps."""
+        *_, last = self.stream(prompt, settings)
+        assert isinstance(last, Answer)
+        return last
+
+    def cancel(self) -> None:
+        """End the answer being written as soon as the running forward pass allows."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Close the sources and give their memory back. May be called twice."""
+        self.cancel()
+        with self._busy:
+            self._closed = True
+            for source in self.sources:
+                source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _speakers(self, settings: Settings) -> tuple[Source, ...]:
+        """The sources that take part; checks the settings against them."""
+        names = [source.info.name for source in self.sources]
+        if settings.weights is not None and len(settings.weights) != len(names):
+            raise InputError(f"{len(settings.weights)} weights for {len(names)} sources.")
+        if settings.mode != "single":
+            return self.sources
+        if settings.single is not None and settings.single not in names:
+            raise InputError(f"No source is named {settings.single!r}; there are {names}.")
+        return (self.sources[names.index(settings.single) if settings.single else 0],)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self._closed:
+            raise ClosedError("This fusion has been closed.")
+        if not self._busy.acquire(blocking=False):
+            raise CfLocalError(
+                "This fusion is already writing an answer; wait for it or cancel it."
+            )
+        try:
+            self._cancelled.clear()
+            yield
+        finally:
+            self._busy.release()

@@ -1,0 +1,88 @@
+"""Files of the Hugging Face hub: found in its shared cache, fetched when they are not there.
+
+The only file that imports ``huggingface_hub``, and it does so inside its functions: the import
+takes longer than answering from a cached file, and a built-in source needs none of it.
+Left out: listing what a repository holds, and choosing a quantization.
+"""
+
+from pathlib import Path
+
+from cf_local.errors import MissingModelError
+
+_SITE = "https://huggingface.co"
+
+
+def cached(repo: str, filename: str, revision: str | None = None) -> Path | None:
+    """The file in the cache of this machine, or None; nothing is sent.
+
+    A file that is there is used as it is: whether the repository has a newer one is not asked.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(repo, filename, revision=revision)
+    except (HFValidationError, ValueError) as error:
+        raise MissingModelError(f"{repo}/{filename} is no file of the hub: {error}") from error
+    return Path(path) if isinstance(path, str) else None
+
+
+def locate(repo: str, filename: str, revision: str | None = None, *, offline: bool = False) -> Path:
+    """The file on this machine, downloaded first when need be, with progress on stderr.
+
+    ``revision`` is a branch, tag or commit (default: main). With ``offline``, or HF_HUB_OFFLINE
+    set, nothing is sent. Raises MissingModelError, which says what to do.
+    """
+    from huggingface_hub import hf_hub_download, is_offline_mode
+
+    if (path := cached(repo, filename, revision)) is not None:
+        return path
+    if offline or is_offline_mode():
+        raise MissingModelError(
+            f"{filename} of {repo} is not on this machine, and cf-local is offline. "
+            "Connect and run again without --offline and HF_HUB_OFFLINE, "
+            "or name a .gguf file that you have."
+        )
+    try:
+        return Path(hf_hub_download(repo, filename, revision=revision))
+    except Exception as error:  # the hub, its transports and the disk have no common base
+        reason = _explain(error, repo, filename, revision)
+        raise MissingModelError(f"{filename} of {repo} could not be fetched: {reason}") from error
+
+
+def _explain(error: Exception, repo: str, filename: str, revision: str | None) -> str:
+    """What went wrong and what to do; a subclass stands before its base."""
+    from huggingface_hub import errors
+
+    page = f"{_SITE}/{repo}"
+    reasons: list[tuple[type[Exception], str]] = [
+        (
+            errors.GatedRepoError,
+            f"its licence must be accepted first, at {page}; then log in with `hf auth login` "
+            "or set HF_TOKEN.",
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            f"there is no repository {repo}, or it is private. Check the name at {page}; "
+            "for a private one log in with `hf auth login` or set HF_TOKEN.",
+        ),
+        (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; see {page}."),
+        (
+            errors.RemoteEntryNotFoundError,
+            f"the repository has no such file; see {page}.",
+        ),
+        (
+            errors.LocalEntryNotFoundError,
+            "the hub cannot be reached. Check the network (HTTPS_PROXY, HF_ENDPOINT) and try "
+            "again, or name a .gguf file that you have.",
+        ),
+    ]
+    for kind, reason in reasons:
+        if isinstance(error, kind):
+            return reason
+    return f"{_first_line(error)} Try again, or name a .gguf file that you have."
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."

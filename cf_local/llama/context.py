@@ -1,0 +1,161 @@
+"""The KV cache of one model: sequences, forks that share a prefix, forward passes, logits.
+
+Sequences are only ever forked and dropped whole, never cut: that is the one operation that works for
+attention, sliding-window, recurrent and hybrid caches alike (see ``docs/llama_cpp.md``). The single
+exception, ``cut``, says whether it worked.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from cf_local.errors import (
+    Cancelled,
+    CfLocalError,
+    ContextError,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
+from cf_local.llama.model import Model
+from cf_local.source import IsCancelled
+from cf_local.types import Counters
+
+Logits = npt.NDArray[np.float32]
+
+MAX_PASS_TOKENS = 256
+"""Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
+MAX_PASS_LOGITS = 64
+"""Rows of logits in one forward pass at most: with 150,000 tokens in a vocabulary a row is 0.6 MB."""
+
+_NO_ABORT = lib.ggml_abort_callback(0)
+
+
+class Row(NamedTuple):
+    """One token to evaluate."""
+
+    token: int
+    position: int
+    sequence: int
+    wants_logits: bool
+
+
+class Context:
+    """Cache and compute buffers of one model. Not thread-safe."""
+
+    def __init__(self, model: Model, *, n_cells: int, n_sequences: int, n_threads: int) -> None:
+        """Room for ``n_cells`` tokens in all sequences together.
+
+        Raises OutOfMemoryError when it cannot be had, UnsupportedModelError for a model that keeps no cache.
+        """
+        self._model = model
+        self.n_cells = n_cells
+        self._n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
+        params = lib.llama_context_default_params()
+        params.n_ctx = n_cells
+        params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
+        params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
+        params.n_seq_max = n_sequences
+        params.n_threads = params.n_threads_batch = n_threads
+        params.kv_unified = True  # forks share the cells of their prefix
+        self._handle = lib.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise OutOfMemoryError(
+                f"{model.path.name}: no memory for a context of {n_cells} tokens. "
+                "Choose a smaller context or a smaller model."
+            )
+        self._memory = lib.llama_get_memory(self._handle)
+        if not self._memory:
+            self.close()
+            raise UnsupportedModelError(
+                f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by word."
+            )
+        self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, 1)
+        self._n_passes = self._n_tokens = 0
+        self._decode_s = 0.0
+
+    @property
+    def counters(self) -> Counters:
+        """Forward passes, tokens and seconds so far."""
+        return Counters(self._n_passes, self._n_tokens, self._decode_s)
+
+    def evaluate(self, rows: Sequence[Row]) -> None:
+        """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
+
+        Raises ContextError when the cache is full (nothing was evaluated), Cancelled after an abort.
+        """
+        if len(rows) > MAX_PASS_TOKENS:  # llama.cpp would end the process
+            raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
+        for index, row in enumerate(rows):
+            self._batch.token[index] = row.token
+            self._batch.pos[index] = row.position
+            self._batch.n_seq_id[index] = 1
+            self._batch.seq_id[index][0] = row.sequence
+            self._batch.logits[index] = row.wants_logits
+        self._batch.n_tokens = len(rows)
+        start = time.perf_counter()
+        status = lib.llama_decode(self._handle, self._batch)
+        self._decode_s += time.perf_counter() - start
+        self._n_passes += 1
+        self._n_tokens += len(rows)
+        self._check(status)
+
+    def logits(self, index: int) -> Logits:
+        """Logits behind row ``index`` of the last pass, shape (n_vocab,): a view the next pass overwrites."""
+        pointer = lib.llama_get_logits_ith(self._handle, index)
+        if not pointer:
+            raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
+        return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+
+    def fork(self, parent: int, child: int) -> None:
+        """Make ``child`` a sequence that shares all cells of ``parent``."""
+        self.drop(child)
+        lib.llama_memory_seq_cp(self._memory, parent, child, -1, -1)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence; cells that no other sequence shares become free."""
+        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def cut(self, sequence: int, n_kept: int) -> bool:
+        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot."""
+        return bool(lib.llama_memory_seq_rm(self._memory, sequence, n_kept, -1))
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        lib.llama_memory_clear(self._memory, True)
+
+    @contextmanager
+    def abortable(self, is_cancelled: IsCancelled) -> Iterator[None]:
+        """Let ``is_cancelled`` interrupt forward passes from within, for long ones.
+
+        llama.cpp asks at every node of the graph, which single tokens are too quick to be worth.
+        """
+        callback = lib.ggml_abort_callback(lambda _data: is_cancelled())
+        lib.llama_set_abort_callback(self._handle, callback, None)
+        try:
+            yield
+        finally:
+            lib.llama_set_abort_callback(self._handle, _NO_ABORT, None)
+
+    def close(self) -> None:
+        """Give cache and buffers back. May be called twice."""
+        if self._handle:
+            if self._memory:
+                lib.llama_batch_free(self._batch)
+            lib.llama_free(self._handle)
+        self._handle = self._memory = None
+
+    def _check(self, status: int) -> None:
+        name = self._model.path.name
+        if status == 1:
+            raise ContextError(
+                f"{name}: the cache of {self.n_cells} tokens is full. Choose a larger context."
+            )
+        if status == 2:
+            raise Cancelled(f"{name}: evaluation was cancelled.")
+        if status != 0:
+            raise CfLocalError(f"{name}: llama.cpp could not evaluate a batch (code {status}).")

@@ -1,0 +1,170 @@
+"""An open GGUF file: memory-mapped weights and metadata, or the reason why it cannot be used."""
+
+import ctypes
+import logging
+from collections import deque
+from pathlib import Path
+
+import llama_cpp.llama_cpp as lib
+
+from cf_local.errors import BrokenModelError, Cancelled, MissingModelError, UnsupportedModelError
+from cf_local.source import IsCancelled, Progress, never
+
+_log = logging.getLogger("cf_local.llama")
+_LEVELS = {1: logging.DEBUG, 2: logging.WARNING, 3: logging.ERROR, 4: logging.DEBUG}
+_GGUF_MAGIC = b"GGUF"
+_KV_OVERRIDE_BOOL = 2
+
+
+class _LogBridge:
+    """Routes llama.cpp's process-wide log into ``logging`` and remembers the last errors."""
+
+    def __init__(self) -> None:
+        self.last_errors: deque[str] = deque(maxlen=8)
+        self._level = logging.DEBUG
+        self._callback = lib.llama_log_callback(self._hear)
+
+    def install(self) -> None:
+        """Take the log over. Again at every load: other users of llama_cpp set it, too."""
+        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.last_errors.clear()
+
+    def reason(self) -> str:
+        """Why the last load failed, in llama.cpp's words."""
+        marker = "error loading model: "
+        for line in self.last_errors:
+            if marker in line:
+                return line.partition(marker)[2]
+        return "; ".join(self.last_errors) or "llama.cpp gave no reason"
+
+    def _hear(self, level: int, text: bytes, _data: object) -> None:
+        line = text.decode("utf-8", errors="replace").strip()
+        self._level = _LEVELS.get(level, self._level)
+        if not line:
+            return
+        if self._level >= logging.ERROR:
+            self.last_errors.append(line)
+        # The reason of a failed load travels in the exception; a second copy on stderr is noise.
+        _log.log(min(self._level, logging.INFO), "%s", line)
+
+
+_bridge = _LogBridge()
+
+
+class Model:
+    """Weights and metadata of one GGUF file. Several contexts may share it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_gpu_layers: int = -1,
+        vocab_only: bool = False,
+        is_cancelled: IsCancelled = never,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Open ``path``; ``n_gpu_layers`` -1 puts all layers on a GPU if there is one.
+
+        Raises MissingModelError, BrokenModelError, UnsupportedModelError or Cancelled.
+        """
+        self.path = path
+        _check_file(path)
+        _bridge.install()
+        lib.llama_backend_init()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.vocab_only = vocab_only
+        overrides = _overrides()
+        params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
+
+        def heard(share: float, _data: object) -> bool:
+            if on_progress is not None:
+                on_progress(share)
+            return not is_cancelled()
+
+        params.progress_callback = callback = lib.llama_progress_callback(heard)
+        self.handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        del callback, overrides  # kept alive until here: llama.cpp reads them while it loads
+        if not self.handle:
+            if is_cancelled():
+                raise Cancelled(f"Loading {path.name} was cancelled.")
+            raise BrokenModelError(
+                f"{path} cannot be loaded: {_bridge.reason()}. "
+                "Download it again, or check that it is a complete GGUF model."
+            )
+        self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
+        if not vocab_only:
+            self._refuse_unfit()
+
+    @property
+    def architecture(self) -> str:
+        """The architecture's name in llama.cpp, such as "llama" or "mamba"."""
+        return self.metadata("general.architecture") or "unknown"
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens of context the model was trained with."""
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    def metadata(self, key: str) -> str | None:
+        """A metadata value as text, None where the file has no such key."""
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, size)
+            if n < 0:
+                return None
+            if n < size:
+                return buffer.value.decode("utf-8", errors="replace")
+            size = n + 1
+
+    def close(self) -> None:
+        """Give the weights back. May be called twice."""
+        if self.handle:
+            lib.llama_model_free(self.handle)
+        self.handle = self.vocabulary_handle = None
+
+    def _refuse_unfit(self) -> None:
+        """Encoders, embedding models and diffusion models cannot continue a text token by token."""
+        reason = None
+        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+            reason = "it has an encoder"
+        elif self.metadata(f"{self.architecture}.attention.causal") == "false":
+            reason = "it is an embedding model"
+        elif lib.llama_model_is_diffusion(self.handle):
+            reason = "it is a diffusion model"
+        if reason:
+            architecture = self.architecture
+            self.close()
+            raise UnsupportedModelError(
+                f"{self.path} ({architecture}) cannot write text word by word: {reason}. "
+                "Choose a decoder-only language model."
+            )
+
+
+def _check_file(path: Path) -> None:
+    """What can be told about a bad file before llama.cpp sees it."""
+    if not path.exists():
+        raise MissingModelError(f"There is no model file {path}. Check the path.")
+    if not path.is_file():
+        raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError as error:
+        raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if magic != _GGUF_MAGIC:
+        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
+
+
+def _overrides() -> ctypes.Array[lib.llama_model_kv_override]:
+    """Metadata overrides: no space in front of tokenized text, we add it where the vocabulary wants it.
+
+    Otherwise SentencePiece vocabularies could not encode the second half of a word. The array ends
+    with an empty key.
+    """
+    overrides = (lib.llama_model_kv_override * 2)()
+    overrides[0].key = b"tokenizer.ggml.add_space_prefix"
+    overrides[0].tag = _KV_OVERRIDE_BOOL
+    overrides[0].value.val_bool = False  # type: ignore[union-attr]  # their stub has no union
+    return overrides

@@ -1,0 +1,161 @@
+"""Prompts as tokens: chat templates from the model file, and typed text that is never markup.
+
+A chat is rendered by the model's own Jinja template. In the result only the template's special
+tokens become special: special-looking strings typed by a person are broken up before rendering and
+tokenized as the ordinary text they are. Everything between two special tokens is tokenized in one
+piece, content and markup together, because that is how the model saw it in training.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jinja2
+import llama_cpp.llama_cpp as lib
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from cf_local.errors import BrokenModelError, InputError
+from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.types import Message, Prompt, RawText
+
+# A private-use character that no text carries; put into a typed special string, it breaks it up.
+_GUARD = "\U0010f7a5"
+# Tokens that only a template may write. User-defined ones (runs of spaces, say) are ordinary text.
+_MARKUP = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+_PLAIN_TEMPLATE = (
+    "{% for m in messages %}"
+    "{{ {'system': '', 'user': 'User: ', 'assistant': 'Assistant: '}[m['role']] + m['content'] }}"
+    "{{ '\n\n' }}{% endfor %}Assistant:"
+)
+
+
+class ChatTemplate:
+    """The chat template of one model; ``is_plain`` when it has none and "User: / Assistant:" is used."""
+
+    def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
+        self.is_plain = template is None
+        self._name = name
+        try:
+            self._formatter = Jinja2ChatFormatter(
+                template or _PLAIN_TEMPLATE,
+                eos_token=vocabulary.text(vocabulary.eos_token),
+                bos_token=vocabulary.text(vocabulary.bos_token),
+            )
+        except jinja2.TemplateError as error:
+            raise BrokenModelError(
+                f"The chat template of {name} cannot be read: {error}. "
+                "Set `template` for this source in models.toml, or use --raw."
+            ) from error
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The conversation as the model expects it, up to where its answer begins.
+
+        System text is folded into the first user turn, and turns of one role are merged, where the
+        template refuses or ignores the messages as they are. Raises InputError if it accepts none.
+        """
+        failure: Exception | None = None
+        for variant in _variants(messages):
+            try:
+                text = self._render(variant)
+            except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
+                failure = failure or error
+                continue
+            if all(m.content.strip() in text for m in variant if m.role != "assistant"):
+                return text
+        why = failure or "it leaves out a part of the conversation"
+        raise InputError(f"The chat template of {self._name} refuses this conversation: {why}.")
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
+        turns: Any = [{"role": m.role, "content": m.content} for m in messages]
+        return str(self._formatter(messages=turns).prompt)
+
+
+def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
+    """Tokens of a prompt. A template writes BOS itself; other text gets it as the vocabulary wants."""
+    if isinstance(prompt, RawText):
+        return _bos(vocabulary) + _encode_text(prompt.text, vocabulary)
+    guarded = [Message(m.role, _guard(m.content, vocabulary)) for m in prompt.messages]
+    tokens = _encode_rendered(template.render(guarded), vocabulary)
+    return _bos(vocabulary) + tokens if template.is_plain else tokens
+
+
+def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The conversation as it is, then ever more adapted to templates that refuse something."""
+    yield messages
+    yield _merged(messages)
+    yield _folded(messages)
+    yield _merged(_folded(messages))
+
+
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    """Neighbouring turns of one role as one turn."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1].role == message.role:
+            message = Message(message.role, f"{merged.pop().content}\n\n{message.content}")
+        merged.append(message)
+    return merged
+
+
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    """System text put in front of the first user turn."""
+    system = [m.content for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    for index, turn in enumerate(turns):
+        if turn.role == "user":
+            turns[index] = Message("user", "\n\n".join([*system, turn.content]))
+            return turns
+    return [*(Message("user", text) for text in system), *turns]
+
+
+def _guard(content: str, vocabulary: LlamaVocabulary) -> str:
+    """``content`` with the strings broken up that would become special tokens."""
+    content = content.replace(_GUARD, "")
+    if pattern := _pattern_of(content, vocabulary, _MARKUP):
+        content = pattern.sub(lambda match: match[0][0] + _GUARD + match[0][1:], content)
+    return content
+
+
+def _pattern_of(text: str, vocabulary: LlamaVocabulary, kinds: int) -> re.Pattern[str] | None:
+    """Matches the tokens of some ``kinds`` written in ``text``, longest first as llama.cpp does."""
+    found = {t for t in vocabulary.encode_markup(text) if vocabulary.attributes(t) & kinds}
+    strings = sorted(map(vocabulary.text, found), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, strings))})") if strings else None
+
+
+def _encode_rendered(rendered: str, vocabulary: LlamaVocabulary) -> list[int]:
+    pattern = _pattern_of(rendered, vocabulary, _MARKUP | lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
+    parts = pattern.split(rendered) if pattern else [rendered]
+    tokens: list[int] = []
+    for index, part in enumerate(_stripped(parts, vocabulary)):
+        if index % 2:  # re.split puts the matches at the odd places
+            tokens += vocabulary.encode_markup(part)
+        else:
+            tokens += _encode_text(part.replace(_GUARD, ""), vocabulary)
+    return tokens
+
+
+def _stripped(parts: Sequence[str], vocabulary: LlamaVocabulary) -> Iterable[str]:
+    """Text parts without the whitespace that a neighbouring special token swallows (Phi-3's do)."""
+    stripped = list(parts)
+    for index in range(1, len(parts), 2):
+        (token,) = vocabulary.encode_markup(parts[index])
+        attributes = vocabulary.attributes(token)
+        if attributes & lib.LLAMA_TOKEN_ATTR_LSTRIP:
+            stripped[index - 1] = stripped[index - 1].rstrip()
+        if attributes & lib.LLAMA_TOKEN_ATTR_RSTRIP:
+            stripped[index + 1] = stripped[index + 1].lstrip()
+    return stripped
+
+
+def _encode_text(text: str, vocabulary: LlamaVocabulary) -> list[int]:
+    """Tokens of a stretch of ordinary text, with the space in front that the vocabulary wants."""
+    if not text:
+        return []
+    return vocabulary.encode((" " if vocabulary.adds_space else "").encode() + text.encode())
+
+
+def _bos(vocabulary: LlamaVocabulary) -> list[int]:
+    bos = vocabulary.bos_token
+    return [bos] if bos is not None and vocabulary.adds_bos else []

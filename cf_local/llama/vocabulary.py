@@ -1,0 +1,143 @@
+"""Text to tokens and back, byte for byte."""
+
+import ctypes
+from functools import cached_property
+from pathlib import Path
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from cf_local.llama.model import Model
+
+
+class LlamaVocabulary:
+    """The vocabulary of an open model; keeps the model alive."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._handle = model.vocabulary_handle
+        self._pieces: dict[int, bytes] = {}
+        self.n_tokens = int(lib.llama_vocab_n_tokens(self._handle))
+
+    @cached_property
+    def end_tokens(self) -> npt.NDArray[np.intp]:
+        """Ids of all end-of-generation tokens, shape (n_end_tokens,)."""
+        is_end = [lib.llama_vocab_is_eog(self._handle, t) for t in range(self.n_tokens)]
+        return np.flatnonzero(is_end)
+
+    @property
+    def bos_token(self) -> int | None:
+        """The id of the beginning-of-text token, None if there is none."""
+        return _token_or_none(lib.llama_vocab_bos(self._handle))
+
+    @property
+    def eos_token(self) -> int | None:
+        """The id of the end-of-text token, None if there is none."""
+        return _token_or_none(lib.llama_vocab_eos(self._handle))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether a text of this vocabulary begins with the beginning-of-text token."""
+        return bool(lib.llama_vocab_get_add_bos(self._handle))
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether this vocabulary puts a space in front of a text (SentencePiece's dummy prefix)."""
+        # Metadata is read from the file: our override of this key does not show here.
+        wanted = self._model.metadata("tokenizer.ggml.add_space_prefix") != "false"
+        return wanted and lib.llama_vocab_type(self._handle) == lib.LLAMA_VOCAB_TYPE_SPM
+
+    def encode(self, text: bytes) -> list[int]:
+        """Tokens of ``text`` as ordinary text: no special tokens, no space put in front.
+
+        Bytes that are no UTF-8 become byte tokens where the vocabulary has them.
+        """
+        tokens = self._tokenize(text, parse_special=False)
+        if self.decode(tokens) == text or is_utf8(text):
+            return tokens
+        return [token for run in _runs(text) for token in self._encode_run(run)]
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Tokens of a template's output, special tokens parsed."""
+        return self._tokenize(text.encode(), parse_special=True)
+
+    def decode(self, tokens: list[int]) -> bytes:
+        """The bytes of a run of tokens."""
+        return b"".join(map(self.piece, tokens))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; empty for control tokens."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._read_piece(token)
+        return piece
+
+    def text(self, token: int | None) -> str:
+        """A token as the vocabulary writes it, special tokens too; empty for None."""
+        if token is None:
+            return ""
+        return str(lib.llama_vocab_get_text(self._handle, token).decode("utf-8", errors="replace"))
+
+    def attributes(self, token: int) -> int:
+        """llama.cpp's attribute bits of a token (LLAMA_TOKEN_ATTR_*)."""
+        return int(lib.llama_vocab_get_attr(self._handle, token))
+
+    @cached_property
+    def _byte_tokens(self) -> dict[bytes, int]:
+        singles = ((self.piece(token), token) for token in range(self.n_tokens))
+        return {piece: token for piece, token in singles if len(piece) == 1}
+
+    def _encode_run(self, run: bytes) -> list[int]:
+        if is_utf8(run) or any(run[i : i + 1] not in self._byte_tokens for i in range(len(run))):
+            return self._tokenize(run, parse_special=False)
+        return [self._byte_tokens[run[i : i + 1]] for i in range(len(run))]
+
+    def _tokenize(self, text: bytes, *, parse_special: bool) -> list[int]:
+        n_max = len(text) + 1
+        buffer = (lib.llama_token * n_max)()
+        n = lib.llama_tokenize(self._handle, text, len(text), buffer, n_max, False, parse_special)
+        if n < 0:  # more tokens than bytes: normalizing vocabularies may do that
+            buffer = (lib.llama_token * -n)()
+            n = lib.llama_tokenize(self._handle, text, len(text), buffer, -n, False, parse_special)
+        return list(buffer[:n])
+
+    def _read_piece(self, token: int) -> bytes:
+        size = 64
+        buffer = ctypes.create_string_buffer(size)
+        n = lib.llama_token_to_piece(self._handle, token, buffer, size, 0, False)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = lib.llama_token_to_piece(self._handle, token, buffer, -n, 0, False)
+        return buffer.raw[:n]
+
+
+def open_vocabulary(path: Path) -> LlamaVocabulary:
+    """The vocabulary of a GGUF file without its weights, which need not be there."""
+    return LlamaVocabulary(Model(path, vocab_only=True))
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether ``text`` is valid UTF-8."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _runs(text: bytes) -> list[bytes]:
+    """``text`` cut into runs that are valid UTF-8 and runs that are not, in turn."""
+    runs: list[bytes] = []
+    while text:
+        try:
+            text.decode("utf-8")
+            return [*runs, text]
+        except UnicodeDecodeError as error:
+            runs += [part for part in (text[: error.start], text[error.start : error.end]) if part]
+            text = text[error.end :]
+    return runs
+
+
+def _token_or_none(token: int) -> int | None:
+    return None if token == lib.LLAMA_TOKEN_NULL else int(token)

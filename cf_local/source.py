@@ -1,0 +1,107 @@
+"""The Source: one loaded model as the engine sees it.
+
+Calls are coarse (draft a word, score these candidates, commit this one) and only bytes and numbers
+cross them, never logits or token ids, so that a source may live in this process, in another one or
+on another machine. A source owns its position: nobody else knows how its cache works.
+
+The life of a source::
+
+    begin(prompt) -> ( draft() -> extend()* -> trim()? -> score(...)? -> commit(...) )* -> ... close()
+
+``rollback()`` drops drafts and forks at any time; ``restart()`` returns to the end of the prompt.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cf_local.types import Candidate, Counters, Draft, Prompt, Sampling, Score, SourceInfo
+
+Progress = Callable[[float], None]
+IsCancelled = Callable[[], bool]
+
+
+def never() -> bool:
+    """The ``is_cancelled`` of work that nobody can cancel."""
+    return False
+
+
+def share_of(on_progress: Progress | None, index: int, n_parts: int) -> Progress | None:
+    """The progress (0 to 1) of part ``index`` of ``n_parts``, told as progress of the whole."""
+    if on_progress is None:
+        return None
+    return lambda share: on_progress((index + share) / n_parts)
+
+
+class Source(Protocol):
+    """What the engine asks of a model. Any call may raise ClosedError; work may raise Cancelled."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name and file of the model."""
+
+    @property
+    def counters(self) -> Counters:
+        """Forward passes, tokens evaluated and seconds spent in them since the load."""
+
+    @property
+    def n_response_tokens(self) -> int:
+        """Tokens of the response so far, in this source's own vocabulary."""
+
+    @property
+    def n_free(self) -> int:
+        """Tokens by which the response can still grow before the context is full."""
+
+    def begin(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: Sampling,
+        reserve_tokens: int = 1,
+        is_cancelled: IsCancelled = never,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Evaluate the prompt, keeping what is cached of it; returns its number of tokens.
+
+        Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
+        InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
+        used again).
+        """
+
+    def draft(self, limit: int) -> Draft:
+        """Write from the committed state to the next word boundary of this vocabulary.
+
+        Stops earlier when the answer would end or after ``limit`` tokens (at least 1). A former
+        draft is dropped.
+        """
+
+    def extend(self, limit: int) -> Draft:
+        """Go on with the draft by at least a token, to its next word boundary.
+
+        ``limit`` counts from the start of the draft. A draft that ends or is full stays as it is.
+        """
+
+    def trim(self, n_bytes: int) -> Draft:
+        """Cut the draft behind one of its ``token_ends``."""
+
+    def token_ends(self, text: bytes) -> frozenset[int]:
+        """Byte offsets in ``text`` at which tokens end when it is tokenized behind the response."""
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """Negative log-likelihood of each candidate behind the response, one forward pass for all.
+
+        The own draft is scored with the very tokens it was written in, other text with this
+        source's tokenization of it; an ending adds minus the log of the summed probability of all
+        end-of-generation tokens (method: "Score").
+        """
+
+    def commit(self, candidate: Candidate) -> None:
+        """Append a candidate to the response; no pass if it was drafted or scored before."""
+
+    def rollback(self) -> None:
+        """Drop draft and scored candidates, keep the response."""
+
+    def restart(self) -> None:
+        """Drop the response, keep the prompt."""
+
+    def close(self) -> None:
+        """Give the memory back. May be called twice."""

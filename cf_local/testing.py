@@ -1,0 +1,275 @@
+"""A scripted Source for tests: real segments, scores and passes without a model file.
+
+``ScriptedSource`` obeys the same contract suite as the llama.cpp adapter. Its "model" is a function
+from the response so far to the probabilities of the next token, over any ``Vocabulary``::
+
+    vocabulary = PieceVocabulary(["The", " answer", " is", " 4", "2", "."])
+    source = ScriptedSource("ada", vocabulary, writes("The answer is 42.", vocabulary))
+    Fusion([source]).answer(RawText("?")).text == "The answer is 42."
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from cf_local.boundary import is_word_boundary
+from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
+from cf_local.source import IsCancelled, Progress, never
+from cf_local.tokenization import ContextEncoder, Vocabulary
+from cf_local.types import (
+    Candidate,
+    Chat,
+    Counters,
+    Draft,
+    Prompt,
+    Sampling,
+    Score,
+    SourceInfo,
+)
+
+END = -1
+"""The end-of-generation token of scripted sources."""
+_FLOOR = 1e-6
+
+Script = Callable[[bytes], Mapping[int, float]]
+"""From the response so far to the probability of each next token; those left out get 1e-6."""
+
+
+class PieceVocabulary:
+    """Cuts text into the longest pieces it knows; every single byte is a token, too."""
+
+    def __init__(self, pieces: Iterable[str | bytes]) -> None:
+        known = [p.encode() if isinstance(p, str) else p for p in pieces]
+        self._pieces = [bytes([b]) for b in range(256)] + sorted({p for p in known if len(p) > 1})
+        self._ids = {piece: index for index, piece in enumerate(self._pieces)}
+        self._longest = max(map(len, self._pieces))
+
+    def encode(self, text: bytes) -> list[int]:
+        """Tokens of ``text``, from the left the longest piece each time."""
+        tokens, start = [], 0
+        while start < len(text):
+            sizes = range(min(self._longest, len(text) - start), 0, -1)
+            size = next(n for n in sizes if text[start : start + n] in self._ids)
+            tokens.append(self._ids[text[start : start + size]])
+            start += size
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; empty for END."""
+        return b"" if token == END else self._pieces[token]
+
+
+def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -> Script:
+    """A model that writes ``text`` and ends, sure of each next token by ``confidence``.
+
+    Behind a response that departs from ``text`` it goes on at the same length.
+    """
+    raw = text.encode() if isinstance(text, str) else text
+
+    def script(response: bytes) -> Mapping[int, float]:
+        rest = vocabulary.encode(raw[len(response) :])
+        return {rest[0] if rest else END: confidence}
+
+    return script
+
+
+@dataclass(slots=True)
+class _Branch:
+    tokens: list[int] = field(default_factory=list)
+    next_token: int = END
+
+
+class ScriptedSource:
+    """A Source whose next token comes from a script instead of a model."""
+
+    def __init__(
+        self, name: str, vocabulary: Vocabulary, script: Script, *, n_ctx: int = 4096
+    ) -> None:
+        self.info = SourceInfo(name, "scripted")
+        self._vocabulary = vocabulary
+        self._script = script
+        self._n_ctx = n_ctx
+        self._encoder = ContextEncoder(vocabulary)
+        self._counters = Counters()
+        self._closed = False
+        self._is_cancelled: IsCancelled = never
+        self._sampling, self._random = Sampling(), random.Random(0)
+        self._n_prompt = 0
+        self._tokens: list[int] = []
+        self._next_token: int | None = None
+        self._draft: _Branch | None = None
+        self._known: set[bytes] = set()
+
+    @property
+    def counters(self) -> Counters:
+        """Passes and tokens as a real source would need them; no time passes."""
+        return self._counters
+
+    @property
+    def n_response_tokens(self) -> int:
+        """Tokens of the response so far."""
+        return len(self._tokens)
+
+    @property
+    def n_free(self) -> int:
+        """Tokens by which the response can still grow."""
+        return self._n_ctx - self._n_prompt - len(self._tokens)
+
+    def begin(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: Sampling,
+        reserve_tokens: int = 1,
+        is_cancelled: IsCancelled = never,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Count the prompt's tokens (see Source.begin)."""
+        self._check_open()
+        text = _text_of(prompt)
+        n_prompt = len(self._vocabulary.encode(text.encode()))
+        if not n_prompt:
+            raise InputError(f"{self.info.name}: the prompt is empty.")
+        if n_prompt + reserve_tokens > self._n_ctx:
+            raise ContextError(f"{self.info.name}: {n_prompt} tokens for {self._n_ctx} of context.")
+        self._is_cancelled = is_cancelled
+        self._sampling, self._random = sampling, random.Random(sampling.seed)
+        self._pass(n_prompt)
+        if on_progress is not None:
+            on_progress(1.0)
+        self._n_prompt = n_prompt
+        self._begin_response()
+        return n_prompt
+
+    def draft(self, limit: int) -> Draft:
+        """Write to the next word boundary (see Source.draft)."""
+        self._check_open()
+        next_token = self._next_token if self._next_token is not None else self._choose([])
+        self._draft = _Branch([], next_token)
+        return self.extend(limit)
+
+    def extend(self, limit: int) -> Draft:
+        """Go on with the draft (see Source.extend)."""
+        draft = self._own_draft()
+        while draft.next_token != END and len(draft.tokens) < limit:
+            self._pass(1)
+            draft.tokens.append(draft.next_token)
+            draft.next_token = self._choose(draft.tokens)
+            if is_word_boundary(self._text(draft.tokens), self._vocabulary.piece(draft.next_token)):
+                break
+        return self._as_draft(draft)
+
+    def trim(self, n_bytes: int) -> Draft:
+        """Cut the draft behind one of its tokens (see Source.trim)."""
+        draft = self._own_draft()
+        n_kept = 1 + self._ends_of(draft.tokens).index(n_bytes)
+        if n_kept < len(draft.tokens):
+            draft.next_token = draft.tokens[n_kept]
+            del draft.tokens[n_kept:]
+            self._pass(n_kept)
+        return self._as_draft(draft)
+
+    def token_ends(self, text: bytes) -> frozenset[int]:
+        """Where tokens end in ``text`` behind the response."""
+        return self._encoder.token_ends(text)
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """Negative log-likelihood of each candidate under the script (see Source.score)."""
+        self._check_open()
+        own = self._own_candidate()
+        new = {c.text for c in candidates if c != own and c.text} - self._known
+        if new:
+            self._pass(sum(len(self._encoder.encode(text)) for text in new))
+            self._known |= new
+        return [self._score(candidate) for candidate in candidates]
+
+    def commit(self, candidate: Candidate) -> None:
+        """Append a candidate to the response (see Source.commit)."""
+        self._check_open()
+        tokens, next_token = self._encoder.encode(candidate.text), None
+        if candidate == self._own_candidate():
+            draft = self._own_draft()
+            tokens, next_token = tuple(draft.tokens), draft.next_token
+        elif candidate.text and candidate.text not in self._known:
+            self._pass(len(tokens))
+        self._tokens += tokens
+        self._next_token = next_token
+        self._encoder.append(candidate.text)
+        self.rollback()
+
+    def rollback(self) -> None:
+        """Drop draft and scored candidates."""
+        self._draft, self._known = None, set()
+
+    def restart(self) -> None:
+        """Drop the response, keep the prompt."""
+        self._check_open()
+        self._begin_response()
+
+    def close(self) -> None:
+        """Refuse all further work."""
+        self._closed = True
+
+    def _begin_response(self) -> None:
+        self._tokens, self._next_token = [], None
+        self._encoder.reset()
+        self.rollback()
+
+    def _choose(self, drafted: Sequence[int]) -> int:
+        """The most likely token behind response and draft, or one drawn by temperature."""
+        probabilities = self._script(self._text([*self._tokens, *drafted]))
+        if self._sampling.temperature == 0:
+            return max(probabilities, key=lambda token: probabilities[token])
+        weights = [p ** (1 / self._sampling.temperature) for p in probabilities.values()]
+        return self._random.choices(list(probabilities), weights)[0]
+
+    def _score(self, candidate: Candidate) -> Score:
+        own = candidate == self._own_candidate()
+        tokens = self._own_draft().tokens if own else self._encoder.encode(candidate.text)
+        path = [*tokens, *([END] if candidate.ends else [])]
+        nll_nats = 0.0
+        for index, token in enumerate(path):
+            so_far = self._text([*self._tokens, *path[:index]])
+            nll_nats -= math.log(self._script(so_far).get(token, _FLOOR))
+        return Score(nll_nats, len(path))
+
+    def _own_candidate(self) -> Candidate | None:
+        draft = self._draft
+        if draft is None:
+            return None
+        return Candidate(self._text(draft.tokens), draft.next_token == END)
+
+    def _own_draft(self) -> _Branch:
+        self._check_open()
+        if self._draft is None:
+            raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
+        return self._draft
+
+    def _as_draft(self, draft: _Branch) -> Draft:
+        lookahead = self._vocabulary.piece(draft.next_token)
+        text = self._text(draft.tokens)
+        return Draft(text, draft.next_token == END, lookahead, self._ends_of(draft.tokens))
+
+    def _text(self, tokens: Iterable[int]) -> bytes:
+        return b"".join(map(self._vocabulary.piece, tokens))
+
+    def _ends_of(self, tokens: Iterable[int]) -> tuple[int, ...]:
+        return tuple(accumulate(len(self._vocabulary.piece(token)) for token in tokens))
+
+    def _pass(self, n_tokens: int) -> None:
+        if self._is_cancelled():
+            raise Cancelled(f"{self.info.name}: cancelled.")
+        before = self._counters
+        self._counters = Counters(before.n_passes + 1, before.n_tokens + n_tokens)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self.info.name} has been closed.")
+
+
+def _text_of(prompt: Prompt) -> str:
+    if isinstance(prompt, Chat):
+        return "\n".join(message.content for message in prompt.messages)
+    return prompt.text

@@ -1,0 +1,84 @@
+"""A TOML file whose errors say where: the file, the line when it can be found, the nearest word.
+
+The standard library's parser forgets line numbers once it has succeeded, so a line is looked up
+again in the text, in the plain way of writing TOML: a header and ``key = value`` lines.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cf_local.errors import ConfigError
+
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
+_TYPE_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+
+
+@dataclass(frozen=True, slots=True)
+class TomlFile:
+    """A file that was read; ``origin`` is what messages call it, ``tables`` what it holds."""
+
+    path: Path
+    origin: str
+    text: str
+    tables: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, origin: str) -> "TomlFile":
+        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not TOML."""
+        try:
+            text = path.read_bytes().decode()
+        except OSError as error:
+            raise ConfigError(f"{origin}: cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{origin}, line {line}: this is not UTF-8 text.") from error
+        try:
+            return cls(path, origin, text, tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{origin}: this is not valid TOML: {error}.") from error
+
+    def error(self, where: tuple[str, ...], message: str) -> ConfigError:
+        """An error about the value at ``where``, a path of table names and perhaps a key."""
+        line = _find_line(self.text, where)
+        place = self.origin if line is None else f"{self.origin}, line {line}"
+        return ConfigError(f"{place}: {message}")
+
+    def check_keys(
+        self, where: tuple[str, ...], table: Mapping[str, object], known: Mapping[str, type]
+    ) -> None:
+        """Raises ConfigError for a key of the table that is not known or not of the known type."""
+        for key, value in table.items():
+            if key not in known:
+                hint = nearest(key, known)
+                raise self.error((*where, key), f"the key {key!r} is not known{hint}.")
+            if type(value) is not known[key]:  # not isinstance: true is no whole number
+                message = f"{key} must be {_TYPE_NAMES[known[key]]}, not {value!r}."
+                raise self.error((*where, key), message)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that asks whether the most similar known word was meant, or nothing."""
+    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _find_line(text: str, where: tuple[str, ...]) -> int | None:
+    """The line of a key (the first is 1), or of its table's header when the key is not found."""
+    *tables, key = where
+    assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
+    header, header_line = "", None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _HEADER.fullmatch(line):
+            header = re.sub(r"[\"'\s]", "", match[1])
+            if header == ".".join(where) or (not tables and header.startswith(f"{key}.")):
+                return number
+            if header == ".".join(tables):
+                header_line = number
+        elif header == ".".join(tables) and assignment.match(line):
+            return number
+    return header_line

@@ -1,0 +1,309 @@
+"""A command for each thing a developer does; needs Python 3.11 and a C/C++ compiler, no more.
+
+    python scripts/dev.py demo               install into .venv and fuse answers to three questions
+    python scripts/dev.py test [-- ARGS]     ruff, mypy and pytest; ARGS go to pytest
+    python scripts/dev.py setup              only prepare what `test` needs
+    python scripts/dev.py lint | fmt         ruff and mypy alone | format and mend the code
+
+The first run compiles llama.cpp, which takes minutes. Later runs start at once: what was installed
+is remembered by the hash of pyproject.toml. Everything lies in .venv and .cache of the checkout;
+delete them to start afresh.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+CACHE = ROOT / ".cache"
+VOCABULARIES = CACHE / "llama.cpp-models"
+WINDOWS = os.name == "nt"
+BIN = VENV / ("Scripts" if WINDOWS else "bin")
+PYTHON = BIN / ("python.exe" if WINDOWS else "python")
+
+OLDEST_PYTHON = (3, 11)
+QUESTIONS = (
+    "Tom has 23 apples and buys 45 more. How many apples does he have now?",
+    "There are 7 boxes with 12 pencils each. How many pencils are there?",
+    "Anna has 6 bags with 14 shells each. She gives away 25 shells. How many shells are left?",
+)
+
+
+class Failed(Exception):
+    """A step that did not work, with what to tell the user."""
+
+
+def main():
+    """Run the command of the command line; returns the exit status."""
+    arguments, pytest_arguments = split_arguments(sys.argv[1:])
+    commands = {"demo": demo, "setup": setup, "lint": lint, "fmt": fmt}
+    if arguments == ["test"]:
+        return test(pytest_arguments)
+    if len(arguments) != 1 or arguments[0] not in commands or pytest_arguments:
+        wants_help = arguments in (["-h"], ["--help"])
+        print(__doc__.strip(), file=sys.stdout if wants_help else sys.stderr)
+        return 0 if wants_help else 2
+    return commands[arguments[0]]()
+
+
+def split_arguments(arguments):
+    """What stands before the first ``--``, and what stands behind it."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+# ---- Commands ------------------------------------------------------------------------------------
+
+
+def demo():
+    """Fuse answers to three questions with the built-in sources."""
+    install("run")
+    for question in QUESTIONS:
+        print("\n> " + question, flush=True)
+        run([BIN / "cf-local", "ask", question, "--show-winners"], "cf-local ask")
+    return 0
+
+
+def setup():
+    """Install with the extra `dev` and fetch the vocabularies."""
+    install("dev")
+    fetch_vocabularies()
+    return 0
+
+
+def test(pytest_arguments):
+    """All checks; pytest comes last, so that its summary closes the output."""
+    setup()
+    failed = check_style()
+    if status([PYTHON, "-m", "pytest", *pytest_arguments]) != 0:
+        failed.append("pytest")
+    return report(failed)
+
+
+def lint():
+    """The checks of `test` that run no code."""
+    install("dev")
+    return report(check_style())
+
+
+def fmt():
+    """Format, and mend what ruff can mend."""
+    install("dev")
+    status([PYTHON, "-m", "ruff", "check", "--fix", "."])
+    return status([PYTHON, "-m", "ruff", "format", "."])
+
+
+def check_style():
+    """Run ruff and mypy; returns the names of those that complained."""
+    checks = {
+        "ruff check": ["ruff", "check", "."],
+        "ruff format": ["ruff", "format", "--check", "."],
+        "mypy": ["mypy"],
+    }
+    return [name for name, tool in checks.items() if status([PYTHON, "-m", *tool]) != 0]
+
+
+def report(failed):
+    """The exit status, after naming what failed."""
+    if failed:
+        print("failed: " + ", ".join(failed), file=sys.stderr)
+    return 1 if failed else 0
+
+
+# ---- The virtual environment ---------------------------------------------------------------------
+
+
+def install(level):
+    """Make .venv and install the package; ``level`` is "run" or "dev", which holds "run"."""
+    check_python()
+    stamp, wanted = VENV / "cf-local-installed", install_key(level)
+    done = stamp.read_text(encoding="utf-8").split() if stamp.exists() else []
+    if PYTHON.exists() and (wanted in done or install_key("dev") in done):
+        return
+    make_venv()
+    stamp.unlink(missing_ok=True)
+    if not is_installed("llama_cpp"):
+        check_compiler()
+        print("Installing; llama.cpp is compiled, which takes some minutes.", flush=True)
+    target = str(ROOT) + ("[dev]" if level == "dev" else "")
+    if level == "dev":
+        download_sdist()  # first, so that pip finds the archive in its own cache when it builds
+    pip(["install", "--editable", target])
+    stamp.write_text(wanted + "\n", encoding="utf-8")
+
+
+def install_key(level):
+    """Changes when what is to be installed changes."""
+    key = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
+    key.update(repr((level, sys.version_info[:3], str(ROOT))).encode())
+    return level + "-" + key.hexdigest()[:16]
+
+
+def check_python():
+    """Raises Failed when this Python cannot make the environment."""
+    if sys.version_info < OLDEST_PYTHON:
+        found = ".".join(map(str, sys.version_info[:3]))
+        raise Failed("Python 3.11 or newer is needed; {} is {}.".format(sys.executable, found))
+    try:
+        import ensurepip  # noqa: F401  Debian and Ubuntu leave it out
+        import venv  # noqa: F401
+    except ImportError as error:
+        raise Failed(
+            "This Python has no module '{}'. On Debian and Ubuntu: sudo apt install "
+            "python3-venv. Elsewhere install Python from python.org.".format(error.name)
+        ) from None
+
+
+def make_venv():
+    """Make .venv unless there is a working one."""
+    if (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-m", "pip", "--version"], **QUIET).returncode == 0
+    ):
+        return
+    print("Making " + str(VENV), flush=True)
+    run([sys.executable, "-m", "venv", "--clear", VENV], "making the virtual environment")
+
+
+def is_installed(module):
+    """Whether the environment has the module."""
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec({!r}) is None)"
+    return subprocess.run([PYTHON, "-c", code.format(module)], **QUIET).returncode == 0
+
+
+def check_compiler():
+    """Raises Failed when nothing is found that could compile llama.cpp. CMake comes by pip."""
+    c = [*os.environ.get("CC", "").split()[:1], "cc", "gcc", "clang"]
+    cxx = [*os.environ.get("CXX", "").split()[:1], "c++", "g++", "clang++"]
+    if any(map(shutil.which, c)) and any(map(shutil.which, cxx)):
+        return
+    if WINDOWS and (shutil.which("cl") or has_visual_studio()):
+        return
+    raise Failed(
+        "No C/C++ compiler found; llama.cpp has to be compiled.\n"
+        "  Debian, Ubuntu: sudo apt install build-essential\n"
+        "  Fedora:         sudo dnf install gcc-c++\n"
+        "  macOS:          xcode-select --install\n"
+        "  Windows:        Visual Studio Build Tools with 'Desktop development with C++'"
+    )
+
+
+def has_visual_studio():
+    """Whether an installed Visual Studio has C++ tools; CMake finds them without a PATH."""
+    folder = Path(os.environ.get("PROGRAMFILES(X86)", "C:/Program Files (x86)"))
+    vswhere = folder / "Microsoft Visual Studio" / "Installer" / "vswhere.exe"
+    if not vswhere.exists():
+        return False
+    tools = "Microsoft.VisualStudio.Component.VC.Tools.*"
+    query = [vswhere, "-products", "*", "-requires", tools, "-property", "installationPath"]
+    found = subprocess.run(query, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+    return bool(found.stdout.strip())
+
+
+# ---- The vocabularies of llama.cpp ---------------------------------------------------------------
+
+
+def fetch_vocabularies():
+    """Unpack real vocabularies and chat templates from the source archive of llama-cpp-python."""
+    stamp, wanted = VOCABULARIES / "version", llama_version()
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() == wanted:
+        return
+    archive = download_sdist()
+    shutil.rmtree(VOCABULARIES, ignore_errors=True)
+    try:
+        n_files = unpack_vocabularies(archive)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        archive.unlink()
+        raise Failed("{} is damaged ({}). Run this again.".format(archive.name, error)) from None
+    if n_files == 0:
+        raise Failed("{} holds no vocabularies.".format(archive.name))
+    stamp.write_text(wanted + "\n", encoding="utf-8")
+
+
+def unpack_vocabularies(archive):
+    """Write the wanted files; no other part of a name in the archive is ever used as a path."""
+    wanted = re.compile(
+        r"[^/]+/vendor/llama\.cpp/models/(?:(ggml-vocab-[\w.-]+)|templates/([\w.-]+\.jinja))"
+    )
+    (VOCABULARIES / "templates").mkdir(parents=True)
+    n_files = 0
+    with tarfile.open(str(archive), "r:gz") as tar:
+        for member in tar:
+            match = wanted.fullmatch(member.name)
+            if match is None or not member.isfile():
+                continue
+            folder = VOCABULARIES if match.group(1) else VOCABULARIES / "templates"
+            (folder / Path(member.name).name).write_bytes(tar.extractfile(member).read())
+            n_files += 1
+    return n_files
+
+
+def download_sdist():
+    """The source archive of llama-cpp-python in .cache, downloaded unless it is there."""
+    folder, version = CACHE / "sdist", llama_version()
+    archive = folder / "llama_cpp_python-{}.tar.gz".format(version)
+    if not archive.exists():
+        name = "llama-cpp-python"
+        only_source = ["--no-deps", "--no-binary", name, "--dest", folder]
+        pip(["download", *only_source, "{}=={}".format(name, version)])
+    if not archive.exists():
+        raise Failed("pip did not write {}.".format(archive))
+    return archive
+
+
+def llama_version():
+    """The version of llama-cpp-python that pyproject.toml pins."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    match = re.search(r'"llama-cpp-python==([\w.]+)"', text)
+    if match is None:
+        raise Failed("pyproject.toml pins no version of llama-cpp-python.")
+    return match.group(1)
+
+
+# ---- Running things ------------------------------------------------------------------------------
+
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def status(command):
+    """Run a command in the checkout with its output shown; returns its exit status."""
+    environment = dict(os.environ, PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
+    words = [str(word) for word in command]
+    sys.stdout.flush()
+    try:
+        return subprocess.call(words, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Failed("{} cannot be run: {}.".format(words[0], error.strerror)) from None
+
+
+def run(command, what):
+    """Run a command; raises Failed when it fails."""
+    code = status(command)
+    if code != 0:
+        raise Failed("{} failed with exit status {}; see above.".format(what, code))
+
+
+def pip(arguments):
+    """Run the pip of the environment, with whatever indexes the user configured."""
+    started = time.monotonic()
+    run([PYTHON, "-m", "pip", *arguments], "pip " + arguments[0])
+    print("pip {}: {:.0f} s".format(arguments[0], time.monotonic() - started), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        sys.exit("dev.py: {}".format(failure))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,86 @@
+"""`cf-local models`: the whole transcript for a small registry, and the built-in one as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cf_local import config, hub
+from cf_local.cli.models import models
+
+REGISTRY = """
+default = "pair"
+[fusions.pair]
+sources = ["near", "far"]
+weights = [1, 0.5]
+description = "Two of them"
+[sources.near]
+file = "near.gguf"
+licence = "MIT"
+[sources.far]
+repo = "org/repo"
+file = "far-Q4_K_M.gguf"
+licence = "Apache-2.0"
+size_bytes = 2_019_377_696
+[sources.gone]
+file = "builtin:gone.gguf"
+size_bytes = 1_500_000
+"""
+
+
+@pytest.fixture
+def small_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "models.toml").write_text(REGISTRY, encoding="utf-8")
+    (tmp_path / "near.gguf").write_bytes(b"x" * 2_500_000)
+    monkeypatch.setattr(config, "_builtin_file", lambda: tmp_path / "models.toml")
+    monkeypatch.setattr(config, "user_file", lambda: Path("/home/me/models.toml"))
+    monkeypatch.setattr(hub, "cached", lambda *_: None)
+    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_transcript(small_registry: Path) -> None:
+    result = CliRunner().invoke(models)
+    assert result.exit_code == 0
+    near = small_registry.resolve() / "near.gguf"
+    assert result.output == (
+        "pair (default): Two of them\n"
+        "  cool, perplexity, aligned segments, weights 1 0.5; built in\n"
+        f"    near  here         2.5 MB   MIT         {near}\n"
+        "    far   to download  2.02 GB  Apache-2.0  org/repo/far-Q4_K_M.gguf\n"
+        "\n"
+        "sources in no fusion\n"
+        "    gone  missing  1.5 MB  licence unknown  builtin:gone.gguf\n"
+        "\n"
+        "Read from: built in. Your own entries go into:\n"
+        f"  {config.user_file()}\n"
+    )
+
+
+def test_json(small_registry: Path) -> None:
+    result = CliRunner().invoke(models, ["--json"])
+    data = json.loads(result.output)
+    assert data["default_fusion"] == "pair"
+    assert data["files"] == ["built in"]
+    assert data["fusions"][0]["sources"] == ["near", "far"]
+    near, far, gone = data["sources"]
+    assert near["path"] == str(small_registry.resolve() / "near.gguf")
+    assert near["size_bytes"] == 2_500_000
+    assert (far["path"], far["repo"], far["size_bytes"]) == (None, "org/repo", 2_019_377_696)
+    assert gone["path"] is None
+
+
+def test_what_is_in_the_hubs_cache_is_here(
+    small_registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def cached(repo: str, filename: str, revision: str | None) -> Path:
+        asked.append((repo, filename, revision))
+        return small_registry / "near.gguf"
+
+    monkeypatch.setattr(hub, "cached", cached)
+    assert "far   here  2.5 MB" in CliRunner().invoke(models).output
+    assert asked == [("org/repo", "far-Q4_K_M.gguf", None)]

@@ -1,0 +1,484 @@
+"""A slow, obvious implementation of the method page, to compare the engine with.
+
+It shares nothing with the package: no cf_local import, no forks, no batching of candidates,
+no saved state but one: when a token list extends the list evaluated last, only
+the rest is evaluated. Everything else is computed from scratch, greedily, in the page's order:
+draft, score, rerank, commit. Words in quotes below are the page's.
+
+Left out: chat templates (prompts are token ids), sampling, every gate "from the literature".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import llama_cpp.llama_cpp as lc
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+CONTEXT_WORDS = 4
+ZWJ = "\u200d"
+
+
+# --- Word boundary --------------------------------------------------------------------------
+
+NO_SPACE_SCRIPTS = (
+    "CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC",
+    "VERTICAL IDEOGRAPHIC", "HIRAGANA", "HENTAIGANA", "KATAKANA", "HALFWIDTH KATAKANA",
+    "THAI", "LAO", "MYANMAR", "KHMER",
+)  # fmt: skip
+
+
+def char_class(char: str) -> str:
+    """space, word (L, M), number (N), alone (L, M of a script without spaces) or other."""
+    if char.isspace():
+        return "space"
+    kind = unicodedata.category(char)[0]
+    if kind in "LM":
+        return "alone" if unicodedata.name(char, "").startswith(NO_SPACE_SCRIPTS) else "word"
+    return "number" if kind == "N" else "other"
+
+
+def is_word_boundary(prev: str, next_: str) -> bool:
+    """Whether a word ends between two neighbouring characters ("Word boundary")."""
+    a, b = char_class(prev), char_class(next_)
+    if a == "space":
+        return False
+    if unicodedata.category(next_)[0] == "M" or next_ == ZWJ or prev == ZWJ:
+        return False
+    if "\U0001f3fb" <= next_ <= "\U0001f3ff":  # emoji modifiers
+        return False
+    return b == "space" or a != b or a in ("other", "alone")
+
+
+def characters(data: bytes) -> list[tuple[int, str | None]]:
+    """(start, character) of each character of `data`.
+
+    Bytes that can never become a character count as U+FFFD; an unfinished character at the
+    very end is None: "not completely known".
+    """
+    found: list[tuple[int, str | None]] = []
+    i = 0
+    while i < len(data):
+        for n in (1, 2, 3, 4):
+            try:
+                found.append((i, data[i : i + n].decode()))
+                break
+            except UnicodeDecodeError as problem:
+                if problem.reason == "unexpected end of data" and i + n >= len(data):
+                    found.append((i, None))
+                    return found
+                if problem.reason != "unexpected end of data":
+                    n = max(1, problem.end - problem.start)
+                    found.append((i, "\ufffd"))
+                    break
+        i += n
+    return found
+
+
+def boundaries(data: bytes) -> list[int]:
+    """Positions (bytes) in `data` that are word boundaries; none before an unknown character."""
+    return [
+        start
+        for (_, prev), (start, next_) in pairwise(characters(data))
+        if prev is not None and next_ is not None and is_word_boundary(prev, next_)
+    ]
+
+
+def is_whole_character(data: bytes, position: int) -> bool:
+    """Whether no character of `data` is cut at `position`; at the end, whether it is finished."""
+    chars = characters(data)
+    starts = {start for start, _ in chars}
+    return position in starts or (position == len(data) and (not chars or chars[-1][1] is not None))
+
+
+def last_words(response: bytes, n_words: int = CONTEXT_WORDS) -> bytes:
+    """The last words of the response: the context in which a segment is tokenized."""
+    cuts = [0, *boundaries(response)]
+    return response[cuts[-n_words] :] if len(cuts) >= n_words else response
+
+
+# --- One source -----------------------------------------------------------------------------
+
+
+class RefSource:
+    """One model: tokens of a text, without a space prefix, and the logits after each token."""
+
+    def __init__(
+        self, path: Path, *, name: str = "", n_ctx: int = 2048, n_threads: int = 1
+    ) -> None:
+        self.name = name or Path(path).stem
+        params = lc.llama_model_default_params()
+        params.n_gpu_layers = 0
+        override = (lc.llama_model_kv_override * 2)()  # the second, empty one ends the list
+        override[0].tag = lc.LLAMA_KV_OVERRIDE_TYPE_BOOL
+        override[0].key = b"tokenizer.ggml.add_space_prefix"
+        value: Any = override[0].value
+        value.val_bool = False
+        self._override, params.kv_overrides = override, override
+        self._model: Any = lc.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise ValueError(f"llama.cpp cannot load {path}")
+        settings = lc.llama_context_default_params()
+        settings.n_ctx = settings.n_batch = self.n_ctx = n_ctx
+        settings.n_threads = settings.n_threads_batch = n_threads
+        self._context: Any = lc.llama_init_from_model(self._model, settings)
+        self._vocab: Any = lc.llama_model_get_vocab(self._model)
+        self.n_vocab: int = lc.llama_vocab_n_tokens(self._vocab)
+        self.eog = [t for t in range(self.n_vocab) if lc.llama_vocab_is_eog(self._vocab, t)]
+        self._evaluated: list[int] = []
+        self._after_last: Floats = np.zeros(0)
+        self._pieces: dict[int, bytes] = {}
+
+    def close(self) -> None:
+        lc.llama_free(self._context)
+        lc.llama_model_free(self._model)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to the text; none for a control token."""
+        if token not in self._pieces:
+            size = 256
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                n = lc.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+                if n >= 0:
+                    break
+                size = -n
+            self._pieces[token] = buffer.raw[:n]
+        return self._pieces[token]
+
+    def text(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(self.piece(t) for t in tokens)
+
+    def encode(self, text: bytes) -> list[int]:
+        """Tokens of `text` on its own: no BOS, no special tokens, no space prefix, no byte lost."""
+        tokens = self._tokenize(text)
+        if self.text(tokens) == text:
+            return tokens
+        tokens, whole = [], characters(text)
+        ends = [start for start, _ in whole[1:]] + [len(text)]
+        run = b""  # tokenizers spoil bytes that are no UTF-8: give those their byte tokens
+        for (start, char), end in zip(whole, ends, strict=True):
+            part = text[start:end]
+            if char is not None and char.encode() == part:
+                run += part
+            else:
+                tokens += self._tokenize(run) + [t for b in part for t in self._byte_token(b)]
+                run = b""
+        return tokens + self._tokenize(run)
+
+    def _byte_token(self, byte: int) -> list[int]:
+        return [t for t in range(self.n_vocab) if self.piece(t) == bytes([byte])][:1]
+
+    def _tokenize(self, text: bytes) -> list[int]:
+        room = (lc.llama_token * (3 * len(text) + 8))()  # a bad byte may become U+FFFD
+        n = lc.llama_tokenize(self._vocab, text, len(text), room, len(room), False, False)
+        if n < 0:
+            raise ValueError(f"{-n} tokens in {len(text)} bytes")
+        return list(room[:n])
+
+    def encode_in_context(self, response: bytes, text: bytes) -> list[int]:
+        """Tokenize "in context": the last words of the response go first, and are dropped."""
+        context = last_words(response)
+        head, both = self.encode(context), self.encode(context + text)
+        return both[len(head) :] if both[: len(head)] == head else self.encode(text)
+
+    def logits(self, tokens: list[int], n_last: int) -> Floats:
+        """(n_last, n_vocab) float64: what follows each of the last `n_last` of `tokens`."""
+        if len(tokens) > self.n_ctx:
+            raise ValueError(f"{len(tokens)} tokens in a context of {self.n_ctx}")
+        if tokens == self._evaluated and n_last == 1:
+            return self._after_last
+        n_old = len(self._evaluated)
+        if tokens[:n_old] != self._evaluated or n_last > len(tokens) - n_old:
+            n_old = 0
+        if n_old == 0:
+            lc.llama_memory_clear(lc.llama_get_memory(self._context), True)
+        new = tokens[n_old:]
+        batch = lc.llama_batch_init(len(new), 0, 1)
+        batch.n_tokens = len(new)
+        for i, token in enumerate(new):
+            batch.token[i], batch.pos[i] = token, n_old + i
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            batch.logits[i] = i >= len(new) - n_last
+        self._evaluated = []
+        status = lc.llama_decode(self._context, batch)
+        lc.llama_batch_free(batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode returned {status}")
+        rows = [
+            lc.llama_get_logits_ith(self._context, i) for i in range(len(new) - n_last, len(new))
+        ]
+        values = np.array([np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows], np.float64)
+        self._evaluated, self._after_last = list(tokens), values[-1:]
+        return values
+
+    def nlls(self, before: list[int], tokens: list[int], ends: bool) -> list[float]:
+        """Nats: a term for each token after `before`, and one for all EOG tokens together."""
+        logits = self.logits(before + tokens, len(tokens) + 1)
+        top = logits.max(axis=1, keepdims=True)
+        log_p = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        terms = [-float(log_p[i, token]) for i, token in enumerate(tokens)]
+        if ends:
+            terms.append(-math.log(max(float(np.exp(log_p[-1, self.eog]).sum()), 1e-300)))
+        return terms
+
+
+# --- What goes in and out -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RefSettings:
+    mode: Literal["cool", "rerank", "cool+r", "single"] = "cool"
+    segments: Literal["aligned", "shortest"] = "aligned"
+    score: Literal["perplexity", "nll", "bits_per_byte"] = "perplexity"
+    weights: tuple[float, ...] | None = None  # default: equal
+    max_tokens: int = 64
+    segment_limit: int = 32
+    single: int = 0  # which source, in mode "single"
+    tie_tolerance: float = 1e-2  # logits, and nats (perplexity, nll) or bits per byte
+
+
+@dataclass(frozen=True)
+class RefDraft:
+    tokens: list[int]
+    text: bytes
+    ends: bool
+    margin: float  # smallest lead of the top logit over the second, over all argmaxes taken
+
+
+@dataclass(frozen=True)
+class RefCandidate:
+    text: bytes
+    ends: bool
+    proposers: tuple[int, ...]  # indices of sources; in "cool+r", len(sources) is the fused answer
+
+
+@dataclass(frozen=True)
+class RefStep:
+    candidates: list[RefCandidate]
+    scores: Floats | None  # (n_sources, n_candidates); None: unanimous, not scored
+    means: Floats | None  # (n_candidates,)
+    winner: int  # index into candidates
+    draft_margins: tuple[float, ...]  # logits, one per source
+    score_margin: float  # lead over the runner-up: log ratio of perplexities, else difference
+    near_tie: bool
+
+
+@dataclass(frozen=True)
+class RefResult:
+    text: bytes
+    steps: list[RefStep]
+    finish_reason: Literal["stop", "length"]
+    tokens: list[list[int]]  # each source's own tokens of the response
+    answers: list[RefResult] = field(default_factory=list)  # reranking: what was reranked
+
+    @property
+    def near_tie(self) -> bool:
+        return any(s.near_tie for s in self.steps) or any(a.near_tie for a in self.answers)
+
+
+# --- One step -------------------------------------------------------------------------------
+
+
+def is_common_boundary(
+    sources: Sequence[RefSource], me: int, response: bytes, text: bytes, ahead: bytes, aligned: bool
+) -> bool:
+    """Whether a draft may end after `text`, its source's next token being `ahead`."""
+    if not text or len(response + text) not in boundaries(response + text + ahead):
+        return False
+    return not aligned or len(text) in _common_ends(sources, me, response, text + ahead)
+
+
+def _common_ends(sources: Sequence[RefSource], me: int, response: bytes, seen: bytes) -> set[int]:
+    """Positions in `seen` where a token ends in every source's tokenization but the drafter's."""
+    chars = characters(response + seen)
+    if chars and chars[-1][1] is None:  # an unfinished character is no text yet
+        seen = seen[: max(0, chars[-1][0] - len(response))]
+    common = set(range(len(seen) + 1))
+    for k, source in enumerate(sources):
+        if k != me:
+            ends, end = set(), 0
+            for token in source.encode_in_context(response, seen):
+                end += len(source.piece(token))
+                ends.add(end)
+            common &= ends
+    return common
+
+
+def draft(
+    sources: Sequence[RefSource],
+    me: int,
+    before: list[int],
+    response: bytes,
+    limit: int,
+    aligned: bool,
+) -> RefDraft:
+    """Draft (rule 1): decode greedily to a common word boundary, an EOG token or the limit."""
+    source, tokens, margin = sources[me], list[int](), math.inf
+    while True:
+        row = source.logits(before + tokens, 1)[-1]
+        ahead = int(np.argmax(row))
+        margin = min(margin, float(row[ahead] - np.delete(row, ahead).max()))
+        text = source.text(tokens)
+        if ahead in source.eog:
+            return RefDraft(tokens, text, True, margin)
+        if is_common_boundary(sources, me, response, text, source.piece(ahead), aligned):
+            return RefDraft(tokens, text, False, margin)
+        if len(tokens) == limit:
+            tokens = _forced_cut(sources, me, response, tokens, source.piece(ahead), aligned)
+            text = source.text(tokens)
+            return RefDraft(tokens, text, not text, margin)  # no text at all: nothing will come
+        tokens.append(ahead)
+
+
+def _forced_cut(
+    sources: Sequence[RefSource],
+    me: int,
+    response: bytes,
+    tokens: list[int],
+    ahead: bytes,
+    aligned: bool,
+) -> list[int]:
+    """Cut at "the last position that is a whole character and common", or the nearest to it."""
+    source = sources[me]
+    seen = source.text(tokens) + ahead
+    common = _common_ends(sources, me, response, seen)
+    whole = []
+    for n in range(len(tokens), 0, -1):
+        position = len(source.text(tokens[:n]))
+        if position and is_whole_character(response + seen, len(response) + position):
+            if not aligned or position in common:
+                return tokens[:n]
+            whole.append(n)
+    return tokens[: whole[0]] if whole else tokens
+
+
+def score_of(terms: list[float], n_bytes: int, kind: str) -> float:
+    """One entry of the score matrix from its NLL terms (nats)."""
+    if kind == "bits_per_byte":
+        return sum(terms) / math.log(2) / max(1, n_bytes)
+    mean = sum(terms) / max(1, len(terms))
+    return mean if kind == "nll" else math.exp(min(mean, 700.0))
+
+
+def score_matrix(
+    sources: Sequence[RefSource],
+    before: list[list[int]],
+    candidates: list[RefCandidate],
+    ways: list[list[list[int]]],
+    kind: str,
+) -> Floats | None:
+    """Score (rule 2): `ways[k][j]` is candidate j in tokens of source k. None: unanimous."""
+    if len(candidates) == 1:
+        return None
+    scores = np.zeros((len(sources), len(candidates)))
+    for k, j in np.ndindex(scores.shape):
+        terms = sources[k].nlls(before[k], ways[k][j], candidates[j].ends)
+        scores[k, j] = score_of(terms, len(candidates[j].text), kind)
+    return scores
+
+
+def gather(drafts: Sequence[tuple[bytes, bool]]) -> list[RefCandidate]:
+    """Distinct (text, ends) pairs, in the order of their first proposers."""
+    proposers: dict[tuple[bytes, bool], list[int]] = {}
+    for k, pair in enumerate(drafts):
+        proposers.setdefault(pair, []).append(k)
+    return [RefCandidate(text, ends, tuple(who)) for (text, ends), who in proposers.items()]
+
+
+def rerank(
+    candidates: list[RefCandidate],
+    scores: Floats | None,
+    margins: tuple[float, ...],
+    settings: RefSettings,
+) -> RefStep:
+    """Rerank (rule 3): weighted mean over the sources, the lowest wins, the first at a tie."""
+    means, winner, lead = None, 0, math.inf
+    if scores is not None:
+        means = np.average(scores, axis=0, weights=settings.weights)
+        winner = int(np.argmin(means))
+        best, second = sorted(means)[:2]
+        lead = float(math.log(second / best) if settings.score == "perplexity" else second - best)
+    near = min(lead, *margins) <= settings.tie_tolerance
+    return RefStep(candidates, scores, means, winner, margins, lead, near)
+
+
+def cool(
+    sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings
+) -> RefResult:
+    """Steps until the winner ends or a source holds `max_tokens` tokens of the response."""
+    n, response, steps = len(sources), b"", list[RefStep]()
+    own: list[list[int]] = [[] for _ in sources]
+    aligned = settings.segments == "aligned"
+    while True:
+        limits = [min(settings.segment_limit, settings.max_tokens - len(own[k])) for k in range(n)]
+        before = [prompts[k] + own[k] for k in range(n)]
+        drafts = [draft(sources, k, before[k], response, limits[k], aligned) for k in range(n)]
+        candidates = gather([(d.text, d.ends) for d in drafts])
+
+        ways = [
+            [
+                d.tokens if k in c.proposers else sources[k].encode_in_context(response, c.text)
+                for c in candidates
+            ]
+            for k, d in enumerate(drafts)
+        ]
+        scores = score_matrix(sources, before, candidates, ways, settings.score)
+        step = rerank(candidates, scores, tuple(d.margin for d in drafts), settings)
+        steps.append(step)
+
+        won = candidates[step.winner]
+        own = [own[k] + ways[k][step.winner] for k in range(n)]
+        response += won.text
+        if won.ends:
+            return RefResult(response, steps, "stop", own)
+        if max(len(tokens) for tokens in own) >= settings.max_tokens:
+            return RefResult(response, steps, "length", own)
+
+
+def alone(
+    sources: Sequence[RefSource], prompts: list[list[int]], k: int, settings: RefSettings
+) -> RefResult:
+    """Mode `single`: "one named source alone, through the same code path"."""
+    return cool([sources[k]], [prompts[k]], replace(settings, weights=None))
+
+
+def choose_answer(
+    sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings, with_cool: bool
+) -> RefResult:
+    """Modes `rerank` and `cool+r`: the whole answer with the lowest mean score."""
+    answers = [alone(sources, prompts, k, settings) for k in range(len(sources))]
+    if with_cool:
+        answers.append(cool(sources, prompts, settings))
+    candidates = gather([(a.text, a.finish_reason == "stop") for a in answers])
+    ways = [
+        [
+            answers[k].tokens[0] if k in c.proposers else sources[k].encode(c.text)
+            for c in candidates
+        ]
+        for k in range(len(sources))
+    ]
+    scores = score_matrix(sources, prompts, candidates, ways, settings.score)
+    step = rerank(candidates, scores, (math.inf,), settings)
+    won = answers[candidates[step.winner].proposers[0]]
+    return RefResult(won.text, [step], won.finish_reason, won.tokens, answers)
+
+
+def fuse(
+    sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings
+) -> RefResult:
+    """One answer from `sources`, each with its own ready prompt (token ids)."""
+    if settings.mode == "single":
+        return alone(sources, prompts, settings.single, settings)
+    if settings.mode == "cool":
+        return cool(sources, prompts, settings)
+    return choose_answer(sources, prompts, settings, with_cool=settings.mode == "cool+r")

@@ -1,0 +1,273 @@
+"""The registry: what is read, from where, and what is said about what cannot be read."""
+
+from pathlib import Path
+
+import pytest
+
+from cf_local import config
+from cf_local.config import load_registry
+from cf_local.errors import ConfigError
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No layer but the built-in one: an empty project folder and no user file."""
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user" / "models.toml")
+    return tmp_path
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def project_error(folders: Path, text: str | bytes) -> str:
+    write(folders / "project" / "models.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_registry()
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("folders")
+class TestBuiltIn:
+    def test_default_fuses_the_three_built_in_sources(self) -> None:
+        fusion = load_registry().fusion()
+        assert fusion.name == "builtin"
+        assert fusion.sources == ("ash", "birch", "cedar")
+        assert (fusion.mode, fusion.score, fusion.segments) == ("cool", "perplexity", "aligned")
+        assert fusion.weights is None
+        assert fusion.origin == "built in"
+
+    def test_built_in_files_lie_in_the_package(self) -> None:
+        path = load_registry().source("ash").local_path
+        assert path == Path(config.__file__).parent / "builtin" / "ash.gguf"
+
+    def test_the_papers_models_are_there(self) -> None:
+        assert load_registry().fusion("paper").sources == (
+            "llama-3-8b",
+            "phi-3-mini-128k",
+            "glm-4-9b",
+        )
+
+    def test_every_source_to_download_says_what_it_is(self) -> None:
+        registry = load_registry()
+        remote = [spec for spec in registry.sources.values() if spec.repo]
+        assert len(remote) >= 9
+        for spec in remote:
+            assert spec.repo is not None
+            assert spec.repo.count("/") == 1
+            assert spec.file.endswith(".gguf")
+            assert spec.licence
+            assert spec.size_bytes
+            assert spec.local_path is None
+
+    def test_laptop_sources_are_below_2_5_gigabytes_each(self) -> None:
+        registry = load_registry()
+        for fusion in ("laptop", "laptop-open", "laptop-small"):
+            for name in registry.fusion(fusion).sources:
+                assert (registry.source(name).size_bytes or 0) < 2.5e9
+
+    def test_an_installed_copy_is_used_before_the_one_of_a_checkout(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "site" / "cf_local"
+        text = '[sources.x]\nfile = "builtin:x.gguf"\n[fusions.f]\nsources = ["x"]\n'
+        write(package.parent / "models.toml", "no = 1")
+        write(package / "models.toml", 'default = "f"\n' + text)
+        monkeypatch.setattr(config, "_PACKAGE", package)
+        assert list(load_registry().sources) == ["x"]
+
+    def test_a_damaged_installation_is_said_to_be_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(config, "_PACKAGE", tmp_path / "nowhere")
+        with pytest.raises(ConfigError, match="built in: cannot be read"):
+            load_registry()
+
+
+class TestLayers:
+    def test_later_layers_win_entry_by_entry_and_say_where_they_are_from(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        user = write(folders / "user/models.toml", '[sources.ash]\nfile = "/user/ash.gguf"\n')
+        project = write(
+            folders / "project/models.toml",
+            '[sources.ash]\nfile = "mine/ash.gguf"\ncontext = 512\n'
+            '[fusions.pair]\nsources = ["ash", "birch"]\nweights = [2, 0.5]\nmode = "rerank"\n',
+        )
+        extra = write(folders / "extra.toml", 'default = "pair"\n[sources.new]\nfile = "/n.gguf"\n')
+        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(extra))
+
+        registry = load_registry()
+
+        assert registry.files == ("built in", str(user), str(project), str(extra))
+        ash = registry.source("ash")
+        assert ash.local_path == folders.resolve() / "project" / "mine" / "ash.gguf"
+        assert (ash.context, ash.licence, ash.origin) == (512, None, str(project))
+        assert registry.source("birch").origin == "built in"
+        assert registry.source("new").origin == str(extra)
+        assert registry.fusion().name == "pair"
+        assert registry.fusion().weights == (2.0, 0.5)
+        assert registry.fusion("builtin").sources == ("ash", "birch", "cedar")
+
+    def test_a_user_file_is_enough(self, folders: Path) -> None:
+        write(folders / "user/models.toml", '[fusions.solo]\nsources = ["ash"]\n')
+        assert load_registry().fusion("solo").sources == ("ash",)
+
+    def test_a_fusion_of_one_layer_may_use_sources_of_any_other(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(folders / "user/models.toml", '[fusions.f]\nsources = ["late"]\n')
+        extra = write(folders / "extra.toml", '[sources.late]\nfile = "late.gguf"\n')
+        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(extra))
+        assert load_registry().fusion("f").sources == ("late",)
+
+    def test_in_a_checkout_the_projects_file_is_the_built_in_one(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        builtin = config._builtin_file()
+        monkeypatch.chdir(builtin.parent)
+        assert load_registry().files == ("built in",)
+
+    def test_a_file_of_the_hub_is_no_path(self, folders: Path) -> None:
+        write(folders / "user/models.toml", '[sources.h]\nrepo = "org/repo"\nfile = "m.gguf"\n')
+        spec = load_registry().source("h")
+        assert (spec.file, spec.local_path) == ("m.gguf", None)
+
+    def test_the_named_file_must_exist(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(folders / "gone.toml"))
+        with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
+            load_registry()
+
+
+SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            SOURCE + "contxt = 5\n",
+            "line 3: the key 'contxt' is not known (did you mean 'context'?).",
+        ),
+        (
+            SOURCE + 'license = "MIT"\n',
+            "line 3: the key 'license' is not known (did you mean 'licence'?).",
+        ),
+        ("\n[source.mine]\n", "line 2: the key 'source' is not known (did you mean 'sources'?)."),
+        ("zzzz = 1\n", "line 1: the key 'zzzz' is not known."),
+        (SOURCE + 'context = "5"\n', "line 3: context must be a whole number, not '5'."),
+        (SOURCE + "context = true\n", "line 3: context must be a whole number, not True."),
+        (SOURCE + "context = 0\n", "line 3: context is 0; it must be at least 1."),
+        (SOURCE + "gpu_layers = -2\n", "line 3: gpu_layers is -2; it must be at least -1."),
+        ("[sources]\nmine = 3\n", "line 2: sources.mine must be a table."),
+        ("sources = 3\n", "line 1: sources must be a table, not 3."),
+        ("[sources.mine]\n", "line 1: source 'mine' names no file."),
+        (
+            '[sources."a/b"]\nfile = "m.gguf"\n',
+            "line 1: 'a/b' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+        ),
+        (
+            "[sources.'m.gguf']\nfile = \"m.gguf\"\n",
+            "line 1: 'm.gguf' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ahs"]\n',
+            "line 2: there is no source 'ahs' (did you mean 'ash'?).",
+        ),
+        ("[fusions.f]\nsources = [1]\n", "line 2: sources must be a list of names, not 1."),
+        (
+            '[fusions.f]\nmode = "cool"\n',
+            "line 1: fusion 'f' must name one or more sources, each once.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash", "ash"]\n',
+            "line 2: fusion 'f' must name one or more sources, each once.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nmode = "cold"\n',
+            "line 3: mode is 'cold' (did you mean 'cool'?); "
+            "known are cool, rerank, cool+r, single.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nscore = "ppl"\n',
+            "line 3: score is 'ppl'; known are perplexity, nll, bits_per_byte.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nsegments = "words"\n',
+            "line 3: segments is 'words'; known are aligned, shortest.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nweights = [1, 2]\n',
+            "line 3: there must be one weight per source, and one of them above 0.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nweights = [0]\n',
+            "line 3: there must be one weight per source, and one of them above 0.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nweights = [nan]\n',
+            "line 3: nan is no weight; it must be a number, 0 or more.",
+        ),
+        (
+            '# the default\n\ndefault = "builtn"\n',
+            "line 3: there is no fusion 'builtn' to be the default (did you mean 'builtin'?).",
+        ),
+        (b'# caf\xe9\ndefault = "builtin"\n', "line 1: this is not UTF-8 text."),
+    ],
+)
+def test_errors_name_file_line_and_nearest(folders: Path, text: str, message: str) -> None:
+    file = folders / "project" / "models.toml"
+    assert project_error(folders, text) == f"{file}, {message}"
+
+
+def test_broken_toml_says_where(folders: Path) -> None:
+    message = project_error(folders, "default = 'builtin'\n[sources.x\n")
+    assert message.startswith(f"{folders / 'project' / 'models.toml'}: this is not valid TOML: ")
+    assert "line 2" in message
+
+
+def test_without_a_findable_line_the_file_is_named(folders: Path) -> None:
+    file = folders / "project" / "models.toml"
+    message = project_error(folders, 'sources.mine = { file = "m.gguf", contxt = 1 }\n')
+    assert message == f"{file}: the key 'contxt' is not known (did you mean 'context'?)."
+
+
+def test_a_folder_is_no_file(folders: Path) -> None:
+    (folders / "project" / "models.toml").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_registry()
+
+
+@pytest.mark.usefixtures("folders")
+class TestUnknownNames:
+    def test_nearest_source(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_registry().source("Birch")
+        assert str(caught.value) == (
+            "There is no source 'Birch' (did you mean 'birch'?). `cf-local models` lists them."
+        )
+
+    def test_nearest_fusion(self) -> None:
+        with pytest.raises(ConfigError, match=r"no fusion 'laptp' \(did you mean 'laptop'\?\)"):
+            load_registry().fusion("laptp")
+
+    def test_a_fusion_is_no_source(self) -> None:
+        with pytest.raises(ConfigError, match=r"no source 'paper' \(it is a fusion\)"):
+            load_registry().source("paper")
+
+    def test_a_source_is_no_fusion(self) -> None:
+        with pytest.raises(ConfigError, match=r"no fusion 'ash' \(it is a source\)"):
+            load_registry().fusion("ash")
+
+    def test_exit_code_is_that_of_usage(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_registry().source("nothing-like-it")
+        assert caught.value.exit_code == 2
