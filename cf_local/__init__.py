@@ -57,7 +57,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``load`` and ``Fusion`` come with the native library, so they are imported when first used."""
+    """``load`` and ``Fusion`` bring the native library, so they are imported when first used."""
     if name == "load":
         from cf_local.loader import load
 

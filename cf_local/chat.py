@@ -12,7 +12,7 @@ RESERVE_TOKENS = 128
 
 
 class Conversation:
-    """Turns of one chat. A turn that fails leaves it as it was; one that is stopped keeps what came."""
+    """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came."""
 
     def __init__(self, system: str | None = None) -> None:
         self.messages: list[Message] = [Message("system", system)] if system else []
@@ -27,9 +27,9 @@ class Conversation:
     ) -> Iterator[Event]:
         """Ask, and note question and answer once the answer ended or was stopped.
 
-        When the conversation outgrows the context its oldest turns are left out of the prompt, never
-        system text or this question; ``on_dropped`` hears how many. Raises ContextError when even
-        the question alone does not fit.
+        When the conversation outgrows the context its oldest turns are left out of the prompt,
+        never system text or this question; ``on_dropped`` hears how many. Raises ContextError when
+        even the question alone does not fit.
         """
         asked = [*self.messages, Message("user", question)]
         events = _first_that_fits(fusion, asked, settings or fusion.settings, on_dropped)

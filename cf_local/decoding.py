@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class TextStream:
-    """Incremental bytes -> text. Once a stop string came, ``stopped`` is true and nothing more is let through."""
+    """Incremental bytes -> text; ``stopped``, and silent, once a stop string came."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

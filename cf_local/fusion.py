@@ -17,10 +17,10 @@ from cf_local.writer import Writer
 
 
 class Fusion:
-    """A set of loaded sources that answer together. One answer at a time; ``cancel`` from any thread."""
+    """Loaded sources that answer together. One answer at a time; ``cancel`` from any thread."""
 
     def __init__(self, sources: Sequence[Source], settings: Settings | None = None) -> None:
-        """Take over ``sources`` (closed with the fusion); ``settings`` are the defaults of every answer.
+        """Take over ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
         Raises InputError when there is no source, two share a name, or the weights do not match.
         """
@@ -43,8 +43,8 @@ class Fusion:
     ) -> Iterator[Event]:
         """Write an answer: a Step for each fused segment, then one Answer.
 
-        ``on_progress`` hears the evaluated share of the prompt (0 to 1). After ``cancel`` the Answer
-        holds what was written. Raises InputError, ContextError, ClosedError.
+        ``on_progress`` hears the evaluated share of the prompt (0 to 1). After ``cancel`` the
+        Answer holds what was written. Raises InputError, ContextError, ClosedError.
         """
         settings = settings or self.settings
         with self._exclusive():

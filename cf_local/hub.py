@@ -5,6 +5,9 @@ takes longer than answering from a cached file, and a built-in source needs none
 Left out: listing what a repository holds, and choosing a quantization.
 """
 
+import hashlib
+import re
+from functools import lru_cache
 from pathlib import Path
 
 from cf_local.errors import MissingModelError
@@ -86,3 +89,13 @@ def _explain(error: Exception, repo: str, filename: str, revision: str | None) -
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".") + "."
+
+
+@lru_cache
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file. The hub's cache names large files by it: those need no reading."""
+    blob = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        return blob
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

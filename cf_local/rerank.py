@@ -17,7 +17,10 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Winner of a step; ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if nobody scored."""
+    """Winner of a step.
+
+    ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if nobody scored.
+    """
 
     winner: int
     matrix: Matrix | None = None
@@ -51,10 +54,12 @@ def score_matrix(
     n_terms = np.array([[s.n_terms for s in row] for row in scores], dtype=np.float64)
     if kind == "bits_per_byte":
         n_bytes = np.array([max(1, len(c.text)) for c in candidates], dtype=np.float64)
-        return nll_nats / np.log(2) / n_bytes
-    mean = nll_nats / n_terms
+        bits_per_byte: Matrix = nll_nats / np.log(2) / n_bytes
+        return bits_per_byte
+    mean: Matrix = nll_nats / n_terms
     with np.errstate(over="ignore"):  # an impossible candidate has infinite perplexity, which loses
-        return np.asarray(np.exp(mean) if kind == "perplexity" else mean, dtype=np.float64)
+        perplexity: Matrix = np.exp(mean)
+    return perplexity if kind == "perplexity" else mean
 
 
 def weighted_mean(matrix: Matrix, weights: Sequence[float] | None) -> Matrix:

@@ -6,7 +6,7 @@ on another machine. A source owns its position: nobody else knows how its cache 
 
 The life of a source::
 
-    begin(prompt) -> ( draft() -> extend()* -> trim()? -> score(...)? -> commit(...) )* -> ... close()
+    begin(prompt)  ( draft()  extend()*  trim()?  score(...)?  commit(...) )*  ...  close()
 
 ``rollback()`` drops drafts and forks at any time; ``restart()`` returns to the end of the prompt.
 """

@@ -89,7 +89,7 @@ class Cache:
         return draft
 
     def advance(self, draft: Branch) -> None:
-        """Evaluate the ``next_token`` of a draft; its ``end`` is a view that the next pass overwrites."""
+        """Evaluate a draft's ``next_token``; its new ``end`` is a view the next pass overwrites."""
         token = draft.next_token
         assert token is not None
         nll_nats = draft.end.nll(token)
@@ -100,7 +100,7 @@ class Cache:
         draft.end, draft.next_token = Distribution(self._context.logits(0)), None
 
     def read(self, texts: Sequence[Sequence[int]]) -> list[Branch]:
-        """Branches of several continuations, evaluated in one pass where forks and cells suffice."""
+        """Branches of several continuations: one pass for all where forks and cells suffice."""
         branches: list[Branch] = []
         group: list[Branch] = []
         for tokens in texts:
@@ -151,7 +151,7 @@ class Cache:
             self._context.drop(sequence)
 
     def _evaluate_prompt(self, tokens: list[int], on_progress: Progress | None) -> Distribution:
-        """Bring the committed sequence to ``tokens``; returns what the model expects behind them."""
+        """Bring the committed sequence to ``tokens``; returns what is expected behind them."""
         n_done, n_chunk = self._keep_prefix(tokens), 0
         with self._context.abortable(self.is_cancelled):
             while n_done < len(tokens):
@@ -165,7 +165,7 @@ class Cache:
         return Distribution(self._context.logits(n_chunk - 1)).kept()
 
     def _keep_prefix(self, tokens: list[int]) -> int:
-        """Cut the committed text to what it shares with ``tokens``, the last of which is left to do."""
+        """Cut the committed text to what it shares with ``tokens``, at most all but the last."""
         pairs = zip(self.tokens, tokens[:-1], strict=False)
         n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         if n_shared == len(self.tokens) or (n_shared and self._context.cut(_COMMITTED, n_shared)):

@@ -1,8 +1,7 @@
 """The KV cache of one model: sequences, forks that share a prefix, forward passes, logits.
 
-Sequences are only ever forked and dropped whole, never cut: that is the one operation that works for
-attention, sliding-window, recurrent and hybrid caches alike (see ``docs/llama_cpp.md``). The single
-exception, ``cut``, says whether it worked.
+Sequences are forked and dropped whole, not cut: that works for attention, sliding-window, recurrent
+and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 """
 
 import time
@@ -30,7 +29,7 @@ Logits = npt.NDArray[np.float32]
 MAX_PASS_TOKENS = 256
 """Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
 MAX_PASS_LOGITS = 64
-"""Rows of logits in one forward pass at most: with 150,000 tokens in a vocabulary a row is 0.6 MB."""
+"""Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
 
 _NO_ABORT = lib.ggml_abort_callback(0)
 
@@ -50,7 +49,8 @@ class Context:
     def __init__(self, model: Model, *, n_cells: int, n_sequences: int, n_threads: int) -> None:
         """Room for ``n_cells`` tokens in all sequences together.
 
-        Raises OutOfMemoryError when it cannot be had, UnsupportedModelError for a model that keeps no cache.
+        Raises OutOfMemoryError when it cannot be had, UnsupportedModelError for a model that keeps
+        no cache.
         """
         self._model = model
         self.n_cells = n_cells
@@ -72,7 +72,8 @@ class Context:
         if not self._memory:
             self.close()
             raise UnsupportedModelError(
-                f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by word."
+                f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by "
+                "word. Choose a decoder-only language model."
             )
         self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, 1)
         self._n_passes = self._n_tokens = 0
@@ -86,7 +87,8 @@ class Context:
     def evaluate(self, rows: Sequence[Row]) -> None:
         """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
 
-        Raises ContextError when the cache is full (nothing was evaluated), Cancelled after an abort.
+        Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
+        abort.
         """
         if len(rows) > MAX_PASS_TOKENS:  # llama.cpp would end the process
             raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
@@ -105,7 +107,7 @@ class Context:
         self._check(status)
 
     def logits(self, index: int) -> Logits:
-        """Logits behind row ``index`` of the last pass, shape (n_vocab,): a view the next pass overwrites."""
+        """Logits behind a row of the last pass, (n_vocab,): a view that the next one overwrites."""
         pointer = lib.llama_get_logits_ith(self._handle, index)
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")

@@ -158,7 +158,7 @@ def _check_file(path: Path) -> None:
 
 
 def _overrides() -> ctypes.Array[lib.llama_model_kv_override]:
-    """Metadata overrides: no space in front of tokenized text, we add it where the vocabulary wants it.
+    """Metadata overrides: no space in front of tokenized text; we add it where it is wanted.
 
     Otherwise SentencePiece vocabularies could not encode the second half of a word. The array ends
     with an empty key.

@@ -30,7 +30,7 @@ _PLAIN_TEMPLATE = (
 
 
 class ChatTemplate:
-    """The chat template of one model; ``is_plain`` when it has none and "User: / Assistant:" is used."""
+    """A model's chat template; ``is_plain`` if it has none and "User: / Assistant:" is used."""
 
     def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
         self.is_plain = template is None
@@ -72,7 +72,7 @@ class ChatTemplate:
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
-    """Tokens of a prompt. A template writes BOS itself; other text gets it as the vocabulary wants."""
+    """Tokens of a prompt. Templates write BOS themselves; other text gets it if it should."""
     if isinstance(prompt, RawText):
         return _bos(vocabulary) + _encode_text(prompt.text, vocabulary)
     guarded = [Message(m.role, _guard(m.content, vocabulary)) for m in prompt.messages]

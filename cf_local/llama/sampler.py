@@ -12,7 +12,7 @@ _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float3
 
 
 class Sampler:
-    """Greedy at temperature 0; else top-p, min-p, temperature and a seeded draw, in llama.cpp's order."""
+    """Greedy at temperature 0; else top-p, min-p, temperature, draw: the order of llama.cpp."""
 
     def __init__(self, sampling: Sampling, n_vocab: int) -> None:
         self._chain = None

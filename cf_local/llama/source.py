@@ -245,9 +245,9 @@ class LlamaSource:
             raise InputError(f"{name}: the prompt is empty.")
         if len(tokens) + reserve_tokens > self.n_ctx:
             raise ContextError(
-                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left for "
-                f"the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose a "
-                f"larger context ({name} was trained with {self._model.n_ctx_train})."
+                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
+                f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
+                f"a larger context ({name} was trained with {self._model.n_ctx_train})."
             )
 
 

@@ -1,6 +1,7 @@
 """Text to tokens and back, byte for byte."""
 
 import ctypes
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.llama.model import Model
+
+# Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.
+_RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
 
 
 class LlamaVocabulary:
@@ -43,7 +47,7 @@ class LlamaVocabulary:
 
     @property
     def adds_space(self) -> bool:
-        """Whether this vocabulary puts a space in front of a text (SentencePiece's dummy prefix)."""
+        """Whether a text of this vocabulary begins with a space (SentencePiece's dummy prefix)."""
         # Metadata is read from the file: our override of this key does not show here.
         wanted = self._model.metadata("tokenizer.ggml.add_space_prefix") != "false"
         return wanted and lib.llama_vocab_type(self._handle) == lib.LLAMA_VOCAB_TYPE_SPM
@@ -51,12 +55,14 @@ class LlamaVocabulary:
     def encode(self, text: bytes) -> list[int]:
         """Tokens of ``text`` as ordinary text: no special tokens, no space put in front.
 
-        Bytes that are no UTF-8 become byte tokens where the vocabulary has them.
+        What llama.cpp cannot give back (bytes that are no UTF-8; U+2581, which SentencePiece takes
+        for a space) becomes byte tokens where the vocabulary has them.
         """
         tokens = self._tokenize(text, parse_special=False)
-        if self.decode(tokens) == text or is_utf8(text):
+        if self.decode(tokens) == text:
             return tokens
-        return [token for run in _runs(text) for token in self._encode_run(run)]
+        runs = _RUNS.findall(text.decode("utf-8", errors="surrogateescape"))
+        return [token for run in runs for token in self._encode_run(run)]
 
     def encode_markup(self, text: str) -> list[int]:
         """Tokens of a template's output, special tokens parsed."""
@@ -88,10 +94,14 @@ class LlamaVocabulary:
         singles = ((self.piece(token), token) for token in range(self.n_tokens))
         return {piece: token for piece, token in singles if len(piece) == 1}
 
-    def _encode_run(self, run: bytes) -> list[int]:
-        if is_utf8(run) or any(run[i : i + 1] not in self._byte_tokens for i in range(len(run))):
-            return self._tokenize(run, parse_special=False)
-        return [self._byte_tokens[run[i : i + 1]] for i in range(len(run))]
+    def _encode_run(self, run: str) -> list[int]:
+        """Tokens of one run of ``_RUNS``."""
+        raw = run.encode("utf-8", errors="surrogateescape")
+        tokens = self._tokenize(raw, parse_special=False)
+        if self.decode(tokens) == raw:
+            return tokens
+        singles = [self._byte_tokens.get(raw[i : i + 1]) for i in range(len(raw))]
+        return tokens if None in singles else [t for t in singles if t is not None]
 
     def _tokenize(self, text: bytes, *, parse_special: bool) -> list[int]:
         n_max = len(text) + 1
@@ -115,28 +125,6 @@ class LlamaVocabulary:
 def open_vocabulary(path: Path) -> LlamaVocabulary:
     """The vocabulary of a GGUF file without its weights, which need not be there."""
     return LlamaVocabulary(Model(path, vocab_only=True))
-
-
-def is_utf8(text: bytes) -> bool:
-    """Whether ``text`` is valid UTF-8."""
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _runs(text: bytes) -> list[bytes]:
-    """``text`` cut into runs that are valid UTF-8 and runs that are not, in turn."""
-    runs: list[bytes] = []
-    while text:
-        try:
-            text.decode("utf-8")
-            return [*runs, text]
-        except UnicodeDecodeError as error:
-            runs += [part for part in (text[: error.start], text[error.start : error.end]) if part]
-            text = text[error.end :]
-    return runs
 
 
 def _token_or_none(token: int) -> int | None:

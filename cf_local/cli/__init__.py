@@ -1,0 +1,1 @@
+"""The command ``cf-local``: parse, call the library, render. Nothing imports this package."""

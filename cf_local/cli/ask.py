@@ -1,0 +1,133 @@
+"""``cf-local ask``: one question, one fused answer."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import click
+
+from cf_local.cli import render
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import fusion_options, loaded, model_options, settings_of, shows_colour
+from cf_local.cli.prompt import read_question
+from cf_local.errors import Cancelled
+from cf_local.fusion import Fusion
+from cf_local.types import Answer, Prompt, RawText, Settings, Step
+from cf_local.types import chat as chat_prompt
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' is stdin).")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per step, then the answer.")
+@click.option("--no-stream", is_flag=True, help="Print nothing before the answer is complete.")
+@click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
+@click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
+@fusion_options
+@model_options
+def ask(
+    question: str | None,
+    file: str | None,
+    raw: bool,
+    as_json: bool,
+    no_stream: bool,
+    show_winners: bool,
+    stats: bool,
+    system: str | None,
+    **options: Any,
+) -> None:
+    """Answer QUESTION (or a file, or a pipe) by fusing several models.
+
+    The answer goes to stdout, everything else to stderr.
+
+    \b
+    cf-local ask "Tom has 23 apples and buys 45 more. How many has he now?" --show-winners
+    cf-local ask -f notes.txt "Summarize this." --fusion laptop
+    echo "What is 7 times 8?" | cf-local ask --json
+    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    text = read_question(question, file)
+    if raw and system:
+        raise click.UsageError("--system needs a chat template; leave out --raw.")
+    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        settings = settings_of(fusion, options)
+        names = [source.info.name for source in fusion.sources]
+        winners = render.Winners(names, in_colour=shows_colour()) if show_winners else None
+        output: _Output = (
+            _JsonOutput(not no_stream, settings) if as_json else _TextOutput(not no_stream, winners)
+        )
+        answer = _write(fusion, prompt, settings, output, stats)
+    if answer.finish_reason == "cancelled":
+        raise Cancelled("The answer was interrupted; what came of it is above.")
+
+
+def _write(
+    fusion: Fusion, prompt: Prompt, settings: Settings, output: "_Output", stats: bool
+) -> Answer:
+    """Stream one answer into ``output``; returns its end."""
+    start, first_word_s = time.perf_counter(), math.nan
+    steps: list[Step] = []
+    for event in fusion.stream(prompt, settings):
+        if isinstance(event, Step):
+            if not steps:
+                first_word_s = time.perf_counter() - start
+            steps.append(event)
+            output.step(event)
+        else:
+            answer = event
+    output.answer(steps, answer)
+    if stats:
+        click.echo(render.statistics(steps, answer, first_word_s), err=True)
+    return answer
+
+
+class _Output(Protocol):
+    """Where an answer goes while it is written."""
+
+    def step(self, step: Step) -> None: ...
+
+    def answer(self, steps: Sequence[Step], answer: Answer) -> None: ...
+
+
+class _JsonOutput:
+    """A JSON line per step (if streaming), then one for the answer."""
+
+    def __init__(self, streams: bool, settings: Settings) -> None:
+        self._streams = streams
+        self._mode = settings.mode
+
+    def step(self, step: Step) -> None:
+        if self._streams:
+            click.echo(render.step_json(step, self._mode))
+
+    def answer(self, steps: Sequence[Step], answer: Answer) -> None:
+        click.echo(render.answer_json(answer))
+
+
+class _TextOutput:
+    """The answer as text, as it comes where that is possible."""
+
+    def __init__(self, streams: bool, winners: render.Winners | None) -> None:
+        self._streams = streams
+        self._winners = winners
+        if winners is not None:
+            click.echo(winners.legend(), err=True)
+
+    def step(self, step: Step) -> None:
+        # In the modes that rerank, what is written first may not be the answer.
+        if self._streams and not step.whole:
+            click.echo(self._marked([step]), nl=False)
+
+    def answer(self, steps: Sequence[Step], answer: Answer) -> None:
+        if not steps or (self._streams and not steps[-1].whole):
+            click.echo()
+        else:
+            click.echo(self._marked(steps))
+
+    def _marked(self, steps: Sequence[Step]) -> str:
+        shown = render.steps_shown(steps)
+        if self._winners is None:
+            return "".join(step.text for step in shown)
+        return self._winners.text(shown)

@@ -1,0 +1,67 @@
+"""Ctrl-C as a request: what runs is told to stop and keeps what it has."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interrupt:
+    """While entered, the first Ctrl-C sets the flag and calls back; a second one raises.
+
+    Python sees a signal only between two forward passes, so nothing is torn down within one.
+    """
+
+    def __init__(self) -> None:
+        self._flag = threading.Event()
+        self._calls: list[Callable[[], None]] = []
+        self._former: Any = None
+
+    def is_set(self) -> bool:
+        """Whether Ctrl-C was pressed since the last ``clear``."""
+        return self._flag.is_set()
+
+    def clear(self) -> None:
+        """Forget a Ctrl-C that was answered."""
+        self._flag.clear()
+
+    @contextmanager
+    def calls(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call ``callback`` on Ctrl-C for a while."""
+        self._calls.append(callback)
+        try:
+            yield
+        finally:
+            self._calls.remove(callback)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt at once, for a while in which nothing runs."""
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._flag.is_set():
+            raise KeyboardInterrupt
+        self._flag.set()
+        for callback in self._calls:
+            callback()

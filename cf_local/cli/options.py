@@ -1,0 +1,139 @@
+"""Options that several commands share: which models, and how they are fused."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import Any
+
+import click
+
+from cf_local.cli.interrupt import Interrupt
+from cf_local.errors import InputError
+from cf_local.fusion import Fusion
+from cf_local.types import MODES, SCORES, SEGMENTS, Settings
+
+Command = Callable[..., Any]
+Option = Callable[[Command], Command]
+
+_MODEL_OPTIONS: tuple[Option, ...] = (
+    click.option("--fusion", metavar="NAME", help="A fusion of models.toml (see `models`)."),
+    click.option(
+        "--model",
+        "models",
+        metavar="NAME|FILE",
+        multiple=True,
+        help="A source of models.toml or a .gguf file, instead of a fusion; repeat for more.",
+    ),
+    click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
+    click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
+    click.option(
+        "--gpu-layers",
+        "n_gpu_layers",
+        type=click.IntRange(-1),
+        help="Layers of each model to put on a GPU; -1 for all.",
+    ),
+    click.option("--offline", is_flag=True, help="Send nothing; use files of this machine only."),
+)
+_FUSION_OPTIONS: tuple[Option, ...] = (
+    click.option("--mode", type=click.Choice(MODES), help="How the sources work together."),
+    click.option("--only", metavar="SOURCE", help="One source alone (implies --mode single)."),
+    click.option("--score", type=click.Choice(SCORES), help="What decides between candidates."),
+    click.option("--segments", type=click.Choice(SEGMENTS), help="Where a segment may end."),
+    click.option(
+        "--weight",
+        "weights",
+        metavar="SOURCE=NUMBER",
+        multiple=True,
+        help="Weight of a source's vote, 1 unless given; repeat for more.",
+    ),
+    click.option("--temperature", type=click.FloatRange(0), help="0 (greedy) unless given."),
+    click.option("--top-p", type=click.FloatRange(0, 1), help="Nucleus sampling."),
+    click.option("--min-p", type=click.FloatRange(0, 1), help="Minimum-probability sampling."),
+    click.option("--seed", type=int, help="Seed of the sampling."),
+    click.option("--max-tokens", type=click.IntRange(1), help="End a longer answer here."),
+    click.option("--stop", multiple=True, help="End the answer before this text; repeatable."),
+    click.option("--system", metavar="TEXT", help="Instructions for all sources."),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that say which models are loaded, and how."""
+    return _add(command, _MODEL_OPTIONS)
+
+
+def fusion_options(command: Command) -> Command:
+    """Add the options that say how an answer is fused."""
+    return _add(command, _FUSION_OPTIONS)
+
+
+@contextmanager
+def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
+    """The loaded fusion; progress and notices on stderr, Ctrl-C ends the load or the answer.
+
+    Takes the values of ``model_options`` out of ``options``.
+    """
+    # Imported here: it loads the native library, which `--help` need not wait for.
+    from cf_local.loader import LoadOptions, load
+
+    fusion, models = options.pop("fusion"), options.pop("models")
+    how = LoadOptions(**{key.name: options.pop(key.name) for key in fields(LoadOptions)})
+    stderr = sys.stderr
+    with click.progressbar(
+        length=100, label="Loading", file=stderr, hidden=not stderr.isatty()
+    ) as bar:
+        opened = load(
+            fusion,
+            models=models,
+            options=how,
+            is_cancelled=interrupt.is_set,
+            on_progress=lambda share: bar.update(int(100 * share) - bar.pos),
+            on_notice=lambda text: click.echo(f"Note: {text}", err=True),
+        )
+    with opened, interrupt.calls(opened.cancel):
+        yield opened
+
+
+def shows_colour() -> bool:
+    """Whether stdout is a terminal that may be coloured (NO_COLOR is not set)."""
+    refused = click.get_current_context().find_root().color is False
+    return sys.stdout.isatty() and not refused
+
+
+def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
+    """The fusion's settings with what the user gave on the command line.
+
+    ``options`` has the values of ``fusion_options`` without ``system``; None and empty mean that
+    an option was not given.
+    """
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    if "only" in given:
+        given |= {"mode": "single", "single": given.pop("only")}
+    if "weights" in given:
+        names = [source.info.name for source in fusion.sources]
+        given["weights"] = _weights(given["weights"], names)
+    sampling = {k: given.pop(k) for k in ("temperature", "top_p", "min_p", "seed") if k in given}
+    settings = fusion.settings
+    if "stop" in given:
+        given["stop"] = (*settings.stop, *given["stop"])
+    return replace(settings, sampling=replace(settings.sampling, **sampling), **given)
+
+
+def _weights(given: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
+    """One weight per source in their order, from "SOURCE=NUMBER"."""
+    weights = dict.fromkeys(names, 1.0)
+    for text in given:
+        name, _, number = text.rpartition("=")
+        if name not in weights:
+            raise InputError(f"--weight {text}: name a source, one of {', '.join(names)}.")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise InputError(f"--weight {text}: {number!r} is not a number.") from None
+    return tuple(weights.values())
+
+
+def _add(command: Command, options: Sequence[Option]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

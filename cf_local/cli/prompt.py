@@ -1,0 +1,49 @@
+"""The question from the command line, a file or a pipe."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cf_local.errors import InputError
+
+
+def read_question(words: str | None, file: str | None) -> str:
+    """What the user asks: the argument, behind the text of ``file`` ("-" is stdin) if there is one.
+
+    Without either it comes from a pipe. Raises InputError when it is empty or no UTF-8.
+    """
+    if words is None and file is None:
+        if sys.stdin.isatty():
+            raise click.UsageError("Ask something: cf-local ask 'QUESTION', or pipe text in.")
+        file = "-"
+    parts = [_read(file)] if file is not None else []
+    if words is not None:
+        parts.append(_checked(words))
+    question = "\n\n".join(parts)
+    if not question.strip():
+        raise InputError("The prompt is empty. Ask something.")
+    return question
+
+
+def _read(file: str) -> str:
+    name = "standard input" if file == "-" else file
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.") from error
+    try:
+        return raw.decode("utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} is not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}. "
+            "Convert it to UTF-8 first."
+        ) from None
+
+
+def _checked(words: str) -> str:
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        raise InputError("The prompt is not UTF-8. Set a UTF-8 locale or use a file.") from None
+    return words
