@@ -1,0 +1,45 @@
+"""The real command in a process of its own, in an empty folder, with an empty user configuration."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir()
+    ours = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "APPDATA": str(home)}
+    dropped = ("CF_LOCAL_CONFIG", "NO_COLOR", "HF_HOME", "HF_HUB_CACHE")
+    return {k: v for k, v in os.environ.items() if k not in dropped} | ours
+
+
+@pytest.fixture
+def work_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(environment: dict[str, str], work_folder: Path) -> Run:
+    def run_cf_local(
+        *arguments: str | Path, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "cf_local", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=work_folder,
+            env=environment | (env or {}),
+            timeout=120,
+            check=False,
+        )
+
+    return run_cf_local

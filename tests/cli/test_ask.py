@@ -1,0 +1,251 @@
+"""`cf-local ask` end to end: the real command on the built-in models."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.conftest import Run
+from tiny_models import bpe_vocab, make_model
+
+pytestmark = pytest.mark.model
+
+QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
+SOURCES = ["ash", "birch", "cedar"]
+
+
+def lines(output: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_answers_on_stdout_and_nothing_else(run: Run) -> None:
+    done = run("ask", QUESTION)
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"The answer is 68.\n")
+    assert done.stderr == b""
+
+
+def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
+    *steps, answer = lines(run("ask", QUESTION, "--json").stdout)
+    assert all(step["type"] == "step" for step in steps)
+    assert set(steps[0]) == {
+        "type", "text", "ends", "winners", "candidates", "passes", "elapsed_s",
+    }  # fmt: skip
+    assert answer["type"] == "answer"
+    assert "".join(step["text"] for step in steps) == answer["text"]
+    assert [step["ends"] for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert (answer["finish_reason"], answer["mode"], answer["chosen"]) == ("stop", "cool", "cool")
+    assert list(answer["passes"]) == SOURCES
+    for source in answer["sources"]:
+        assert source["sha256"] == hashlib.sha256(Path(source["file"]).read_bytes()).hexdigest()
+
+
+def test_json_shows_what_each_source_thought_of_each_candidate(run: Run) -> None:
+    steps = lines(run("ask", QUESTION, "--json").stdout)[:-1]
+    disputed = [step for step in steps if len(step["candidates"]) > 1]
+    assert disputed, "the sources agreed on every word"
+    for step in disputed:
+        means = []
+        for candidate in step["candidates"]:
+            assert list(candidate["scores"]) == SOURCES
+            means.append(sum(candidate["scores"].values()) / len(SOURCES))
+            assert candidate["mean"] == pytest.approx(means[-1])
+        winner = step["candidates"][means.index(min(means))]
+        assert step["winners"] == winner["sources"]
+        assert step["text"] == winner["text"]
+
+
+def test_json_of_agreement_has_no_scores(run: Run) -> None:
+    steps = lines(run("ask", QUESTION, "--json").stdout)[:-1]
+    agreed = [step for step in steps if len(step["candidates"]) == 1]
+    assert agreed
+    assert all(step["candidates"][0]["scores"] == {} for step in agreed)
+    assert all(step["winners"] == SOURCES for step in agreed)
+
+
+@pytest.mark.parametrize("mode", ["rerank", "cool+r"])
+def test_modes_that_choose_among_whole_answers(run: Run, mode: str) -> None:
+    *steps, choice, answer = lines(run("ask", QUESTION, "--json", "--mode", mode).stdout)
+    assert choice["text"] == answer["text"]
+    assert choice["winners"][0] == answer["chosen"]
+    assert choice["type"] == ("rerank" if mode == "cool+r" else "step")
+    assert bool(steps) == (mode == "cool+r")
+    assert run("ask", QUESTION, "--mode", mode).stdout.decode().rstrip("\n") == answer["text"]
+
+
+def test_one_source_alone(run: Run) -> None:
+    answer = lines(run("ask", QUESTION, "--only", "ash", "--json").stdout)[-1]
+    assert (answer["mode"], answer["chosen"], list(answer["passes"])) == ("single", "ash", ["ash"])
+
+
+def test_no_stream_prints_only_the_answer(run: Run) -> None:
+    (answer,) = lines(run("ask", QUESTION, "--json", "--no-stream").stdout)
+    assert answer["type"] == "answer"
+    assert run("ask", QUESTION, "--no-stream").stdout.decode() == answer["text"] + "\n"
+
+
+def test_winners_are_marked_with_letters_and_a_legend(run: Run) -> None:
+    plain = run("ask", QUESTION).stdout.decode()
+    marked = run("ask", QUESTION, "--show-winners")
+    assert b"A = ash, B = birch, C = cedar; unmarked: all agreed" in marked.stderr
+    assert re.sub(r"\[[ABC]+:(.*?)\]", r"\1", marked.stdout.decode()) == plain
+    assert b"[" in marked.stdout
+    assert b"\x1b" not in marked.stdout + marked.stderr
+
+
+def test_prompt_from_a_pipe_a_file_and_both(run: Run, work_folder: Path) -> None:
+    expected = run("ask", QUESTION).stdout
+    (work_folder / "question.txt").write_text(QUESTION + "\n")
+    assert run("ask", stdin=QUESTION.encode() + b"\n").stdout == expected
+    assert run("ask", "-f", "question.txt").stdout == expected
+    head, _, tail = QUESTION.partition(". ")
+    (work_folder / "head.txt").write_text(head + ".")
+    assert run("ask", "-f", "head.txt", tail).returncode == 0
+
+
+def test_raw_continues_the_prompt(run: Run) -> None:
+    done = run("ask", "--raw", "--max-tokens", "5", "--json", "The answer is")
+    *steps, answer = lines(done.stdout)
+    assert answer["finish_reason"] in ("length", "stop")
+    assert len(steps) <= 5
+
+
+def test_max_tokens_and_stop_strings_end_the_answer(run: Run) -> None:
+    short = lines(run("ask", QUESTION, "--json", "--max-tokens", "3").stdout)[-1]
+    assert short["finish_reason"] == "length"
+    full = lines(run("ask", QUESTION, "--json").stdout)[-1]
+    stopped = lines(run("ask", QUESTION, "--json", "--stop", "answer").stdout)[-1]
+    assert stopped["finish_reason"] == "stop"
+    assert stopped["text"] == full["text"].partition("answer")[0]
+
+
+def test_sampling_repeats_with_its_seed(run: Run) -> None:
+    sampled = [
+        run("ask", QUESTION, "--temperature", "1.5", "--seed", seed).stdout
+        for seed in ("1", "1", "2", "3")
+    ]
+    assert sampled[0] == sampled[1]
+    assert len(set(sampled)) > 1
+
+
+def test_a_weight_decides_who_is_heard(run: Run) -> None:
+    alone = run("ask", QUESTION, "--only", "cedar").stdout
+    weights = [f"--weight={name}=0" for name in ("ash", "birch")]
+    assert run("ask", QUESTION, *weights).stdout == alone
+
+
+def test_statistics_go_to_stderr(run: Run) -> None:
+    done = run("ask", QUESTION, "--stats")
+    assert done.stdout.endswith(b"The answer is 68.\n")
+    assert re.search(rb"all agreed on \d+ of \d+ segments", done.stderr)
+
+
+def test_answers_without_a_network(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n"
+        "def refuse(*_, **__): raise RuntimeError('a socket was opened')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+    )
+    done = run("ask", QUESTION, env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# ---- Bad input: a clear error, the exit code of its kind, no traceback ---------------------------
+
+
+def check_error(done: subprocess.CompletedProcess[bytes], code: int, *words: str) -> None:
+    message = done.stderr.decode()
+    assert done.returncode == code, message
+    assert "Traceback" not in message
+    assert done.stdout == b""
+    for word in words:
+        assert word in message
+
+
+def test_empty_prompts(run: Run) -> None:
+    check_error(run("ask", ""), 2, "empty")
+    check_error(run("ask", "  \n"), 2, "empty")
+    check_error(run("ask", stdin=b""), 2, "empty")
+
+
+def test_stdin_that_is_not_utf8(run: Run) -> None:
+    check_error(run("ask", stdin=b"caf\xe9"), 2, "standard input", "UTF-8", "0xe9", "offset 3")
+
+
+def test_a_prompt_file_that_is_missing(run: Run) -> None:
+    check_error(run("ask", "-f", "nowhere.txt"), 2, "nowhere.txt")
+
+
+def test_unknown_names_are_told_the_nearest(run: Run) -> None:
+    check_error(run("ask", "hi", "--fusion", "bultin"), 2, "bultin", "builtin")
+    check_error(run("ask", "hi", "--model", "cedr"), 2, "cedr", "cedar")
+    check_error(run("ask", "hi", "--only", "oak"), 2, "oak", "ash")
+    check_error(run("ask", "hi", "--weight", "oak=1"), 2, "oak", "ash")
+    check_error(run("ask", "hi", "--weight", "ash=x"), 2, "'x'")
+
+
+def test_an_unknown_key_of_models_toml(run: Run, work_folder: Path) -> None:
+    (work_folder / "models.toml").write_text(
+        '[fusions.mine]\nsources = ["ash"]\nscor = "nll"\n', encoding="utf-8"
+    )
+    check_error(run("ask", "hi"), 2, "models.toml", "scor", "score")
+
+
+def test_a_missing_model_file(run: Run) -> None:
+    check_error(run("ask", "hi", "--model", "nowhere.gguf"), 3, "nowhere.gguf")
+
+
+def test_a_model_that_is_not_downloaded(run: Run, tmp_path: Path) -> None:
+    done = run("ask", "hi", "--fusion", "paper", "--offline", env={"HF_HOME": str(tmp_path)})
+    check_error(done, 3, "Meta-Llama-3-8B-Instruct", "offline")
+
+
+@pytest.mark.parametrize("n_bytes", [4, 64, 5000, 500_000])
+def test_truncated_files(run: Run, work_folder: Path, n_bytes: int) -> None:
+    whole = Path(lines(run("ask", "hi", "--json").stdout)[-1]["sources"][0]["file"]).read_bytes()
+    (work_folder / "short.gguf").write_bytes(whole[:n_bytes])
+    check_error(run("ask", "hi", "--model", "short.gguf"), 4, "short.gguf")
+
+
+def test_a_file_that_is_no_model(run: Run, work_folder: Path) -> None:
+    (work_folder / "text.gguf").write_text("not a model", encoding="utf-8")
+    check_error(run("ask", "hi", "--model", "text.gguf"), 4, "text.gguf", "not a GGUF")
+
+
+def test_a_prompt_longer_than_the_context(run: Run) -> None:
+    check_error(run("ask", "apples " * 3000), 6, "ash", "context")
+    check_error(run("ask", QUESTION, "--context", "8"), 6, "ash", "8")
+
+
+def test_usage_errors(run: Run) -> None:
+    check_error(run("ask", "hi", "--mode", "hot"), 2, "hot", "cool")
+    check_error(run("ask", "hi", "--max-tokens", "0"), 2, "max-tokens")
+    check_error(run("ask", "hi", "--raw", "--system", "be kind"), 2, "--raw")
+    check_error(run("ask", "hi", "--fusion", "builtin", "--model", "ash"), 2, "not both")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to send to a child")
+def test_ctrl_c_keeps_what_came(environment: dict[str, str], tmp_path: Path) -> None:
+    endless = make_model(tmp_path / "endless.gguf", "llama", bpe_vocab(), seed=1, eog_bias=-60)
+    command = [sys.executable, "-m", "cf_local", "ask", "go", "--model", str(endless)]
+    with subprocess.Popen(
+        [*command, "--max-tokens", "100000", "--temperature", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(8)
+        process.send_signal(signal.SIGINT)
+        rest, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(first) == 8
+    assert b"interrupted" in message
+    assert b"Traceback" not in message
+    assert rest.endswith(b"\n")
