@@ -39,6 +39,9 @@ class Conversation:
                 if isinstance(event, Step):
                     shown = event.text if event.whole else shown + event.text
                 yield event
+        except Exception:
+            shown = ""  # a turn that failed leaves no trace
+            raise
         finally:  # also when the reader stops reading: what was shown stays
             if shown:
                 self.messages = [*asked, Message("assistant", shown)]

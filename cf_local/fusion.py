@@ -6,7 +6,7 @@ prints nothing; everything else renders them.
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,7 @@ class Fusion:
         self._speakers(self.settings)
         self._cancelled = threading.Event()
         self._busy = threading.Lock()
+        self._writing_thread: int | None = None
         self._closed = False
 
     def stream(
@@ -71,7 +72,9 @@ class Fusion:
     def close(self) -> None:
         """Close the sources and give their memory back. May be called twice."""
         self.cancel()
-        with self._busy:
+        # A stream that this very thread has left unfinished would never end while we wait for it.
+        must_wait = self._writing_thread != threading.get_ident()
+        with self._busy if must_wait else nullcontext():
             self._closed = True
             for source in self.sources:
                 source.close()
@@ -108,6 +111,8 @@ class Fusion:
             )
         try:
             self._cancelled.clear()
+            self._writing_thread = threading.get_ident()
             yield
         finally:
+            self._writing_thread = None
             self._busy.release()

@@ -32,6 +32,7 @@ from cf_local.types import (
 END = -1
 """The end-of-generation token of scripted sources."""
 _FLOOR = 1e-6
+_SLACK = 64  # tokens by which a candidate may reach beyond the context, as in real caches
 
 Script = Callable[[bytes], Mapping[int, float]]
 """From the response so far to the probability of each next token; those left out get 1e-6."""
@@ -57,20 +58,26 @@ class PieceVocabulary:
         return tokens
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for END."""
-        return b"" if token == END else self._pieces[token]
+        """The bytes of a token."""
+        return self._pieces[token]
 
 
 def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -> Script:
     """A model that writes ``text`` and ends, sure of each next token by ``confidence``.
 
-    Behind a response that departs from ``text`` it goes on at the same length.
+    It writes the tokens of the whole text; behind a response that cuts one of them, those of the
+    rest. Behind a response that departs from ``text`` it goes on at the same length.
     """
     raw = text.encode() if isinstance(text, str) else text
+    tokens = vocabulary.encode(raw)
+    ends = accumulate((len(vocabulary.piece(token)) for token in tokens), initial=0)
+    by_offset = dict(zip(ends, [*tokens, END], strict=True))
 
     def script(response: bytes) -> Mapping[int, float]:
-        rest = vocabulary.encode(raw[len(response) :])
-        return {rest[0] if rest else END: confidence}
+        token = by_offset.get(len(response))
+        if token is None:  # another source has cut one of the tokens
+            token = next(iter(vocabulary.encode(raw[len(response) :])), END)
+        return {token: confidence}
 
     return script
 
@@ -145,7 +152,7 @@ class ScriptedSource:
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
-        self._check_open()
+        self._check_begun()
         next_token = self._next_token if self._next_token is not None else self._choose([])
         self._draft = _Branch([], next_token)
         return self.extend(limit)
@@ -157,7 +164,7 @@ class ScriptedSource:
             self._pass(1)
             draft.tokens.append(draft.next_token)
             draft.next_token = self._choose(draft.tokens)
-            if is_word_boundary(self._text(draft.tokens), self._vocabulary.piece(draft.next_token)):
+            if is_word_boundary(self._text(draft.tokens), self._piece(draft.next_token)):
                 break
         return self._as_draft(draft)
 
@@ -173,22 +180,23 @@ class ScriptedSource:
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response."""
+        self._check_open()
         return self._encoder.token_ends(text)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each candidate under the script (see Source.score)."""
-        self._check_open()
+        self._check_begun()
         own = self._own_candidate()
         new = {c.text for c in candidates if c != own and c.text} - self._known
         if new:
-            self._pass(sum(len(self._encoder.encode(text)) for text in new))
+            self._pass(sum(len(self._encode(text)) for text in new))
             self._known |= new
         return [self._score(candidate) for candidate in candidates]
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Source.commit)."""
-        self._check_open()
-        tokens, next_token = self._encoder.encode(candidate.text), None
+        self._check_begun()
+        tokens, next_token = self._encode(candidate.text), None
         if candidate == self._own_candidate():
             draft = self._own_draft()
             tokens, next_token = tuple(draft.tokens), draft.next_token
@@ -205,7 +213,7 @@ class ScriptedSource:
 
     def restart(self) -> None:
         """Drop the response, keep the prompt."""
-        self._check_open()
+        self._check_begun()
         self._begin_response()
 
     def close(self) -> None:
@@ -216,6 +224,14 @@ class ScriptedSource:
         self._tokens, self._next_token = [], None
         self._encoder.reset()
         self.rollback()
+
+    def _encode(self, text: bytes) -> tuple[int, ...]:
+        tokens = self._encoder.encode(text)
+        if len(tokens) > self.n_free + _SLACK:
+            raise ContextError(
+                f"{self.info.name}: {len(tokens)} tokens for {self.n_free} of context."
+            )
+        return tokens
 
     def _choose(self, drafted: Sequence[int]) -> int:
         """The most likely token behind response and draft, or one drawn by temperature."""
@@ -242,21 +258,24 @@ class ScriptedSource:
         return Candidate(self._text(draft.tokens), draft.next_token == END)
 
     def _own_draft(self) -> _Branch:
-        self._check_open()
+        self._check_begun()
         if self._draft is None:
             raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
         return self._draft
 
     def _as_draft(self, draft: _Branch) -> Draft:
-        lookahead = self._vocabulary.piece(draft.next_token)
+        lookahead = self._piece(draft.next_token)
         text = self._text(draft.tokens)
         return Draft(text, draft.next_token == END, lookahead, self._ends_of(draft.tokens))
 
     def _text(self, tokens: Iterable[int]) -> bytes:
-        return b"".join(map(self._vocabulary.piece, tokens))
+        return b"".join(map(self._piece, tokens))
 
     def _ends_of(self, tokens: Iterable[int]) -> tuple[int, ...]:
-        return tuple(accumulate(len(self._vocabulary.piece(token)) for token in tokens))
+        return tuple(accumulate(len(self._piece(token)) for token in tokens))
+
+    def _piece(self, token: int) -> bytes:
+        return b"" if token == END else self._vocabulary.piece(token)
 
     def _pass(self, n_tokens: int) -> None:
         if self._is_cancelled():
@@ -267,6 +286,11 @@ class ScriptedSource:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"{self.info.name} has been closed.")
+
+    def _check_begun(self) -> None:
+        self._check_open()
+        if not self._n_prompt:
+            raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
 
 
 def _text_of(prompt: Prompt) -> str:

@@ -146,9 +146,11 @@ class Writer:
             stream.feed(draft.text[n_read:])
             n_read = len(draft.text)
             is_full = len(draft.token_ends) >= limit
-            reason = self._why_ended(draft.ends, stream.stopped, draft.text, is_full)
+            # Nothing but control tokens: it has nothing to say, as in ``synchronizer``.
+            ends = draft.ends or (is_full and not draft.text)
+            reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
             if reason is not None:
-                return _candidate(draft), reason
+                return Candidate(draft.text, ends), reason
             draft = source.extend(limit)
 
     def _rerank(self, proposals: "_Proposals") -> rerank.Verdict:

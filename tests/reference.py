@@ -38,13 +38,12 @@ NO_SPACE_SCRIPTS = (
 
 
 def char_class(char: str) -> str:
-    """space, word (L, M), number (N), alone (L, M of a script without spaces) or other."""
+    """space, alone (a script without spaces), word (L, M), number (N) or other."""
     if char.isspace():
         return "space"
-    kind = unicodedata.category(char)[0]
-    if kind in "LM":
-        return "alone" if unicodedata.name(char, "").startswith(NO_SPACE_SCRIPTS) else "word"
-    return "number" if kind == "N" else "other"
+    if unicodedata.name(char, "").startswith(NO_SPACE_SCRIPTS):
+        return "alone"
+    return {"L": "word", "M": "word", "N": "number"}.get(unicodedata.category(char)[0], "other")
 
 
 def is_word_boundary(prev: str, next_: str) -> bool:

@@ -4,6 +4,7 @@ Sequences are forked and dropped whole, not cut: that works for attention, slidi
 and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ class Context:
         """
         self._model = model
         self.n_cells = n_cells
+        self._n_positions = model.n_ctx_train if model.has_learned_positions else math.inf
         self._n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         params = lib.llama_context_default_params()
         params.n_ctx = n_cells
@@ -90,8 +92,7 @@ class Context:
         Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
         abort.
         """
-        if len(rows) > MAX_PASS_TOKENS:  # llama.cpp would end the process
-            raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
+        self._check_rows(rows)
         for index, row in enumerate(rows):
             self._batch.token[index] = row.token
             self._batch.pos[index] = row.position
@@ -136,12 +137,26 @@ class Context:
 
         llama.cpp asks at every node of the graph, which single tokens are too quick to be worth.
         """
-        callback = lib.ggml_abort_callback(lambda _data: is_cancelled())
+        raised: list[BaseException] = []
+
+        def is_aborted(_data: object) -> bool:
+            try:
+                return is_cancelled()
+            except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it
+                raised.append(error)
+                return True
+
+        callback = lib.ggml_abort_callback(is_aborted)
         lib.llama_set_abort_callback(self._handle, callback, None)
         try:
             yield
+        except Cancelled:
+            if not raised:
+                raise
         finally:
             lib.llama_set_abort_callback(self._handle, _NO_ABORT, None)
+        if raised:
+            raise raised[0]
 
     def close(self) -> None:
         """Give cache and buffers back. May be called twice."""
@@ -150,6 +165,16 @@ class Context:
                 lib.llama_batch_free(self._batch)
             lib.llama_free(self._handle)
         self._handle = self._memory = None
+
+    def _check_rows(self, rows: Sequence[Row]) -> None:
+        """Refuse what llama.cpp would end the process for."""
+        if len(rows) > MAX_PASS_TOKENS:
+            raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
+        if any(row.position >= self._n_positions for row in rows):
+            raise ContextError(
+                f"{self._model.path.name}: the text has more than the {self._n_positions} tokens "
+                "that this model can read."
+            )
 
     def _check(self, status: int) -> None:
         name = self._model.path.name

@@ -77,14 +77,23 @@ class Model:
         overrides = _overrides()
         params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
 
+        raised: list[BaseException] = []
+
         def heard(share: float, _data: object) -> bool:
-            if on_progress is not None:
-                on_progress(share)
-            return not is_cancelled()
+            try:
+                if on_progress is not None:
+                    on_progress(share)
+                return not is_cancelled()
+            except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it
+                raised.append(error)
+                return False
 
         params.progress_callback = callback = lib.llama_progress_callback(heard)
         self.handle = lib.llama_model_load_from_file(str(path).encode(), params)
         del callback, overrides  # kept alive until here: llama.cpp reads them while it loads
+        if raised:
+            self.close()
+            raise raised[0]
         if not self.handle:
             if is_cancelled():
                 raise Cancelled(f"Loading {path.name} was cancelled.")
@@ -105,6 +114,15 @@ class Model:
     def n_ctx_train(self) -> int:
         """Tokens of context the model was trained with."""
         return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def has_learned_positions(self) -> bool:
+        """Whether positions are rows of a table (GPT-2's) that ends with the trained context."""
+        return bool(
+            lib.llama_model_rope_type(self.handle) == lib.LLAMA_ROPE_TYPE_NONE
+            and not lib.llama_model_is_recurrent(self.handle)
+            and not lib.llama_model_is_hybrid(self.handle)
+        )
 
     def metadata(self, key: str) -> str | None:
         """A metadata value as text, None where the file has no such key."""

@@ -8,6 +8,7 @@ piece, content and markup together, because that is how the model saw it in trai
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import jinja2
@@ -20,8 +21,9 @@ from cf_local.types import Message, Prompt, RawText
 
 # A private-use character that no text carries; put into a typed special string, it breaks it up.
 _GUARD = "\U0010f7a5"
-# Tokens that only a template may write. User-defined ones (runs of spaces, say) are ordinary text.
-_MARKUP = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+_CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+_USER_DEFINED = lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+_WHITESPACE = " \t\n\v\f\r"  # what llama.cpp strips; an ideographic space is text
 _PLAIN_TEMPLATE = (
     "{% for m in messages %}"
     "{{ {'system': '', 'user': 'User: ', 'assistant': 'Assistant: '}[m['role']] + m['content'] }}"
@@ -35,9 +37,11 @@ class ChatTemplate:
     def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
         self.is_plain = template is None
         self._name = name
+        self._source = template or _PLAIN_TEMPLATE
+        self._vocabulary = vocabulary
         try:
             self._formatter = Jinja2ChatFormatter(
-                template or _PLAIN_TEMPLATE,
+                self._source,
                 eos_token=vocabulary.text(vocabulary.eos_token),
                 bos_token=vocabulary.text(vocabulary.bos_token),
             )
@@ -54,28 +58,45 @@ class ChatTemplate:
         template refuses or ignores the messages as they are. Raises InputError if it accepts none.
         """
         failure: Exception | None = None
-        for variant in _variants(messages):
+        # Templates that cannot do without tools get an empty list; others take that for tools.
+        no_tools: tuple[Any, ...] = (None, [])
+        for tools, variant in product(no_tools, _variants(messages)):
             try:
-                text = self._render(variant)
+                text = self._render(variant, tools)
             except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
                 failure = failure or error
                 continue
-            if all(m.content.strip() in text for m in variant if m.role != "assistant"):
+            if _holds(text, variant):
                 return text
         why = failure or "it leaves out a part of the conversation"
-        raise InputError(f"The chat template of {self._name} refuses this conversation: {why}.")
+        raise InputError(
+            f"The chat template of {self._name} refuses this conversation: {why}. "
+            "Set `template` for this source in models.toml, or use --raw."
+        )
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def is_markup(self, token: int) -> bool:
+        """Whether only the template may write a token.
+
+        User-defined tokens are ordinary text (runs of spaces, say) unless they end an answer or
+        the template writes them (the turns of Command R).
+        """
+        attributes = self._vocabulary.attributes(token)
+        if attributes & _CONTROL or token in self._vocabulary.end_tokens:
+            return True
+        text = self._vocabulary.text(token)
+        return bool(attributes & _USER_DEFINED) and len(text.strip()) > 1 and text in self._source
+
+    def _render(self, messages: Sequence[Message], tools: Any) -> str:
         # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
         turns: Any = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self._formatter(messages=turns).prompt)
+        return str(self._formatter(messages=turns, tools=tools, functions=tools).prompt)
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
     """Tokens of a prompt. Templates write BOS themselves; other text gets it if it should."""
     if isinstance(prompt, RawText):
         return _bos(vocabulary) + _encode_text(prompt.text, vocabulary)
-    guarded = [Message(m.role, _guard(m.content, vocabulary)) for m in prompt.messages]
+    guarded = [Message(m.role, _guard(m.content, template, vocabulary)) for m in prompt.messages]
     tokens = _encode_rendered(template.render(guarded), vocabulary)
     return _bos(vocabulary) + tokens if template.is_plain else tokens
 
@@ -86,6 +107,15 @@ def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     yield _merged(messages)
     yield _folded(messages)
     yield _merged(_folded(messages))
+
+
+def _holds(text: str, messages: Sequence[Message]) -> bool:
+    """Whether the rendered ``text`` says all that was typed, as often as it was typed.
+
+    Of former answers templates may leave something out: what the model thought.
+    """
+    typed = [m.content.strip() for m in messages if m.role != "assistant"]
+    return all(text.count(part) >= sum(t.count(part) for t in typed) for part in typed if part)
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
@@ -109,30 +139,40 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
     return [*(Message("user", text) for text in system), *turns]
 
 
-def _guard(content: str, vocabulary: LlamaVocabulary) -> str:
-    """``content`` with the strings broken up that would become special tokens."""
+def _guard(content: str, template: ChatTemplate, vocabulary: LlamaVocabulary) -> str:
+    """``content`` with the strings broken up that would become the template's special tokens."""
     content = content.replace(_GUARD, "")
-    if pattern := _pattern_of(content, vocabulary, _MARKUP):
-        content = pattern.sub(lambda match: match[0][0] + _GUARD + match[0][1:], content)
+    # Breaking one may bring another to light: Falcon's ">>TITLE<<|endoftext|>" holds two.
+    while found := set(filter(template.is_markup, _special_tokens(content, vocabulary))):
+        content = _pattern(found, vocabulary).sub(_broken, content)
     return content
 
 
-def _pattern_of(text: str, vocabulary: LlamaVocabulary, kinds: int) -> re.Pattern[str] | None:
-    """Matches the tokens of some ``kinds`` written in ``text``, longest first as llama.cpp does."""
-    found = {t for t in vocabulary.encode_markup(text) if vocabulary.attributes(t) & kinds}
-    strings = sorted(map(vocabulary.text, found), key=len, reverse=True)
-    return re.compile(f"({'|'.join(map(re.escape, strings))})") if strings else None
+def _broken(match: re.Match[str]) -> str:
+    return f"{match[0][0]}{_GUARD}{match[0][1:]}" if len(match[0]) > 1 else ""
+
+
+def _special_tokens(text: str, vocabulary: LlamaVocabulary) -> set[int]:
+    """The special tokens that llama.cpp finds in ``text``."""
+    kinds = _CONTROL | _USER_DEFINED
+    return {t for t in vocabulary.encode_markup(text) if vocabulary.attributes(t) & kinds}
+
+
+def _pattern(tokens: Iterable[int], vocabulary: LlamaVocabulary) -> re.Pattern[str]:
+    """Matches ``tokens`` as they are written, longest first as llama.cpp does."""
+    strings = sorted(map(vocabulary.text, tokens), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, strings))})")
 
 
 def _encode_rendered(rendered: str, vocabulary: LlamaVocabulary) -> list[int]:
-    pattern = _pattern_of(rendered, vocabulary, _MARKUP | lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
-    parts = pattern.split(rendered) if pattern else [rendered]
+    found = _special_tokens(rendered, vocabulary)
+    parts = _pattern(found, vocabulary).split(rendered) if found else [rendered]
     tokens: list[int] = []
     for index, part in enumerate(_stripped(parts, vocabulary)):
         if index % 2:  # re.split puts the matches at the odd places
             tokens += vocabulary.encode_markup(part)
         else:
-            tokens += _encode_text(part.replace(_GUARD, ""), vocabulary)
+            tokens += _encode_text(part, vocabulary)
     return tokens
 
 
@@ -143,17 +183,21 @@ def _stripped(parts: Sequence[str], vocabulary: LlamaVocabulary) -> Iterable[str
         (token,) = vocabulary.encode_markup(parts[index])
         attributes = vocabulary.attributes(token)
         if attributes & lib.LLAMA_TOKEN_ATTR_LSTRIP:
-            stripped[index - 1] = stripped[index - 1].rstrip()
+            stripped[index - 1] = stripped[index - 1].rstrip(_WHITESPACE)
         if attributes & lib.LLAMA_TOKEN_ATTR_RSTRIP:
-            stripped[index + 1] = stripped[index + 1].lstrip()
+            stripped[index + 1] = stripped[index + 1].lstrip(_WHITESPACE)
     return stripped
 
 
 def _encode_text(text: str, vocabulary: LlamaVocabulary) -> list[int]:
-    """Tokens of a stretch of ordinary text, with the space in front that the vocabulary wants."""
+    """Tokens of a stretch of ordinary text, with the space in front that the vocabulary wants.
+
+    It stays broken at guards: llama.cpp makes one token of a user-defined string wherever it is.
+    """
     if not text:
         return []
-    return vocabulary.encode((" " if vocabulary.adds_space else "").encode() + text.encode())
+    prefixed = (" " if vocabulary.adds_space else "") + text
+    return [t for run in prefixed.split(_GUARD) for t in vocabulary.encode(run.encode())]
 
 
 def _bos(vocabulary: LlamaVocabulary) -> list[int]:

@@ -144,6 +144,7 @@ class LlamaSource:
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response (see Source.token_ends)."""
+        self._check_open()
         return self._encoder.token_ends(text)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:

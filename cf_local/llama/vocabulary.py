@@ -100,8 +100,11 @@ class LlamaVocabulary:
         tokens = self._tokenize(raw, parse_special=False)
         if self.decode(tokens) == raw:
             return tokens
-        singles = [self._byte_tokens.get(raw[i : i + 1]) for i in range(len(raw))]
-        return tokens if None in singles else [t for t in singles if t is not None]
+        return [token for i in range(len(raw)) for token in self._encode_byte(raw[i : i + 1])]
+
+    def _encode_byte(self, byte: bytes) -> list[int]:
+        token = self._byte_tokens.get(byte)
+        return self._tokenize(byte, parse_special=False) if token is None else [token]
 
     def _tokenize(self, text: bytes, *, parse_special: bool) -> list[int]:
         n_max = len(text) + 1

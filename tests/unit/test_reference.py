@@ -44,7 +44,7 @@ BOUNDARY_CASES = [
     ("ก", "ข", True),
     ("ก", "\u0e31", False),  # a Thai vowel sign is a mark
     ("\u0e31", "ก", True),
-    ("๑", "๒", False),  # Thai digits are numbers
+    ("๑", "๒", True),  # digits of an unspaced script belong to it
     ("e", "\u0301", False),
     ("\u0301", "e", False),
     ("!", "\u0301", False),

@@ -1,0 +1,50 @@
+"""Fixtures shared by all tests: quiet native logs and tiny random models, each written once."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Runs of punctuation, each mark a word of its own: vocabularies cut them in different places.
+GLUED = """(The quick), "brown". (The fox): "it jumps!" The (lazy) "dog"... She "sells", (24) \
+"shells"; (for) "68". The (fox), "is" (running). "It (is)!" "(The)," she: "(quick)." The "dog"...
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_llama_cpp() -> Iterator[None]:
+    """llama.cpp prints its log until a cf_local model is opened; the reference opens its own."""
+    import llama_cpp.llama_cpp as lib
+
+    callback = lib.llama_log_callback(lambda _level, _text, _data: None)
+    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    yield
+    del callback  # llama.cpp called it until now
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tiny_model(arch, vocab="bpe", seed=1, **make_model_arguments)`` -> path, written once."""
+    tiny = pytest.importorskip("tiny_models", reason="tiny models need the gguf package")
+    folder = tmp_path_factory.mktemp("tiny")
+    vocabs = {
+        "bpe": tiny.bpe_vocab(),
+        "spm": tiny.spm_vocab(),
+        "small": tiny.bpe_vocab(n_merges=40),
+        "glued": tiny.bpe_vocab(GLUED, n_merges=300),
+        "split": tiny.bpe_vocab(GLUED, n_merges=25),
+        "spm-glued": tiny.spm_vocab(GLUED, n_merges=100),
+    }
+
+    def make(arch: str, vocab: str = "bpe", *, seed: int = 1, **options: object) -> Path:
+        values = {k: getattr(v, "__name__", v) for k, v in sorted(options.items())}
+        named = "".join(f"-{key}={value}" for key, value in values.items())
+        path = folder / f"{arch}-{vocab}-{seed}{named}.gguf"
+        if not path.exists():
+            tiny.make_model(path, arch, vocabs[vocab], seed=seed, **options)
+        return path
+
+    return make

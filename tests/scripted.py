@@ -1,0 +1,85 @@
+"""Scripted sources for the tests of the engine: what each says, word by word, is in the test."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+
+from cf_local.fusion import Fusion
+from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource, writes
+from cf_local.types import Answer, Event, RawText, Settings, Step
+
+PROMPT = RawText("How many?")
+WORDS = (
+    " the",
+    " fox",
+    " 24",
+    " 68",
+    ".",
+    ",",
+    " run",
+    "ning",
+    " is",
+    "\n\nThen",
+    "é",
+    " 東京",
+    "👍🏽",
+)
+VOCABULARIES = (
+    PieceVocabulary(WORDS),
+    PieceVocabulary([" th", "e", " f", "ox", " 6", "8.", " running", "\n", " i", "s,"]),
+    PieceVocabulary([]),  # bytes
+)
+
+
+def table(vocabulary: PieceVocabulary, says: Mapping[str, Mapping[str | int, float]]) -> Script:
+    """Behind each response the probability of some pieces (or END); behind others it ends."""
+    known = {
+        text.encode(): {
+            piece if isinstance(piece, int) else _token(vocabulary, piece): share
+            for piece, share in shares.items()
+        }
+        for text, shares in says.items()
+    }
+    return lambda response: known.get(response, {END: 1.0})
+
+
+def _token(vocabulary: PieceVocabulary, piece: str) -> int:
+    (token,) = vocabulary.encode(piece.encode())
+    return token
+
+
+def noise(vocabulary: PieceVocabulary, seed: int, end: float = 0.05) -> Script:
+    """Something else behind every response, drawn by ``seed``; words are likelier than bytes."""
+    tokens = sorted(set(vocabulary.encode("".join(WORDS).encode())))
+
+    def script(response: bytes) -> Mapping[int, float]:
+        draw = random.Random(zlib.crc32(response, seed))
+        chosen = [*draw.sample(tokens, min(4, len(tokens))), END]
+        shares = [draw.random() for _ in chosen[:-1]] + [end if draw.random() < 0.8 else 1.0]
+        return {t: s / sum(shares) for t, s in zip(chosen, shares, strict=True)}
+
+    return script
+
+
+def writer_of(
+    name: str, text: str, vocabulary: PieceVocabulary = VOCABULARIES[0]
+) -> ScriptedSource:
+    return ScriptedSource(name, vocabulary, writes(text, vocabulary))
+
+
+def run(fusion: Fusion, settings: Settings | None = None) -> tuple[list[Step], Answer]:
+    """All steps and the answer; what the steps show is the answer's text."""
+    return split(list(fusion.stream(PROMPT, settings)))
+
+
+def split(events: Sequence[Event]) -> tuple[list[Step], Answer]:
+    *steps, answer = events
+    assert isinstance(answer, Answer)
+    assert all(isinstance(step, Step) for step in steps)
+    only_steps = [step for step in steps if isinstance(step, Step)]
+    whole = [step for step in only_steps if step.whole]
+    assert whole in ([], only_steps[-1:])
+    assert "".join(step.text for step in whole or only_steps) == answer.text
+    return only_steps, answer

@@ -1,0 +1,47 @@
+"""When an answer counts as caught in a loop."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cf_local.repetition import MAX_PERIOD_BYTES, MIN_BYTES, MIN_REPEATS, is_looping
+
+
+@pytest.mark.parametrize("unit", [b"a", b"ab", b" the fox", b"x" * 99 + b"y"])
+def test_a_unit_over_and_over_is_a_loop(unit: bytes) -> None:
+    n_needed = max(MIN_REPEATS, -(-MIN_BYTES // len(unit)))
+    assert is_looping(b"Well. " + unit * n_needed)
+    assert not is_looping(b"Well. " + unit * (n_needed - 1))
+
+
+@given(st.binary(min_size=1, max_size=40), st.binary(max_size=30))
+def test_a_loop_is_seen_at_whatever_byte_it_is_cut(unit: bytes, before: bytes) -> None:
+    loop = unit * (2 * MIN_BYTES // len(unit) + MIN_REPEATS)
+    assert is_looping(before + loop[: len(loop) - len(unit) // 2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"a",
+        b"Short. " * 7,
+        b"| a | b |\n|---|---|\n" + b"-" * 200,
+        b"".join(b"%d, " % n for n in range(300)),  # counts on
+        bytes(range(256)) * 7,
+    ],
+)
+def test_ordinary_text_is_no_loop(text: bytes) -> None:
+    assert not is_looping(text)
+
+
+def test_a_loop_that_was_left_is_none() -> None:
+    assert not is_looping(b"ha" * 500 + b" and so on.")
+
+
+def test_units_beyond_the_longest_period_are_not_looked_for() -> None:
+    longest = bytes(n % 251 for n in range(MAX_PERIOD_BYTES))
+    assert is_looping(longest * MIN_REPEATS)
+    assert not is_looping((longest + b"!") * MIN_REPEATS)

@@ -1,0 +1,98 @@
+"""From scores to a winner, against formulas written out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cf_local.rerank import decide, score_matrix, weighted_mean
+from cf_local.types import SCORES, Candidate, Score
+
+SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
+TEXTS = (b" 68", b".", b"", " 東京".encode())
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[list[list[Score]], list[Candidate]]:
+    n_sources, n_candidates = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    row = st.lists(SCORE, min_size=n_candidates, max_size=n_candidates)
+    scores = draw(st.lists(row, min_size=n_sources, max_size=n_sources))
+    return scores, [Candidate(TEXTS[i], i % 2 == 0) for i in range(n_candidates)]
+
+
+def by_hand(score: Score, candidate: Candidate, kind: str) -> float:
+    if kind == "bits_per_byte":
+        return score.nll_nats / math.log(2) / max(1, len(candidate.text))
+    mean = score.nll_nats / score.n_terms
+    return math.exp(mean) if kind == "perplexity" else mean
+
+
+@given(tables(), st.sampled_from(SCORES))
+def test_the_matrix_holds_the_score_of_each_source_and_candidate(
+    table: tuple[list[list[Score]], list[Candidate]], kind: str
+) -> None:
+    scores, candidates = table
+    matrix = score_matrix(scores, candidates, kind)  # type: ignore[arg-type]
+    assert matrix.shape == (len(scores), len(candidates))
+    for k, j in np.ndindex(*matrix.shape):
+        assert matrix[k, j] == pytest.approx(by_hand(scores[k][j], candidates[j], kind))
+
+
+@given(tables(), st.data())
+def test_the_lowest_weighted_mean_wins(
+    table: tuple[list[list[Score]], list[Candidate]], data: st.DataObject
+) -> None:
+    scores, candidates = table
+    weight = st.integers(0, 5).map(float)
+    weights = data.draw(
+        st.lists(weight, min_size=len(scores), max_size=len(scores)).filter(any) | st.none()
+    )
+    verdict = decide(scores, candidates, "nll", weights)
+    heard = weights or [1.0] * len(scores)
+    means = [
+        sum(w * by_hand(row[j], c, "nll") for w, row in zip(heard, scores, strict=True))
+        / sum(heard)
+        for j, c in enumerate(candidates)
+    ]
+    assert verdict.means is not None
+    assert verdict.means.tolist() == pytest.approx(means)
+    assert verdict.means[verdict.winner] == min(verdict.means)
+
+
+def test_a_tie_goes_to_the_first() -> None:
+    same = [Score(2.0, 2), Score(1.0, 1), Score(3.0, 1)]
+    candidates = [Candidate(b"a", False), Candidate(b"b", False), Candidate(b"c", False)]
+    assert decide([same, same], candidates, "perplexity", None).winner == 0
+    assert decide([same[::-1], same[::-1]], candidates, "perplexity", None).winner == 1
+
+
+def test_an_impossible_candidate_loses_without_a_warning() -> None:
+    scores = [[Score(math.inf, 1), Score(9.0, 1)], [Score(0.1, 1), Score(9.0, 1)]]
+    candidates = [Candidate(b"", True), Candidate(b"a", False)]
+    for kind in SCORES:
+        assert decide(scores, candidates, kind, None).winner == 1  # type: ignore[arg-type]
+    far = [[Score(5000.0, 1), Score(9.0, 1)]]
+    assert decide(far, candidates, "perplexity", None).winner == 1
+
+
+def test_a_source_of_weight_zero_is_not_heard_even_when_infinite() -> None:
+    matrix = np.array([[math.inf, 1.0], [1.0, 2.0]])
+    assert weighted_mean(matrix, [0.0, 3.0]).tolist() == [1.0, 2.0]
+
+
+def test_weights_shift_the_winner() -> None:
+    scores = [[Score(1.0, 1), Score(2.0, 1)], [Score(2.0, 1), Score(1.0, 1)]]
+    candidates = [Candidate(b"a", False), Candidate(b"b", False)]
+    assert decide(scores, candidates, "nll", [2.0, 1.0]).winner == 0
+    assert decide(scores, candidates, "nll", [1.0, 2.0]).winner == 1
+
+
+def test_the_mean_of_perplexities_is_not_that_of_likelihoods() -> None:
+    scores = [[Score(0.0, 1), Score(2.0, 1)], [Score(3.9, 1), Score(2.0, 1)]]
+    candidates = [Candidate(b"a", False), Candidate(b"b", False)]
+    assert decide(scores, candidates, "nll", None).winner == 0
+    assert decide(scores, candidates, "perplexity", None).winner == 1
