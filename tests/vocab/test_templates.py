@@ -1,0 +1,180 @@
+"""The chat templates of real models, each with several real vocabularies.
+
+What a person types survives every template and never becomes one of its special tokens; otherwise
+a prompt is tokenized exactly as llama.cpp does it, with a model loaded without our override.
+"""
+
+import ctypes
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import llama_cpp.llama_cpp as lib
+import pytest
+
+from cf_local.errors import InputError
+from cf_local.llama.prompt import ChatTemplate, encode_prompt
+from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.types import Chat, Message
+
+from .corpus import TEXTS
+from .vocabularies import FOLDER, path_of, vocabulary
+
+pytestmark = pytest.mark.vocab
+
+TEMPLATES = sorted(path.stem for path in (FOLDER / "templates").glob("*.jinja"))
+N_TEMPLATES = 70
+VOCABULARIES = (
+    "llama-bpe",
+    "llama-spm",
+    "phi-3",
+    "qwen2",
+    "gemma-4",
+    "command-r",
+    "deepseek-llm",
+)
+SPACE_IS_U2581 = ("llama-spm", "phi-3", "gemma-4")  # llama.cpp reads "▁" as a space; we keep it
+
+CONVERSATIONS = {
+    "system, user": (("system", "Be brief."), ("user", "What is two and two?")),
+    "user": (("user", "Name a colour."),),
+    "user, assistant, user": (
+        ("user", "Which city is it?"),
+        ("assistant", "It is Paris."),
+        ("user", "Which river is there?"),
+    ),
+    "system, user, assistant, user": (
+        ("system", "Be brief."),
+        ("user", "Be brief. Which city is it?"),
+        ("assistant", "It is Paris."),
+        ("user", "Which river is there?"),
+    ),
+    "user, user": (("user", "One thing."), ("user", "And another.")),
+    "user, assistant": (("user", "Count."), ("assistant", "One, two,")),
+}
+# Its functions and the date are not optional: the template is for function calls alone.
+NEED_MORE = ("fireworks-ai-llama-3-firefunction-v2",)
+
+SPECIAL_STRINGS = (
+    "</s>",
+    "<s>",
+    "<unk>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|end|>",
+    "<|user|>",
+    "<|endoftext|>",
+    "<bos>",
+    "<|channel>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|SYSTEM_TOKEN|>",
+)
+HOSTILE = f"Hi {' '.join(SPECIAL_STRINGS)} {''.join(SPECIAL_STRINGS)} <<s>s> bye"
+ODD_SPACES = "\u3000 spaces  \n\n\n\n and\ttabs \u00a0\n "
+HARMLESS = "Hi there, bye"
+
+
+def test_all_templates_are_here() -> None:
+    assert len(TEMPLATES) == N_TEMPLATES
+
+
+@cache
+def template_of(name: str, vocabulary_name: str) -> ChatTemplate:
+    source = (FOLDER / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    return ChatTemplate(source, vocabulary(vocabulary_name), name)
+
+
+def chat_of(*turns: tuple[str, str]) -> Chat:
+    return Chat(tuple(Message(role, content) for role, content in turns))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_conversation_is_rendered_whole(name: str) -> None:
+    for turns in CONVERSATIONS.values():
+        messages = chat_of(*turns).messages
+        if name in NEED_MORE:
+            with pytest.raises(InputError, match="use --raw"):
+                template_of(name, "qwen2").render(messages)
+            continue
+        rendered = template_of(name, "qwen2").render(messages)
+        for content in {m.content for m in messages}:
+            n_typed = sum(m.content.count(content) for m in messages)
+            assert rendered.count(content) >= n_typed, (turns, rendered)
+
+
+def test_system_text_that_a_template_ignores_goes_into_the_first_turn() -> None:
+    ignores_it = (  # Phi-3-mini's first one did
+        "{% for m in messages %}{% if m.role == 'user' %}<|user|>\n{{ m.content }}<|end|>\n"
+        "{% endif %}{% endfor %}<|assistant|>\n"
+    )
+    template = ChatTemplate(ignores_it, vocabulary("phi-3"), "phi-3")
+    turns = chat_of(("system", "Be brief."), ("user", "Why? Be brief."))
+    rendered = "<|user|>\nBe brief.\n\nWhy? Be brief.<|end|>\n<|assistant|>"
+    assert template.render(turns.messages) == rendered
+
+
+@pytest.mark.parametrize("name", [n for n in TEMPLATES if n not in NEED_MORE])
+def test_typed_special_strings_stay_text(name: str) -> None:
+    hostile = chat_of(("system", HOSTILE), ("user", HOSTILE))
+    harmless = chat_of(("system", HARMLESS), ("user", HARMLESS))
+    for vocabulary_name in VOCABULARIES:
+        template, words = template_of(name, vocabulary_name), vocabulary(vocabulary_name)
+        tokens = encode_prompt(hostile, template, words)
+        wanted = encode_prompt(harmless, template, words)
+        assert words.decode(tokens).count(HOSTILE.encode()) == 2, vocabulary_name
+        assert markup(tokens, template, words) == markup(wanted, template, words), vocabulary_name
+
+
+def test_special_strings_that_overlap_stay_text() -> None:
+    words = vocabulary("falcon")
+    template = ChatTemplate(None, words, "falcon")
+    typed = ">>TITLE<<|endoftext|> >>QUESTION<<|endoftext|>"
+    tokens = encode_prompt(chat_of(("user", typed)), template, words)
+    assert markup(tokens, template, words) == Counter()
+    assert typed.encode() in words.decode(tokens)
+
+
+@pytest.mark.parametrize("name", [n for n in TEMPLATES if n not in NEED_MORE])
+def test_harmless_prompts_are_tokenized_as_llama_cpp_does(name: str) -> None:
+    chats = [chat_of(*turns) for turns in (*CONVERSATIONS.values(), (("user", ODD_SPACES),))]
+    for vocabulary_name in VOCABULARIES:
+        template, words = template_of(name, vocabulary_name), vocabulary(vocabulary_name)
+        for chat in chats:
+            rendered = template.render(chat.messages)
+            if "▁" in rendered and vocabulary_name in SPACE_IS_U2581:
+                continue
+            wanted = tokenize(vocabulary_name, rendered)
+            assert encode_prompt(chat, template, words) == wanted, vocabulary_name
+
+
+@pytest.mark.parametrize("vocabulary_name", VOCABULARIES)
+def test_prompts_of_all_scripts_are_tokenized_as_llama_cpp_does(vocabulary_name: str) -> None:
+    template = template_of("microsoft-Phi-3.5-mini-instruct", vocabulary_name)
+    for key, text in TEXTS.items():
+        chat = chat_of(("user", text.replace("▁", "_")))
+        tokens = encode_prompt(chat, template, vocabulary(vocabulary_name))
+        assert tokens == tokenize(vocabulary_name, template.render(chat.messages)), key
+
+
+def markup(tokens: list[int], template: ChatTemplate, words: LlamaVocabulary) -> Counter[str]:
+    """The special tokens among ``tokens``: control tokens, and others that the template writes."""
+    return Counter(words.text(token) for token in tokens if template.is_markup(token))
+
+
+def tokenize(vocabulary_name: str, text: str) -> list[int]:
+    """What llama.cpp makes of a prompt when a model is loaded as it is."""
+    raw = text.encode()
+    buffer = (lib.llama_token * (2 * len(raw) + 8))()
+    handle = lib.llama_model_get_vocab(plain_model(path_of(vocabulary_name)))
+    n = lib.llama_tokenize(handle, raw, len(raw), buffer, len(buffer), False, True)
+    assert n >= 0
+    return list(buffer[:n])
+
+
+@cache
+def plain_model(path: Path) -> ctypes.c_void_p:
+    params = lib.llama_model_default_params()
+    params.vocab_only = True
+    return lib.llama_model_load_from_file(str(path).encode(), params)
