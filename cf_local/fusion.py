@@ -12,6 +12,7 @@ from typing import Self
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
 from cf_local.source import Progress, Source
+from cf_local.speculation import Speculator
 from cf_local.types import Answer, Event, Prompt, Settings
 from cf_local.writer import Writer
 
@@ -34,6 +35,7 @@ class Fusion:
         self._busy = threading.Lock()
         self._writing_thread: int | None = None
         self._closed = False
+        self._speculator = Speculator()
 
     def stream(
         self,
@@ -49,7 +51,9 @@ class Fusion:
         """
         settings = settings or self.settings
         with self._exclusive():
-            writer = Writer(self._speakers(settings), settings, self._cancelled.is_set)
+            writer = Writer(
+                self._speakers(settings), settings, self._cancelled.is_set, self._speculator
+            )
             try:
                 writer.begin(prompt, on_progress)
                 yield from writer.write()

@@ -97,6 +97,19 @@ class Source(Protocol):
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response; no pass if it was drafted or scored before."""
 
+    @property
+    def can_foresee(self) -> bool:
+        """Whether ``foresee`` and ``preview`` do anything: not with every cache, not when sampling."""
+
+    def foresee(self, n_tokens: int) -> bytes:
+        """Write up to ``n_tokens`` further ahead; returns all that was foreseen behind the response.
+
+        Drafts, scores and commits that follow it cost no forward pass. Nothing else changes.
+        """
+
+    def preview(self, text: bytes) -> None:
+        """Evaluate ``text``, which is likely to come, in one pass; else as ``foresee``."""
+
     def rollback(self) -> None:
         """Drop draft and scored candidates, keep the response."""
 

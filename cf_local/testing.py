@@ -207,6 +207,18 @@ class ScriptedSource:
         self._encoder.append(candidate.text)
         self.rollback()
 
+    @property
+    def can_foresee(self) -> bool:
+        """A script costs nothing, so there is nothing to save."""
+        return False
+
+    def foresee(self, n_tokens: int) -> bytes:
+        """Nothing."""
+        return b""
+
+    def preview(self, text: bytes) -> None:
+        """Nothing."""
+
     def rollback(self) -> None:
         """Drop draft and scored candidates."""
         self._draft, self._known = None, set()

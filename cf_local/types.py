@@ -153,7 +153,7 @@ class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
     ``chosen`` names whose text it is: "cool" or a source. ``passes`` counts forward passes after
-    the prompt; ``decode_s`` is the time inside the models' forward passes, the prompt included,
+    the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes, the prompt included,
     of ``elapsed_s`` in all.
     """
 
@@ -162,6 +162,7 @@ class Answer:
     mode: Mode
     chosen: str
     passes: Mapping[str, int]
+    prompt_s: float
     prompt_tokens: Mapping[str, int]
     elapsed_s: float
     decode_s: float
@@ -179,6 +180,7 @@ class Settings:
     ``segment_limit``: tokens after which a segment without a word boundary is cut.
     ``weights``: one per source in their order, None for equal.
     ``single``: the source that mode "single" lets speak (default: the first).
+    ``speculation``: look ahead to save forward passes; it does not change the text.
     ``reserve_tokens``: context that the prompt must leave for the answer.
 
     Raises InputError for values that make no sense.
@@ -194,6 +196,7 @@ class Settings:
     reserve_tokens: int = 1
     stop: tuple[str, ...] = ()
     repetition_guard: bool = True
+    speculation: bool = True
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:

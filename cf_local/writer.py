@@ -15,6 +15,7 @@ from cf_local import rerank
 from cf_local.decoding import TextStream
 from cf_local.repetition import is_looping
 from cf_local.source import IsCancelled, Progress, Source, share_of
+from cf_local.speculation import Speculator
 from cf_local.synchronizer import draft_segment
 from cf_local.types import (
     Answer,
@@ -35,7 +36,11 @@ class Writer:
     """Writes one answer with ``sources``: ``begin``, then ``write`` to the end, then ``answer``."""
 
     def __init__(
-        self, sources: tuple[Source, ...], settings: Settings, is_cancelled: IsCancelled
+        self,
+        sources: tuple[Source, ...],
+        settings: Settings,
+        is_cancelled: IsCancelled,
+        speculator: Speculator,
     ) -> None:
         self.finish_reason: FinishReason | None = None
         self._sources = sources
@@ -47,9 +52,12 @@ class Writer:
         self._response = bytearray()
         self._stream = TextStream(settings.stop)
         self._shown: list[str] = []
+        self._speculator = speculator
+        self._speculator.begin(sources if settings.speculation else ())
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]
         self._prompt_tokens: dict[str, int] = {}
+        self._prompt_s = 0.0
 
     def begin(self, prompt: Prompt, on_progress: Progress | None) -> None:
         """Evaluate the prompt in every source."""
@@ -64,6 +72,7 @@ class Writer:
                 on_progress=share_of(on_progress, index, len(self._sources)),
             )
         self._after_prompt = [source.counters for source in self._sources]
+        self._prompt_s = time.perf_counter() - self._start
 
     def write(self) -> Iterator[Step]:
         """All steps of the mode (method: "Modes")."""
@@ -84,12 +93,14 @@ class Writer:
         """One fused segment (method: "One step")."""
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
+            self._speculator.prepare()
             proposals = _Proposals.gather(zip(self._names, self._draft(), strict=True))
         with watch.phase("score"):
             verdict = self._rerank(proposals)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
+            self._speculator.advance(winner.text, len(proposals.candidates))
         return watch.report(text, proposals, verdict)
 
     def choose(self, fused: Mapping[Candidate, FinishReason]) -> Step:
@@ -125,6 +136,7 @@ class Writer:
             mode=self._settings.mode,
             chosen=self._chosen,
             passes={name: end.n_passes - start.n_passes for name, _, start, end in spans},
+            prompt_s=self._prompt_s,
             prompt_tokens=self._prompt_tokens,
             elapsed_s=time.perf_counter() - self._start,
             decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans),

@@ -1,8 +1,10 @@
 """What one model has read: the committed tokens, and continuations of them on forks.
 
-Sequences of the context: the committed text, the prompt (to return to), the draft, and one fork for
-each candidate of others. Forks share the committed prefix, so a continuation costs only its own
-tokens, and committing one makes its fork the committed sequence without a forward pass.
+Sequences of the context: the committed text, the prompt (to return to), a guess of what will come,
+the draft, and one fork for each candidate of others. Forks share the committed prefix, so a
+continuation costs only its own tokens, and committing one makes its fork the committed sequence
+without a forward pass. A draft or candidate that runs along the guess costs no pass either: this is
+all that speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
 """
 
 from collections.abc import Sequence
@@ -14,25 +16,63 @@ from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Ro
 from cf_local.llama.distribution import Distribution
 from cf_local.source import IsCancelled, Progress, never
 
-_COMMITTED, _PROMPT, _DRAFT, _FIRST_FORK = range(4)
+_COMMITTED, _PROMPT, _GUESS, _DRAFT, _FIRST_FORK = range(5)
 _FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
 
 
 @dataclass(slots=True)
 class Branch:
-    """A continuation of the committed text on a fork of its own.
+    """A continuation of the committed text.
 
-    ``end`` is what the model expects behind it; ``nlls`` has the negative log-likelihood of each
-    token in nats; ``next_token`` was chosen to follow, but is not evaluated. A branch that is not
-    ``cached`` has lost its fork to make room: it keeps its score and is evaluated again if it wins.
+    ``rows[i]`` is what the model expects behind ``i`` of the tokens; a branch that was read at once
+    has only the last one, ``end``, and its ``nlls`` instead (nats, one per token). ``next_token`` was
+    chosen to follow, but is not evaluated. A branch ``on_guess`` lives in the cells of the guess; one
+    that is not ``cached`` has lost its fork to make room, keeps its score and is evaluated again if it wins.
     """
 
     tokens: list[int]
-    end: Distribution
+    rows: list[Distribution]
     sequence: int
     nlls: list[float] = field(default_factory=list)
     next_token: int | None = None
+    on_guess: bool = False
     cached: bool = True
+
+    @property
+    def end(self) -> Distribution:
+        """What the model expects behind the branch."""
+        return self.rows[-1]
+
+    @property
+    def nll_nats(self) -> float:
+        """Negative log-likelihood of all tokens; computed when first asked for."""
+        for index in range(len(self.nlls), len(self.tokens)):
+            self.nlls.append(self.rows[index].nll(self.tokens[index]))
+        return sum(self.nlls)
+
+
+@dataclass(slots=True)
+class _Guess:
+    """Tokens evaluated behind the committed text before anybody drafted them.
+
+    ``rows[i]`` is what the model expects behind ``i`` of them; the first ``n_used`` are committed.
+    """
+
+    tokens: list[int]
+    rows: list[Distribution]
+    n_used: int = 0
+
+    @property
+    def left(self) -> list[int]:
+        return self.tokens[self.n_used :]
+
+    def begins(self, tokens: Sequence[int]) -> bool:
+        """Whether what is left begins with ``tokens``."""
+        return self.tokens[self.n_used : self.n_used + len(tokens)] == list(tokens)
+
+    def rows_along(self, n_tokens: int) -> list[Distribution]:
+        """Rows 0 to ``n_tokens`` of what is left."""
+        return self.rows[self.n_used : self.n_used + n_tokens + 1]
 
 
 def n_sequences(n_forks: int) -> int:
@@ -42,25 +82,33 @@ def n_sequences(n_forks: int) -> int:
 
 def n_cells(n_ctx: int, n_forks: int) -> int:
     """Cells a context needs so that a text of ``n_ctx`` tokens can still be drafted and scored."""
-    return n_ctx + (n_forks + 1) * _FORK_RESERVE
+    return n_ctx + (n_forks + 2) * _FORK_RESERVE
 
 
 class Cache:
-    """Committed tokens and branches of one context; ``end`` is what the model expects next."""
+    """Committed tokens and branches of one context.
+
+    ``end`` is what the model expects behind the committed text; ``next_token`` was already chosen
+    to follow it, or None.
+    """
 
     def __init__(self, context: Context, n_forks: int) -> None:
         self._context = context
         self._n_forks = n_forks
         self._branches: list[Branch] = []
+        self._guess: _Guess | None = None
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
         self.end = self._prompt_end = Distribution.unknown()
         self.next_token: int | None = None
 
+    # ---- The committed text
+
     def read_prompt(self, tokens: list[int], on_progress: Progress | None) -> None:
         """Make ``tokens`` the committed text, keeping what the cache shares with them."""
         self.drop_branches()
+        self.drop_guess()
         if self.n_prompt and tokens == self.tokens[: self.n_prompt]:
             self.restart()
             return
@@ -77,41 +125,79 @@ class Cache:
     def restart(self) -> None:
         """Return to the end of the prompt."""
         self.drop_branches()
+        self.drop_guess()
         self._context.fork(_PROMPT, _COMMITTED)
         self._begin_response(self.tokens[: self.n_prompt])
 
+    def commit(self, branch: Branch) -> None:
+        """Make a branch the committed text; all others are dropped."""
+        if not branch.cached:
+            self._make_room()
+            self.reread([branch])
+        n_before, n_new = len(self.tokens), len(branch.tokens)
+        if branch.on_guess:
+            self._context.share(_GUESS, _COMMITTED, n_before, n_before + n_new)
+        else:
+            self._context.fork(branch.sequence, _COMMITTED)
+        self.tokens = self.tokens + branch.tokens
+        self.end, self.next_token = branch.end, branch.next_token
+        if self._guess is not None:
+            if self._guess.begins(branch.tokens):
+                self._guess.n_used += n_new
+            else:
+                self.drop_guess()
+        self.drop_branches()
+
+    # ---- The draft
+
     def new_draft(self) -> Branch:
-        """An empty branch to be written by ``append``."""
-        self._context.fork(_COMMITTED, _DRAFT)
+        """An empty branch to be written by ``advance``."""
         self._branches = [b for b in self._branches if b.sequence != _DRAFT]
-        draft = Branch([], self.end, _DRAFT, next_token=self.next_token)
+        draft = Branch([], [self.end], _DRAFT, next_token=self.next_token, on_guess=True)
         self._branches.append(draft)
         return draft
 
     def advance(self, draft: Branch) -> None:
-        """Evaluate a draft's ``next_token``; its new ``end`` is a view the next pass overwrites."""
-        token = draft.next_token
+        """Add the ``next_token`` of a draft, by a forward pass unless the guess has it."""
+        token, n_drafted = draft.next_token, len(draft.tokens)
         assert token is not None
-        nll_nats = draft.end.nll(token)
-        position = len(self.tokens) + len(draft.tokens)
-        self._evaluate([Row(token, position, draft.sequence, True)])
+        guess = self._guess
+        if draft.on_guess and guess is not None and guess.begins([*draft.tokens, token]):
+            row = guess.rows_along(n_drafted + 1)[-1]
+        else:
+            self._settle(draft)
+            position = len(self.tokens) + n_drafted
+            self._evaluate([Row(token, position, draft.sequence, True)])
+            row = Distribution(self._context.logits(0))
         draft.tokens.append(token)
-        draft.nlls.append(nll_nats)
-        draft.end, draft.next_token = Distribution(self._context.logits(0)), None
+        draft.rows.append(row)
+        draft.next_token = None
+
+    def trim(self, draft: Branch, n_kept: int) -> None:
+        """Cut a draft to its first ``n_kept`` tokens."""
+        draft.next_token = draft.tokens[n_kept]
+        del draft.tokens[n_kept:], draft.rows[n_kept + 1 :], draft.nlls[n_kept:]
+        end = len(self.tokens) + n_kept
+        if not draft.on_guess and not self._context.cut(draft.sequence, end):
+            self.reread([draft])  # recurrent caches cannot be cut
+
+    # ---- Candidates of others
 
     def read(self, texts: Sequence[Sequence[int]]) -> list[Branch]:
         """Branches of several continuations: one pass for all where forks and cells suffice."""
         branches: list[Branch] = []
         group: list[Branch] = []
         for tokens in texts:
-            if not self._has_room(len(tokens)):
-                self.reread(group)
-                self._make_room()
-                group = []
-            branch = Branch(list(tokens), self.end, self._free_fork())
+            branch = self._along_guess(tokens)
+            if branch is None:
+                if not self._has_room(len(tokens)):
+                    self.reread(group)
+                    self._make_room()
+                    group = []
+                branch = Branch(list(tokens), [self.end], self._free_fork())
+                group.append(branch)
             self._branches.append(branch)
             branches.append(branch)
-            group.append(branch)
         self.reread(group)
         return branches
 
@@ -119,7 +205,7 @@ class Cache:
         """Evaluate branches from their start, on fresh forks of the committed text."""
         for branch in branches:
             self._context.fork(_COMMITTED, branch.sequence)
-            branch.cached, branch.end = True, self.end
+            branch.cached, branch.on_guess, branch.rows = True, False, [self.end]
             branch.nlls = [self.end.nll(token) for token in branch.tokens[:1]]
         rows = [(branch, index) for branch in branches for index in range(len(branch.tokens))]
         for start in range(0, len(rows), MAX_PASS_LOGITS):
@@ -132,23 +218,74 @@ class Cache:
                 if index + 1 < len(branch.tokens):
                     branch.nlls.append(expected.nll(branch.tokens[index + 1]))
                 else:
-                    branch.end = expected.kept()
-
-    def commit(self, branch: Branch) -> None:
-        """Make a branch the committed text; all others are dropped."""
-        if not branch.cached:
-            self._make_room()
-            self.reread([branch])
-        self._context.fork(branch.sequence, _COMMITTED)
-        self.tokens = self.tokens + branch.tokens
-        self.end, self.next_token = branch.end, branch.next_token
-        self.drop_branches()
+                    branch.rows = [expected]
 
     def drop_branches(self) -> None:
         """Forget the draft and all candidates."""
         self._branches = []
         for sequence in range(_DRAFT, _FIRST_FORK + self._n_forks):
             self._context.drop(sequence)
+
+    # ---- The guess
+
+    @property
+    def guessed(self) -> list[int]:
+        """Tokens of the guess that are not committed yet."""
+        return self._guess.left if self._guess else []
+
+    def guess(self, tokens: Sequence[int]) -> None:
+        """Evaluate ``tokens`` as a guess, in one pass; what the present guess has of them is kept."""
+        guess = self._guess
+        if guess is None or list(tokens[: len(guess.left)]) != guess.left:
+            if not tokens:
+                return self.drop_guess()
+            self.drop_guess()
+            self._context.fork(_COMMITTED, _GUESS)
+            self._guess = guess = _Guess([], [self.end])
+        try:
+            self._extend_guess(guess, tokens[len(guess.left) :])
+        except BaseException:
+            self.drop_guess()
+            raise
+
+    def guess_rows(self) -> list[Distribution]:
+        """What the model expects behind 0, 1, ... all tokens of ``guessed``."""
+        return self._guess.rows[self._guess.n_used :] if self._guess else [self.end]
+
+    def drop_guess(self) -> None:
+        """Forget the guess."""
+        self._guess = None
+        self._context.drop(_GUESS)
+        for branch in self._branches:
+            branch.cached = branch.cached and not branch.on_guess
+
+    def _extend_guess(self, guess: _Guess, tokens: Sequence[int]) -> None:
+        first = len(self.tokens) + len(guess.left)
+        for start in range(0, len(tokens), MAX_PASS_LOGITS):
+            chunk = tokens[start : start + MAX_PASS_LOGITS]
+            rows = [Row(t, p, _GUESS, True) for p, t in enumerate(chunk, first + start)]
+            self._evaluate(rows)
+            guess.tokens += chunk
+            guess.rows += [Distribution(self._context.logits(row)) for row in range(len(chunk))]
+
+    def _along_guess(self, tokens: Sequence[int]) -> Branch | None:
+        """The branch of ``tokens`` if the guess has evaluated them."""
+        guess = self._guess
+        if guess is None or not guess.begins(tokens):
+            return None
+        return Branch(list(tokens), guess.rows_along(len(tokens)), _GUESS, on_guess=True)
+
+    def _settle(self, draft: Branch) -> None:
+        """Give a draft that leaves the guess a fork of its own."""
+        if not draft.on_guess:
+            return
+        draft.on_guess = False
+        self._context.fork(_COMMITTED, draft.sequence)
+        if draft.tokens:
+            n_before = len(self.tokens)
+            self._context.share(_GUESS, draft.sequence, n_before, n_before + len(draft.tokens))
+
+    # ---- Forward passes
 
     def _evaluate_prompt(self, tokens: list[int], on_progress: Progress | None) -> Distribution:
         """Bring the committed sequence to ``tokens``; returns what is expected behind them."""
@@ -162,7 +299,9 @@ class Cache:
                 n_done, n_chunk = n_done + len(chunk), len(chunk)
                 if on_progress is not None:
                     on_progress(n_done / len(tokens))
-        return Distribution(self._context.logits(n_chunk - 1)).kept()
+        end = Distribution(self._context.logits(n_chunk - 1))
+        end.keep()
+        return end
 
     def _keep_prefix(self, tokens: list[int]) -> int:
         """Cut the committed text to what it shares with ``tokens``, at most all but the last."""
@@ -179,15 +318,24 @@ class Cache:
     def _evaluate(self, rows: Sequence[Row]) -> None:
         if self.is_cancelled():
             raise Cancelled("Cancelled.")
+        for row in self._rows_needed():
+            row.keep()  # the pass overwrites the logits of the last one
         self._context.evaluate(rows)
 
+    def _rows_needed(self) -> list[Distribution]:
+        """Rows that may be asked for after another pass."""
+        guessed = self._guess.rows[self._guess.n_used :] if self._guess else []
+        return [self.end, *guessed, *(row for branch in self._branches for row in branch.rows)]
+
+    # ---- Room
+
     def _cached_branches(self) -> list[Branch]:
-        return [branch for branch in self._branches if branch.cached]
+        return [b for b in self._branches if b.cached and not b.on_guess]
 
     def _has_room(self, n_tokens: int) -> bool:
         """Whether a fork and cells are left for one more branch."""
         cached = self._cached_branches()
-        n_used = len(self.tokens) + sum(len(branch.tokens) for branch in cached)
+        n_used = len(self.tokens) + len(self.guessed) + sum(len(b.tokens) for b in cached)
         n_forks = sum(branch.sequence >= _FIRST_FORK for branch in cached)
         return n_forks < self._n_forks and n_used + n_tokens <= self._context.n_cells
 
@@ -198,9 +346,12 @@ class Cache:
     def _make_room(self) -> None:
         """Give up all forks; their branches keep their scores."""
         for branch in self._branches:
+            _ = branch.nll_nats  # while the rows are there
             branch.cached = False
             self._context.drop(branch.sequence)
+        self.drop_guess()
 
     def _forget(self) -> None:
         self._context.clear()
+        self._guess = None
         self.tokens, self.n_prompt = [], 0

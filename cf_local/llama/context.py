@@ -64,6 +64,8 @@ class Context:
         params.n_seq_max = n_sequences
         params.n_threads = params.n_threads_batch = n_threads
         params.kv_unified = True  # forks share the cells of their prefix
+        recurrent = lib.llama_model_is_recurrent(model.handle)
+        self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
@@ -118,6 +120,13 @@ class Context:
         """Make ``child`` a sequence that shares all cells of ``parent``."""
         self.drop(child)
         lib.llama_memory_seq_cp(self._memory, parent, child, -1, -1)
+
+    def share(self, parent: int, child: int, first: int, end: int) -> None:
+        """Add the cells of ``parent`` at positions ``first`` to ``end`` to ``child``.
+
+        Only where ``can_share``: a recurrent cache keeps one state, not a cell per position.
+        """
+        lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
 
     def drop(self, sequence: int) -> None:
         """Forget a sequence; cells that no other sequence shares become free."""

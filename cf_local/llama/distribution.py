@@ -10,18 +10,36 @@ from cf_local.llama.context import Logits
 
 
 class Distribution:
-    """A row of logits, shape (n_vocab,). The normalizer is computed once, and only if asked for."""
+    """A row of logits, shape (n_vocab,). Argmax and normalizer are computed once, if asked for.
 
-    __slots__ = ("_log_normalizer", "logits")
+    The row may be a view of llama.cpp's buffer, which the next pass overwrites, until ``keep``.
+    """
 
-    def __init__(self, logits: Logits) -> None:
+    __slots__ = ("_best", "_is_view", "_log_normalizer", "logits")
+
+    def __init__(self, logits: Logits, *, is_view: bool = True) -> None:
         self.logits = logits
+        self._is_view = is_view
+        self._best: int | None = None
         self._log_normalizer: float | None = None
 
     @classmethod
     def unknown(cls) -> "Distribution":
         """What a model expects that has read nothing."""
-        return cls(np.empty(0, dtype=np.float32))
+        return cls(np.empty(0, dtype=np.float32), is_view=False)
+
+    def keep(self) -> None:
+        """Take a copy of the logits if they are a view."""
+        if self._is_view:
+            self.logits = self.logits.copy()
+            self._is_view = False
+
+    @property
+    def best(self) -> int:
+        """The most likely token."""
+        if self._best is None:
+            self._best = int(np.argmax(self.logits))
+        return self._best
 
     def nll(self, token: int) -> float:
         """Negative log-likelihood of a token, in nats."""
@@ -32,12 +50,6 @@ class Distribution:
         if not len(tokens):
             return math.inf
         return self._normalizer() - _log_sum_exp(self.logits[tokens])
-
-    def kept(self) -> "Distribution":
-        """The same with logits of its own, when they are a view that the next pass overwrites."""
-        kept = Distribution(self.logits.copy())
-        kept._log_normalizer = self._log_normalizer
-        return kept
 
     def _normalizer(self) -> float:
         if self._log_normalizer is None:

@@ -5,7 +5,7 @@ import ctypes
 import llama_cpp.llama_cpp as lib
 import numpy as np
 
-from cf_local.llama.context import Logits
+from cf_local.llama.distribution import Distribution
 from cf_local.types import Sampling
 
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -28,10 +28,16 @@ class Sampler:
         ):
             lib.llama_sampler_chain_add(self._chain, sampler)
 
-    def choose(self, logits: Logits) -> int:
-        """The next token; ``logits`` has shape (n_vocab,)."""
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is always chosen."""
+        return self._chain is None
+
+    def choose(self, expected: Distribution) -> int:
+        """The next token."""
         if self._chain is None:
-            return int(np.argmax(logits))
+            return expected.best
+        logits = expected.logits
         self._data["id"] = np.arange(len(logits))  # samplers reorder the array
         self._data["logit"] = logits
         self._data["p"] = 0

@@ -6,7 +6,7 @@ probabilities (``cache``), and the choice of the next token (``sampler``).
 
 import os
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 from cf_local.boundary import is_word_boundary
@@ -118,7 +118,7 @@ class LlamaSource:
         self._check_begun()
         self._draft = self._cache.new_draft()
         if self._draft.next_token is None:
-            self._draft.next_token = self._sampler.choose(self._draft.end.logits)
+            self._draft.next_token = self._sampler.choose(self._draft.end)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
@@ -126,10 +126,9 @@ class LlamaSource:
         draft = self._own_draft()
         while not self._ends(draft) and len(draft.tokens) < limit:
             self._cache.advance(draft)
-            draft.next_token = self._sampler.choose(draft.end.logits)
+            draft.next_token = self._sampler.choose(draft.end)
             if is_word_boundary(self._text(draft), self._vocabulary.piece(draft.next_token)):
                 break
-        draft.end = draft.end.kept()  # the next pass overwrites the logits
         return self._as_draft(draft)
 
     def trim(self, n_bytes: int) -> Draft:
@@ -137,9 +136,7 @@ class LlamaSource:
         draft = self._own_draft()
         n_kept = 1 + self._token_ends(draft).index(n_bytes)
         if n_kept < len(draft.tokens):
-            draft.next_token = draft.tokens[n_kept]
-            del draft.tokens[n_kept:]
-            self._cache.reread([draft])  # anew: not every cache can be cut
+            self._cache.trim(draft, n_kept)
         return self._as_draft(draft)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
@@ -164,6 +161,29 @@ class LlamaSource:
         self._encoder.append(candidate.text)
         self.rollback()
 
+    @property
+    def can_foresee(self) -> bool:
+        """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
+        return self._context.can_share and self._sampler.is_greedy
+
+    def foresee(self, n_tokens: int) -> bytes:
+        """Write ahead of the response (see Source.foresee)."""
+        self._check_begun()
+        self._cache.guess(self._own_part_of_guess())
+        for _ in range(min(n_tokens, self.n_free - len(self._cache.guessed))):
+            token = self._cache.guess_rows()[-1].best
+            if token in self._end_tokens:
+                break
+            self._cache.guess([*self._cache.guessed, token])
+        return self._vocabulary.decode(self._cache.guessed)
+
+    def preview(self, text: bytes) -> None:
+        """Evaluate text that is likely to come (see Source.preview)."""
+        self._check_begun()
+        if not self._vocabulary.decode(self._cache.guessed).startswith(text):
+            tokens = self._encoder.encode(text)
+            self._cache.guess(tokens[: max(0, self.n_free)])
+
     def rollback(self) -> None:
         """Drop the draft and the scored candidates."""
         if not self._closed:
@@ -185,6 +205,11 @@ class LlamaSource:
             self._context.close()
             self._model.close()
 
+    def _own_part_of_guess(self) -> list[int]:
+        """What of the guess this source would write itself."""
+        rows = zip(self._cache.guessed, self._cache.guess_rows(), strict=False)
+        return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1].best, rows)]
+
     def _read(self, texts: Iterable[bytes]) -> None:
         """Evaluate texts of others behind the response."""
         new = list(dict.fromkeys(texts))
@@ -201,7 +226,7 @@ class LlamaSource:
     def _score(self, candidate: Candidate) -> Score:
         branch = self._branch(candidate)
         assert branch is not None
-        nll_nats, n_terms = sum(branch.nlls), len(branch.tokens)
+        nll_nats, n_terms = branch.nll_nats, len(branch.tokens)
         if candidate.ends:
             nll_nats += branch.end.nll_of_any(self._vocabulary.end_tokens)
             n_terms += 1
