@@ -5,8 +5,9 @@ prints nothing; everything else renders them.
 """
 
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,8 @@ from cf_local.source import Progress, Source
 from cf_local.speculation import Speculator
 from cf_local.types import Answer, Event, Prompt, Settings
 from cf_local.writer import Writer
+
+_CLOSE_TIMEOUT_S = 30.0
 
 
 class Fusion:
@@ -31,7 +34,7 @@ class Fusion:
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
         self._speakers(self.settings)
-        self._cancelled = threading.Event()
+        self._cancels: weakref.WeakSet[threading.Event] = weakref.WeakSet()  # one per stream
         self._busy = threading.Lock()
         self._writing_thread: int | None = None
         self._closed = False
@@ -49,19 +52,9 @@ class Fusion:
         ``on_progress`` hears the evaluated share of the prompt (0 to 1). After ``cancel`` the
         Answer holds what was written. Raises InputError, ContextError, ClosedError.
         """
-        settings = settings or self.settings
-        with self._exclusive():
-            writer = Writer(
-                self._speakers(settings), settings, self._cancelled.is_set, self._speculator
-            )
-            try:
-                writer.begin(prompt, on_progress)
-                yield from writer.write()
-            except Cancelled:
-                writer.finish_reason = "cancelled"
-            finally:
-                writer.rollback()
-            yield writer.answer()
+        cancelled = threading.Event()
+        self._cancels.add(cancelled)  # before the first step: it can be cancelled from now on
+        return self._write(prompt, settings or self.settings, cancelled, on_progress)
 
     def answer(self, prompt: Prompt, settings: Settings | None = None) -> Answer:
         """The answer of ``stream`` without its steps."""
@@ -70,18 +63,27 @@ class Fusion:
         return last
 
     def cancel(self) -> None:
-        """End the answer being written as soon as the running forward pass allows."""
-        self._cancelled.set()
+        """End the streams there are as soon as the running forward pass allows."""
+        for cancelled in list(self._cancels):
+            cancelled.set()
 
     def close(self) -> None:
-        """Close the sources and give their memory back. May be called twice."""
+        """Cancel what is written, close the sources and give the memory back; twice does no harm.
+
+        Raises CfLocalError when another thread holds on to an unfinished stream.
+        """
         self.cancel()
         # A stream that this very thread has left unfinished would never end while we wait for it.
         must_wait = self._writing_thread != threading.get_ident()
-        with self._busy if must_wait else nullcontext():
+        if must_wait and not self._busy.acquire(timeout=_CLOSE_TIMEOUT_S):
+            raise CfLocalError("An answer is still being read; exhaust or close its stream first.")
+        try:
             self._closed = True
             for source in self.sources:
                 source.close()
+        finally:
+            if must_wait:
+                self._busy.release()
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +95,24 @@ class Fusion:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _write(
+        self,
+        prompt: Prompt,
+        settings: Settings,
+        cancelled: threading.Event,
+        on_progress: Progress | None,
+    ) -> Iterator[Event]:
+        with self._exclusive():
+            writer = Writer(self._speakers(settings), settings, cancelled.is_set, self._speculator)
+            try:
+                writer.begin(prompt, on_progress)
+                yield from writer.write()
+            except Cancelled:
+                writer.finish_reason = "cancelled"
+            finally:
+                writer.rollback()
+            yield writer.answer()
 
     def _speakers(self, settings: Settings) -> tuple[Source, ...]:
         """The sources that take part; checks the settings against them."""
@@ -114,7 +134,6 @@ class Fusion:
                 "This fusion is already writing an answer; wait for it or cancel it."
             )
         try:
-            self._cancelled.clear()
             self._writing_thread = threading.get_ident()
             yield
         finally:

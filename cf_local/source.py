@@ -91,18 +91,22 @@ class Source(Protocol):
 
         The own draft is scored with the very tokens it was written in, other text with this
         source's tokenization of it; an ending adds minus the log of the summed probability of all
-        end-of-generation tokens (method: "Score").
+        end-of-generation tokens (method: "Score"). A candidate that does not fit the context
+        scores infinity.
         """
 
     def commit(self, candidate: Candidate) -> None:
-        """Append a candidate to the response; no pass if it was drafted or scored before."""
+        """Append a candidate to the response; no pass if it was drafted or scored before.
+
+        Raises ContextError when it does not fit the context.
+        """
 
     @property
     def can_foresee(self) -> bool:
-        """Whether ``foresee`` and ``preview`` do anything: not with every cache, not when sampling."""
+        """Whether ``foresee`` and ``preview`` do anything: not in every cache, not when sampling."""
 
     def foresee(self, n_tokens: int) -> bytes:
-        """Write up to ``n_tokens`` further ahead; returns all that was foreseen behind the response.
+        """Write up to ``n_tokens`` further ahead; returns all text foreseen behind the response.
 
         Drafts, scores and commits that follow it cost no forward pass. Nothing else changes.
         """

@@ -3,7 +3,8 @@
 Strong sources agree on most words. While they do, a block of several words costs the leader a pass
 per token and every other source one pass in all. Nothing here decides what is written: sources keep
 what they evaluated ahead, and drafting, scoring and committing along it costs no pass. Where they
-differ, drafts leave the block and the step is decided as always. ``docs/speed.md`` has the cost model.
+differ, drafts leave the block and the step is decided as always. ``docs/speed.md`` has the cost
+model.
 """
 
 import math

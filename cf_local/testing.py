@@ -189,7 +189,7 @@ class ScriptedSource:
         own = self._own_candidate()
         new = {c.text for c in candidates if c != own and c.text} - self._known
         if new:
-            self._pass(sum(len(self._encode(text)) for text in new))
+            self._pass(sum(len(self._encoder.encode(text)) for text in new))
             self._known |= new
         return [self._score(candidate) for candidate in candidates]
 
@@ -257,6 +257,8 @@ class ScriptedSource:
         own = candidate == self._own_candidate()
         tokens = self._own_draft().tokens if own else self._encoder.encode(candidate.text)
         path = [*tokens, *([END] if candidate.ends else [])]
+        if len(path) > self.n_free + _SLACK:
+            return Score(math.inf, 1)
         nll_nats = 0.0
         for index, token in enumerate(path):
             so_far = self._text([*self._tokens, *path[:index]])

@@ -153,8 +153,8 @@ class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
     ``chosen`` names whose text it is: "cool" or a source. ``passes`` counts forward passes after
-    the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes, the prompt included,
-    of ``elapsed_s`` in all.
+    the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
+    the prompt included, of ``elapsed_s`` in all.
     """
 
     text: str

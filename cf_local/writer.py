@@ -13,6 +13,7 @@ from typing import Self
 
 from cf_local import rerank
 from cf_local.decoding import TextStream
+from cf_local.errors import ContextError
 from cf_local.repetition import is_looping
 from cf_local.source import IsCancelled, Progress, Source, share_of
 from cf_local.speculation import Speculator
@@ -174,8 +175,12 @@ class Writer:
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
-        for source in self._sources:
-            source.commit(winner)
+        try:
+            for source in self._sources:
+                source.commit(winner)
+        except ContextError:  # it fits no more: the answer ends in front of it
+            self.finish_reason = "length"
+            return self._show("")
         self._response += winner.text
         text = self._stream.feed(winner.text)
         is_full = any(self._room(source) <= 0 for source in self._sources)

@@ -25,9 +25,10 @@ class Branch:
     """A continuation of the committed text.
 
     ``rows[i]`` is what the model expects behind ``i`` of the tokens; a branch that was read at once
-    has only the last one, ``end``, and its ``nlls`` instead (nats, one per token). ``next_token`` was
-    chosen to follow, but is not evaluated. A branch ``on_guess`` lives in the cells of the guess; one
-    that is not ``cached`` has lost its fork to make room, keeps its score and is evaluated again if it wins.
+    has only the last one, ``end``, and its ``nlls`` instead (nats, one per token). ``next_token``
+    was chosen to follow, but is not evaluated. A branch ``on_guess`` lives in the cells of the
+    guess; one that is not ``cached`` has lost its fork to make room, keeps its score and is
+    evaluated again if it wins.
     """
 
     tokens: list[int]
@@ -168,7 +169,7 @@ class Cache:
             self._settle(draft)
             position = len(self.tokens) + n_drafted
             self._evaluate([Row(token, position, draft.sequence, True)])
-            row = Distribution(self._context.logits(0))
+            row = self._context.expected(0)
         draft.tokens.append(token)
         draft.rows.append(row)
         draft.next_token = None
@@ -182,6 +183,10 @@ class Cache:
             self.reread([draft])  # recurrent caches cannot be cut
 
     # ---- Candidates of others
+
+    def fits(self, n_tokens: int) -> bool:
+        """Whether the committed text can grow by ``n_tokens``."""
+        return len(self.tokens) + n_tokens <= self._context.n_max
 
     def read(self, texts: Sequence[Sequence[int]]) -> list[Branch]:
         """Branches of several continuations: one pass for all where forks and cells suffice."""
@@ -214,7 +219,7 @@ class Cache:
                 [Row(b.tokens[i], len(self.tokens) + i, b.sequence, True) for b, i in chunk]
             )
             for row, (branch, index) in enumerate(chunk):
-                expected = Distribution(self._context.logits(row))
+                expected = self._context.expected(row)
                 if index + 1 < len(branch.tokens):
                     branch.nlls.append(expected.nll(branch.tokens[index + 1]))
                 else:
@@ -234,7 +239,7 @@ class Cache:
         return self._guess.left if self._guess else []
 
     def guess(self, tokens: Sequence[int]) -> None:
-        """Evaluate ``tokens`` as a guess, in one pass; what the present guess has of them is kept."""
+        """Evaluate ``tokens`` as a guess in one pass, keeping what the present guess has of them."""
         guess = self._guess
         if guess is None or list(tokens[: len(guess.left)]) != guess.left:
             if not tokens:
@@ -266,7 +271,7 @@ class Cache:
             rows = [Row(t, p, _GUESS, True) for p, t in enumerate(chunk, first + start)]
             self._evaluate(rows)
             guess.tokens += chunk
-            guess.rows += [Distribution(self._context.logits(row)) for row in range(len(chunk))]
+            guess.rows += [self._context.expected(row) for row in range(len(chunk))]
 
     def _along_guess(self, tokens: Sequence[int]) -> Branch | None:
         """The branch of ``tokens`` if the guess has evaluated them."""
@@ -299,7 +304,7 @@ class Cache:
                 n_done, n_chunk = n_done + len(chunk), len(chunk)
                 if on_progress is not None:
                     on_progress(n_done / len(tokens))
-        end = Distribution(self._context.logits(n_chunk - 1))
+        end = self._context.expected(n_chunk - 1)
         end.keep()
         return end
 

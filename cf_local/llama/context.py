@@ -4,7 +4,6 @@ Sequences are forked and dropped whole, not cut: that works for attention, slidi
 and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import NamedTuple
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-import numpy.typing as npt
 
 from cf_local.errors import (
     Cancelled,
@@ -21,11 +19,10 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
+from cf_local.llama.distribution import Distribution
 from cf_local.llama.model import Model
 from cf_local.source import IsCancelled
 from cf_local.types import Counters
-
-Logits = npt.NDArray[np.float32]
 
 MAX_PASS_TOKENS = 256
 """Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
@@ -55,7 +52,8 @@ class Context:
         """
         self._model = model
         self.n_cells = n_cells
-        self._n_positions = model.n_ctx_train if model.has_learned_positions else math.inf
+        # Tokens one sequence can have: all cells, or the positions the model has learned.
+        self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self._n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         params = lib.llama_context_default_params()
         params.n_ctx = n_cells
@@ -109,12 +107,13 @@ class Context:
         self._n_tokens += len(rows)
         self._check(status)
 
-    def logits(self, index: int) -> Logits:
-        """Logits behind a row of the last pass, (n_vocab,): a view that the next one overwrites."""
+    def expected(self, index: int) -> Distribution:
+        """What the model expects behind a row of the last pass; a view until it is kept."""
         pointer = lib.llama_get_logits_ith(self._handle, index)
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
-        return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        return Distribution(logits, self._model.path.name)
 
     def fork(self, parent: int, child: int) -> None:
         """Make ``child`` a sequence that shares all cells of ``parent``."""
@@ -179,9 +178,9 @@ class Context:
         """Refuse what llama.cpp would end the process for."""
         if len(rows) > MAX_PASS_TOKENS:
             raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
-        if any(row.position >= self._n_positions for row in rows):
+        if any(row.position >= self.n_max for row in rows):
             raise ContextError(
-                f"{self._model.path.name}: the text has more than the {self._n_positions} tokens "
+                f"{self._model.path.name}: the text has more than the {self.n_max} tokens "
                 "that this model can read."
             )
 

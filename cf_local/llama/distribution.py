@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import BrokenModelError
-from cf_local.llama.context import Logits
+
+Logits = npt.NDArray[np.float32]
 
 
 class Distribution:
@@ -15,10 +16,11 @@ class Distribution:
     The row may be a view of llama.cpp's buffer, which the next pass overwrites, until ``keep``.
     """
 
-    __slots__ = ("_best", "_is_view", "_log_normalizer", "logits")
+    __slots__ = ("_best", "_is_view", "_log_normalizer", "_model", "logits")
 
-    def __init__(self, logits: Logits, *, is_view: bool = True) -> None:
+    def __init__(self, logits: Logits, model: str, *, is_view: bool = True) -> None:
         self.logits = logits
+        self._model = model
         self._is_view = is_view
         self._best: int | None = None
         self._log_normalizer: float | None = None
@@ -26,7 +28,7 @@ class Distribution:
     @classmethod
     def unknown(cls) -> "Distribution":
         """What a model expects that has read nothing."""
-        return cls(np.empty(0, dtype=np.float32), is_view=False)
+        return cls(np.empty(0, dtype=np.float32), "", is_view=False)
 
     def keep(self) -> None:
         """Take a copy of the logits if they are a view."""
@@ -39,6 +41,7 @@ class Distribution:
         """The most likely token."""
         if self._best is None:
             self._best = int(np.argmax(self.logits))
+            self._check(float(self.logits[self._best]))  # numpy takes NaN for the largest
         return self._best
 
     def nll(self, token: int) -> float:
@@ -54,12 +57,15 @@ class Distribution:
     def _normalizer(self) -> float:
         if self._log_normalizer is None:
             self._log_normalizer = _log_sum_exp(self.logits)
-            if not math.isfinite(self._log_normalizer):
-                raise BrokenModelError(
-                    "A model computed logits that are not numbers; its file is damaged, or this "
-                    "quantization does not work on this device. Try another file."
-                )
+            self._check(self._log_normalizer)
         return self._log_normalizer
+
+    def _check(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise BrokenModelError(
+                f"{self._model} computed logits that are not numbers: the file is damaged, or its "
+                "quantization does not work on this device. Try another file."
+            )
 
 
 def _log_sum_exp(logits: Logits) -> float:

@@ -4,6 +4,7 @@ It joins the parts of this package: text to tokens (``vocabulary``, ``prompt``),
 probabilities (``cache``), and the choice of the next token (``sampler``).
 """
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, takewhile
@@ -19,7 +20,16 @@ from cf_local.llama.sampler import Sampler
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.source import IsCancelled, Progress, never
 from cf_local.tokenization import ContextEncoder
-from cf_local.types import Candidate, Counters, Draft, Prompt, Sampling, Score, SourceInfo
+from cf_local.types import (
+    Candidate,
+    Counters,
+    Draft,
+    Prompt,
+    RawText,
+    Sampling,
+    Score,
+    SourceInfo,
+)
 
 DEFAULT_CONTEXT = 4096
 """Tokens of context unless the user or the model says otherwise."""
@@ -104,7 +114,7 @@ class LlamaSource:
         """Evaluate the prompt (see Source.begin)."""
         self._check_open()
         tokens = encode_prompt(prompt, self._template, self._vocabulary)
-        self._check_prompt(tokens, reserve_tokens)
+        self._check_prompt(prompt, tokens, reserve_tokens)
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
         self._cache.is_cancelled = is_cancelled
@@ -156,7 +166,11 @@ class LlamaSource:
         if self._branch(candidate) is None:
             self._read([candidate.text])
         branch = self._branch(candidate)
-        assert branch is not None
+        if branch is None:
+            raise ContextError(
+                f"{self.info.name}: its context of {self.n_ctx} tokens is full. "
+                "Choose a larger one."
+            )
         self._cache.commit(branch)
         self._encoder.append(candidate.text)
         self.rollback()
@@ -212,9 +226,10 @@ class LlamaSource:
 
     def _read(self, texts: Iterable[bytes]) -> None:
         """Evaluate texts of others behind the response."""
-        new = list(dict.fromkeys(texts))
-        branches = self._cache.read([self._encoder.encode(text) for text in new])
-        self._scored |= zip(new, branches, strict=True)
+        encoded = {text: self._encoder.encode(text) for text in texts}
+        fitting = [text for text, tokens in encoded.items() if self._cache.fits(len(tokens))]
+        branches = self._cache.read([encoded[text] for text in fitting])
+        self._scored |= zip(fitting, branches, strict=True)
 
     def _branch(self, candidate: Candidate) -> Branch | None:
         """The own draft when it is this very candidate, else what was read of this text."""
@@ -225,7 +240,8 @@ class LlamaSource:
 
     def _score(self, candidate: Candidate) -> Score:
         branch = self._branch(candidate)
-        assert branch is not None
+        if branch is None:  # it does not fit the context, so it must not win
+            return Score(math.inf, 1)
         nll_nats, n_terms = branch.nll_nats, len(branch.tokens)
         if candidate.ends:
             nll_nats += branch.end.nll_of_any(self._vocabulary.end_tokens)
@@ -265,9 +281,9 @@ class LlamaSource:
         if not self._cache.n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
 
-    def _check_prompt(self, tokens: Sequence[int], reserve_tokens: int) -> None:
+    def _check_prompt(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
         name = self.info.name
-        if not tokens:
+        if not tokens or prompt == RawText(""):
             raise InputError(f"{name}: the prompt is empty.")
         if len(tokens) + reserve_tokens > self.n_ctx:
             raise ContextError(
