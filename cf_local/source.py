@@ -117,8 +117,11 @@ class Source(Protocol):
     def rollback(self) -> None:
         """Drop draft and scored candidates, keep the response."""
 
-    def restart(self) -> None:
-        """Drop the response, keep the prompt."""
+    def restart(self, *, expect_same: bool = False) -> None:
+        """Drop the response, keep the prompt.
+
+        With ``expect_same`` the response is evaluated as foreseen text: it may be written again.
+        """
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""

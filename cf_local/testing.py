@@ -223,7 +223,7 @@ class ScriptedSource:
         """Drop draft and scored candidates."""
         self._draft, self._known = None, set()
 
-    def restart(self) -> None:
+    def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt."""
         self._check_begun()
         self._begin_response()

@@ -41,7 +41,7 @@ class Writer:
         sources: tuple[Source, ...],
         settings: Settings,
         is_cancelled: IsCancelled,
-        speculator: Speculator,
+        speculator: Speculator | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
         self._sources = sources
@@ -53,7 +53,7 @@ class Writer:
         self._response = bytearray()
         self._stream = TextStream(settings.stop)
         self._shown: list[str] = []
-        self._speculator = speculator
+        self._speculator = speculator or Speculator()
         self._speculator.begin(sources if settings.speculation else ())
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]
@@ -87,7 +87,8 @@ class Writer:
             yield step
         if self._settings.mode == "cool+r":
             for source in self._sources:
-                source.restart()
+                # Its own answer may be much the same.
+                source.restart(expect_same=self._settings.speculation)
             yield self.choose({Candidate(bytes(self._response), ends): self.finish_reason})
 
     def step(self) -> Step:

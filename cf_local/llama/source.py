@@ -204,12 +204,15 @@ class LlamaSource:
             self._draft, self._scored = None, {}
             self._cache.drop_branches()
 
-    def restart(self) -> None:
-        """Drop the response, keep the prompt."""
+    def restart(self, *, expect_same: bool = False) -> None:
+        """Drop the response, keep the prompt (see Source.restart)."""
         self._check_begun()
+        response = self._cache.tokens[self._cache.n_prompt :]
         self.rollback()
         self._encoder.reset()
         self._cache.restart()
+        if expect_same and self.can_foresee:
+            self._cache.guess(response)
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""

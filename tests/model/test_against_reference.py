@@ -205,7 +205,9 @@ def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> Non
     """A segment that had to be cut at the limit costs one more: not every cache can be cut."""
     counted = [Counted(source) for source in trio.fusion.sources]
     fusion = Fusion(counted)  # type: ignore[arg-type]
-    settings = Settings(max_tokens=MAX_TOKENS, segment_limit=6, repetition_guard=False)
+    settings = Settings(
+        max_tokens=MAX_TOKENS, segment_limit=6, repetition_guard=False, speculation=False
+    )
     n_before = [source.counters.n_tokens for source in counted]
     for event in fusion.stream(PROMPT, settings):
         if not isinstance(event, Step):

@@ -1,0 +1,57 @@
+"""Speculation saves forward passes where sources agree, and changes nothing that is written.
+
+That the text is the same is what test_against_reference.py shows: it compares with and without.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cf_local.fusion import Fusion
+from cf_local.llama import LlamaSource
+from cf_local.types import Answer, RawText, Sampling, Settings
+
+PROMPT = RawText("The quick brown")
+
+
+@pytest.fixture
+def twins(tiny_model: Callable[..., Path]) -> Iterator[Fusion]:
+    """Two sources that agree on every word, for they are one model."""
+    path = tiny_model("llama", seed=3, eog_bias=-60.0, sharpness=12.0)  # no near ties
+    with Fusion([LlamaSource(name, path, n_threads=1) for name in ("left", "right")]) as fusion:
+        yield fusion
+
+
+def written(fusion: Fusion, **changes: object) -> Answer:
+    settings = Settings(max_tokens=96, repetition_guard=False, **changes)  # type: ignore[arg-type]
+    return fusion.answer(PROMPT, settings)
+
+
+def test_a_reader_needs_a_pass_per_block_and_a_leader_one_per_token(twins: Fusion) -> None:
+    plain, ahead = written(twins, speculation=False), written(twins)
+    assert ahead.text == plain.text
+    assert min(plain.passes.values()) >= 96
+    assert min(ahead.passes.values()) < 48
+    assert max(ahead.passes.values()) < 1.2 * max(plain.passes.values())
+
+
+def test_the_answers_of_cool_r_are_read_along_the_fused_one(twins: Fusion) -> None:
+    plain, ahead = written(twins, mode="cool+r", speculation=False), written(twins, mode="cool+r")
+    assert ahead.text == plain.text
+    assert sum(ahead.passes.values()) < 0.5 * sum(plain.passes.values())
+
+
+def test_it_is_off_when_sampling(twins: Fusion) -> None:
+    sampling = Sampling(temperature=0.7, seed=5)
+    plain = written(twins, speculation=False, sampling=sampling)
+    ahead = written(twins, sampling=sampling)
+    assert ahead.text == plain.text
+    assert ahead.passes == plain.passes
+
+
+def test_it_is_off_where_a_cache_cannot_share(tiny_model: Callable[..., Path]) -> None:
+    paths = [tiny_model("mamba", seed=seed, eog_bias=-60.0) for seed in (1, 2)]
+    with Fusion([LlamaSource(path.stem, path, n_threads=1) for path in paths]) as fusion:
+        assert not any(source.can_foresee for source in fusion.sources)
+        assert written(fusion).passes == written(fusion, speculation=False).passes
