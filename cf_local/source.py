@@ -103,7 +103,7 @@ class Source(Protocol):
 
     @property
     def can_foresee(self) -> bool:
-        """Whether ``foresee`` and ``preview`` do anything: not in every cache, not when sampling."""
+        """Whether ``foresee`` and ``preview`` do anything: not in all caches, not when sampling."""
 
     def foresee(self, n_tokens: int) -> bytes:
         """Write up to ``n_tokens`` further ahead; returns all text foreseen behind the response.

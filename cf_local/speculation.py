@@ -46,7 +46,7 @@ class PassCosts:
         place = bisect_left(seen, n_tokens)
         if place == 0 or place == len(seen):
             nearest = seen[min(place, len(seen) - 1)]
-            return self._seconds[nearest] * (n_tokens / nearest) ** 0.6
+            return self._seconds[nearest] * math.pow(n_tokens / nearest, 0.6)
         low, high = seen[place - 1], seen[place]
         share = (n_tokens - low) / (high - low)
         return (1 - share) * self._seconds[low] + share * self._seconds[high]

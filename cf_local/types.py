@@ -142,10 +142,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which model stood behind a name: enough to repeat an answer."""
+    """Which model stood behind a name, with its tokens of context and its threads."""
 
     name: str
     file: str
+    n_ctx: int = 0
+    n_threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

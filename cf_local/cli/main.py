@@ -9,6 +9,7 @@ import click
 
 from cf_local import __version__
 from cf_local.cli.ask import ask
+from cf_local.cli.bench import bench
 from cf_local.cli.chat import chat
 from cf_local.cli.models import models
 from cf_local.errors import Cancelled, CfLocalError
@@ -45,5 +46,6 @@ def main() -> None:
 
 
 main.add_command(ask)
+main.add_command(bench)
 main.add_command(chat)
 main.add_command(models)

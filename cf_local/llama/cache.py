@@ -239,7 +239,7 @@ class Cache:
         return self._guess.left if self._guess else []
 
     def guess(self, tokens: Sequence[int]) -> None:
-        """Evaluate ``tokens`` as a guess in one pass, keeping what the present guess has of them."""
+        """Evaluate ``tokens`` as a guess in one pass, keeping what the present one has of them."""
         guess = self._guess
         if guess is None or list(tokens[: len(guess.left)]) != guess.left:
             if not tokens:

@@ -56,7 +56,6 @@ class LlamaSource:
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with;
         ``template`` replaces the file's chat template. Raises what Model and Context raise.
         """
-        self.info = SourceInfo(name, str(path))
         self._model = Model(
             path, n_gpu_layers=n_gpu_layers, is_cancelled=is_cancelled, on_progress=on_progress
         )
@@ -65,15 +64,17 @@ class LlamaSource:
             template = template or self._model.metadata("tokenizer.chat_template")
             self._template = ChatTemplate(template, self._vocabulary, name)
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self._model.n_ctx_train)
+            n_threads = n_threads or _available_cores()
             self._context = Context(
                 self._model,
                 n_cells=n_cells(self.n_ctx, n_forks),
                 n_sequences=n_sequences(n_forks),
-                n_threads=n_threads or _available_cores(),
+                n_threads=n_threads,
             )
         except BaseException:
             self._model.close()
             raise
+        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads)
         self._cache = Cache(self._context, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
@@ -102,6 +103,10 @@ class LlamaSource:
         """Tokens by which the response can still grow before the context is full."""
         return self.n_ctx - len(self._cache.tokens)
 
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt as ``begin`` would evaluate them."""
+        return encode_prompt(prompt, self._template, self._vocabulary)
+
     def begin(
         self,
         prompt: Prompt,
@@ -113,7 +118,7 @@ class LlamaSource:
     ) -> int:
         """Evaluate the prompt (see Source.begin)."""
         self._check_open()
-        tokens = encode_prompt(prompt, self._template, self._vocabulary)
+        tokens = self.prompt_tokens(prompt)
         self._check_prompt(prompt, tokens, reserve_tokens)
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)

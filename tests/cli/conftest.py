@@ -1,4 +1,4 @@
-"""The real command in a process of its own, in an empty folder, with an empty user configuration."""
+"""The real command in a process of its own, in an empty folder, without a user configuration."""
 
 import os
 import subprocess

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ pytest.importorskip("gguf")
 
 import reference as ref
 import tiny_models as tiny
+from comparison import first_difference, show
 
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource
@@ -98,25 +98,6 @@ def settings_of(seed: int, mode: str, segments: str) -> tuple[Settings, ref.RefS
         Settings(**common, repetition_guard=False),
         ref.RefSettings(**common, tie_tolerance=NEAR_TIE),
     )
-
-
-def show(text: bytes) -> str:
-    return text.decode("utf-8", errors="replace")
-
-
-def candidates_of(step: Step | None) -> list[tuple[str, bool]] | None:
-    return step and [(c.text, c.ends) for c in step.candidates]
-
-
-def first_difference(steps: list[Step], expected: list[ref.RefStep]) -> ref.RefStep | None:
-    """The reference's step at which the engine first has other candidates or another winner."""
-    for step, known in zip_longest(steps, expected):
-        if known is None or step is None:
-            return known
-        texts = [(show(c.text), c.ends) for c in known.candidates]
-        if candidates_of(step) != texts or step.winner != known.winner:
-            return known
-    return None
 
 
 @pytest.mark.parametrize("segments", SEGMENTS)

@@ -18,7 +18,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"boundary", "decoding", "repetition", "rerank", "source", "tokenization"}),
     frozenset({"speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
-    frozenset({"builtin", "chat", "config", "evaluation", "hub", "llama", "loader", "tomlfile"}),
+    frozenset({"bench", "builtin", "chat", "config", "evaluation", "hub", "llama", "loader"})
+    | {"tomlfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )

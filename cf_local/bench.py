@@ -1,0 +1,131 @@
+"""How fast the fusion is against each of its sources alone.
+
+The cases are answered alternately, prompt by prompt, so that a busy machine slows all of them
+alike; what counts is the ratio within one run. A rate is bytes of text per second after the prompt;
+the time to the first piece of text is told apart. Rendering is left to the caller.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import quantiles
+
+from cf_local.fusion import Fusion
+from cf_local.types import Answer, Chat, Settings
+
+_DRAWS = 1000  # of the bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One answer: its size and the seconds before and after its first piece of text."""
+
+    n_bytes: int
+    first_s: float
+    rest_s: float
+
+
+@dataclass(slots=True)
+class Case:
+    """One way to answer, and what was measured of it, an entry per prompt."""
+
+    name: str
+    answer: Callable[[Chat], Timing]
+    timings: list[Timing] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    n_segments: int = 0
+    n_agreed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Bytes of text per second after the prompt."""
+        return _rate(self.timings)
+
+    @property
+    def first_s(self) -> float:
+        """Mean seconds to the first piece of text."""
+        return sum(t.first_s for t in self.timings) / len(self.timings)
+
+    @property
+    def share_outside(self) -> float | None:
+        """Share of the time that was not spent in forward passes; None where nobody counted."""
+        if not self.answers:
+            return None
+        elapsed_s = sum(a.elapsed_s for a in self.answers)
+        return 1 - sum(a.decode_s for a in self.answers) / elapsed_s
+
+    @property
+    def passes_per_segment(self) -> dict[str, float]:
+        """Forward passes of each source for a segment, on average."""
+        names = self.answers[0].passes if self.answers else {}
+        return {n: sum(a.passes[n] for a in self.answers) / self.n_segments for n in names}
+
+    @property
+    def agreement(self) -> float:
+        """Segments from one disagreement to the next, on average."""
+        return self.n_segments / max(1, self.n_segments - self.n_agreed)
+
+
+def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
+    """A case that answers with ``fusion``."""
+
+    def answer(prompt: Chat) -> Timing:
+        for event in fusion.stream(prompt, settings):
+            if isinstance(event, Answer):
+                case.answers.append(event)
+            elif not event.whole:
+                case.n_segments += 1
+                case.n_agreed += len(event.candidates) == 1
+        n_bytes = len(event.text.encode())
+        assert isinstance(event, Answer)
+        return Timing(n_bytes, event.prompt_s, event.elapsed_s - event.prompt_s)
+
+    case = Case(name, answer)
+    return case
+
+
+def fused_cases(fusion: Fusion, max_tokens: int) -> list[Case]:
+    """The fusion without and with speculation, and reranked."""
+    settings = replace(fusion.settings, max_tokens=max_tokens, mode="cool")
+    return [
+        fused_case("cool, no speculation", fusion, replace(settings, speculation=False)),
+        fused_case("cool", fusion, settings),
+        fused_case("cool+r", fusion, replace(settings, mode="cool+r")),
+    ]
+
+
+def run(cases: Sequence[Case], prompts: Sequence[Chat]) -> Iterator[int]:
+    """Answer every prompt in every case, in turn; yields the number of prompts done.
+
+    The first prompt is answered once more beforehand, unmeasured: it pages the weights in.
+    """
+    for case in cases:
+        case.answer(prompts[0])
+        case.answers, case.n_segments, case.n_agreed = [], 0, 0
+    for index, prompt in enumerate(prompts):
+        order = list(cases)
+        random.Random(index).shuffle(order)
+        for case in order:
+            case.timings.append(case.answer(prompt))
+        yield index + 1
+
+
+def ratio(case: Case, baseline: Case) -> tuple[float, float, float]:
+    """Rate of ``case`` over that of ``baseline`` on the same prompts, with a 95% interval.
+
+    The interval is a bootstrap over prompts.
+    """
+    rng = random.Random(0)
+    n = len(case.timings)
+    draws = []
+    for _ in range(_DRAWS):
+        chosen = rng.choices(range(n), k=n)
+        draws.append(
+            _rate([case.timings[i] for i in chosen]) / _rate([baseline.timings[i] for i in chosen])
+        )
+    cuts = quantiles(draws, n=40)
+    return case.rate / baseline.rate, cuts[0], cuts[-1]
+
+
+def _rate(timings: Sequence[Timing]) -> float:
+    return sum(t.n_bytes for t in timings) / sum(t.rest_s for t in timings)

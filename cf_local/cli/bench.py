@@ -1,0 +1,150 @@
+"""``cf-local bench``: the fusion against each of its sources alone, in one run."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cf_local.bench import Case, Timing, fused_cases, ratio, run
+from cf_local.builtin.problems import generate
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import loaded, model_options
+from cf_local.fusion import Fusion
+from cf_local.types import Chat
+from cf_local.types import chat as chat_prompt
+
+
+@click.command()
+@click.option("--prompts", type=click.Path(exists=True, dir_okay=False), help="One per line.")
+@click.option("--n", "n_prompts", type=click.IntRange(2), default=40, help="Prompts [40].")
+@click.option("--max-tokens", type=click.IntRange(1), default=256, help="Of each answer [256].")
+@click.option("--tight", type=float, default=0.0, help="Stop once the interval is this narrow.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--picture", type=click.Path(dir_okay=False), help="Write the ratios as an SVG.")
+@model_options
+def bench(
+    prompts: str | None,
+    n_prompts: int,
+    max_tokens: int,
+    tight: float,
+    as_json: bool,
+    picture: str | None,
+    **options: Any,
+) -> None:
+    """Measure bytes of text per second, alternating between all ways to answer.
+
+    Each source answers alone through plain llama-cpp-python; then the fusion without and with
+    speculation, and cool+r. Prompts are the built-in word problems unless a file gives others.
+    """
+    asked = _prompts(prompts, n_prompts)
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        cases, closers = _cases(fusion, max_tokens)
+        slowest = cases[0]
+        for n_done in run(cases, asked):
+            slowest = min(cases[: len(fusion.sources)], key=lambda case: case.rate)
+            if sys.stderr.isatty():
+                click.echo(f"\r{n_done}/{len(asked)} prompts", err=True, nl=False)
+            _, low, high = ratio(cases[-2], slowest)
+            if interrupt.is_set() or (n_done >= 10 and high - low < tight):
+                break
+        for close in closers:
+            close()
+    report = _report(cases, slowest)
+    if picture:
+        Path(picture).write_text(_svg(report), encoding="utf-8")
+    click.echo(json.dumps(report, indent=2) if as_json else _table(report))
+
+
+def _prompts(file: str | None, n_prompts: int) -> list[Chat]:
+    if file is None:
+        return [chat_prompt(p.question) for p in generate(n_prompts, seed=1, split="test")]
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    return [chat_prompt(line) for line in lines if line.strip()][:n_prompts]
+
+
+def _cases(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
+    """Each source alone by plain llama-cpp-python, then the fused cases; and what closes them."""
+    from cf_local.llama.plain import PlainModel
+
+    cases, closers = [], []
+    for source in fusion.sources:
+        info = source.info
+        plain = PlainModel(Path(info.file), n_ctx=info.n_ctx, n_threads=info.n_threads)
+        cases.append(_plain_case(info.name, plain, max_tokens))
+        closers.append(plain.close)
+    return cases + fused_cases(fusion, max_tokens), closers
+
+
+def _plain_case(name: str, plain: Any, max_tokens: int) -> Case:
+    def answer(prompt: Chat) -> Timing:
+        text, first_s, rest_s = plain.answer(prompt, max_tokens)
+        return Timing(len(text.encode()), first_s, rest_s)
+
+    return Case(f"{name} alone", answer)
+
+
+def _report(cases: list[Case], slowest: Case) -> dict[str, Any]:
+    """All that was measured, as plain data."""
+    return {
+        "n_prompts": len(slowest.timings),
+        "slowest": slowest.name,
+        "cases": [_case(case, slowest) for case in cases],
+    }
+
+
+def _case(case: Case, slowest: Case) -> dict[str, Any]:
+    value, low, high = ratio(case, slowest)
+    return {
+        "name": case.name,
+        "bytes_per_s": case.rate,
+        "first_s": case.first_s,
+        "ratio": value,
+        "ratio_95": [low, high],
+        "passes_per_segment": case.passes_per_segment,
+        "agreement_segments": case.agreement if case.answers else None,
+        "share_outside_decode": case.share_outside,
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    rows = [("", "bytes/s", "first word", "ratio (95%)", "passes/segment", "outside decode")]
+    for case in report["cases"]:
+        low, high = case["ratio_95"]
+        outside = case["share_outside_decode"]
+        rows.append(
+            (
+                case["name"],
+                f"{case['bytes_per_s']:.1f}",
+                f"{case['first_s']:.2f} s",
+                f"{case['ratio']:.2f} ({low:.2f}-{high:.2f})",
+                " ".join(f"{n:.2f}" for n in case["passes_per_segment"].values()),
+                "" if outside is None else f"{outside:.1%}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    head = f"{report['n_prompts']} prompts, ratios to {report['slowest']}"
+    return "\n".join([head, *lines])
+
+
+def _svg(report: dict[str, Any]) -> str:
+    """A bar per case: its rate over that of the slowest source alone."""
+    bars = []
+    for index, case in enumerate(report["cases"]):
+        y, width = 20 + 34 * index, 200 * case["ratio"]
+        bars.append(
+            f'<text x="10" y="{y + 16}">{case["name"]}</text>'
+            f'<rect x="190" y="{y}" width="{width:.0f}" height="22" rx="3" fill="#4a7fb5"/>'
+            f'<text x="{196 + width:.0f}" y="{y + 16}">{case["ratio"]:.2f}</text>'
+        )
+    height, widest = 40 + 34 * len(bars), max(case["ratio"] for case in report["cases"])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{260 + 200 * widest:.0f}" '
+        f'height="{height}" font-family="sans-serif" font-size="13">'
+        f'<line x1="390" x2="390" y1="8" y2="{height - 12}" stroke="#888" stroke-dasharray="3"/>'
+        f"{''.join(bars)}</svg>\n"
+    )

@@ -1,0 +1,244 @@
+"""Prints the figures that docs/LOG.md records, measured on the built-in sources.
+
+    python scripts/figures.py accuracy    how many unseen word problems each way to fuse solves
+    python scripts/figures.py passes      forward passes per segment, and time outside llama_decode
+    python scripts/figures.py reference   the engine against tests/reference.py, text by text
+
+Run it with the Python of .venv (`python scripts/dev.py setup` makes it). Problems are drawn from
+the test split, which shares no number pair with training; `--seed` draws others.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import cf_local
+from cf_local.builtin.problems import SKILLS, Problem, final_number, generate
+from cf_local.fusion import Fusion
+from cf_local.loader import LoadOptions, load
+from cf_local.types import SCORES, Answer, Draft
+
+ROOT = Path(__file__).resolve().parent.parent
+ONE_THREAD = LoadOptions(n_threads=1)  # tiny models gain nothing from more
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to answer; ``settings`` holds what differs from the defaults."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+def main() -> None:
+    """Parse the command line and print one figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("figure", choices=["accuracy", "passes", "reference"])
+    parser.add_argument("--problems", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    problems = generate(given.problems, seed=given.seed, split="test")
+    {"accuracy": accuracy, "passes": passes, "reference": reference}[given.figure](
+        problems, given.jobs
+    )
+
+
+# ---- Accuracy ------------------------------------------------------------------------------------
+
+
+def cases(names: Sequence[str]) -> list[Case]:
+    """Each source alone, and each mode by each score."""
+    alone = [Case(name, {"mode": "single", "single": name}) for name in names]
+    fused = [
+        Case(f"{mode}, {score}", {"mode": mode, "score": score})
+        for mode in ("rerank", "cool", "cool+r")
+        for score in SCORES
+    ]
+    return alone + fused
+
+
+def accuracy(problems: list[Problem], jobs: int) -> None:
+    """A table of solved problems with 95% intervals, overall and per kind of problem."""
+    with ProcessPoolExecutor(jobs) as pool:
+        parts = list(pool.map(solve_all, [problems[i::jobs] for i in range(jobs)]))
+    shuffled = [problem for i in range(jobs) for problem in problems[i::jobs]]
+    solved = {name: [ok for part in parts for ok in part[name]] for name in parts[0]}
+    kinds = {
+        "one skill": lambda p: len(p.skills) == 1,
+        "two skills": lambda p: len(p.skills) == 2,
+        **{skill: (lambda p, s=skill: p.skills == (s,)) for skill in SKILLS},
+    }
+    rows = [["", "all", *kinds]]
+    for name, marks in solved.items():
+        cells = [share(marks, interval=True)]
+        for is_kind in kinds.values():
+            chosen = [ok for ok, p in zip(marks, shuffled, strict=True) if is_kind(p)]
+            cells.append(share(chosen, interval=is_kind in list(kinds.values())[:2]))
+        rows.append([name, *cells])
+    print(f"{len(problems)} unseen problems; % solved, 95% Wilson intervals")
+    print_table(rows)
+    print_margin(solved)
+
+
+def solve_all(problems: list[Problem]) -> dict[str, list[bool]]:
+    """Which problems each case solves. Runs in a process of its own."""
+    with load(options=ONE_THREAD) as fusion:
+        names = [source.info.name for source in fusion.sources]
+        return {
+            case.name: [solves(fusion, problem, case.settings) for problem in problems]
+            for case in cases(names)
+        }
+
+
+def solves(fusion: Fusion, problem: Problem, changes: dict[str, Any]) -> bool:
+    """Whether the answer states the right number last."""
+    settings = replace(fusion.settings, max_tokens=256, **changes)
+    answer = fusion.answer(cf_local.chat(problem.question), settings)
+    return final_number(answer.text) == problem.result
+
+
+def share(marks: Sequence[bool], *, interval: bool) -> str:
+    """Percentage of true marks, with its 95% Wilson interval if asked for."""
+    n, k = len(marks), sum(marks)
+    if not n:
+        return "-"
+    if not interval:
+        return f"{100 * k / n:.0f}"
+    z = NormalDist().inv_cdf(0.975)
+    middle, spread = k + z * z / 2, z * sqrt(k * (n - k) / n + z * z / 4)
+    low, high = (middle - spread) / (n + z * z), (middle + spread) / (n + z * z)
+    return f"{100 * k / n:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def print_margin(solved: dict[str, list[bool]]) -> None:
+    """How far each fused case is above the best source alone."""
+    alone = {name: sum(marks) for name, marks in solved.items() if "," not in name}
+    best = max(alone, key=lambda name: alone[name])
+    print(f"best source alone: {best}")
+    for name, marks in solved.items():
+        if "," in name:
+            print(f"  {name}: {100 * (sum(marks) / alone[best] - 1):+.1f}% relative")
+
+
+def print_table(rows: list[list[str]]) -> None:
+    """Columns aligned, first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+# ---- Passes --------------------------------------------------------------------------------------
+
+
+class CountingSource:
+    """A source that notes the tokens of its last draft; all else goes through."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.n_drafted = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def draft(self, limit: int) -> Draft:
+        """The source's draft, noted."""
+        return self._noted(self._source.draft(limit))
+
+    def extend(self, limit: int) -> Draft:
+        """The source's longer draft, noted."""
+        return self._noted(self._source.extend(limit))
+
+    def _noted(self, draft: Draft) -> Draft:
+        self.n_drafted = len(draft.token_ends)
+        return draft
+
+
+def passes(problems: list[Problem], _jobs: int) -> None:
+    """Passes per source and segment of n tokens without speculation, and the time around them."""
+    more: dict[bool, list[int]] = {True: [], False: []}
+    answers: list[Answer] = []
+    with load(options=ONE_THREAD) as fusion:
+        fusion.sources = counting = tuple(CountingSource(s) for s in fusion.sources)
+        n_before = [source.counters.n_tokens for source in counting]
+        settings = replace(fusion.settings, max_tokens=256, speculation=False)
+        for problem in problems:
+            for event in fusion.stream(cf_local.chat(problem.question), settings):
+                if isinstance(event, Answer):
+                    answers.append(event)
+                    continue
+                agreed = len(event.candidates) == 1
+                more[agreed] += [event.passes[s.info.name] - s.n_drafted for s in counting]
+        n_prefill = [
+            source.counters.n_tokens - n for source, n in zip(counting, n_before, strict=True)
+        ]
+    print(f"{len(answers)} answers, {len(more[True]) + len(more[False])} drafts")
+    print(f"passes - n where all agreed: {min(more[True])} to {max(more[True])}")
+    print(f"passes - n where they differed: {min(more[False])} to {max(more[False])}")
+    share_agreed = len(more[True]) / (len(more[True]) + len(more[False]))
+    print(f"segments on which all agreed: {share_agreed:.1%}")
+    print(f"tokens of prompts: {[sum(a.prompt_tokens.values()) for a in answers][:3]} ...")
+    print(f"tokens evaluated in all: {n_prefill}")
+    outside = 1 - sum(a.decode_s for a in answers) / sum(a.elapsed_s for a in answers)
+    print(f"time outside llama_decode: {outside:.1%} (models of 2 MB)")
+
+
+# ---- The reference -------------------------------------------------------------------------------
+
+
+def reference(problems: list[Problem], jobs: int) -> None:
+    """Texts of the engine, with and without speculation, against those of tests/reference.py."""
+    with ProcessPoolExecutor(jobs) as pool:
+        parts = list(pool.map(compare_all, [problems[i::jobs] for i in range(jobs)]))
+    n_equal = sum(n for n, _ in parts)
+    differences = [line for _, lines in parts for line in lines]
+    n_compared = 2 * len(problems)
+    print(f"{n_equal} of {n_compared} answers equal (with and without speculation)")
+    for line in differences:
+        print(line)
+
+
+def compare_all(problems: list[Problem]) -> tuple[int, list[str]]:
+    """Number of equal answers, and a line for each other one. Runs in a process of its own."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import reference as ref  # the tests' own module
+
+    n_equal, lines = 0, []
+    with load(options=ONE_THREAD) as fusion:
+        known = [
+            ref.RefSource(Path(s.info.file), name=s.info.name, n_ctx=512) for s in fusion.sources
+        ]
+        settings = replace(fusion.settings, mode="cool", max_tokens=256)
+        for problem in problems:
+            prompt = cf_local.chat(problem.question)
+            tokens = [source.prompt_tokens(prompt) for source in fusion.sources]
+            expected = ref.fuse(
+                known, tokens, ref.RefSettings(score=settings.score, max_tokens=256)
+            )
+            for speculation in (False, True):
+                *steps, answer = fusion.stream(prompt, replace(settings, speculation=speculation))
+                if answer.text == expected.text.decode():
+                    n_equal += 1
+                else:
+                    lines.append(difference(problem, steps, expected))
+    return n_equal, lines
+
+
+def difference(problem: Problem, steps: list[Any], expected: Any) -> str:
+    """Where engine and reference part, and by how little."""
+    from comparison import first_difference
+
+    step = first_difference(steps, expected.steps)
+    kind = "near tie" if step and step.near_tie else "DIFFERENT"
+    margins = step and (min(step.draft_margins), step.score_margin)
+    return f"{kind}: {problem.question} (logit and score margins {margins})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Where the engine and the reference part."""
+
+from itertools import zip_longest
+
+import reference as ref
+
+from cf_local.types import Step
+
+
+def show(text: bytes) -> str:
+    return text.decode("utf-8", errors="replace")
+
+
+def candidates_of(step: Step | None) -> list[tuple[str, bool]] | None:
+    return step and [(c.text, c.ends) for c in step.candidates]
+
+
+def first_difference(steps: list[Step], expected: list[ref.RefStep]) -> ref.RefStep | None:
+    """The reference's step at which the engine first has other candidates or another winner."""
+    for step, known in zip_longest(steps, expected):
+        if known is None or step is None:
+            return known
+        texts = [(show(c.text), c.ends) for c in known.candidates]
+        if candidates_of(step) != texts or step.winner != known.winner:
+            return known
+    return None
