@@ -55,8 +55,12 @@ def ask(
         settings = settings_of(fusion, options)
         names = [source.info.name for source in fusion.sources]
         winners = render.Winners(names, in_colour=shows_colour()) if show_winners else None
+        # In the modes that rerank, what is written first may not be the answer.
+        is_final = settings.mode in ("cool", "single")
         output: _Output = (
-            _JsonOutput(not no_stream, settings) if as_json else _TextOutput(not no_stream, winners)
+            _JsonOutput(not no_stream, settings)
+            if as_json
+            else _TextOutput(is_final and not no_stream, winners)
         )
         answer = _write(fusion, prompt, settings, output, stats)
     if answer.finish_reason == "cancelled":
@@ -116,15 +120,11 @@ class _TextOutput:
             click.echo(winners.legend(), err=True)
 
     def step(self, step: Step) -> None:
-        # In the modes that rerank, what is written first may not be the answer.
-        if self._streams and not step.whole:
+        if self._streams:
             click.echo(self._marked([step]), nl=False)
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        if not steps or (self._streams and not steps[-1].whole):
-            click.echo()
-        else:
-            click.echo(self._marked(steps))
+        click.echo("" if self._streams or not steps else self._marked(steps))
 
     def _marked(self, steps: Sequence[Step]) -> str:
         shown = render.steps_shown(steps)

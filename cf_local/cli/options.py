@@ -52,6 +52,11 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
     click.option("--min-p", type=click.FloatRange(0, 1), help="Minimum-probability sampling."),
     click.option("--seed", type=int, help="Seed of the sampling."),
     click.option("--max-tokens", type=click.IntRange(1), help="End a longer answer here."),
+    click.option(
+        "--speculation/--no-speculation",
+        default=None,
+        help="Look ahead to save time; the text is the same.",
+    ),
     click.option("--stop", multiple=True, help="End the answer before this text; repeatable."),
     click.option("--system", metavar="TEXT", help="Instructions for all sources."),
 )
