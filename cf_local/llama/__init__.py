@@ -2,14 +2,18 @@
 
 This package is the only place that imports ``llama_cpp``. Importing it loads the native library.
 
-========== ===================================================================
-model      an open GGUF file: weights, metadata, the reason when it cannot load
-vocabulary text to tokens and back, byte for byte
-prompt     chat templates, and prompts in which typed text is never markup
-context    the KV cache: forks of sequences, forward passes, logits
-sampler    the next token from a row of logits
-source     the adapter: all of this behind the Source interface
-========== ===================================================================
+============ ====================================================================
+model        an open GGUF file: weights, metadata, the reason when it cannot load
+vocabulary   text to tokens and back, byte for byte
+prompt       chat templates, and prompts in which typed text is never markup
+context      llama.cpp's KV cache: forks of sequences, forward passes, logits
+distribution a row of logits, read as probabilities
+branch       continuations of the committed text, and a guess of them
+cache        what a model has read: the committed text and its branches
+sampler      the next token
+source       the adapter: all of this behind the Source interface
+plain        the same model through plain llama-cpp-python, for comparison
+============ ====================================================================
 """
 
 from cf_local.llama.source import LlamaSource

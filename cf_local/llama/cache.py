@@ -8,72 +8,16 @@ all that speculation is, so it cannot change what is drafted (see ``docs/speed.m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 
 from cf_local.errors import Cancelled
+from cf_local.llama.branch import Branch, Guess
 from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
 from cf_local.llama.distribution import Distribution
 from cf_local.source import IsCancelled, Progress, never
 
 _COMMITTED, _PROMPT, _GUESS, _DRAFT, _FIRST_FORK = range(5)
 _FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
-
-
-@dataclass(slots=True)
-class Branch:
-    """A continuation of the committed text.
-
-    ``rows[i]`` is what the model expects behind ``i`` of the tokens; a branch that was read at once
-    has only the last one, ``end``, and its ``nlls`` instead (nats, one per token). ``next_token``
-    was chosen to follow, but is not evaluated. A branch ``on_guess`` lives in the cells of the
-    guess; one that is not ``cached`` has lost its fork to make room, keeps its score and is
-    evaluated again if it wins.
-    """
-
-    tokens: list[int]
-    rows: list[Distribution]
-    sequence: int
-    nlls: list[float] = field(default_factory=list)
-    next_token: int | None = None
-    on_guess: bool = False
-    cached: bool = True
-
-    @property
-    def end(self) -> Distribution:
-        """What the model expects behind the branch."""
-        return self.rows[-1]
-
-    @property
-    def nll_nats(self) -> float:
-        """Negative log-likelihood of all tokens; computed when first asked for."""
-        for index in range(len(self.nlls), len(self.tokens)):
-            self.nlls.append(self.rows[index].nll(self.tokens[index]))
-        return sum(self.nlls)
-
-
-@dataclass(slots=True)
-class _Guess:
-    """Tokens evaluated behind the committed text before anybody drafted them.
-
-    ``rows[i]`` is what the model expects behind ``i`` of them; the first ``n_used`` are committed.
-    """
-
-    tokens: list[int]
-    rows: list[Distribution]
-    n_used: int = 0
-
-    @property
-    def left(self) -> list[int]:
-        return self.tokens[self.n_used :]
-
-    def begins(self, tokens: Sequence[int]) -> bool:
-        """Whether what is left begins with ``tokens``."""
-        return self.tokens[self.n_used : self.n_used + len(tokens)] == list(tokens)
-
-    def rows_along(self, n_tokens: int) -> list[Distribution]:
-        """Rows 0 to ``n_tokens`` of what is left."""
-        return self.rows[self.n_used : self.n_used + n_tokens + 1]
 
 
 def n_sequences(n_forks: int) -> int:
@@ -97,7 +41,7 @@ class Cache:
         self._context = context
         self._n_forks = n_forks
         self._branches: list[Branch] = []
-        self._guess: _Guess | None = None
+        self._guess: Guess | None = None
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
@@ -246,7 +190,7 @@ class Cache:
                 return self.drop_guess()
             self.drop_guess()
             self._context.fork(_COMMITTED, _GUESS)
-            self._guess = guess = _Guess([], [self.end])
+            self._guess = guess = Guess([], [self.end])
         try:
             self._extend_guess(guess, tokens[len(guess.left) :])
         except BaseException:
@@ -264,7 +208,7 @@ class Cache:
         for branch in self._branches:
             branch.cached = branch.cached and not branch.on_guess
 
-    def _extend_guess(self, guess: _Guess, tokens: Sequence[int]) -> None:
+    def _extend_guess(self, guess: Guess, tokens: Sequence[int]) -> None:
         first = len(self.tokens) + len(guess.left)
         for start in range(0, len(tokens), MAX_PASS_LOGITS):
             chunk = tokens[start : start + MAX_PASS_LOGITS]

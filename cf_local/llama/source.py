@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
-from cf_local.llama.cache import Branch, Cache, n_cells, n_sequences
+from cf_local.llama.branch import Branch
+from cf_local.llama.cache import Cache, n_cells, n_sequences
 from cf_local.llama.context import Context
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
