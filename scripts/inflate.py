@@ -39,7 +39,9 @@ def inflate(source: Path, target: Path, n_bytes: int, n_blocks: int) -> None:
     """Write ``source`` to ``target`` with about ``n_bytes`` and at least ``n_blocks`` blocks."""
     reader = gguf.GGUFReader(source)
     architecture = _value(reader, "general.architecture")
-    n_own, n_ff = (_value(reader, f"{architecture}.{k}") for k in ("block_count", "feed_forward_length"))
+    n_own, n_ff = (
+        _value(reader, f"{architecture}.{k}") for k in ("block_count", "feed_forward_length")
+    )
     n_embd = _value(reader, f"{architecture}.embedding_length")
     n_blocks = max(n_blocks, n_own)
     quantized = Type.Q8_0
