@@ -31,7 +31,8 @@ PYTHON = BIN / ("python.exe" if WINDOWS else "python")
 OLDEST_PYTHON = (3, 11)
 QUESTIONS = (
     "Tom has 23 apples and buys 45 more. How many apples does he have now?",
-    "There are 7 boxes with 12 pencils each. How many pencils are there?",
+    "Leo made 160 dolls. He gives Zoe 20 percent of them. They cost 2 dollars each. "
+    "How much do they cost in all?",
     "Anna has 6 bags with 14 shells each. She gives away 25 shells. How many shells are left?",
 )
 
