@@ -54,7 +54,6 @@ class Writer:
         self._stream = TextStream(settings.stop)
         self._shown: list[str] = []
         self._speculator = speculator or Speculator()
-        self._speculator.begin(sources if settings.speculation else ())
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]
         self._prompt_tokens: dict[str, int] = {}
@@ -72,6 +71,8 @@ class Writer:
                 is_cancelled=self._is_cancelled,
                 on_progress=share_of(on_progress, index, len(self._sources)),
             )
+        # Now each source knows whether it samples, which decides whether it can foresee.
+        self._speculator.begin(self._sources if self._settings.speculation else ())
         self._after_prompt = [source.counters for source in self._sources]
         self._prompt_s = time.perf_counter() - self._start
 
