@@ -11,13 +11,15 @@ from cf_local.bench import Case, Timing, fused_cases, ratio, run
 from cf_local.builtin.problems import generate
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
+from cf_local.cli.prompt import read_text
+from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.types import Chat
 from cf_local.types import chat as chat_prompt
 
 
 @click.command()
-@click.option("--prompts", type=click.Path(exists=True, dir_okay=False), help="One per line.")
+@click.option("--prompts", metavar="FILE", help="Prompts, one per line ('-' is stdin).")
 @click.option("--n", "n_prompts", type=click.IntRange(2), default=40, help="Prompts [40].")
 @click.option("--max-tokens", type=click.IntRange(1), default=256, help="Of each answer [256].")
 @click.option("--tight", type=float, default=0.0, help="Stop once the interval is this narrow.")
@@ -60,8 +62,10 @@ def bench(
 def _prompts(file: str | None, n_prompts: int) -> list[Chat]:
     if file is None:
         return [chat_prompt(p.question) for p in generate(n_prompts, seed=1, split="test")]
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
-    return [chat_prompt(line) for line in lines if line.strip()][:n_prompts]
+    lines = [line for line in read_text(file).splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{file} holds no prompts. Write one per line.")
+    return [chat_prompt(line) for line in lines][:n_prompts]
 
 
 def _cases(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:

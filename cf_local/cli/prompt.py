@@ -17,7 +17,7 @@ def read_question(words: str | None, file: str | None) -> str:
         if sys.stdin.isatty():
             raise click.UsageError("Ask something: cf-local ask 'QUESTION', or pipe text in.")
         file = "-"
-    parts = [_read(file)] if file is not None else []
+    parts = [read_text(file)] if file is not None else []
     if words is not None:
         parts.append(_checked(words))
     question = "\n\n".join(parts)
@@ -26,7 +26,8 @@ def read_question(words: str | None, file: str | None) -> str:
     return question
 
 
-def _read(file: str) -> str:
+def read_text(file: str) -> str:
+    """The text of a file ("-" is stdin); InputError when it cannot be read or is no UTF-8."""
     name = "standard input" if file == "-" else file
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

@@ -84,6 +84,12 @@ def test_one_source_alone(run: Run) -> None:
     assert (answer["mode"], answer["chosen"], list(answer["passes"])) == ("single", "ash", ["ash"])
 
 
+def test_system_text_reaches_templates_that_have_no_place_for_it(run: Run) -> None:
+    done = run("ask", QUESTION, "--system", "You solve word problems.")
+    assert (done.returncode, done.stderr) == (0, b"")  # ash's template refuses a system turn
+    assert b"The answer is" in done.stdout
+
+
 def test_no_stream_prints_only_the_answer(run: Run) -> None:
     (answer,) = lines(run("ask", QUESTION, "--json", "--no-stream").stdout)
     assert answer["type"] == "answer"
