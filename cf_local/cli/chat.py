@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from cf_local.chat import Conversation
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
+from cf_local.conversation import Conversation
 from cf_local.errors import CfLocalError
 from cf_local.fusion import Fusion
 from cf_local.types import Settings, Step

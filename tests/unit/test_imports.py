@@ -18,7 +18,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"boundary", "decoding", "repetition", "rerank", "source", "tokenization"}),
     frozenset({"speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
-    frozenset({"bench", "builtin", "chat", "config", "evaluation", "hub", "llama", "loader"})
+    frozenset(
+        {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
+    )
     | {"tomlfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
@@ -127,7 +129,7 @@ def test_imports_run_one_way() -> None:
         ("__main__.py", "import cf_local.testing", "only tests may import testing"),
         ("testing.py", "from cf_local.cli import main", "may not import cli"),
         ("fusion.py", "import llama_cpp", "only llama may import llama_cpp"),
-        ("chat.py", "from llama_cpp.llama_chat_format import x", "only llama may import llama_cpp"),
+        ("hub.py", "from llama_cpp.llama_chat_format import x", "only llama may import llama_cpp"),
         ("loader.py", "import huggingface_hub", "only hub may import huggingface_hub"),
         ("hub.py", "import rich.progress", "only cli may import rich"),
         ("utils.py", "", "put 'utils' into LAYERS"),
@@ -152,7 +154,7 @@ def test_a_violation_is_found(tmp_path: Path, file: str, source: str, problem: s
             "rerank.py",
             "import numpy\nfrom cf_local.boundary import x\nfrom .errors import InputError",
         ),
-        ("loader.py", "from . import chat, hub\nfrom cf_local.llama import LlamaSource"),
+        ("loader.py", "from . import boundary, hub\nfrom cf_local.llama import LlamaSource"),
         ("llama.py", "import llama_cpp.llama_cpp as lib"),
         ("cli/ask.py", "import click\nfrom cf_local import load\nfrom .main import main"),
         ("__init__.py", "def __getattr__(name):\n    from cf_local.loader import load"),
@@ -168,7 +170,7 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, file: str, source: str)
 def synthetic_package(folder: Path) -> Path:
     package = folder / "cf_local"
     (package / "cli").mkdir(parents=True)
-    for name in ("boundary", "chat", "errors", "fusion", "hub", "llama", "loader", "rerank"):
+    for name in ("boundary", "errors", "fusion", "hub", "llama", "loader", "rerank"):
         (package / f"{name}.py").touch()
     for name in ("__init__", "testing", "types", "cli/__init__", "cli/main", "cli/ask"):
         (package / f"{name}.py").touch()
