@@ -230,9 +230,8 @@ class Cache:
             return
         draft.on_guess = False
         self._context.fork(_COMMITTED, draft.sequence)
-        if draft.tokens:
-            n_before = len(self.tokens)
-            self._context.share(_GUESS, draft.sequence, n_before, n_before + len(draft.tokens))
+        n_before = len(self.tokens)
+        self._context.share(_GUESS, draft.sequence, n_before, n_before + len(draft.tokens))
 
     # ---- Forward passes
 

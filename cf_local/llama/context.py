@@ -125,7 +125,8 @@ class Context:
 
         Only where ``can_share``: a recurrent cache keeps one state, not a cell per position.
         """
-        lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
+        if first < end:  # a recurrent cache would take nothing for everything
+            lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
 
     def drop(self, sequence: int) -> None:
         """Forget a sequence; cells that no other sequence shares become free."""

@@ -11,7 +11,7 @@ import pytest
 from cf_local import speculation
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource
-from cf_local.types import Answer, RawText, Sampling, Settings
+from cf_local.types import Answer, Candidate, RawText, Sampling, Settings
 
 PROMPT = RawText("The quick brown")
 
@@ -62,3 +62,23 @@ def test_it_is_off_where_a_cache_cannot_share(tiny_model: Callable[..., Path]) -
     with Fusion([LlamaSource(path.stem, path, n_threads=1) for path in paths]) as fusion:
         assert not any(source.can_foresee for source in fusion.sources)
         assert written(fusion).passes == written(fusion, speculation=False).passes
+
+
+@pytest.mark.parametrize("arch", ["llama", "mamba", "jamba"])
+def test_an_empty_ending_leaves_the_cache_as_it_was(
+    tiny_model: Callable[..., Path], arch: str
+) -> None:
+    path = tiny_model(arch, seed=3, eog_bias=60.0)
+    longer = RawText(PROMPT.text + " fox jumps")
+    scores = []
+    for ends_first in (False, True):
+        source = LlamaSource(arch, path, n_threads=1)
+        if ends_first:
+            source.begin(PROMPT, sampling=Sampling())
+            assert source.draft(8).ends
+            source.commit(Candidate(b"", True))
+        source.begin(longer, sampling=Sampling())
+        (score,) = source.score([Candidate(b" over", False)])
+        scores.append(score.nll_nats)
+        source.close()
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
