@@ -6,19 +6,22 @@ the time to the first piece of text is told apart. Rendering is left to the call
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from cf_local.fusion import Fusion
-from cf_local.types import Answer, Chat, Settings
+from cf_local.speculation import Speculator
+from cf_local.types import Answer, Chat, RawText, Settings
 
 _DRAWS = 1000  # of the bootstrap
+_OTHER_PROMPT = RawText(".")  # to make a source forget the last one
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One answer: its size and the seconds before and after its first piece of text."""
+    """One answer: its size, the seconds to its first piece of text, and those after the prompt."""
 
     n_bytes: int
     first_s: float
@@ -67,18 +70,24 @@ class Case:
 
 
 def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
-    """A case that answers with ``fusion``."""
+    """A case that answers with ``fusion``; it learns for itself and finds no prompt cached."""
+    speculator = Speculator(fusion.costs)
 
     def answer(prompt: Chat) -> Timing:
+        fusion.speculator = speculator
+        for source in fusion.sources:
+            source.begin(_OTHER_PROMPT, sampling=settings.sampling)
+        start, first_s = time.perf_counter(), 0.0
         for event in fusion.stream(prompt, settings):
+            first_s = first_s or (time.perf_counter() - start if event.text else 0.0)
             if isinstance(event, Answer):
                 case.answers.append(event)
             elif not event.whole:
                 case.n_segments += 1
                 case.n_agreed += len(event.candidates) == 1
-        n_bytes = len(event.text.encode())
         assert isinstance(event, Answer)
-        return Timing(n_bytes, event.prompt_s, event.elapsed_s - event.prompt_s)
+        n_bytes = len(event.text.encode())
+        return Timing(n_bytes, first_s, event.elapsed_s - event.prompt_s)
 
     case = Case(name, answer)
     return case
@@ -108,6 +117,12 @@ def run(cases: Sequence[Case], prompts: Sequence[Chat]) -> Iterator[int]:
         for case in order:
             case.timings.append(case.answer(prompt))
         yield index + 1
+
+
+def differences(case: Case, other: Case) -> list[tuple[str, str]]:
+    """The texts of two fused cases where they differ; near ties may fall either way."""
+    pairs = zip(case.answers, other.answers, strict=True)
+    return [(one.text, two.text) for one, two in pairs if one.text != two.text]
 
 
 def ratio(case: Case, baseline: Case) -> tuple[float, float, float]:

@@ -6,11 +6,13 @@ prints nothing; everything else renders them.
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from cf_local.costs import PassCosts
+from cf_local.crew import Crew
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
 from cf_local.source import Progress, Source
 from cf_local.speculation import Speculator
@@ -23,9 +25,18 @@ _CLOSE_TIMEOUT_S = 30.0
 class Fusion:
     """Loaded sources that answer together. One answer at a time; ``cancel`` from any thread."""
 
-    def __init__(self, sources: Sequence[Source], settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: Settings | None = None,
+        *,
+        overlap: bool = False,
+        costs: Mapping[str, PassCosts] | None = None,
+    ) -> None:
         """Take over ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
+        With ``overlap`` sources work at the same time, where they do not wait for each other;
+        ``costs`` of their passes spare speculation to learn them (see ``placement``).
         Raises InputError when there is no source, two share a name, or the weights do not match.
         """
         self.sources = tuple(sources)
@@ -38,7 +49,11 @@ class Fusion:
         self._busy = threading.Lock()
         self._writing_thread: int | None = None
         self._closed = False
-        self._speculator = Speculator()
+        self._crew = Crew(len(self.sources) if overlap else 0)
+        self.costs = dict(costs or {})
+        """What passes cost, by the names of the sources, as far as it was measured."""
+        self.speculator = Speculator(self.costs)
+        """What speculation has learnt; it outlives an answer and changes no text."""
 
     def stream(
         self,
@@ -79,6 +94,7 @@ class Fusion:
             raise CfLocalError("An answer is still being read; exhaust or close its stream first.")
         try:
             self._closed = True
+            self._crew.close()
             for source in self.sources:
                 source.close()
         finally:
@@ -104,7 +120,9 @@ class Fusion:
         on_progress: Progress | None,
     ) -> Iterator[Event]:
         with self._exclusive():
-            writer = Writer(self._speakers(settings), settings, cancelled.is_set, self._speculator)
+            writer = Writer(
+                self._speakers(settings), settings, cancelled.is_set, self.speculator, self._crew
+            )
             try:
                 writer.begin(prompt, on_progress)
                 yield from writer.write()

@@ -11,6 +11,7 @@ from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource
+from cf_local.placement import measure
 from cf_local.source import IsCancelled, Progress, never, share_of
 from cf_local.types import Settings
 
@@ -22,10 +23,15 @@ PLAIN_STOP = "\nUser:"
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How to load, over what models.toml says; None leaves it as it is there."""
+    """How to load, over what models.toml says; None leaves it as it is there.
+
+    ``overlap`` lets sources work at the same time; None, like None for ``n_threads``, lets
+    measurement decide.
+    """
 
     n_ctx: int | None = None
     n_threads: int | None = None
+    overlap: bool | None = None
     n_gpu_layers: int | None = None
     offline: bool = False
 
@@ -72,7 +78,12 @@ def load(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        loaded = Fusion(sources, settings)
+        placement = measure(
+            sources,
+            fixed_threads=[bool(options.n_threads or spec.threads) for spec in specs],
+            overlap=options.overlap,
+        )
+        loaded = Fusion(sources, settings, overlap=placement.overlap, costs=placement.costs)
         opened.pop_all()
     return loaded
 

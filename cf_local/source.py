@@ -14,7 +14,7 @@ The life of a source::
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cf_local.types import Candidate, Counters, Draft, Prompt, Sampling, Score, SourceInfo
+from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Sampling, Score, SourceInfo
 
 Progress = Callable[[float], None]
 IsCancelled = Callable[[], bool]
@@ -57,11 +57,15 @@ class Source(Protocol):
         *,
         sampling: Sampling,
         reserve_tokens: int = 1,
+        speculates: bool = False,
+        revisits: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
         """Evaluate the prompt, keeping what is cached of it; returns its number of tokens.
 
+        ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to
+        them; ``revisits`` announces a ``restart`` that expects the same response.
         Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
         InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
         used again).
@@ -103,24 +107,30 @@ class Source(Protocol):
 
     @property
     def can_foresee(self) -> bool:
-        """Whether ``foresee`` and ``preview`` do anything: not in all caches, not when sampling."""
+        """Whether the calls below may be made: not every cache can look ahead."""
 
-    def foresee(self, n_tokens: int) -> bytes:
-        """Write up to ``n_tokens`` further ahead; returns all text foreseen behind the response.
+    def foreseen(self) -> Foreseen:
+        """What the source would write behind the response, as far as it is known without a pass."""
 
-        Drafts, scores and commits that follow it cost no forward pass. Nothing else changes.
+    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
+        """Write up to ``n_tokens`` further ``behind`` text that may come; returns what is known.
+
+        Drafts, scores and commits along it cost no forward pass. Nothing else changes.
         """
 
-    def preview(self, text: bytes) -> None:
-        """Evaluate ``text``, which is likely to come, in one pass; else as ``foresee``."""
+    def confidence(self, start: int) -> float:
+        """The lowest probability it gave a token of the foreseen text behind byte ``start``."""
+
+    def preview(self, texts: Sequence[bytes]) -> None:
+        """Evaluate texts that may come behind the response, in one pass; else as ``foresee``."""
 
     def rollback(self) -> None:
-        """Drop draft and scored candidates, keep the response."""
+        """Drop draft, scored candidates and foreseen text, keep the response."""
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt.
 
-        With ``expect_same`` the response is evaluated as foreseen text: it may be written again.
+        With ``expect_same`` the response stays as foreseen text: it may be written again.
         """
 
     def close(self) -> None:

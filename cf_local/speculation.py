@@ -1,148 +1,311 @@
-"""Mutual speculation: one source writes ahead, the others read it in one pass each.
+"""Mutual speculation: a source writes ahead, the others read it in one pass each.
 
 Strong sources agree on most words. While they do, a block of several words costs the leader a pass
-per token and every other source one pass in all. Nothing here decides what is written: sources keep
-what they evaluated ahead, and drafting, scoring and committing along it costs no pass. Where they
-differ, drafts leave the block and the step is decided as always. ``docs/speed.md`` has the cost
-model.
+per token, less where look-up guesses right, and every other source one pass in all. Nothing here
+decides what is written: sources keep what they evaluated ahead, and drafting, scoring and
+committing along it costs no pass. ``docs/speed.md`` has the cost model.
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 from cf_local.boundary import is_boundary_between, whole_characters
+from cf_local.costs import PassCosts
+from cf_local.crew import Crew
+from cf_local.lookup import END_OF_TEXT, LookUp
 from cf_local.source import Source
-from cf_local.types import Counters
+from cf_local.types import Foreseen
 
-BLOCKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Tokens a leader may write ahead at once."""
+MOST_AHEAD = 32
+"""Tokens a leader writes ahead at most."""
+_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities between which a leader's doubts are told apart
+_MOST_GUESSED = 8  # tokens that look-up guesses at once
+_MOST_PASSES = 8  # of one source to finish a word that departs from the block
+_FEW_TOKENS = 24  # of all sources: too few to tell bytes per token
+_USUAL_BLOCK = 8  # tokens
+_AS_QUICK = 1.3  # times the cost of the quickest
+_OVERLAP_GAIN = 0.75  # of the time of passes one after the other
 _FORGETS = 0.2  # weight of a new observation
-_DISPUTE_PASSES = 3.0  # what a disagreement costs each source, about
+_DISPUTE_PASSES = 2.0  # what a disagreement costs each source, about
 _DISPUTE_TOKENS = 1.5  # what it brings the answer, about
+_TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
 
 
-class PassCosts:
-    """Seconds of one source's forward passes by their number of tokens, learnt while running."""
+class _Odds:
+    """How likely something is, learnt while running."""
 
-    def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+    def __init__(self, n_right: float, n_wrong: float) -> None:
+        self._n_right, self._n_wrong = n_right, n_wrong
 
-    def note(self, before: Counters, after: Counters) -> None:
-        """Learn from the work between two readings of a source's counters."""
-        n_passes = after.n_passes - before.n_passes
-        if n_passes:
-            n_tokens = max(1, round((after.n_tokens - before.n_tokens) / n_passes))
-            elapsed_s = (after.decode_s - before.decode_s) / n_passes
-            former = self._seconds.get(n_tokens, elapsed_s)
-            self._seconds[n_tokens] = former + _FORGETS * (elapsed_s - former)
+    @property
+    def probability(self) -> float:
+        return self._n_right / (self._n_right + self._n_wrong)
 
-    def of(self, n_tokens: float) -> float:
-        """Seconds of a pass, interpolated; beyond what was seen it grows with a power of 0.6."""
-        if not self._seconds:
-            return 1.0
-        seen = sorted(self._seconds)
-        place = bisect_left(seen, n_tokens)
-        if place == 0 or place == len(seen):
-            nearest = seen[min(place, len(seen) - 1)]
-            return self._seconds[nearest] * math.pow(n_tokens / nearest, 0.6)
-        low, high = seen[place - 1], seen[place]
-        share = (n_tokens - low) / (high - low)
-        return (1 - share) * self._seconds[low] + share * self._seconds[high]
+    def note(self, n_right: float, n_wrong: float) -> None:
+        self._n_right = 0.95 * self._n_right + n_right
+        self._n_wrong = 0.95 * self._n_wrong + n_wrong
 
 
 class Speculator:
     """Keeps a block of foreseen text ahead of the response; what it learns outlives an answer."""
 
-    def __init__(self) -> None:
-        self._costs: dict[str, PassCosts] = {}
+    def __init__(self, costs: Mapping[str, PassCosts] | None = None) -> None:
+        """``costs`` by the names of sources are a start; without, they are learnt anew."""
+        self._costs = {name: known.copy() for name, known in (costs or {}).items()}
+        self._look_up = LookUp()
+        self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
+        # By how much a leader doubts a token: how often the others write it, too.
+        self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
+        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure
         self._sources: list[Source] = []
-        self._ahead = b""
+        self._crew = Crew(0)
+        self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute
         self._mean_run_bytes = 40.0
         self._bytes_per_token = 3.0
 
-    def begin(self, sources: Sequence[Source]) -> None:
+    def begin(self, sources: Sequence[Source], prompt: str, crew: Crew) -> None:
         """Start an answer; fewer than two sources that can foresee have nobody to agree with."""
         able = [source for source in sources if source.can_foresee]
         self._sources = able if len(able) > 1 else []
-        self._ahead = b""
+        self._crew, self._block = crew, []
+        self._run_bytes = self._n_bytes = 0
+        if self._sources:
+            self._look_up.begin(prompt)
 
     def prepare(self) -> None:
-        """See to it that all sources have foreseen the next word."""
-        if not self._sources:
+        """See to it that all sources have foreseen the next word, if that is expected to pay."""
+        if all(_has_word(source.foreseen(), 0) for source in self._sources):
             return
-        if not _holds_word(self._ahead) and not self._extend():
-            self._ahead = b""  # where they hardly ever agree, looking ahead is wasted
-        for source in self._sources:
-            before = source.counters
-            source.preview(self._ahead)
-            self._costs_of(source).note(before, source.counters)
+        if self._token_s() >= _TINY_PASS_S and self._pays():
+            self._look_ahead(sorted(self._sources, key=self._token_cost))
 
     def advance(self, winner: bytes, n_candidates: int) -> None:
-        """The response has grown by ``winner``: keep what of the block lies behind it."""
-        if self._ahead.startswith(winner):
-            self._ahead = self._ahead[len(winner) :]
-        else:
-            self._ahead = b""
+        """The response has grown by ``winner``."""
+        if not self._sources:
+            return
+        self._look_up.append(winner)
+        self._n_bytes += len(winner)
+        n_tokens = sum(source.n_response_tokens for source in self._sources)
+        if n_tokens >= _FEW_TOKENS:
+            self._bytes_per_token = self._n_bytes * len(self._sources) / n_tokens
         self._run_bytes += len(winner)
+        passed = [sure for end, sure in self._block if end <= len(winner)]
+        if passed:
+            self._agreement[min(passed)].note(n_candidates == 1, n_candidates > 1)
+        self._block = [(e - len(winner), sure) for e, sure in self._block if e > len(winner)]
         if n_candidates > 1:
             self._mean_run_bytes += _FORGETS * (self._run_bytes - self._mean_run_bytes)
             self._run_bytes = 0
 
-    def _extend(self) -> bool:
-        """Let the best leader write ahead; False when plain steps are expected to be faster."""
-        choices = [(leader, n) for leader in self._sources for n in BLOCKS]
-        leader, n_tokens = max(choices, key=lambda choice: self._rate(*choice))
-        if self._rate(leader, n_tokens) <= self._plain_rate():
-            return False
-        self._write_ahead(leader, n_tokens)
-        return True
+    def end_response(self) -> None:
+        """The response is complete; the sources' own answers may follow (mode "cool+r")."""
+        if self._sources:
+            self._look_up.append(END_OF_TEXT)
 
-    def _write_ahead(self, leader: Source, n_tokens: int) -> None:
-        before = leader.counters
-        text = leader.foresee(n_tokens)
-        after = leader.counters
-        self._costs_of(leader).note(before, after)
-        if n_new := after.n_tokens - before.n_tokens:
-            n_bytes = max(1, len(text) - len(self._ahead))
-            self._bytes_per_token += _FORGETS * (n_bytes / n_new - self._bytes_per_token)
-        self._ahead = whole_characters(text)
+    def go_on(self, source: Source, n_bytes: int) -> None:
+        """See to it that a source that answers alone has foreseen more than ``n_bytes``.
 
-    def _rate(self, leader: Source, n_tokens: int) -> float:
-        """Tokens per second with a block of ``n_tokens`` of that leader.
+        Look-up guesses from the prompt and from what was written before.
+        """
+        if source in self._sources and self._token_cost(source) >= _TINY_PASS_S:
+            known = source.foreseen()
+            if not known.ends and not _has_word(known, n_bytes):
+                self._go_on(source, known)
 
-        Each further token comes true with the same probability.
+    # ---- One block
+
+    def _look_ahead(self, by_cost: list[Source]) -> None:
+        """Let the quickest source write a block, and the others read it.
+
+        Each reads what those before it would write, up to the end of the first word on which these
+        differ: so it has also read the candidates that it will have to score. Sources that are
+        about as quick as each other read at the same time.
+        """
+        leader, *others = by_cost
+        self._write_ahead(leader)
+        paths = [_whole_words(leader.foreseen())]
+        while others:
+            alike = self._alike(others)
+            self._crew.each(alike, partial(self._read, paths=paths))
+            for source in alike:
+                paths = _merged(paths, source.foreseen().text)
+            others = others[len(alike) :]
+
+    def _alike(self, by_cost: list[Source]) -> list[Source]:
+        """The first of some sources, and those that had better work at the same time."""
+        if not self._crew.overlaps:
+            return by_cost[:1]
+        most = self._token_cost(by_cost[0]) * _AS_QUICK
+        return [source for source in by_cost if self._token_cost(source) <= most]
+
+    def _write_ahead(self, leader: Source) -> None:
+        """Let ``leader`` foresee whole words as long as the others are likely to agree.
+
+        The last word is one that it doubts: it is finished, for it will have to be scored.
+        """
+        known, n_seen = leader.foreseen(), 0
+        all_true, n_true, doubted = 1.0, 0.0, -1
+        block: list[tuple[int, int]] = []
+        once_s, more_s = self._block_costs(leader)
+        for _ in range(MOST_AHEAD):
+            if len(known.text) > n_seen:
+                sure = bisect(_DOUBTS, leader.confidence(n_seen))
+                block.append((len(known.text), sure))
+                all_true *= self._agreement[sure].probability
+                n_tokens = n_seen / self._bytes_per_token
+                if doubted < 0 and all_true * (once_s + n_tokens * more_s) < n_true * more_s:
+                    doubted = n_seen
+                n_true += all_true * (len(known.text) - n_seen) / self._bytes_per_token
+                n_seen = len(known.text)
+            if known.ends or (doubted >= 0 and _has_word(known, doubted)):
+                break
+            known = self._go_on(leader, known)
+        self._block = block
+
+    def _read(self, source: Source, paths: list[bytes]) -> None:
+        """Let a source read ``paths``, and finish a word in which it departs from all of them."""
+        with self._noted(source):
+            source.preview(paths)
+        known = source.foreseen()
+        for _ in range(_MOST_PASSES):
+            n_common = _n_followed(paths, known.text)
+            if n_common is None or _has_word(known, n_common):
+                break
+            known = self._go_on(source, known)
+
+    def _go_on(self, source: Source, known: Foreseen) -> Foreseen:
+        """One pass of ``source`` along its own text, with a guess of what follows if that pays."""
+        n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
+        guess, key = self._look_up.propose(known.text, n_bytes)
+        odds = self._guesses.setdefault(key, _Odds(1, 3))
+        n_guessed = self._n_guessed(source, odds.probability) if guess else 0
+        guess = whole_characters(guess[: round(n_guessed * self._bytes_per_token)])
+        with self._noted(source):
+            if guess:
+                source.preview([known.text + guess])
+            else:
+                source.foresee(1)
+        found = source.foreseen()
+        if guess:
+            n_right = _n_common(known.text + guess, found.text) - len(known.text)
+            odds.note(n_right / self._bytes_per_token, n_right < len(guess))
+        return found
+
+    # ---- What pays
+
+    def _n_guessed(self, source: Source, probability: float) -> int:
+        """Tokens of a guess to read in one pass, so that most become known per second."""
+        costs, n_right = self._costs_of(source), 0.0
+        best, best_rate = 0, 1 / costs.of(1)
+        for n_tokens in range(1, _MOST_GUESSED + 1):
+            n_right += probability**n_tokens
+            rate = (1 + n_right) / costs.of(n_tokens + 1)
+            if rate > best_rate:
+                best, best_rate = n_tokens, rate
+        return best
+
+    def _block_costs(self, leader: Source) -> tuple[float, float]:
+        """Seconds that a block costs once, and for each of its tokens.
+
+        One more token pays while it is likelier to come true, for what it costs, than those before
+        it were for all that the block costs.
+        """
+        once_s, more_s = 0.0, self._token_cost(leader)
+        for source in self._sources:
+            if source is not leader:
+                costs = self._costs_of(source)
+                slope_s = max(0.0, costs.of(_USUAL_BLOCK) - costs.of(1)) / (_USUAL_BLOCK - 1)
+                once_s += max(0.0, costs.of(1) - slope_s)
+                more_s += slope_s
+        return once_s, more_s
+
+    def _pays(self) -> bool:
+        """Whether looking ahead is expected to be faster than plain steps.
+
+        Compares a run of agreement and the dispute that ends it.
         """
         probability = self._probability()
-        all_true = probability**n_tokens
-        n_true = probability * (1 - all_true) / (1 - probability)
-        block_s = n_tokens * self._costs_of(leader).of(1)
-        block_s += sum(
-            self._costs_of(source).of(n_tokens) for source in self._sources if source is not leader
-        )
-        dispute_s = (1 - all_true) * _DISPUTE_PASSES * self._token_s()
-        return (n_true + (1 - all_true) * _DISPUTE_TOKENS) / (block_s + dispute_s)
-
-    def _plain_rate(self) -> float:
-        """Tokens per second without looking ahead: each costs all a pass, a dispute one more."""
-        return 1 / (self._token_s() * (2 - self._probability()))
+        n_run = probability / (1 - probability)
+        n_tokens = n_run + _DISPUTE_TOKENS
+        leader, *others = sorted(self._sources, key=self._token_cost)
+        ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
+        ahead_s += sum(self._costs_of(source).of(n_tokens) for source in others)
+        plain_s = (n_tokens + 1) * self._token_s()
+        return ahead_s < plain_s * (_OVERLAP_GAIN if self._crew.overlaps else 1)
 
     def _probability(self) -> float:
         """That the sources agree on one more token."""
         run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
         return math.exp(-self._bytes_per_token / run)
 
+    def _token_cost(self, source: Source) -> float:
+        """Seconds of a single-token pass of a source."""
+        return self._costs_of(source).of(1)
+
     def _token_s(self) -> float:
         """Seconds of a single-token pass of all sources."""
-        return sum(self._costs_of(source).of(1) for source in self._sources)
+        return sum(map(self._token_cost, self._sources))
 
     def _costs_of(self, source: Source) -> PassCosts:
         return self._costs.setdefault(source.info.name, PassCosts())
 
+    @contextmanager
+    def _noted(self, source: Source) -> Iterator[None]:
+        before = source.counters
+        yield
+        self._costs_of(source).note_between(before, source.counters)
 
-def _holds_word(text: bytes) -> bool:
-    """Whether a word ends within ``text``, so that the next segment may be foreseen whole."""
-    chars = text.decode("utf-8", errors="replace")
-    return any(is_boundary_between(prev, next_) for prev, next_ in pairwise(chars))
+
+def _has_word(known: Foreseen, start: int) -> bool:
+    """Whether a word ends behind byte ``start`` of what is known, so that no pass is needed."""
+    return known.ends or _end_of_word(known.text, start) < len(known.text)
+
+
+def _n_common(one: bytes, other: bytes) -> int:
+    """Length of what two texts begin with, in bytes."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _n_followed(paths: Sequence[bytes], text: bytes) -> int | None:
+    """How far ``text`` follows one of ``paths``; None if it follows one to its end."""
+    n_common = [_n_common(path, text) for path in paths]
+    if any(n == len(path) for n, path in zip(n_common, paths, strict=True)):
+        return None
+    return max(n_common)
+
+
+def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
+    """``paths`` and a text that departs from all of them, cut behind the word where it does so."""
+    n_common = _n_followed(paths, text)
+    if n_common is None:
+        return paths
+    cut = (path[: _end_of_word(path, n_common)] for path in (*paths, text))
+    return list(dict.fromkeys(cut))
+
+
+def _end_of_word(text: bytes, start: int) -> int:
+    """Where the first word ends behind byte ``start``; the length of ``text`` if that is open."""
+    head = whole_characters(text[:start])
+    chars = text[len(head) :].decode("utf-8", errors="surrogateescape")
+    for index, (prev, next_) in enumerate(pairwise(chars), 1):
+        if is_boundary_between(prev, next_):
+            return len(head) + len(chars[:index].encode("utf-8", errors="surrogateescape"))
+    return len(text)
+
+
+def _whole_words(known: Foreseen) -> bytes:
+    """The text without a last word that may be unfinished, unless there is no other."""
+    text = whole_characters(known.text)
+    if known.ends:
+        return text
+    chars = text.decode("utf-8", errors="surrogateescape")
+    for index in range(len(chars) - 1, 0, -1):
+        if is_boundary_between(chars[index - 1], chars[index]):
+            return chars[:index].encode("utf-8", errors="surrogateescape")
+    return text

@@ -20,13 +20,14 @@ from cf_local.source import IsCancelled, Progress, never
 from cf_local.tokenization import ContextEncoder, Vocabulary
 from cf_local.types import (
     Candidate,
-    Chat,
     Counters,
     Draft,
+    Foreseen,
     Prompt,
     Sampling,
     Score,
     SourceInfo,
+    text_of,
 )
 
 END = -1
@@ -130,12 +131,14 @@ class ScriptedSource:
         *,
         sampling: Sampling,
         reserve_tokens: int = 1,
+        speculates: bool = False,
+        revisits: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
         """Count the prompt's tokens (see Source.begin)."""
         self._check_open()
-        text = _text_of(prompt)
+        text = text_of(prompt)
         n_prompt = len(self._vocabulary.encode(text.encode()))
         if not n_prompt:
             raise InputError(f"{self.info.name}: the prompt is empty.")
@@ -212,11 +215,19 @@ class ScriptedSource:
         """A script costs nothing, so there is nothing to save."""
         return False
 
-    def foresee(self, n_tokens: int) -> bytes:
+    def foreseen(self) -> Foreseen:
         """Nothing."""
-        return b""
+        return Foreseen(b"", False)
 
-    def preview(self, text: bytes) -> None:
+    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
+        """Nothing."""
+        return Foreseen(b"", False)
+
+    def confidence(self, start: int) -> float:
+        """That of a source that foresees nothing."""
+        return 1.0
+
+    def preview(self, texts: Sequence[bytes]) -> None:
         """Nothing."""
 
     def rollback(self) -> None:
@@ -305,9 +316,3 @@ class ScriptedSource:
         self._check_open()
         if not self._n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
-
-
-def _text_of(prompt: Prompt) -> str:
-    if isinstance(prompt, Chat):
-        return "\n".join(message.content for message in prompt.messages)
-    return prompt.text

@@ -47,6 +47,10 @@ class ContextEncoder:
         """Tokens of ``segment`` behind the response."""
         return self._encode(self._context, segment)
 
+    def encode_behind(self, text: bytes, segment: bytes) -> tuple[int, ...]:
+        """Tokens of ``segment`` behind the response and a further ``text``."""
+        return self._encode(last_words(self._context + text, N_CONTEXT_WORDS), segment)
+
     def token_ends(self, segment: bytes) -> frozenset[int]:
         """Byte offsets in ``segment`` behind each of its tokens."""
         return frozenset(accumulate(len(self._vocabulary.piece(t)) for t in self.encode(segment)))

@@ -52,6 +52,13 @@ def chat(question: str, *, system: str | None = None) -> Chat:
     return Chat((*turns, Message("user", question)))
 
 
+def text_of(prompt: Prompt) -> str:
+    """All text of a prompt, without roles or template."""
+    if isinstance(prompt, Chat):
+        return "\n".join(message.content for message in prompt.messages)
+    return prompt.text
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a source picks its next token; a temperature of 0 is greedy (the argmax)."""
@@ -75,6 +82,17 @@ class Draft:
     ends: bool
     lookahead: bytes
     token_ends: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a source would write next, as far as it is known without a forward pass.
+
+    The last token of ``text`` is chosen, but not evaluated; with ``ends`` the text ends there.
+    """
+
+    text: bytes
+    ends: bool
 
 
 @dataclass(frozen=True, slots=True)

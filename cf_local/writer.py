@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cf_local import rerank
+from cf_local.crew import Crew
 from cf_local.decoding import TextStream
 from cf_local.errors import ContextError
 from cf_local.repetition import is_looping
@@ -21,12 +22,12 @@ from cf_local.synchronizer import draft_segment
 from cf_local.types import (
     Answer,
     Candidate,
-    Draft,
     FinishReason,
     Prompt,
     ScoredCandidate,
     Settings,
     Step,
+    text_of,
 )
 
 FUSED = "cool"
@@ -42,6 +43,7 @@ class Writer:
         settings: Settings,
         is_cancelled: IsCancelled,
         speculator: Speculator | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
         self._sources = sources
@@ -54,8 +56,10 @@ class Writer:
         self._stream = TextStream(settings.stop)
         self._shown: list[str] = []
         self._speculator = speculator or Speculator()
+        self._crew = crew or Crew(0)
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]
+        self._hidden_before_s = self._crew.hidden_s
         self._prompt_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
 
@@ -68,11 +72,14 @@ class Writer:
                 # A seed of its own for each, or equal models would always agree.
                 sampling=replace(sampling, seed=sampling.seed + index),
                 reserve_tokens=self._settings.reserve_tokens,
+                speculates=self._settings.speculation,
+                revisits=self._settings.speculation and self._settings.mode == "cool+r",
                 is_cancelled=self._is_cancelled,
                 on_progress=share_of(on_progress, index, len(self._sources)),
             )
         # Now each source knows whether it samples, which decides whether it can foresee.
-        self._speculator.begin(self._sources if self._settings.speculation else ())
+        able = self._sources if self._settings.speculation else ()
+        self._speculator.begin(able, text_of(prompt), self._crew)
         self._after_prompt = [source.counters for source in self._sources]
         self._prompt_s = time.perf_counter() - self._start
 
@@ -87,6 +94,7 @@ class Writer:
             ends = step.ends
             yield step
         if self._settings.mode == "cool+r":
+            self._speculator.end_response()
             for source in self._sources:
                 # Its own answer may be much the same.
                 source.restart(expect_same=self._settings.speculation)
@@ -97,9 +105,10 @@ class Writer:
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
             self._speculator.prepare()
-            proposals = _Proposals.gather(zip(self._names, self._draft(), strict=True))
+            drafts = self._crew.each(self._sources, self._draft)
+            proposals = _Proposals.gather(zip(self._names, drafts, strict=True))
         with watch.phase("score"):
-            verdict = self._rerank(proposals)
+            verdict = self._rerank(proposals, self._crew)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
@@ -110,12 +119,13 @@ class Writer:
         """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
-            own = [self._draft_answer(source) for source in self._sources]
+            own = self._crew.each(self._sources, self._draft_answer)
             proposals = _Proposals.gather(
                 [*zip(self._names, (c for c, _ in own), strict=True), *((FUSED, c) for c in fused)]
             )
         with watch.phase("score"):
-            verdict = self._rerank(proposals)
+            # Long candidates keep all cores busy: one source after the other is faster.
+            verdict = self._rerank(proposals, Crew(0))
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
         self.finish_reason = {**fused, **dict(own)}[winner]
@@ -142,16 +152,17 @@ class Writer:
             prompt_s=self._prompt_s,
             prompt_tokens=self._prompt_tokens,
             elapsed_s=time.perf_counter() - self._start,
-            decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans),
+            decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
+            - (self._crew.hidden_s - self._hidden_before_s),
             sources=tuple(source.info for source in self._sources),
         )
 
-    def _draft(self) -> Iterator[Candidate]:
-        """The next segment of each source."""
-        for source in self._sources:
-            others = [other for other in self._sources if other is not source]
-            limit = min(self._settings.segment_limit, self._room(source))
-            yield _candidate(draft_segment(source, others, self._settings.segments, limit))
+    def _draft(self, source: Source) -> Candidate:
+        """The next segment of one source."""
+        others = [other for other in self._sources if other is not source]
+        limit = min(self._settings.segment_limit, self._room(source))
+        draft = draft_segment(source, others, self._settings.segments, limit)
+        return Candidate(draft.text, draft.ends)
 
     def _draft_answer(self, source: Source) -> tuple[Candidate, FinishReason]:
         """The whole answer of one source alone, and why it ended."""
@@ -166,20 +177,20 @@ class Writer:
             reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
             if reason is not None:
                 return Candidate(draft.text, ends), reason
+            self._speculator.go_on(source, len(draft.text))
             draft = source.extend(limit)
 
-    def _rerank(self, proposals: "_Proposals") -> rerank.Verdict:
+    def _rerank(self, proposals: "_Proposals", crew: Crew) -> rerank.Verdict:
         """The winner; nothing is scored when all propose the same (method: "One step")."""
         if len(proposals.candidates) == 1:
             return rerank.Verdict(winner=0)
-        scores = [source.score(proposals.candidates) for source in self._sources]
+        scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
         return rerank.decide(scores, proposals.candidates, self._settings.score, self._weights)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
         try:
-            for source in self._sources:
-                source.commit(winner)
+            self._crew.each(self._sources, lambda source: source.commit(winner))
         except ContextError:  # it fits no more: the answer ends in front of it
             self.finish_reason = "length"
             return self._show("")
@@ -210,10 +221,6 @@ class Writer:
     def _room(self, source: Source) -> int:
         """Tokens that ``source`` may still write."""
         return min(self._settings.max_tokens - source.n_response_tokens, source.n_free)
-
-
-def _candidate(draft: Draft) -> Candidate:
-    return Candidate(draft.text, draft.ends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cf_local.bench import Case, Timing, fused_cases, ratio, run
+from cf_local.bench import Case, Timing, differences, fused_cases, ratio, run
 from cf_local.builtin.problems import generate
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
@@ -20,9 +20,14 @@ from cf_local.types import chat as chat_prompt
 
 @click.command()
 @click.option("--prompts", metavar="FILE", help="Prompts, one per line ('-' is stdin).")
-@click.option("--n", "n_prompts", type=click.IntRange(2), default=40, help="Prompts [40].")
+@click.option("--n", "n_prompts", type=click.IntRange(2), default=40, help="Prompts at most [40].")
 @click.option("--max-tokens", type=click.IntRange(1), default=256, help="Of each answer [256].")
-@click.option("--tight", type=float, default=0.0, help="Stop once the interval is this narrow.")
+@click.option(
+    "--tight",
+    type=click.FloatRange(0),
+    default=0.1,
+    help="Stop before that once the 95% interval of cool's ratio is this narrow [0.1].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Write the ratios as an SVG.")
 @model_options
@@ -42,7 +47,11 @@ def bench(
     """
     asked = _prompts(prompts, n_prompts)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        cases, closers = _cases(fusion, max_tokens)
+        fused = fused_cases(fusion, max_tokens)
+        fused[-1].answer(asked[0])  # cool+r needs most memory; the plain models come later
+        peak = _peak_memory()
+        alone, closers = _alone(fusion, max_tokens)
+        cases = [*alone, *fused]
         slowest = cases[0]
         for n_done in run(cases, asked):
             slowest = min(cases[: len(fusion.sources)], key=lambda case: case.rate)
@@ -53,7 +62,10 @@ def bench(
                 break
         for close in closers:
             close()
-    report = _report(cases, slowest)
+    report = _report(cases, slowest) | {
+        "peak_memory_bytes": peak,
+        "different_texts": differences(fused[0], fused[1]),
+    }
     if picture:
         Path(picture).write_text(_svg(report), encoding="utf-8")
     click.echo(json.dumps(report, indent=2) if as_json else _table(report))
@@ -68,8 +80,18 @@ def _prompts(file: str | None, n_prompts: int) -> list[Chat]:
     return [chat_prompt(line) for line in lines][:n_prompts]
 
 
-def _cases(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
-    """Each source alone by plain llama-cpp-python, then the fused cases; and what closes them."""
+def _peak_memory() -> int | None:
+    """The most memory this process has had, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _alone(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
+    """Each source alone by plain llama-cpp-python, and what closes them."""
     from cf_local.llama.plain import PlainModel
 
     cases, closers = [], []
@@ -78,7 +100,7 @@ def _cases(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
         plain = PlainModel(Path(info.file), n_ctx=info.n_ctx, n_threads=info.n_threads)
         cases.append(_plain_case(info.name, plain, max_tokens))
         closers.append(plain.close)
-    return cases + fused_cases(fusion, max_tokens), closers
+    return cases, closers
 
 
 def _plain_case(name: str, plain: Any, max_tokens: int) -> Case:
@@ -113,7 +135,17 @@ def _case(case: Case, slowest: Case) -> dict[str, Any]:
 
 
 def _table(report: dict[str, Any]) -> str:
-    rows = [("", "bytes/s", "first word", "ratio (95%)", "passes/segment", "outside decode")]
+    rows = [
+        (
+            "",
+            "bytes/s",
+            "first word",
+            "ratio (95%)",
+            "passes/segment",
+            "agreement",
+            "outside decode",
+        )
+    ]
     for case in report["cases"]:
         low, high = case["ratio_95"]
         outside = case["share_outside_decode"]
@@ -124,6 +156,7 @@ def _table(report: dict[str, Any]) -> str:
                 f"{case['first_s']:.2f} s",
                 f"{case['ratio']:.2f} ({low:.2f}-{high:.2f})",
                 " ".join(f"{n:.2f}" for n in case["passes_per_segment"].values()),
+                "" if outside is None else f"{case['agreement_segments']:.1f} segments",
                 "" if outside is None else f"{outside:.1%}",
             )
         )
@@ -132,6 +165,10 @@ def _table(report: dict[str, Any]) -> str:
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     head = f"{report['n_prompts']} prompts, ratios to {report['slowest']}"
+    n_equal = report["n_prompts"] - len(report["different_texts"])
+    lines.append(f"texts equal with and without speculation: {n_equal} of {report['n_prompts']}")
+    if report["peak_memory_bytes"]:
+        lines.append(f"peak memory of the fusion: {report['peak_memory_bytes'] / 1e6:.0f} MB")
     return "\n".join([head, *lines])
 
 

@@ -28,6 +28,11 @@ _MODEL_OPTIONS: tuple[Option, ...] = (
     click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
     click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
     click.option(
+        "--overlap/--no-overlap",
+        default=None,
+        help="Let sources work at the same time; measured unless given.",
+    ),
+    click.option(
         "--gpu-layers",
         "n_gpu_layers",
         type=click.IntRange(-1),

@@ -1,28 +1,43 @@
-"""What one model has read: the committed tokens, and continuations of them on forks.
+"""What one model has read: the committed tokens, and a tree of continuations on forks.
 
-Sequences of the context: the committed text, the prompt (to return to), a guess of what will come,
-the draft, and one fork for each candidate of others. Forks share the committed prefix, so a
-continuation costs only its own tokens, and committing one makes its fork the committed sequence
-without a forward pass. A draft or candidate that runs along the guess costs no pass either: this is
-all that speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
+Sequences of the context: the committed text, the prompt (to return to), and a pool of forks. Forks
+share the cells of their common prefix, so a continuation costs only its own tokens, and committing
+one moves the root of the tree down without a forward pass. Nothing is read twice: drafts,
+candidates and text that is only expected to come are paths in the same tree. This is all that
+speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
+
+A recurrent cache keeps one state per sequence instead of a cell per token: there, only the tips of
+forks can be continued, and everything else is read anew from the committed text. A sliding-window
+cache has lost what lies more than a window behind a tip.
 """
 
-from collections.abc import Sequence
-from itertools import takewhile
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from cf_local.errors import Cancelled
-from cf_local.llama.branch import Branch, Guess
 from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
 from cf_local.llama.distribution import Distribution
+from cf_local.llama.tree import Node
 from cf_local.source import IsCancelled, Progress, never
 
-_COMMITTED, _PROMPT, _GUESS, _DRAFT, _FIRST_FORK = range(5)
+_COMMITTED, _PROMPT, _FIRST_FORK = range(3)
 _FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
+_OWN_FORKS = 2  # the draft, and text that is expected to come
+
+
+class _Pending(NamedTuple):
+    """A token to evaluate: the forks it will belong to, and its place in what waits on them."""
+
+    node: Node
+    forks: set[int]
+    n_behind: int
 
 
 def n_sequences(n_forks: int) -> int:
     """Sequences a context needs for ``n_forks`` candidates of others."""
-    return _FIRST_FORK + n_forks
+    return _FIRST_FORK + _OWN_FORKS + n_forks
 
 
 def n_cells(n_ctx: int, n_forks: int) -> int:
@@ -30,210 +45,315 @@ def n_cells(n_ctx: int, n_forks: int) -> int:
     return n_ctx + (n_forks + 2) * _FORK_RESERVE
 
 
-class Cache:
-    """Committed tokens and branches of one context.
+# What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
+_ROW_BYTES = 32_000_000
+_MIN_ROWS = 48
 
-    ``end`` is what the model expects behind the committed text; ``next_token`` was already chosen
-    to follow it, or None.
-    """
+
+class Cache:
+    """Committed tokens of one context, and the tree of what was read behind them."""
 
     def __init__(self, context: Context, n_forks: int) -> None:
         self._context = context
-        self._n_forks = n_forks
-        self._branches: list[Branch] = []
-        self._guess: Guess | None = None
+        self._forks = range(_FIRST_FORK, n_sequences(n_forks))
+        self._tips: dict[int, Node] = {}  # the last node of each fork in use, oldest use first
+        self._asked: list[Node] = []  # the ends of paths last read
+        self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
+        self._kept: deque[Node] = deque()  # nodes whose rows are copies
+        self._max_rows = max(_MIN_ROWS, _ROW_BYTES // (4 * context.n_vocab))
+        self._revisits = self._is_lazy = False
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
-        self.end = self._prompt_end = Distribution.unknown()
-        self.next_token: int | None = None
+        self.root = self.head = self._prompt_end = Node(-1, None, -1)
 
     # ---- The committed text
 
-    def read_prompt(self, tokens: list[int], on_progress: Progress | None) -> None:
-        """Make ``tokens`` the committed text, keeping what the cache shares with them."""
-        self.drop_branches()
-        self.drop_guess()
+    @property
+    def n_tokens(self) -> int:
+        """Committed tokens."""
+        return self.head.position + 1
+
+    def settle(self) -> None:
+        """Evaluate the last committed token if that was put off."""
+        self.read([(self.head, ())])
+
+    def read_prompt(
+        self,
+        tokens: list[int],
+        on_progress: Progress | None,
+        *,
+        is_lazy: bool = False,
+        revisits: bool = False,
+    ) -> None:
+        """Make ``tokens`` the committed text, keeping what the cache shares with them.
+
+        ``is_lazy`` puts off a pass for the last committed token until more is to be read;
+        ``revisits`` says that ``restart`` will be asked to keep the response within reach.
+        """
+        self.drop_all()
+        self._is_lazy = is_lazy
+        self._revisits = revisits
         if self.n_prompt and tokens == self.tokens[: self.n_prompt]:
             self.restart()
             return
         self._context.drop(_PROMPT)
         try:
-            self._prompt_end = self._evaluate_prompt(tokens, on_progress)
+            expected = self._evaluate_prompt(tokens, on_progress)
         except BaseException:  # an abort may leave some of it in the cache
             self._forget()
             raise
         self._context.fork(_COMMITTED, _PROMPT)
-        self.n_prompt = len(tokens)
-        self._begin_response(tokens)
+        self.n_prompt, self.tokens = len(tokens), list(tokens)
+        self.root = self.head = self._prompt_end = Node(tokens[-1], None, len(tokens) - 1)
+        self.root.expected = expected
 
-    def restart(self) -> None:
-        """Return to the end of the prompt."""
-        self.drop_branches()
-        self.drop_guess()
+    def restart(self, *, keep_response: bool = False) -> None:
+        """Return to the end of the prompt; the response stays readable behind it if asked for."""
+        self.drop_all()
+        start, end = self._prompt_end, self.root
+        if keep_response and self._revisits and end is not start:
+            fork = self._forks[0]
+            self._context.fork(_COMMITTED, fork)
+            self._tips[fork] = end
+            for node in end.path_from(start):
+                node.holders = {fork}
+        else:
+            start.children = {}
         self._context.fork(_PROMPT, _COMMITTED)
-        self._begin_response(self.tokens[: self.n_prompt])
+        self.root = self.head = start
+        del self.tokens[self.n_prompt :]
 
-    def commit(self, branch: Branch) -> None:
-        """Make a branch the committed text; all others are dropped."""
-        if not branch.cached:
-            self._make_room()
-            self.reread([branch])
-        n_before, n_new = len(self.tokens), len(branch.tokens)
-        if branch.on_guess:
-            self._context.share(_GUESS, _COMMITTED, n_before, n_before + n_new)
+    def commit(self, end: Node) -> None:
+        """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
+        self.head = end
+        if not self._is_lazy or not (end.parent and self._stands(end.parent)):
+            self.settle()
+        elif self._stands(end) and end.expected.tells(None):
+            self._move_root(end)
         else:
-            self._context.fork(branch.sequence, _COMMITTED)
-        self.tokens = self.tokens + branch.tokens
-        self.end, self.next_token = branch.end, branch.next_token
-        if self._guess is not None:
-            if self._guess.begins(branch.tokens):
-                self._guess.n_used += n_new
-            else:
-                self.drop_guess()
-        self.drop_branches()
+            self._move_root(end.parent)
+            self.root.children = {end.token: end}
 
-    # ---- The draft
-
-    def new_draft(self) -> Branch:
-        """An empty branch to be written by ``advance``."""
-        self._branches = [b for b in self._branches if b.sequence != _DRAFT]
-        draft = Branch([], [self.end], _DRAFT, next_token=self.next_token, on_guess=True)
-        self._branches.append(draft)
-        return draft
-
-    def advance(self, draft: Branch) -> None:
-        """Add the ``next_token`` of a draft, by a forward pass unless the guess has it."""
-        token, n_drafted = draft.next_token, len(draft.tokens)
-        assert token is not None
-        guess = self._guess
-        if draft.on_guess and guess is not None and guess.begins([*draft.tokens, token]):
-            row = guess.rows_along(n_drafted + 1)[-1]
-        else:
-            self._settle(draft)
-            position = len(self.tokens) + n_drafted
-            self._evaluate([Row(token, position, draft.sequence, True)])
-            row = self._context.expected(0)
-        draft.tokens.append(token)
-        draft.rows.append(row)
-        draft.next_token = None
-
-    def trim(self, draft: Branch, n_kept: int) -> None:
-        """Cut a draft to its first ``n_kept`` tokens."""
-        draft.next_token = draft.tokens[n_kept]
-        del draft.tokens[n_kept:], draft.rows[n_kept + 1 :], draft.nlls[n_kept:]
-        end = len(self.tokens) + n_kept
-        if not draft.on_guess and not self._context.cut(draft.sequence, end):
-            self.reread([draft])  # recurrent caches cannot be cut
-
-    # ---- Candidates of others
+    # ---- Continuations
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
         return len(self.tokens) + n_tokens <= self._context.n_max
 
-    def read(self, texts: Sequence[Sequence[int]]) -> list[Branch]:
-        """Branches of several continuations: one pass for all where forks and cells suffice."""
-        branches: list[Branch] = []
-        group: list[Branch] = []
-        for tokens in texts:
-            branch = self._along_guess(tokens)
-            if branch is None:
-                if not self._has_room(len(tokens)):
-                    self.reread(group)
-                    self._make_room()
-                    group = []
-                branch = Branch(list(tokens), [self.end], self._free_fork())
-                group.append(branch)
-            self._branches.append(branch)
-            branches.append(branch)
-        self.reread(group)
-        return branches
-
-    def reread(self, branches: Sequence[Branch]) -> None:
-        """Evaluate branches from their start, on fresh forks of the committed text."""
-        for branch in branches:
-            self._context.fork(_COMMITTED, branch.sequence)
-            branch.cached, branch.on_guess, branch.rows = True, False, [self.end]
-            branch.nlls = [self.end.nll(token) for token in branch.tokens[:1]]
-        rows = [(branch, index) for branch in branches for index in range(len(branch.tokens))]
-        for start in range(0, len(rows), MAX_PASS_LOGITS):
-            chunk = rows[start : start + MAX_PASS_LOGITS]
-            self._evaluate(
-                [Row(b.tokens[i], len(self.tokens) + i, b.sequence, True) for b, i in chunk]
-            )
-            for row, (branch, index) in enumerate(chunk):
-                expected = self._context.expected(row)
-                if index + 1 < len(branch.tokens):
-                    branch.nlls.append(expected.nll(branch.tokens[index + 1]))
-                else:
-                    branch.rows = [expected]
-
-    def drop_branches(self) -> None:
-        """Forget the draft and all candidates."""
-        self._branches = []
-        for sequence in range(_DRAFT, _FIRST_FORK + self._n_forks):
-            self._context.drop(sequence)
-
-    # ---- The guess
-
-    @property
-    def guessed(self) -> list[int]:
-        """Tokens of the guess that are not committed yet."""
-        return self._guess.left if self._guess else []
-
-    def guess(self, tokens: Sequence[int]) -> None:
-        """Evaluate ``tokens`` as a guess in one pass, keeping what the present one has of them."""
-        guess = self._guess
-        if guess is None or list(tokens[: len(guess.left)]) != guess.left:
-            if not tokens:
-                return self.drop_guess()
-            self.drop_guess()
-            self._context.fork(_COMMITTED, _GUESS)
-            self._guess = guess = Guess([], [self.end])
-        try:
-            self._extend_guess(guess, tokens[len(guess.left) :])
-        except BaseException:
-            self.drop_guess()
-            raise
-
-    def guess_rows(self) -> list[Distribution]:
-        """What the model expects behind 0, 1, ... all tokens of ``guessed``."""
-        return self._guess.rows[self._guess.n_used :] if self._guess else [self.end]
-
-    def drop_guess(self) -> None:
-        """Forget the guess."""
-        self._guess = None
-        self._context.drop(_GUESS)
-        for branch in self._branches:
-            branch.cached = branch.cached and not branch.on_guess
-
-    def _extend_guess(self, guess: Guess, tokens: Sequence[int]) -> None:
-        first = len(self.tokens) + len(guess.left)
-        for start in range(0, len(tokens), MAX_PASS_LOGITS):
-            chunk = tokens[start : start + MAX_PASS_LOGITS]
-            rows = [Row(t, p, _GUESS, True) for p, t in enumerate(chunk, first + start)]
-            self._evaluate(rows)
-            guess.tokens += chunk
-            guess.rows += [self._context.expected(row) for row in range(len(chunk))]
-
-    def _along_guess(self, tokens: Sequence[int]) -> Branch | None:
-        """The branch of ``tokens`` if the guess has evaluated them."""
-        guess = self._guess
-        if guess is None or not guess.begins(tokens):
+    def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
+        """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
+        child = parent.children.get(token)
+        if child is None or not self._stands(child):
             return None
-        return Branch(list(tokens), guess.rows_along(len(tokens)), _GUESS, on_guess=True)
+        is_known = child.expected.tells(None) if whole_row else child.expected.knows_best
+        return child if is_known else None
 
-    def _settle(self, draft: Branch) -> None:
-        """Give a draft that leaves the guess a fork of its own."""
-        if not draft.on_guess:
-            return
-        draft.on_guess = False
-        self._context.fork(_COMMITTED, draft.sequence)
-        n_before = len(self.tokens)
-        self._context.share(_GUESS, draft.sequence, n_before, n_before + len(draft.tokens))
+    def read(
+        self, paths: Iterable[tuple[Node, Sequence[int]]], *, all_rows: bool = False
+    ) -> list[Node]:
+        """The last nodes of some paths (tokens behind a node), in as few passes as can be.
+
+        The rows of these are there then, those in between only with ``all_rows``.
+        """
+        pending: list[_Pending] = []
+        ends = self._asked = []
+        try:
+            for start, tokens in paths:
+                end = start.grow(tokens)
+                missing = self._missing(start, end, pending)
+                while not self._has_room(missing, pending):
+                    if pending:
+                        self._evaluate(pending, ends, all_rows)
+                        pending = []
+                    elif not self._give_up_one(missing):
+                        break
+                    missing = self._missing(start, end, pending)
+                if missing:
+                    self._plan(missing, pending)
+                ends.append(end)
+            self._evaluate(pending, ends, all_rows)
+        except BaseException:
+            self.drop_all()
+            raise
+        if self.head is not self.root and self._stands(self.head):
+            self._move_root(self.head)
+        return ends
+
+    def read_to_score(self, ends: Sequence[tuple[Node, bool]]) -> None:
+        """As ``read`` for the paths to some nodes; of those without True no row is wanted.
+
+        A last token whose likelihood the row in front of it tells is left for later: if no pass is
+        needed at all, or if passes may be put off.
+        """
+        missing = [(end, ()) for end, wants_row in ends if wants_row or not self._is_told(end)]
+        if missing and not self._is_lazy:
+            missing = [(end, ()) for end, _ in ends]
+        self.read(missing)
+
+    def drop_all(self) -> None:
+        """Forget all continuations."""
+        for fork in list(self._tips):
+            self._drop_fork(fork)
+        self.root.children = {}
+        if self.head is not self.root:
+            self.root.children = {self.head.token: self.head}
+            self.head.children = {}
+
+    # ---- Where the tree meets the cache
+
+    def _is_told(self, end: Node) -> bool:
+        parent = end.parent
+        return (
+            parent is not None
+            and end is not self.root
+            and self._stands(parent)
+            and parent.expected.tells(end.token)
+        )
+
+    def _stands(self, node: Node) -> bool:
+        """Whether the cache can go on behind this node."""
+        return node is self.root or self._donor(node) is not None
+
+    def _donor(self, node: Node, but_not: Container[int] = ()) -> int | None:
+        """A fork whose cells down to ``node`` can be used, None if there is none."""
+        for fork in node.holders:
+            tip = self._tips[fork]
+            is_near = tip.position - self.root.position <= self._context.reach
+            if fork not in but_not and (tip is node or is_near):
+                return fork
+        return None
+
+    def _missing(self, start: Node, end: Node, pending: Sequence[_Pending]) -> list[Node]:
+        """The nodes down to ``end`` behind the last one where cache and row of logits are there.
+
+        To go on behind the tip of a recurrent fork is to lose it, so only who starts there does.
+        """
+        planned = {waiting.node for waiting in pending}
+        missing: list[Node] = []
+        node, next_token = end, None
+        while node is not self.root:
+            can_go_on = self._stands(node) and (self._context.can_share or node is start)
+            if can_go_on and (node in planned or node.expected.tells(next_token)):
+                break
+            missing.append(node)
+            next_token = node.token
+            assert node.parent is not None, "a node of another text"
+            node = node.parent
+        return missing[::-1]
+
+    def _plan(self, missing: Sequence[Node], pending: list[_Pending]) -> None:
+        """Find a fork for ``missing`` nodes, and add them to what has to be evaluated."""
+        anchor = missing[0].parent
+        assert anchor is not None
+        fork = next((f for f, tip in self._tips.items() if tip is anchor), None)
+        if fork is None:
+            fork = self._new_fork(anchor, pending)
+        self._tips.pop(fork, None)
+        self._tips[fork] = missing[-1]
+        n_before = next((w.n_behind for w in pending if w.node is anchor), 0)
+        for n_behind, node in enumerate(missing, n_before + 1):
+            node.holders.add(fork)
+            pending.append(_Pending(node, {fork}, n_behind))
+
+    def _new_fork(self, anchor: Node, pending: Sequence[_Pending]) -> int:
+        """A fork that holds everything down to ``anchor``."""
+        fork = next(fork for fork in self._forks if fork not in self._tips)
+        self._context.fork(_COMMITTED, fork)
+        path = anchor.path_from(self.root)
+        planned = {waiting.node: waiting for waiting in pending} if path else {}
+        # Sequences that get the same tokens in one pass must have the same ones before it.
+        n_new = planned[anchor].n_behind if anchor in planned else 0
+        there, coming = path[: len(path) - n_new], path[len(path) - n_new :]
+        if there:
+            last = there[-1]
+            donor = self._donor(last, but_not=planned[last].forks if last in planned else ())
+            assert donor is not None
+            self._context.share(donor, fork, there[0].position, last.position + 1)
+        for node in coming:
+            planned[node].forks.add(fork)
+        for node in path:
+            node.holders.add(fork)
+        return fork
+
+    def _has_room(self, missing: Sequence[Node], pending: Sequence[_Pending]) -> bool:
+        """Whether a fork and cells are left for ``missing`` nodes, too."""
+        if not missing:
+            return True
+        n_free = self._context.n_cells - len(self.tokens) - len(missing)
+        n_held = sum(tip.position - self.root.position for tip in self._tips.values())
+        if n_held > n_free:  # forks share cells: look closer
+            n_held = len({n for tip in self._tips.values() for n in tip.path_from(self.root)})
+        is_tip = missing[0].parent in self._tips.values()
+        return n_held <= n_free and (is_tip or len(self._tips) < len(self._forks))
+
+    def _give_up_one(self, missing: Sequence[Node]) -> bool:
+        """Drop the fork, an old one, that alone holds fewest tokens; False if none can go."""
+        anchor = missing[0].parent
+        forks = [f for f in self._tips if anchor is None or anchor.holders != {f}]
+        if forks:
+            self._drop_fork(min(forks, key=self._n_alone))
+        return bool(forks)
+
+    def _n_alone(self, fork: int) -> int:
+        """Tokens that are held by this fork only."""
+        n_tokens, node = 0, self._tips[fork]
+        while node.holders == {fork} and node.parent is not None:
+            n_tokens, node = n_tokens + 1, node.parent
+        return n_tokens
+
+    def _move_root(self, end: Node) -> None:
+        """Make ``end``, which stands, the end of the committed sequence."""
+        path = end.path_from(self.root)
+        if path:
+            self._append(path)
+        for fork, tip in list(self._tips.items()):
+            if tip is end or not tip.is_below(end):
+                self._drop_fork(fork)
+        for parent, node in pairwise([self.root, *path]):
+            if self._revisits:
+                parent.children = {node.token: node}
+                if parent is not self._prompt_end:
+                    parent.summarize()
+            else:
+                _ = node.nll_nats
+                parent.children, node.parent = {}, None
+        self.tokens += [node.token for node in path]
+        self.root = end
+
+    def _append(self, path: Sequence[Node]) -> None:
+        """Give the cells of a path behind the committed text to the committed sequence."""
+        end = path[-1]
+        donor = self._donor(end)
+        assert donor is not None
+        if self._tips[donor] is end:
+            self._context.fork(donor, _COMMITTED)
+        else:
+            self._context.share(donor, _COMMITTED, path[0].position, end.position + 1)
+
+    def _drop_fork(self, fork: int) -> None:
+        node: Node | None = self._tips.pop(fork)
+        while node is not None and node is not self.root:
+            node.holders.discard(fork)
+            node = node.parent
+        self._context.drop(fork)
 
     # ---- Forward passes
+
+    def _evaluate(self, pending: Sequence[_Pending], ends: Sequence[Node], all_rows: bool) -> None:
+        """Passes over what is pending; ``ends`` are the nodes whose rows must stay."""
+        wanted = {*ends, self.head}
+        for start in range(0, len(pending), MAX_PASS_LOGITS):
+            chunk = pending[start : start + MAX_PASS_LOGITS]
+            self._pass([Row(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk])
+            for index, (node, *_) in enumerate(chunk):
+                if node.expected.tells(None):
+                    continue  # read again for another fork
+                node.expected = self._context.expected(index)
+                if all_rows or node in wanted:
+                    self._fresh.append(node)
+                else:
+                    node.summarize(best=False)
 
     def _evaluate_prompt(self, tokens: list[int], on_progress: Progress | None) -> Distribution:
         """Bring the committed sequence to ``tokens``; returns what is expected behind them."""
@@ -242,8 +362,9 @@ class Cache:
             while n_done < len(tokens):
                 chunk = tokens[n_done : n_done + MAX_PASS_TOKENS]
                 last = len(tokens) - 1
-                rows = [Row(t, p, _COMMITTED, p == last) for p, t in enumerate(chunk, n_done)]
-                self._evaluate(rows)
+                self._pass(
+                    [Row(t, p, (_COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
+                )
                 n_done, n_chunk = n_done + len(chunk), len(chunk)
                 if on_progress is not None:
                     on_progress(n_done / len(tokens))
@@ -260,46 +381,29 @@ class Cache:
         self._context.clear()  # nothing shared, or a recurrent cache, which cannot be cut
         return 0
 
-    def _begin_response(self, prompt: list[int]) -> None:
-        self.tokens, self.end, self.next_token = prompt, self._prompt_end, None
-
-    def _evaluate(self, rows: Sequence[Row]) -> None:
+    def _pass(self, rows: Sequence[Row]) -> None:
         if self.is_cancelled():
             raise Cancelled("Cancelled.")
-        for row in self._rows_needed():
-            row.keep()  # the pass overwrites the logits of the last one
+        self._keep_rows()  # the pass overwrites the logits of the last one
         self._context.evaluate(rows)
 
-    def _rows_needed(self) -> list[Distribution]:
-        """Rows that may be asked for after another pass."""
-        guessed = self._guess.rows[self._guess.n_used :] if self._guess else []
-        return [self.end, *guessed, *(row for branch in self._branches for row in branch.rows)]
-
-    # ---- Room
-
-    def _cached_branches(self) -> list[Branch]:
-        return [b for b in self._branches if b.cached and not b.on_guess]
-
-    def _has_room(self, n_tokens: int) -> bool:
-        """Whether a fork and cells are left for one more branch."""
-        cached = self._cached_branches()
-        n_used = len(self.tokens) + len(self.guessed) + sum(len(b.tokens) for b in cached)
-        n_forks = sum(branch.sequence >= _FIRST_FORK for branch in cached)
-        return n_forks < self._n_forks and n_used + n_tokens <= self._context.n_cells
-
-    def _free_fork(self) -> int:
-        used = {branch.sequence for branch in self._cached_branches()}
-        return next(s for s in range(_FIRST_FORK, _FIRST_FORK + self._n_forks) if s not in used)
-
-    def _make_room(self) -> None:
-        """Give up all forks; their branches keep their scores."""
-        for branch in self._branches:
-            _ = branch.nll_nats  # while the rows are there
-            branch.cached = False
-            self._context.drop(branch.sequence)
-        self.drop_guess()
+    def _keep_rows(self) -> None:
+        """Copy the rows of the last pass that may still be asked for, within bounds."""
+        for node in self._fresh:
+            is_wanted = node is self.root or node.holders or node in self._asked
+            if node.expected.tells(None) and is_wanted:
+                node.expected.keep()
+                self._kept.append(node)
+            else:
+                node.expected.drop()
+        self._fresh = []
+        while len(self._kept) > self._max_rows:
+            oldest = self._kept.popleft()
+            if oldest is not self.root and oldest not in self._asked:
+                oldest.summarize()
 
     def _forget(self) -> None:
         self._context.clear()
-        self._guess = None
+        self._tips = {}
         self.tokens, self.n_prompt = [], 0
+        self.root = self.head = self._prompt_end = Node(-1, None, -1)

@@ -4,6 +4,7 @@ Sequences are forked and dropped whole, not cut: that works for attention, slidi
 and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,12 +34,39 @@ _NO_ABORT = lib.ggml_abort_callback(0)
 
 
 class Row(NamedTuple):
-    """One token to evaluate."""
+    """One token to evaluate, for all the sequences it continues alike."""
 
     token: int
     position: int
-    sequence: int
+    sequences: tuple[int, ...]
     wants_logits: bool
+
+
+class _Cores:
+    """The cores of this machine, shared by all passes that run at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_busy = 0
+
+    @contextmanager
+    def share(self, n_threads: int) -> Iterator[int]:
+        """How many of ``n_threads`` a pass may use that begins now.
+
+        Threads that wait for a core wait for each other, too, which can take a hundred times as
+        long as the work itself.
+        """
+        with self._lock:
+            self._n_busy += 1
+            n_share = max(1, n_threads // self._n_busy)
+        try:
+            yield n_share
+        finally:
+            with self._lock:
+                self._n_busy -= 1
+
+
+_CORES = _Cores()
 
 
 class Context:
@@ -54,16 +82,20 @@ class Context:
         self.n_cells = n_cells
         # Tokens one sequence can have: all cells, or the positions the model has learned.
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
-        self._n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
+        self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         params = lib.llama_context_default_params()
         params.n_ctx = n_cells
         params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
         params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
         params.n_seq_max = n_sequences
+        self._n_threads, self._n_sequences = n_threads, n_sequences
         params.n_threads = params.n_threads_batch = n_threads
         params.kv_unified = True  # forks share the cells of their prefix
         recurrent = lib.llama_model_is_recurrent(model.handle)
         self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
+        # How far back a part of a sequence can be shared: all of it, or a sliding window.
+        window = int(lib.llama_model_n_swa(model.handle))
+        self.reach = (window or n_cells) if self.can_share else -1
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
@@ -77,7 +109,7 @@ class Context:
                 f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by "
                 "word. Choose a decoder-only language model."
             )
-        self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, 1)
+        self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, n_sequences)
         self._n_passes = self._n_tokens = 0
         self._decode_s = 0.0
 
@@ -96,23 +128,37 @@ class Context:
         for index, row in enumerate(rows):
             self._batch.token[index] = row.token
             self._batch.pos[index] = row.position
-            self._batch.n_seq_id[index] = 1
-            self._batch.seq_id[index][0] = row.sequence
+            self._batch.n_seq_id[index] = len(row.sequences)
+            for place, sequence in enumerate(row.sequences):
+                self._batch.seq_id[index][place] = sequence
             self._batch.logits[index] = row.wants_logits
         self._batch.n_tokens = len(rows)
-        start = time.perf_counter()
-        status = lib.llama_decode(self._handle, self._batch)
-        self._decode_s += time.perf_counter() - start
+        with _CORES.share(self._n_threads) as n_threads:
+            lib.llama_set_n_threads(self._handle, n_threads, n_threads)
+            start = time.perf_counter()
+            status = lib.llama_decode(self._handle, self._batch)
+            self._decode_s += time.perf_counter() - start
         self._n_passes += 1
         self._n_tokens += len(rows)
         self._check(status)
+
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with at most so many threads from now on."""
+        self._n_threads = n_threads
+
+    def time_pass(self, n_tokens: int) -> float:
+        """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""
+        sequence, before = self._n_sequences - 1, self._decode_s
+        self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
+        self.drop(sequence)
+        return self._decode_s - before
 
     def expected(self, index: int) -> Distribution:
         """What the model expects behind a row of the last pass; a view until it is kept."""
         pointer = lib.llama_get_logits_ith(self._handle, index)
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
-        logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        logits = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
         return Distribution(logits, self._model.path.name)
 
     def fork(self, parent: int, child: int) -> None:

@@ -16,36 +16,66 @@ class Distribution:
     The row may be a view of llama.cpp's buffer, which the next pass overwrites, until ``keep``.
     """
 
-    __slots__ = ("_best", "_is_view", "_log_normalizer", "_model", "logits")
+    __slots__ = ("_best", "_best_logit", "_is_view", "_log_normalizer", "_logits", "_model")
 
-    def __init__(self, logits: Logits, model: str, *, is_view: bool = True) -> None:
-        self.logits = logits
+    def __init__(self, logits: Logits | None, model: str, *, is_view: bool = True) -> None:
+        self._logits = logits
         self._model = model
         self._is_view = is_view
         self._best: int | None = None
+        self._best_logit = 0.0
         self._log_normalizer: float | None = None
 
     @classmethod
     def unknown(cls) -> "Distribution":
         """What a model expects that has read nothing."""
-        return cls(np.empty(0, dtype=np.float32), "", is_view=False)
+        return cls(None, "", is_view=False)
 
     def keep(self) -> None:
         """Take a copy of the logits if they are a view."""
-        if self._is_view:
-            self.logits = self.logits.copy()
-            self._is_view = False
+        if self._is_view and self._logits is not None:
+            self._logits = self._logits.copy()
+        self._is_view = False
+
+    def summarize(self) -> None:
+        """Remember the most likely token and the normalizer, and let go of the logits."""
+        if self._logits is not None:
+            _ = self.best, self._normalizer()
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go of the logits; what was computed of them stays."""
+        self._logits, self._is_view = None, False
+
+    @property
+    def logits(self) -> Logits:
+        """The row, shape (n_vocab,)."""
+        assert self._logits is not None, "the logits were dropped"
+        return self._logits
+
+    def tells(self, token: int | None) -> bool:
+        """Whether ``nll`` of that token can be told; of None: of any."""
+        is_best = token is not None and token == self._best and self._log_normalizer is not None
+        return self._logits is not None or is_best
+
+    @property
+    def knows_best(self) -> bool:
+        """Whether ``best`` can be told."""
+        return self._logits is not None or self._best is not None
 
     @property
     def best(self) -> int:
         """The most likely token."""
         if self._best is None:
             self._best = int(np.argmax(self.logits))
-            self._check(float(self.logits[self._best]))  # numpy takes NaN for the largest
+            self._best_logit = float(self.logits[self._best])
+            self._check(self._best_logit)  # numpy takes NaN for the largest
         return self._best
 
     def nll(self, token: int) -> float:
         """Negative log-likelihood of a token, in nats."""
+        if self._logits is None and token == self._best:
+            return self._normalizer() - self._best_logit
         return self._normalizer() - float(self.logits[token])
 
     def nll_of_any(self, tokens: npt.NDArray[np.intp]) -> float:

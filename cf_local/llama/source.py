@@ -6,18 +6,19 @@ probabilities (``cache``), and the choice of the next token (``sampler``).
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, takewhile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
-from cf_local.llama.branch import Branch
 from cf_local.llama.cache import Cache, n_cells, n_sequences
 from cf_local.llama.context import Context
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Sampler
+from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.source import IsCancelled, Progress, never
 from cf_local.tokenization import ContextEncoder
@@ -25,6 +26,7 @@ from cf_local.types import (
     Candidate,
     Counters,
     Draft,
+    Foreseen,
     Prompt,
     RawText,
     Sampling,
@@ -35,6 +37,25 @@ from cf_local.types import (
 DEFAULT_CONTEXT = 4096
 """Tokens of context unless the user or the model says otherwise."""
 _TINY_BYTES = 32_000_000
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What the source would write behind ``start``; ``next_token`` is chosen, not evaluated."""
+
+    start: Node
+    nodes: list[Node]
+    next_token: int
+
+    @property
+    def end(self) -> Node:
+        """The last node."""
+        return self.nodes[-1] if self.nodes else self.start
+
+    @property
+    def tokens(self) -> list[int]:
+        """Its tokens."""
+        return [node.token for node in self.nodes]
 
 
 class LlamaSource:
@@ -82,8 +103,8 @@ class LlamaSource:
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
         self._end_tokens = frozenset(self._vocabulary.end_tokens.tolist())
         self._closed = False
-        self._draft: Branch | None = None
-        self._scored: dict[bytes, Branch] = {}
+        self._draft: _Draft | None = None
+        self._scored: dict[bytes, Node] = {}
 
     @property
     def counters(self) -> Counters:
@@ -98,12 +119,21 @@ class LlamaSource:
     @property
     def n_response_tokens(self) -> int:
         """Tokens of the response so far."""
-        return len(self._cache.tokens) - self._cache.n_prompt
+        return self._cache.n_tokens - self._cache.n_prompt
 
     @property
     def n_free(self) -> int:
         """Tokens by which the response can still grow before the context is full."""
-        return self.n_ctx - len(self._cache.tokens)
+        return self.n_ctx - self._cache.n_tokens
+
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with at most so many threads from now on."""
+        self._context.use_threads(n_threads)
+        self.info = replace(self.info, n_threads=n_threads)
+
+    def time_pass(self, n_tokens: int) -> float:
+        """Seconds of a forward pass over ``n_tokens``; before the first prompt only."""
+        return self._context.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""
@@ -115,6 +145,8 @@ class LlamaSource:
         *,
         sampling: Sampling,
         reserve_tokens: int = 1,
+        speculates: bool = False,
+        revisits: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
@@ -127,24 +159,32 @@ class LlamaSource:
         self._cache.is_cancelled = is_cancelled
         self.rollback()
         self._encoder.reset()
-        self._cache.read_prompt(tokens, on_progress)
+        self._cache.read_prompt(
+            tokens,
+            on_progress,
+            is_lazy=speculates and self.can_foresee,
+            revisits=revisits and self.can_foresee,
+        )
         return len(tokens)
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
         self._check_begun()
-        self._draft = self._cache.new_draft()
-        if self._draft.next_token is None:
-            self._draft.next_token = self._sampler.choose(self._draft.end)
+        self._cache.settle()
+        head = self._cache.head
+        self._draft = _Draft(head, [], self._choose(head))
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
         """Go on with the draft to its next word boundary (see Source.extend)."""
         draft = self._own_draft()
-        while not self._ends(draft) and len(draft.tokens) < limit:
-            self._cache.advance(draft)
-            draft.next_token = self._sampler.choose(draft.end)
-            if is_word_boundary(self._text(draft), self._vocabulary.piece(draft.next_token)):
+        text = self._text(draft)
+        while not self._ends(draft) and len(draft.nodes) < limit:
+            node = self._advance(draft.end, draft.next_token)
+            draft.nodes.append(node)
+            text += self._vocabulary.piece(node.token)
+            draft.next_token = self._choose(node)
+            if is_word_boundary(text, self._vocabulary.piece(draft.next_token)):
                 break
         return self._as_draft(draft)
 
@@ -152,8 +192,9 @@ class LlamaSource:
         """Cut the draft behind one of its tokens (see Source.trim)."""
         draft = self._own_draft()
         n_kept = 1 + self._token_ends(draft).index(n_bytes)
-        if n_kept < len(draft.tokens):
-            self._cache.trim(draft, n_kept)
+        if n_kept < len(draft.nodes):
+            draft.next_token = draft.nodes[n_kept].token
+            del draft.nodes[n_kept:]
         return self._as_draft(draft)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
@@ -164,62 +205,84 @@ class LlamaSource:
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """What this source thinks of the candidates (see Source.score)."""
         self._check_begun()
-        self._read(c.text for c in candidates if self._branch(c) is None)
+        self._read(candidates)
         return [self._score(candidate) for candidate in candidates]
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Source.commit)."""
         self._check_begun()
-        if self._branch(candidate) is None:
-            self._read([candidate.text])
-        branch = self._branch(candidate)
-        if branch is None:
+        if self._node(candidate) is None:
+            self._read([candidate])
+        node = self._node(candidate)
+        if node is None:
             raise ContextError(
                 f"{self.info.name}: its context of {self.n_ctx} tokens is full. "
                 "Choose a larger one."
             )
-        self._cache.commit(branch)
+        if not self._is_own(candidate):
+            self._sampler.renew()  # what it drew for its own draft had a part in this choice
+        self._cache.commit(node)
         self._encoder.append(candidate.text)
-        self.rollback()
+        self._draft, self._scored = None, {}
 
     @property
     def can_foresee(self) -> bool:
         """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._context.can_share and self._sampler.is_greedy
+        return self._context.can_share
 
-    def foresee(self, n_tokens: int) -> bytes:
-        """Write ahead of the response (see Source.foresee)."""
+    def foreseen(self) -> Foreseen:
+        """What is known of the next draft (see Source.foreseen)."""
         self._check_begun()
-        self._cache.guess(self._own_part_of_guess())
-        for _ in range(min(n_tokens, self.n_free - len(self._cache.guessed))):
-            token = self._cache.guess_rows()[-1].best
+        head = self._cache.head
+        return self._foreseen_behind(head) if head is self._cache.root else Foreseen(b"", False)
+
+    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
+        """Write ahead (see Source.foresee)."""
+        self._check_begun()
+        start = self._read_ahead(behind)
+        *_, node = start, *self._known_path(start)
+        for _ in range(min(n_tokens, self._n_left(node))):
+            token = self._choose(node)
             if token in self._end_tokens:
                 break
-            self._cache.guess([*self._cache.guessed, token])
-        return self._vocabulary.decode(self._cache.guessed)
+            node = self._advance(node, token)
+        return self._foreseen_behind(start)
 
-    def preview(self, text: bytes) -> None:
-        """Evaluate text that is likely to come (see Source.preview)."""
+    def confidence(self, start: int) -> float:
+        """How sure it is of what it foresees (see Source.confidence)."""
         self._check_begun()
-        if not self._vocabulary.decode(self._cache.guessed).startswith(text):
-            tokens = self._encoder.encode(text)
-            self._cache.guess(tokens[: max(0, self.n_free)])
+        head = end = self._cache.head
+        if head is not self._cache.root:
+            return 1.0
+        n_bytes, highest = 0, 0.0
+        for end in self._known_path(head):
+            n_bytes += len(self._vocabulary.piece(end.token))
+            if n_bytes > start:
+                highest = max(highest, end.nll_nats)
+        return math.exp(-max(highest, end.expected.nll(self._choose(end))))
+
+    def preview(self, texts: Sequence[bytes]) -> None:
+        """Evaluate texts that are likely to come (see Source.preview)."""
+        self._check_begun()
+        head = self._cache.head
+        n_left = max(0, self._n_left(head))
+        self._cache.read(
+            [(head, self._tokens_ahead(text)[:n_left]) for text in texts], all_rows=True
+        )
 
     def rollback(self) -> None:
-        """Drop the draft and the scored candidates."""
+        """Drop the draft, the scored candidates and what was foreseen."""
         if not self._closed:
             self._draft, self._scored = None, {}
-            self._cache.drop_branches()
+            self._cache.drop_all()
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt (see Source.restart)."""
         self._check_begun()
-        response = self._cache.tokens[self._cache.n_prompt :]
-        self.rollback()
+        self._draft, self._scored = None, {}
         self._encoder.reset()
-        self._cache.restart()
-        if expect_same and self.can_foresee:
-            self._cache.guess(response)
+        self._sampler.renew()
+        self._cache.restart(keep_response=expect_same)
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""
@@ -229,56 +292,127 @@ class LlamaSource:
             self._context.close()
             self._model.close()
 
-    def _own_part_of_guess(self) -> list[int]:
-        """What of the guess this source would write itself."""
-        rows = zip(self._cache.guessed, self._cache.guess_rows(), strict=False)
-        return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1].best, rows)]
+    # ---- The tree
 
-    def _read(self, texts: Iterable[bytes]) -> None:
-        """Evaluate texts of others behind the response."""
-        encoded = {text: self._encoder.encode(text) for text in texts}
-        fitting = [text for text, tokens in encoded.items() if self._cache.fits(len(tokens))]
-        branches = self._cache.read([encoded[text] for text in fitting])
-        self._scored |= zip(fitting, branches, strict=True)
+    def _choose(self, node: Node) -> int:
+        """The token this source would write behind a node."""
+        return self._sampler.choose(node.expected, node.position)
 
-    def _branch(self, candidate: Candidate) -> Branch | None:
-        """The own draft when it is this very candidate, else what was read of this text."""
+    def _advance(self, node: Node, token: int) -> Node:
+        """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
+        whole_row = not self._sampler.is_greedy
+        known = self._cache.known(node, token, whole_row=whole_row)
+        return known or self._cache.read([(node, [token])])[0]
+
+    def _known_path(self, start: Node) -> Iterator[Node]:
+        """The nodes that this source would write behind ``start``, as far as they are known."""
+        node: Node | None = start
+        whole_row = not self._sampler.is_greedy
+        while node and (token := self._choose(node)) not in self._end_tokens:
+            node = self._cache.known(node, token, whole_row=whole_row)
+            if node is not None:
+                yield node
+
+    def _known_tokens(self) -> Iterator[int]:
+        """The tokens it would write behind the response; the last one is not evaluated."""
+        head = end = self._cache.head
+        if head is self._cache.root:
+            for end in self._known_path(head):
+                yield end.token
+            token = self._choose(end)
+            if token not in self._end_tokens:
+                yield token
+
+    def _foreseen_behind(self, start: Node) -> Foreseen:
+        path = list(self._known_path(start))
+        next_token = self._choose(path[-1] if path else start)
+        text = b"".join(self._vocabulary.piece(node.token) for node in path)
+        if next_token in self._end_tokens:
+            return Foreseen(text, True)
+        return Foreseen(text + self._vocabulary.piece(next_token), False)
+
+    def _read_ahead(self, text: bytes) -> Node:
+        """The last node of ``text`` behind the response, evaluated if it has to be."""
+        tokens = self._tokens_ahead(text)
+        return self._cache.read([(self._cache.head, tokens)], all_rows=True)[0]
+
+    def _tokens_ahead(self, text: bytes) -> Sequence[int]:
+        """Tokens of ``text`` behind the response; its begin as this source would write it."""
+        tokens = self._encoder.encode(text)
+        own, rest = [], text
+        for token in self._known_tokens():
+            piece = self._vocabulary.piece(token)
+            if not (piece and rest.startswith(piece)):
+                break
+            own.append(token)
+            rest = rest[len(piece) :]
+        if tokens[: len(own)] == tuple(own):
+            return tokens
+        return [*own, *self._encoder.encode_behind(text[: len(text) - len(rest)], rest)]
+
+    def _n_left(self, node: Node) -> int:
+        """Tokens that may be evaluated behind a node."""
+        return self.n_ctx - 1 - node.position
+
+    def _read(self, candidates: Iterable[Candidate]) -> None:
+        """Evaluate candidates behind the response, as far as their scores need it."""
+        ends: list[tuple[Node, bool]] = []
+        for candidate in candidates:
+            node = self._node(candidate)
+            if node is None:
+                tokens = self._encoder.encode(candidate.text)
+                if not self._cache.fits(len(tokens)):
+                    continue
+                node = self._scored[candidate.text] = self._cache.head.grow(tokens)
+            if candidate.ends or not self._is_own(candidate):
+                ends.append((node, candidate.ends))
+        self._cache.read_to_score(ends)
+
+    def _is_own(self, candidate: Candidate) -> bool:
+        """Whether this is what the source has drafted."""
         draft = self._draft
-        if draft and candidate == Candidate(self._text(draft), self._ends(draft)):
-            return draft
+        return draft is not None and candidate == Candidate(self._text(draft), self._ends(draft))
+
+    def _node(self, candidate: Candidate) -> Node | None:
+        """The end of the own draft if it is this very candidate, else of this text as read."""
+        if self._draft is not None and self._is_own(candidate):
+            return self._draft.end
         return self._scored.get(candidate.text)
 
     def _score(self, candidate: Candidate) -> Score:
-        branch = self._branch(candidate)
-        if branch is None:  # it does not fit the context, so it must not win
+        node = self._node(candidate)
+        if node is None:  # it does not fit the context, so it must not win
             return Score(math.inf, 1)
-        nll_nats, n_terms = branch.nll_nats, len(branch.tokens)
+        path = node.path_from(self._cache.head)
+        nll_nats, n_terms = sum(n.nll_nats for n in path), len(path)
         if candidate.ends:
-            nll_nats += branch.end.nll_of_any(self._vocabulary.end_tokens)
+            nll_nats += node.expected.nll_of_any(self._vocabulary.end_tokens)
             n_terms += 1
         return Score(nll_nats, n_terms)
 
-    def _as_draft(self, draft: Branch) -> Draft:
+    # ---- The draft
+
+    def _as_draft(self, draft: _Draft) -> Draft:
         ends = self._ends(draft)
         return Draft(
             text=self._text(draft),
             ends=ends,
-            lookahead=b"" if ends else self._vocabulary.piece(_chosen(draft)),
+            lookahead=b"" if ends else self._vocabulary.piece(draft.next_token),
             token_ends=self._token_ends(draft),
         )
 
-    def _ends(self, draft: Branch) -> bool:
-        return _chosen(draft) in self._end_tokens
+    def _ends(self, draft: _Draft) -> bool:
+        return draft.next_token in self._end_tokens
 
-    def _text(self, draft: Branch) -> bytes:
+    def _text(self, draft: _Draft) -> bytes:
         return self._vocabulary.decode(draft.tokens)
 
-    def _token_ends(self, draft: Branch) -> tuple[int, ...]:
+    def _token_ends(self, draft: _Draft) -> tuple[int, ...]:
         return tuple(accumulate(len(self._vocabulary.piece(token)) for token in draft.tokens))
 
-    def _own_draft(self) -> Branch:
+    def _own_draft(self) -> _Draft:
         self._check_begun()
-        if self._draft is None or not self._draft.cached:
+        if self._draft is None:
             raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
         return self._draft
 
@@ -301,11 +435,6 @@ class LlamaSource:
                 f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
                 f"a larger context ({name} was trained with {self._model.n_ctx_train})."
             )
-
-
-def _chosen(draft: Branch) -> int:
-    assert draft.next_token is not None
-    return draft.next_token
 
 
 def _threads_for(path: Path) -> int:

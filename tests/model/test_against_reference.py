@@ -197,14 +197,13 @@ def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> Non
             if source.before.n_passes == 0:  # the first step: the prompt, once
                 n_prompt = source.counters.n_tokens - n_others
                 n_prompt -= source.n_drafted + source.n_read + source.n_reread
-                assert n_prompt == len(prompt)
+                assert n_prompt <= len(prompt)  # common beginnings of drafts are read once
             else:
                 n_new = source.counters.n_tokens - source.before.n_tokens
                 assert n_new <= source.n_drafted + source.n_read + source.n_reread
             n_passes = event.passes[source.info.name]
             agreed = len(event.candidates) == 1
             assert n_passes <= source.n_drafted + source.n_cuts + (not agreed)
-            assert n_passes >= source.n_drafted
             source.start()
 
 

@@ -49,12 +49,25 @@ def test_the_answers_of_cool_r_are_read_along_the_fused_one(twins: Fusion) -> No
     assert sum(ahead.passes.values()) < 0.5 * sum(plain.passes.values())
 
 
-def test_it_is_off_when_sampling(twins: Fusion) -> None:
-    sampling = Sampling(temperature=0.7, seed=5)
-    ahead = written(twins, sampling=sampling)  # the first answer: nothing was sampled before
-    plain = written(twins, speculation=False, sampling=sampling)
+def test_a_sampled_text_is_the_same(twins: Fusion) -> None:
+    """Near ties apart: a draw may fall between the two values that a probability has."""
+    n_equal = 0
+    for seed in range(12):
+        sampling = Sampling(temperature=0.2, seed=seed)
+        ahead = written(twins, sampling=sampling)
+        plain = written(twins, speculation=False, sampling=sampling)
+        n_equal += ahead.text == plain.text
+    assert n_equal >= 6  # draws that depend on the passes would spoil all
+
+
+def test_sampling_saves_passes_where_sources_agree(twins: Fusion) -> None:
+    sampling = Sampling(temperature=0.1, seed=5)
+    ahead, plain = (
+        written(twins, sampling=sampling),
+        written(twins, speculation=False, sampling=sampling),
+    )
     assert ahead.text == plain.text
-    assert ahead.passes == plain.passes
+    assert sum(ahead.passes.values()) < 0.9 * sum(plain.passes.values())
 
 
 def test_it_is_off_where_a_cache_cannot_share(tiny_model: Callable[..., Path]) -> None:

@@ -15,13 +15,14 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"types"}),
-    frozenset({"boundary", "decoding", "repetition", "rerank", "source", "tokenization"}),
-    frozenset({"speculation", "synchronizer", "writer"}),
+    frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
+    | {"tokenization"},
+    frozenset({"crew", "speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
-    | {"tomlfile"},
+    | {"placement", "tomlfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )

@@ -1,0 +1,106 @@
+"""Figures about speed that need models of their own: random weights under real vocabularies.
+
+    python scripts/speed_figures.py worst     sources that disagree all the time
+    python scripts/speed_figures.py context   a step behind 200, 1,000 and 4,000 tokens
+
+Run it with the Python of .venv on a quiet machine; docs/LOG.md has the results. What the fusion
+costs against its sources alone is measured by `cf-local bench`.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+
+from cf_local.fusion import Fusion
+from cf_local.loader import LoadOptions, load
+from cf_local.types import Answer, RawText, Settings, Step
+
+ROOT = Path(__file__).resolve().parent.parent
+VOCABULARIES = ROOT / ".cache" / "llama.cpp-models"
+NAMES = ("qwen2", "llama-bpe", "phi-3")  # 152,000, 128,000 and 32,000 tokens
+PROMPTS = ("The quick brown fox", "Once upon a time", "def main():", "In 1969", "Dear Ms. Lee,")
+N_STEPS = 40
+
+
+def main() -> None:
+    """Parse the command line and print one figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("figure", choices=["worst", "context"])
+    parser.add_argument("--width", type=int, default=256, help="n_embd of the models")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = [write_model(Path(folder), name, given.width) for name in NAMES]
+        print(", ".join(f"{m.stem} {m.stat().st_size / 1e6:.0f} MB" for m in models))
+        # One after the other, so that the times of their passes add up.
+        with load(models=models, options=LoadOptions(n_ctx=8192, overlap=False)) as fusion:
+            {"worst": worst, "context": context}[given.figure](fusion)
+
+
+def write_model(folder: Path, name: str, width: int) -> Path:
+    """A Llama of random weights with a real vocabulary, which goes on for ever."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import tiny_models as tiny
+
+    path = folder / f"{name}.gguf"
+    vocabulary = tiny.graft_vocab(VOCABULARIES / f"ggml-vocab-{name}.gguf")
+    seed = NAMES.index(name)
+    tiny.make_model(path, "llama", vocabulary, seed=seed, n_embd=width, n_ctx=8192, eog_bias=-60.0)
+    return path
+
+
+def worst(fusion: Fusion) -> None:
+    """The text and the time with and without speculation, alternating, and what is outside."""
+    settings = Settings(max_tokens=96, repetition_guard=False)
+    answers: dict[bool, list[Answer]] = {True: [], False: []}
+    n_agreed = n_steps = 0
+    for round_ in range(3):
+        for index, text in enumerate(PROMPTS):
+            for speculation in (True, False) if (round_ + index) % 2 else (False, True):
+                for event in fusion.stream(
+                    RawText(text), replace(settings, speculation=speculation)
+                ):
+                    if isinstance(event, Answer):
+                        answers[speculation].append(event)
+                    else:
+                        n_steps += 1
+                        n_agreed += len(event.candidates) == 1
+    texts = {key: sorted({a.text for a in value}) for key, value in answers.items()}
+    seconds = {key: sum(a.elapsed_s for a in value) for key, value in answers.items()}
+    print(
+        f"{len(PROMPTS)} prompts, 3 times; they agree on {n_agreed / n_steps:.0%} of the segments"
+    )
+    print(f"texts equal: {len(set(texts[True]) & set(texts[False]))} of {len(PROMPTS)}")
+    print(f"time with speculation over time without: {seconds[True] / seconds[False]:.3f}")
+    for speculation, value in answers.items():
+        outside = 1 - sum(a.decode_s for a in value) / sum(a.elapsed_s for a in value)
+        print(f"outside llama_decode, speculation {speculation}: {outside:.1%}")
+
+
+def context(fusion: Fusion) -> None:
+    """Milliseconds of a step, inside and outside llama_decode, by the length of the context."""
+    for n_tokens in (200, 1000, 4000):
+        text = RawText("the quick brown fox jumps over the lazy dog " * (n_tokens // 9))
+        settings = Settings(max_tokens=1000, repetition_guard=False)
+        before = sum(s.counters.decode_s for s in fusion.sources)
+        steps: list[Step] = []
+        for event in islice(fusion.stream(text, settings), N_STEPS + 5):
+            if len(steps) == 5:  # behind the prompt and the first steps
+                before = sum(s.counters.decode_s for s in fusion.sources)
+            assert isinstance(event, Step)
+            steps.append(event)
+        inside_s = sum(s.counters.decode_s for s in fusion.sources) - before
+        elapsed_s = mean(step.elapsed_s for step in steps[5:])
+        n_passes = mean(sum(step.passes.values()) for step in steps[5:])
+        outside_ms = 1000 * (elapsed_s - inside_s / (len(steps) - 6))
+        print(
+            f"{n_tokens} tokens: {1000 * elapsed_s:.1f} ms a step, {n_passes:.1f} passes, "
+            f"{1000 * elapsed_s / n_passes:.2f} ms a pass, {outside_ms:.2f} ms outside"
+        )
+
+
+if __name__ == "__main__":
+    main()
