@@ -127,13 +127,12 @@ class Cache:
     def commit(self, end: Node) -> None:
         """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
         self.head = end
-        if not self._is_lazy or not (end.parent and self._stands(end.parent)):
-            self.settle()
-        elif self._stands(end) and end.expected.tells(None):
-            self._move_root(end)
-        else:
+        is_read = self._stands(end) and end.expected.tells(None)
+        if self._is_lazy and not is_read and end.parent and self._is_told(end):
             self._move_root(end.parent)
             self.root.children = {end.token: end}
+        else:
+            self.settle()
 
     # ---- Continuations
 
@@ -203,6 +202,7 @@ class Cache:
     # ---- Where the tree meets the cache
 
     def _is_told(self, end: Node) -> bool:
+        """Whether the row in front of ``end`` is there and tells its likelihood."""
         parent = end.parent
         return (
             parent is not None
@@ -316,7 +316,6 @@ class Cache:
                 if parent is not self._prompt_end:
                     parent.summarize()
             else:
-                _ = node.nll_nats
                 parent.children, node.parent = {}, None
         self.tokens += [node.token for node in path]
         self.root = end

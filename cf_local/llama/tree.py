@@ -1,6 +1,6 @@
 """The tree of continuations that one model has read behind its committed text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cf_local.llama.distribution import Distribution
 
@@ -68,8 +68,3 @@ class Node:
         while node is not None and node.position > ancestor.position:
             node = node.parent
         return node is ancestor
-
-
-def tokens_of(path: Sequence[Node]) -> list[int]:
-    """The tokens of some nodes."""
-    return [node.token for node in path]

@@ -314,6 +314,20 @@ def test_more_candidates_than_forks(open_source: Opener) -> None:
     assert_alike(few_forks, enough)
 
 
+def test_an_empty_ending_of_a_response_that_will_be_revisited(open_source: Opener) -> None:
+    source, fresh = open_source(), begun(open_source())
+    source.begin(PROMPT, sampling=GREEDY, speculates=True, revisits=True)
+    if source.can_foresee:
+        source.preview([MIXED[0].text + b" hill over the hill"])
+    for known in (source, fresh):
+        known.score([MIXED[0]])
+        known.commit(MIXED[0])
+        known.rollback()
+        known.score([Candidate(b"", True)])
+        known.commit(Candidate(b"", True))
+    assert_alike(source, fresh)
+
+
 def test_more_whole_answers_than_forks_and_cells(open_source: Opener) -> None:
     source, other = begun(open_source(n_ctx=256, n_forks=1)), begun(open_source(n_ctx=256))
     texts = (b"".join(w.encode() for w in random.Random(i).choices(WORDS, k=30)) for i in range(6))
