@@ -112,8 +112,8 @@ class Source(Protocol):
     def foreseen(self) -> Foreseen:
         """What the source would write behind the response, as far as it is known without a pass."""
 
-    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
-        """Write up to ``n_tokens`` further ``behind`` text that may come; returns what is known.
+    def foresee(self, n_tokens: int) -> None:
+        """Write up to ``n_tokens`` further ahead.
 
         Drafts, scores and commits along it cost no forward pass. Nothing else changes.
         """

@@ -219,9 +219,8 @@ class ScriptedSource:
         """Nothing."""
         return Foreseen(b"", False)
 
-    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
+    def foresee(self, n_tokens: int) -> None:
         """Nothing."""
-        return Foreseen(b"", False)
 
     def confidence(self, start: int) -> float:
         """That of a source that foresees nothing."""

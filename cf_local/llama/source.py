@@ -234,19 +234,26 @@ class LlamaSource:
         """What is known of the next draft (see Source.foreseen)."""
         self._check_begun()
         head = self._cache.head
-        return self._foreseen_behind(head) if head is self._cache.root else Foreseen(b"", False)
+        if head is not self._cache.root:
+            return Foreseen(b"", False)
+        path = list(self._known_path(head))
+        next_token = self._choose(path[-1] if path else head)
+        text = b"".join(self._vocabulary.piece(node.token) for node in path)
+        if next_token in self._end_tokens:
+            return Foreseen(text, True)
+        return Foreseen(text + self._vocabulary.piece(next_token), False)
 
-    def foresee(self, n_tokens: int, behind: bytes = b"") -> Foreseen:
+    def foresee(self, n_tokens: int) -> None:
         """Write ahead (see Source.foresee)."""
         self._check_begun()
-        start = self._read_ahead(behind)
-        *_, node = start, *self._known_path(start)
+        self._cache.settle()
+        head = self._cache.head
+        *_, node = head, *self._known_path(head)
         for _ in range(min(n_tokens, self._n_left(node))):
             token = self._choose(node)
             if token in self._end_tokens:
                 break
             node = self._advance(node, token)
-        return self._foreseen_behind(start)
 
     def confidence(self, start: int) -> float:
         """How sure it is of what it foresees (see Source.confidence)."""
@@ -322,19 +329,6 @@ class LlamaSource:
             token = self._choose(end)
             if token not in self._end_tokens:
                 yield token
-
-    def _foreseen_behind(self, start: Node) -> Foreseen:
-        path = list(self._known_path(start))
-        next_token = self._choose(path[-1] if path else start)
-        text = b"".join(self._vocabulary.piece(node.token) for node in path)
-        if next_token in self._end_tokens:
-            return Foreseen(text, True)
-        return Foreseen(text + self._vocabulary.piece(next_token), False)
-
-    def _read_ahead(self, text: bytes) -> Node:
-        """The last node of ``text`` behind the response, evaluated if it has to be."""
-        tokens = self._tokens_ahead(text)
-        return self._cache.read([(self._cache.head, tokens)], all_rows=True)[0]
 
     def _tokens_ahead(self, text: bytes) -> Sequence[int]:
         """Tokens of ``text`` behind the response; its begin as this source would write it."""
