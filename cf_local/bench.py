@@ -95,11 +95,13 @@ def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
 
 def fused_cases(fusion: Fusion, max_tokens: int) -> list[Case]:
     """The fusion without and with speculation, and reranked."""
-    settings = replace(fusion.settings, max_tokens=max_tokens, mode="cool")
+    # Plain llama-cpp-python does not notice when it repeats itself, so neither do these.
+    settings = replace(fusion.settings, max_tokens=max_tokens, mode="cool", repetition_guard=False)
     return [
         fused_case("cool, no speculation", fusion, replace(settings, speculation=False)),
         fused_case("cool", fusion, settings),
-        fused_case("cool+r", fusion, replace(settings, mode="cool+r")),
+        # As `ask` does it: nobody reads an answer that can no longer win.
+        fused_case("cool+r", fusion, replace(settings, mode="cool+r", all_scores=False)),
     ]
 
 

@@ -4,6 +4,7 @@ Method: "Score", "Rerank" and "Scoring choices"; paper section 3.3. The matrix i
 (n_sources, n_candidates) throughout, lower is better.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,17 @@ import numpy.typing as npt
 from cf_local.types import Candidate, Score, ScoreKind
 
 Matrix = npt.NDArray[np.float64]
+UNSCORED = Score(math.nan, 1)
+"""What stands in a table where a source has not scored a candidate."""
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Winner of a step.
 
-    ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if nobody scored.
+    ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if nobody scored;
+    what was left out is NaN.
     """
 
     winner: int
@@ -36,10 +41,27 @@ def decide(
     """The candidate with the lowest weighted mean score; a tie goes to the one listed first.
 
     ``scores`` has a row per source and a column per candidate; ``weights`` None means equal ones.
+    A candidate that somebody left UNSCORED cannot win.
     """
     matrix = score_matrix(scores, candidates, kind)
     means = weighted_mean(matrix, weights)
-    return Verdict(int(np.argmin(means)), matrix, means)
+    return Verdict(int(np.argmin(np.where(np.isnan(means), np.inf, means))), matrix, means)
+
+
+def lowest_means(
+    scores: Sequence[Sequence[Score]],
+    candidates: Sequence[Candidate],
+    kind: ScoreKind,
+    weights: Sequence[float] | None,
+) -> Matrix:
+    """What the means will be at least, shape (n_candidates,), with some scores UNSCORED yet.
+
+    They count as the best there are: a perplexity of 1, 0 nats or bits (a little less, as logits
+    are rounded).
+    """
+    best = (1.0 if kind == "perplexity" else 0.0) - _ROUNDING
+    matrix = score_matrix(scores, candidates, kind)
+    return weighted_mean(np.where(np.isnan(matrix), best, matrix), weights)
 
 
 def score_matrix(
@@ -48,7 +70,7 @@ def score_matrix(
     """Scores per source and candidate as a (n_sources, n_candidates) float64 matrix.
 
     "perplexity" is exp of the mean NLL per term, "nll" that mean in nats, "bits_per_byte" the NLL
-    in bits per byte of the segment (an empty segment counts as one byte).
+    in bits per byte of the segment (an empty segment counts as one byte). UNSCORED gives NaN.
     """
     nll_nats = np.array([[s.nll_nats for s in row] for row in scores], dtype=np.float64)
     n_terms = np.array([[s.n_terms for s in row] for row in scores], dtype=np.float64)

@@ -122,7 +122,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A candidate as a step reports it; without scores and mean when all sources agreed."""
+    """A candidate as a step reports it; without scores and mean when all sources agreed.
+
+    A whole answer that could no longer win has no mean, and the scores that there are.
+    """
 
     text: str
     ends: bool
@@ -201,6 +204,9 @@ class Settings:
     ``weights``: one per source in their order, None for equal.
     ``single``: the source that mode "single" lets speak (default: the first).
     ``speculation``: look ahead to save forward passes; it does not change the text.
+    ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
+    one that can no longer win; without, such scores are left out of the step, its winner is the
+    same.
     ``reserve_tokens``: context that the prompt must leave for the answer.
 
     Raises InputError for values that make no sense.
@@ -217,6 +223,7 @@ class Settings:
     stop: tuple[str, ...] = ()
     repetition_guard: bool = True
     speculation: bool = True
+    all_scores: bool = True
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:

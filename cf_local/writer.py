@@ -5,13 +5,14 @@ as ``docs/method.md`` fixes it. What it leaves out: how a source decodes (``llam
 segment may be cut (``synchronizer``), how scores become a winner (``rerank``).
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cf_local import rerank
+from cf_local import contest, rerank
 from cf_local.crew import Crew
 from cf_local.decoding import TextStream
 from cf_local.errors import ContextError
@@ -119,13 +120,14 @@ class Writer:
         """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
-            own = self._crew.each(self._sources, self._draft_answer)
+            # Several tokens a pass keep all cores busy: one source after the other is faster.
+            crew = Crew(0) if self._settings.speculation else self._crew
+            own = crew.each(self._sources, self._draft_answer)
             proposals = _Proposals.gather(
                 [*zip(self._names, (c for c, _ in own), strict=True), *((FUSED, c) for c in fused)]
             )
         with watch.phase("score"):
-            # Long candidates keep all cores busy: one source after the other is faster.
-            verdict = self._rerank(proposals, Crew(0))
+            verdict = self._rerank_answers(proposals)
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
         self.finish_reason = {**fused, **dict(own)}[winner]
@@ -187,6 +189,16 @@ class Writer:
         scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
         return rerank.decide(scores, proposals.candidates, self._settings.score, self._weights)
 
+    def _rerank_answers(self, proposals: "_Proposals") -> rerank.Verdict:
+        """The winner among whole answers; unless all scores are wanted, of those that may win."""
+        candidates, kind = proposals.candidates, self._settings.score
+        if self._settings.all_scores or len(candidates) == 1:
+            return self._rerank(proposals, Crew(0))  # long candidates keep all cores busy, too
+        wrote = [proposals.of(name, FUSED) for name in self._names]
+        order = self._speculator.by_cost(self._sources)
+        scores = contest.scores(self._sources, candidates, wrote, order, kind, self._weights)
+        return rerank.decide(scores, candidates, kind, self._weights)
+
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
         try:
@@ -237,6 +249,10 @@ class _Proposals:
             found[candidate] = (*found.get(candidate, ()), name)
         return cls(tuple(found), tuple(found.values()))
 
+    def of(self, *names: str) -> list[int]:
+        """Indices of what any of ``names`` proposed."""
+        return [i for i, who in enumerate(self.proposers) if not set(who).isdisjoint(names)]
+
 
 class _StepWatch:
     """Takes the time and counts the passes of one step, and reports it."""
@@ -276,10 +292,11 @@ def _scored(
         zip(proposals.candidates, proposals.proposers, strict=True)
     ):
         column = [] if verdict.matrix is None else verdict.matrix[:, index].tolist()
+        mean = math.nan if verdict.means is None else float(verdict.means[index])
         yield ScoredCandidate(
             text=candidate.text.decode("utf-8", errors="replace"),
             ends=candidate.ends,
             sources=proposers,
-            scores=dict(zip(names, column, strict=False)),
-            mean=None if verdict.means is None else float(verdict.means[index]),
+            scores={n: s for n, s in zip(names, column, strict=False) if not math.isnan(s)},
+            mean=None if math.isnan(mean) else mean,
         )

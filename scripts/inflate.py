@@ -4,7 +4,9 @@
 
 Feed-forward blocks get neurons whose gate, up and down weights are zero, and blocks are added whose
 output weights are zero: the text stays the same, the bytes read per forward pass are those of the
-large model. So agreement between sources is real and timing is honest (see docs/speed.md).
+large model. So agreement between sources is real and timing is honest (see docs/speed.md). With
+--endless the text does change: the logit of the end is always 0, so that it never wins and answers
+are as long as they may be.
 Needs the `gguf` package. Works for architectures with gated feed-forward blocks (llama, qwen2).
 """
 
@@ -30,12 +32,16 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--megabytes", type=float, required=True, help="size of the result, about")
     parser.add_argument("--blocks", type=int, default=24, help="blocks of the result at least")
+    parser.add_argument("--endless", action="store_true", help="never choose to end")
     given = parser.parse_args()
-    inflate(given.source, given.target, int(given.megabytes * 1e6), given.blocks)
+    n_bytes = int(given.megabytes * 1e6)
+    inflate(given.source, given.target, n_bytes, given.blocks, endless=given.endless)
     print(f"{given.target}: {given.target.stat().st_size / 1e6:.0f} MB")
 
 
-def inflate(source: Path, target: Path, n_bytes: int, n_blocks: int) -> None:
+def inflate(
+    source: Path, target: Path, n_bytes: int, n_blocks: int, *, endless: bool = False
+) -> None:
     """Write ``source`` to ``target`` with about ``n_bytes`` and at least ``n_blocks`` blocks."""
     reader = gguf.GGUFReader(source)
     architecture = _value(reader, "general.architecture")
@@ -53,6 +59,8 @@ def inflate(source: Path, target: Path, n_bytes: int, n_blocks: int) -> None:
     for tensor in reader.tensors:
         for name, data in _copies(tensor, n_own, n_blocks, wide):
             writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
+        if endless and tensor.name == "token_embd.weight":  # the built-in models have no other head
+            writer.add_tensor("output.weight", _mute(reader, tensor), raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,6 +83,14 @@ def _copy_metadata(
         kind = field.types[0]
         sub = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(key, value, kind, sub_type=sub)
+
+
+def _mute(reader: gguf.GGUFReader, tensor: Any) -> Raw:
+    """The rows of a head, with zeros for the tokens that end an answer: their logits are 0."""
+    data = np.array(tensor.data)
+    for key in ("eos_token_id", "eot_token_id"):
+        data[_value(reader, f"tokenizer.ggml.{key}")] = 0
+    return data
 
 
 def _copies(tensor: Any, n_own: int, n_blocks: int, wide: int) -> list[tuple[str, Raw]]:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import click
@@ -52,7 +53,7 @@ def ask(
         raise click.UsageError("--system needs a chat template; leave out --raw.")
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        settings = settings_of(fusion, options)
+        settings = replace(settings_of(fusion, options), all_scores=as_json)
         names = [source.info.name for source in fusion.sources]
         winners = render.Winners(names, in_colour=shows_colour()) if show_winners else None
         # In the modes that rerank, what is written first may not be the answer.

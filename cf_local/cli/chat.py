@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -32,7 +33,7 @@ def chat(system: str | None, **options: Any) -> None:
     are asked one after the other.
     """
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        settings = settings_of(fusion, options)
+        settings = replace(settings_of(fusion, options), all_scores=False)
         names = ", ".join(source.info.name for source in fusion.sources)
         if sys.stdin.isatty():
             click.echo(f"Fusing {names}. /help lists the commands, /bye leaves.", err=True)

@@ -90,6 +90,7 @@ class Context:
         params.n_seq_max = n_sequences
         self._n_threads, self._n_sequences = n_threads, n_sequences
         params.n_threads = params.n_threads_batch = n_threads
+        self.settle_in()
         params.kv_unified = True  # forks share the cells of their prefix
         recurrent = lib.llama_model_is_recurrent(model.handle)
         self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
@@ -133,7 +134,8 @@ class Context:
                 self._batch.seq_id[index][place] = sequence
             self._batch.logits[index] = row.wants_logits
         self._batch.n_tokens = len(rows)
-        with _CORES.share(self._n_threads) as n_threads:
+        is_home = threading.get_ident() == self._home
+        with _CORES.share(self._n_threads if is_home else 1) as n_threads:
             lib.llama_set_n_threads(self._handle, n_threads, n_threads)
             start = time.perf_counter()
             status = lib.llama_decode(self._handle, self._batch)
@@ -145,6 +147,15 @@ class Context:
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""
         self._n_threads = n_threads
+
+    def settle_in(self) -> None:
+        """Make this the thread from which passes may use all threads; from others they use one.
+
+        OpenMP keeps a pool of threads for each thread that calls it. Once there are more of them
+        than cores, they stop waiting for each other actively, and that made passes two to three
+        times slower for the rest of the process (docs/LOG.md).
+        """
+        self._home = threading.get_ident()
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""

@@ -159,6 +159,7 @@ class LlamaSource:
         self._cache.is_cancelled = is_cancelled
         self.rollback()
         self._encoder.reset()
+        self._context.settle_in()
         self._cache.read_prompt(
             tokens,
             on_progress,

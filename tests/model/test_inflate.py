@@ -10,6 +10,7 @@ pytest.importorskip("gguf")
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.loader import load
+from cf_local.types import Settings
 
 pytestmark = pytest.mark.model
 
@@ -25,3 +26,17 @@ def test_an_inflated_model_says_the_same(name: str, tmp_path: Path) -> None:
     with load(models=[own]) as light, load(models=[heavy]) as loaded:
         for prompt in prompts:
             assert loaded.answer(prompt).text == light.answer(prompt).text
+
+
+def test_an_endless_copy_never_ends(tmp_path: Path) -> None:
+    own, endless = ROOT / "cf_local" / "builtin" / "birch.gguf", tmp_path / "endless.gguf"
+    inflate = runpy.run_path(str(ROOT / "scripts" / "inflate.py"))["inflate"]
+    inflate(own, endless, 2_000_000, 4, endless=True)
+    (problem,) = generate(1, seed=3, split="test")
+    settings = Settings(max_tokens=200, repetition_guard=False)
+    with load(models=[own]) as light, load(models=[endless]) as loaded:
+        ended = light.answer(cf_local.chat(problem.question), settings)
+        answer = loaded.answer(cf_local.chat(problem.question), settings)
+    assert ended.finish_reason == "stop"
+    assert answer.finish_reason == "length"
+    assert answer.text.startswith(ended.text)

@@ -4,13 +4,14 @@ That the text is the same is what test_against_reference.py shows: it compares w
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cf_local import speculation
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource
+from cf_local.llama import LlamaSource, context
 from cf_local.types import Answer, Candidate, RawText, Sampling, Settings
 
 PROMPT = RawText("The quick brown")
@@ -95,3 +96,30 @@ def test_an_empty_ending_leaves_the_cache_as_it_was(
         scores.append(score.nll_nats)
         source.close()
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
+def test_only_the_thread_that_writes_has_passes_on_several_cores(
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenMP would keep a pool of threads for each caller, and the pools slow each other down."""
+    used: list[int] = []
+    set_threads = context.lib.llama_set_n_threads
+
+    def spy(handle: object, n_threads: int, n_threads_batch: int) -> None:
+        used.append(n_threads)
+        set_threads(handle, n_threads, n_threads_batch)
+
+    monkeypatch.setattr(context.lib, "llama_set_n_threads", spy)
+    source = LlamaSource("a", tiny_model("llama", seed=3, eog_bias=-60.0), n_threads=2)
+    with ThreadPoolExecutor(1) as pool:
+        source.begin(PROMPT, sampling=Sampling())
+        source.draft(4)
+        assert set(used) == {2}
+        used.clear()
+        pool.submit(source.extend, 8).result()
+        assert set(used) == {1}
+        used.clear()
+        pool.submit(source.begin, PROMPT, sampling=Sampling()).result()
+        pool.submit(source.draft, 4).result()
+        assert set(used) == {2}  # now this is the thread that writes
+    source.close()

@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"tokenization"},
-    frozenset({"crew", "speculation", "synchronizer", "writer"}),
+    frozenset({"contest", "crew", "speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.rerank import decide, score_matrix, weighted_mean
+from cf_local.rerank import UNSCORED, decide, lowest_means, score_matrix, weighted_mean
 from cf_local.types import SCORES, Candidate, Score
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
@@ -96,3 +96,23 @@ def test_the_mean_of_perplexities_is_not_that_of_likelihoods() -> None:
     candidates = [Candidate(b"a", False), Candidate(b"b", False)]
     assert decide(scores, candidates, "nll", None).winner == 0
     assert decide(scores, candidates, "perplexity", None).winner == 1
+
+
+@given(tables(), st.sampled_from(SCORES), st.data())
+def test_what_is_not_scored_yet_counts_as_the_best_there_is(
+    table: tuple[list[list[Score]], list[Candidate]], kind: str, data: st.DataObject
+) -> None:
+    scores, candidates = table
+    means = decide(scores, candidates, kind, None).means  # type: ignore[arg-type]
+    partial = [[s if data.draw(st.booleans()) else UNSCORED for s in row] for row in scores]
+    assert means is not None
+    assert (lowest_means(partial, candidates, kind, None) <= means).all()  # type: ignore[arg-type]
+    assert lowest_means(scores, candidates, kind, None).tolist() == means.tolist()  # type: ignore[arg-type]
+
+
+def test_what_somebody_left_unscored_does_not_win() -> None:
+    candidates = [Candidate(b"a", False), Candidate(b"b", False)]
+    verdict = decide([[UNSCORED, Score(2.0, 1)]], candidates, "nll", None)
+    assert verdict.winner == 1
+    assert verdict.means is not None
+    assert math.isnan(verdict.means[0])

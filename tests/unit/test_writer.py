@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -286,6 +287,49 @@ def test_cool_with_rerank_shows_the_fused_steps_then_the_choice() -> None:
     assert set(proposers) == {"a", "b", "c", "cool"}
     assert answer.chosen == whole.winners[0]
     assert answer.text == whole.text == whole.candidates[whole.winner].text
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["rerank", "cool+r"]), st.sampled_from(SCORES))
+def test_not_scoring_what_cannot_win_does_not_change_who_wins(
+    seed: int, mode: str, score: str
+) -> None:
+    def trio_of_noise() -> Fusion:
+        return Fusion(
+            [
+                ScriptedSource(name, vocabulary, noise(vocabulary, seed + i, end=0.3))
+                for i, (name, vocabulary) in enumerate(zip("abc", VOCABULARIES, strict=True))
+            ]
+        )
+
+    settings = Settings(mode=mode, score=score, max_tokens=12)  # type: ignore[arg-type]
+    every, answer = run(trio_of_noise(), settings)
+    some, same = run(trio_of_noise(), replace(settings, all_scores=False))
+    assert (same.text, same.chosen) == (answer.text, answer.chosen)
+    full, partial = every[-1].candidates, some[-1].candidates
+    for one, other in zip(full, partial, strict=True):
+        assert one.scores | other.scores == one.scores
+        assert other.mean in (one.mean, None)
+        assert (other.mean is None) == (len(other.scores) < len(one.scores) or one.mean is None)
+
+
+def test_an_answer_that_cannot_win_any_more_is_not_read() -> None:
+    def sure_and_unsure() -> Fusion:
+        vocabulary = PieceVocabulary([" fox", " dog"])
+        sure = table(vocabulary, {"": {" fox": 0.95, " dog": 0.01}})
+        unsure = table(vocabulary, {"": {" dog": 0.5, " fox": 0.45}, " dog": {" fox": 0.02}})
+        return Fusion(
+            [ScriptedSource("a", vocabulary, sure), ScriptedSource("b", vocabulary, unsure)]
+        )
+
+    settings = Settings(mode="rerank", all_scores=False)
+    (whole,), answer = run(sure_and_unsure(), settings)
+    fox, dog = whole.candidates
+    assert answer.text == " fox"
+    assert set(fox.scores) == {"a", "b"}
+    assert set(dog.scores) == {"b"}
+    assert dog.mean is None
+    _, full = run(sure_and_unsure(), replace(settings, all_scores=True))
+    assert full.passes["a"] == answer.passes["a"] + 1
 
 
 def test_the_answer_names_sources_modes_and_costs() -> None:
