@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from cf_local.errors import MissingModelError
+from cf_local.errors import InputError, MissingModelError
 
 _SITE = "https://huggingface.co"
 
@@ -49,11 +49,40 @@ def locate(repo: str, filename: str, revision: str | None = None, *, offline: bo
     try:
         return Path(hf_hub_download(repo, filename, revision=revision))
     except Exception as error:  # the hub, its transports and the disk have no common base
-        reason = _explain(error, repo, filename, revision)
+        reason = _explain(error, repo, revision)
         raise MissingModelError(f"{filename} of {repo} could not be fetched: {reason}") from error
 
 
-def _explain(error: Exception, repo: str, filename: str, revision: str | None) -> str:
+def locate_data(repo: str, filename: str, *, offline: bool = False) -> Path:
+    """A file of a data set, on this machine or downloaded first; as ``locate`` does it for models.
+
+    Raises InputError, which says what to do.
+    """
+    from huggingface_hub import hf_hub_download, is_offline_mode, try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, filename, repo_type="dataset")
+    if isinstance(found, str):
+        return Path(found)
+    if offline or is_offline_mode():
+        raise InputError(
+            f"{filename} of the data set {repo} is not on this machine, and cf-local is offline. "
+            "Connect and run again, or name a file that you have."
+        )
+    try:
+        return Path(hf_hub_download(repo, filename, repo_type="dataset"))
+    except Exception as error:  # as in locate
+        reason = _explain(error, f"datasets/{repo}", None, "name a file that you have")
+        raise InputError(
+            f"{filename} of the data set {repo} could not be fetched: {reason}"
+        ) from error
+
+
+def _explain(
+    error: Exception,
+    repo: str,
+    revision: str | None,
+    instead: str = "name a .gguf file that you have",
+) -> str:
     """What went wrong and what to do; a subclass stands before its base."""
     from huggingface_hub import errors
 
@@ -77,13 +106,13 @@ def _explain(error: Exception, repo: str, filename: str, revision: str | None) -
         (
             errors.LocalEntryNotFoundError,
             "the hub cannot be reached. Check the network (HTTPS_PROXY, HF_ENDPOINT) and try "
-            "again, or name a .gguf file that you have.",
+            f"again, or {instead}.",
         ),
     ]
     for kind, reason in reasons:
         if isinstance(error, kind):
             return reason
-    return f"{_first_line(error)} Try again, or name a .gguf file that you have."
+    return f"{_first_line(error)} Try again, or {instead}."
 
 
 def _first_line(error: Exception) -> str:

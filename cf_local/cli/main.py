@@ -11,6 +11,7 @@ from cf_local import __version__
 from cf_local.cli.ask import ask
 from cf_local.cli.bench import bench
 from cf_local.cli.chat import chat
+from cf_local.cli.eval import evaluate
 from cf_local.cli.models import models
 from cf_local.errors import Cancelled, CfLocalError
 
@@ -48,4 +49,5 @@ def main() -> None:
 main.add_command(ask)
 main.add_command(bench)
 main.add_command(chat)
+main.add_command(evaluate)
 main.add_command(models)

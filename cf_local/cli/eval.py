@@ -1,0 +1,224 @@
+"""``cf-local eval``: how often each way to answer is right on a task."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
+from cf_local.errors import Cancelled, InputError
+from cf_local.evaluation import (
+    FolderStore,
+    Item,
+    Result,
+    Store,
+    Summary,
+    Task,
+    TaskOptions,
+    Variant,
+    alone,
+    checked_items,
+    chosen,
+    default_variants,
+    distinct,
+    open_task,
+    parse_variant,
+    record_of,
+    run,
+    settings_for,
+    summarize,
+    with_system,
+)
+from cf_local.evaluation import report as html
+from cf_local.fusion import Fusion
+
+_HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
+
+
+@click.command("eval")
+@click.argument("task_name", metavar="TASK")
+@click.option("--limit", type=click.IntRange(1), help="Questions at most; with --seed, drawn.")
+@click.option(
+    "--variant",
+    "variant_texts",
+    metavar="'MODE KEY=VALUE...'",
+    multiple=True,
+    help="A further way to answer, as 'cool score=nll weight.ash=2'; repeat for more.",
+)
+@click.option("--metric", metavar="NAME", help="How answers are judged (see docs/evaluation.md).")
+@click.option("--examples", "n_examples", type=click.IntRange(0), help="Worked examples shown [8].")
+@click.option("--raw-prompts", is_flag=True, help="gsm8k, mgsm: plain text, no chat template.")
+@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep all answers.")
+@click.option("--resume", is_flag=True, help="Go on with the run that FOLDER holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a report with plots and with the answers that fusing fixed or broke.",
+)
+@fusion_options
+@model_options
+def evaluate(
+    task_name: str,
+    limit: int | None,
+    variant_texts: tuple[str, ...],
+    metric: str | None,
+    n_examples: int | None,
+    raw_prompts: bool,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    report: Path | None,
+    system: str | None,
+    **options: Any,
+) -> None:
+    """Answer the questions of TASK in several ways and compare how often each is right.
+
+    TASK is builtin, gsm8k:FILE, mgsm:LANGUAGE, a .jsonl, .csv or .tsv file with questions, or
+    MODULE:CLASS. By default each source answers alone, then fused by rerank, cool and cool+r;
+    --mode leaves only that way of fusing, --only that source. The table goes to stdout.
+
+    \b
+    cf-local eval builtin --limit 100 --report report.html
+    cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest"
+    cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest" --resume
+    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    if resume and out is None:
+        raise click.UsageError("--resume needs the folder of the run: --out FOLDER.")
+    if report is not None and not report.parent.is_dir():  # told now, not after hours
+        raise InputError(f"{report} cannot be written: there is no folder {report.parent}.")
+    how = TaskOptions(metric, n_examples, raw_prompts, limit, options["seed"], options["offline"])
+    task = open_task(task_name, how)
+    items = chosen(checked_items(task), limit, options["seed"])
+    if system:
+        items = [with_system(item, system) for item in items]
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion, ExitStack() as opened:
+        variants = _variants(fusion, task, variant_texts, options)
+        record = record_of(fusion.sources, task, items, variants)
+        store = Store()
+        if out is not None:
+            store = opened.enter_context(FolderStore(out, record, items, resume=resume))
+            _tell_known(store, len(items) * len(variants))
+        results, stopped = _run(fusion, task, items, variants, store, interrupt)
+    summary = summarize(task.name, variants, results)
+    if summary is not None:
+        click.echo(json.dumps(asdict(summary), indent=2) if as_json else _table(summary))
+        if report is not None:
+            _write(report, html.render(summary, record, items, results))
+    if stopped:
+        raise Cancelled(_how_to_go_on(len(results), len(items) * len(variants), out))
+
+
+def _variants(
+    fusion: Fusion, task: Task, texts: Sequence[str], options: dict[str, Any]
+) -> list[Variant]:
+    """The ways to answer that the command line asks for, with the task's stops and length."""
+    mode, only, max_tokens = options["mode"], options["only"], options["max_tokens"]
+    settings = settings_for(task, settings_of(fusion, options), max_tokens=max_tokens)
+    names = [source.info.name for source in fusion.sources]
+    if only is not None and only not in names:
+        raise InputError(f"No source is named {only!r}; there are {', '.join(names)}.")
+    if only is not None:
+        found = alone(settings, [only])
+    elif mode is not None:
+        found = alone(settings, names)
+        found += [Variant(mode, replace(settings, mode=mode))] if mode != "single" else []
+    else:
+        found = default_variants(settings, names)
+    return distinct([*found, *(parse_variant(text, settings, names) for text in texts)])
+
+
+def _run(
+    fusion: Fusion,
+    task: Task,
+    items: Sequence[Item],
+    variants: Sequence[Variant],
+    store: Store,
+    interrupt: Interrupt,
+) -> tuple[list[Result], bool]:
+    """All results there are at the end, and whether Ctrl-C brought it about."""
+    results: list[Result] = []
+    known = set(store.results)
+    n_left = len(items) * len(variants) - len(known)
+    stderr = sys.stderr
+    with click.progressbar(
+        length=n_left,
+        label="Answering",
+        file=stderr,
+        hidden=not (n_left and stderr.isatty()),
+        show_pos=True,
+    ) as bar:
+        try:
+            for result in run(fusion, task, items, variants, store, is_cancelled=interrupt.is_set):
+                results.append(result)
+                if (result.variant, result.item) not in known:
+                    bar.update(1)
+        except Cancelled:
+            return results, True
+    return results, False
+
+
+def _tell_known(store: Store, n_answers: int) -> None:
+    if isinstance(store, FolderStore) and store.n_dropped:
+        click.echo("Note: the last answer was cut off; it is computed again.", err=True)
+    if store.results:
+        click.echo(f"{len(store.results)} of {n_answers} answers are there already.", err=True)
+
+
+def _how_to_go_on(n_done: int, n_answers: int, out: Path | None) -> str:
+    done = f"Interrupted after {n_done} of {n_answers} answers."
+    if out is None:
+        return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
+    return f"{done} They are in {out}; the same command with --resume goes on."
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _table(summary: Summary) -> str:
+    rows = [_HEAD]
+    for row in summary.rows:
+        share, versus = row.accuracy, row.versus
+        interval = f"({100 * share.low:.1f}-{100 * share.high:.1f})"
+        rows.append(
+            (
+                row.variant,
+                f"{html.percent(share.value)} {interval}",
+                f"+{versus.won}/-{versus.lost}" if versus else "",
+                html.p_value(versus.p_value) if versus else "",
+                f"{row.bytes_per_s:.0f}" if row.bytes_per_s is not None else "",
+                html.wins(row),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    head = f"{summary.task}: {summary.n_items} questions"
+    if summary.best_alone is not None:
+        head += f"; won/lost and p against {summary.best_alone}, the best source alone"
+    return "\n".join([head, *lines, *_remarks(summary)])
+
+
+def _remarks(summary: Summary) -> list[str]:
+    """What a reader should know before trusting the table."""
+    cut = [f"{row.variant} {row.n_cut}" for row in summary.rows if row.n_cut]
+    no_room = [f"{row.variant} {row.n_no_room}" for row in summary.rows if row.n_no_room]
+    remarks = []
+    if cut:
+        remarks.append(f"cut short (--max-tokens, or repeating itself): {', '.join(cut)}")
+    if no_room:
+        remarks.append(f"prompts that did not fit (--context), judged wrong: {', '.join(no_room)}")
+    return remarks

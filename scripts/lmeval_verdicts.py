@@ -1,0 +1,216 @@
+"""Writes tests/data/lmeval_verdicts.json: what lm-evaluation-harness says about sample answers.
+
+    python -m venv /tmp/lmeval && /tmp/lmeval/bin/pip install lm-eval==0.4.13
+    /tmp/lmeval/bin/python scripts/lmeval_verdicts.py
+
+Prompts, filters and the metric are the package's own, taken from its task files; only the sample
+answers below are ours. tests/unit/test_extraction.py compares cf_local.evaluation with them.
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lm_eval.tasks
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_metric
+from lm_eval.filters import build_filter_ensemble
+from lm_eval.utils import apply_template
+
+TARGET = Path(__file__).resolve().parent.parent / "tests" / "data" / "lmeval_verdicts.json"
+TASKS = Path(lm_eval.tasks.__file__).parent
+LANGUAGES = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
+QUESTION = "Anna has 6 bags with 7 shells each. How many shells has she?"
+
+# Right number, and what a model might write.
+ENGLISH: list[tuple[str, list[str]]] = [
+    (
+        "42",
+        [
+            "6 * 7 = 42. The answer is 42.",
+            "The answer is 42",
+            "The answer is 42\n",
+            "The answer is 42 shells.",
+            "The answer is $42.",
+            "The answer is \\boxed{42}.",
+            "The answer is **42**.",
+            "the answer is 42.",
+            "THE ANSWER IS 42.",
+            "The answer is: 42.",
+            "The answer is  42.",
+            "The answer is 42.0.",
+            "The answer is 42.00.",
+            "The answer is 042.",
+            "The answer is -42.",
+            "The answer is --42.",
+            "The answer is +42.",
+            "The answer is 42,",
+            "The answer is 42...",
+            "The answer is 41. Wait, that is wrong. The answer is 42.",
+            "The answer is 42. Wait, no. The answer is 41.",
+            "The answer is 42. She had 6 bags.",
+            "#### 42",
+            "6 * 7 = <<6*7=42>>42\n#### 42",
+            "#### 42.",
+            "####42",
+            "#### $42",
+            "#### 42\n#### 43",
+            "#### forty-two #### 42",
+            "She has 42 shells",
+            "She has 42 shells in 6 bags.",
+            "42",
+            "  42  ",
+            "42.",
+            "$42",
+            "42$",
+            "42%",
+            "(42)",
+            "42 43",
+            "43 42",
+            "forty-two",
+            "",
+            " ",
+            "\n\n",
+            ".",
+            "..",
+            "$$",
+            "She has 42 shells..",
+            "She has 42 shells, she says...",
+            "She has 42, and that is all.",
+            "The answer is 42!",
+            "Answer: 42",
+            "= 42",
+            "4 2",
+            "4,2",
+            "4.2e1",
+            "４２",
+            "٤٢",
+            "The answer is 42.\nQ: How many apples?",
+            "6 x 7 = 42, so the answer is 42",
+            "-42",
+            "- 42",
+            "−42",
+            "6-7=-1, 42",
+            "She has 6 bags. 1. 6 * 7 = 42",
+            "42\n\n1. Check: 42 / 6 = 7",
+            "<think>42</think> The answer is 41.",
+            "[invalid]",
+        ],
+    ),
+    (
+        "1,234",
+        [
+            "The answer is 1,234.",
+            "The answer is 1234.",
+            "The answer is 1 234.",
+            "The answer is 1.234.",
+            "The answer is $1,234.",
+            "#### 1,234",
+            "#### 1234",
+            "#### 1,234.00",
+            "He pays $1,234",
+            "He pays $1,234.",
+            "He pays $1,234.00 in all",
+            "He pays 1234 dollars",
+            "12,34",
+        ],
+    ),
+    (
+        "-5",
+        ["The answer is -5.", "The answer is 5.", "#### -5", "It is -5", "It is - 5", "It is 10-5"],
+    ),
+    (
+        "0.5",
+        ["The answer is 0.5.", "The answer is .5.", "#### 0.50", "It is 0.5", "It is .5", "1/2"],
+    ),
+    ("7", ["The answer is 7.", "#### 7", "7", "17", "It is 7 or 8", "It is 7."]),
+]
+
+# What closes an answer in each language, around the number.
+CLOSINGS = {
+    "bn": ("উত্তর হল {}।", "The answer is {}."),
+    "de": ("Die Antwort lautet {}.", "Die Antwort ist {}."),
+    "en": ("The answer is {}.", "So it is {}."),
+    "es": ("La respuesta es {}.", "La respuesta: {}."),
+    "fr": ("La réponse est {}.", "La reponse est {}."),
+    "ja": ("答えは{}です。", "答えは {} です。"),
+    "ru": ("Ответ — {}.", "Ответ: {}."),
+    "sw": ("Jibu ni {}.", "Jibu ni: {}."),
+    "te": ("సమాధానం {}.", "సమాధానం: {}."),
+    "th": ("คำตอบคือ {}", "คำตอบ {}"),
+    "zh": ("答案是 {}。", "答案是{}。"),
+}
+NUMBERS = ("42", "42.0", "-42", "4,2", "41")
+BARE = (" 42", "42\n", "42.", "42 Muscheln", "$42", "The answer is 42.", "4 2", "", "-42", "1 + 41")
+
+
+def main() -> None:
+    """Judge all samples and write the file."""
+    cases: list[dict[str, Any]] = []
+    prompts: dict[str, dict[str, Any]] = {}
+    for task in ("gsm8k", "gsm8k_cot"):
+        config = load(TASKS / "gsm8k" / f"{task.replace('_', '-')}.yaml")
+        for answer, texts in ENGLISH:
+            doc = {"question": QUESTION, "answer": f"Some steps.\n#### {answer}"}
+            cases += [judged(task, config, doc, answer, text) for text in texts]
+    prompts["gsm8k_cot"] = asked(config, {"question": QUESTION, "answer": "#### 42"})
+    for kind in ("direct", "en_cot", "native_cot"):
+        for language in LANGUAGES:
+            task = f"mgsm_{kind}_{language}"
+            config = load(TASKS / "mgsm" / kind / f"{task}.yaml")
+            doc = {"question": QUESTION, "answer": None, "answer_number": 42}
+            prompts[task] = asked(config, doc)
+            texts = [c.format(n) for c in CLOSINGS[language] for n in NUMBERS] + list(BARE)
+            cases += [judged(task, config, doc, "42", text) for text in texts]
+    data = {"lm_eval": version("lm_eval"), "question": QUESTION, "prompts": prompts, "cases": cases}
+    TARGET.write_text(compact(data), encoding="utf-8")
+    print(f"{len(cases)} verdicts in {TARGET}")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A task file with the file that it includes."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    included = config.pop("include", None)
+    return (load(path.parent / included) if included else {}) | config
+
+
+def asked(config: dict[str, Any], doc: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with the examples that the task file holds, and where answers stop."""
+    shown = []
+    for example in config.get("fewshot_config", {}).get("samples", []):
+        question = apply_template(config["doc_to_text"], example)
+        shown.append(question + " " + apply_template(config["doc_to_target"], example))
+    prompt = "\n\n".join([*shown, apply_template(config["doc_to_text"], doc)])
+    return {"prompt": prompt, "until": config["generation_kwargs"]["until"]}
+
+
+def judged(
+    task: str, config: dict[str, Any], doc: dict[str, Any], answer: str, text: str
+) -> dict[str, Any]:
+    """A sample answer with the verdict of each filter of the task."""
+    gold = apply_template(config["doc_to_target"], doc)
+    (metric,) = config["metric_list"]
+    how = {k: v for k, v in metric.items() if k.startswith(("ignore", "regexes"))}
+    verdicts = {}
+    for each in config["filter_list"]:
+        steps = [(step.pop("function"), step) for step in (dict(s) for s in each["filter"])]
+        instance = Instance("generate_until", doc, (), 0, resps=[text])
+        build_filter_ensemble(each["name"], steps).apply([instance])
+        found = instance.filtered_resps[each["name"]]
+        score = get_metric("exact_match")(references=[gold], predictions=[found], **how)
+        verdicts[each["name"]] = bool(score["exact_match"])
+    return {"task": task, "answer": answer, "text": text, "verdicts": verdicts}
+
+
+def compact(data: dict[str, Any]) -> str:
+    """JSON with a line for each case."""
+    cases = data.pop("cases")
+    head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
+    lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)
+    return f'{head},\n "cases": [\n{lines}\n ]\n}}\n'
+
+
+if __name__ == "__main__":
+    main()
