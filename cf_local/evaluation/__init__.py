@@ -1,0 +1,1 @@
+"""How good a fusion is: evaluation, apart from answering."""
