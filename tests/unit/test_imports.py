@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 RESERVED: dict[str, frozenset[str]] = {
     "llama_cpp": frozenset({"llama"}),
     "huggingface_hub": frozenset({"hub"}),
+    "lm_eval": frozenset({"evaluation"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
 }
@@ -112,6 +113,13 @@ def test_imports_run_one_way() -> None:
     assert violations(PACKAGE) == []
 
 
+def test_only_the_adapter_imports_the_harness() -> None:
+    files = [
+        p.name for _, p in modules(PACKAGE) if any("lm_eval" in i for i in imports(p, PACKAGE))
+    ]
+    assert files == ["harness.py"]
+
+
 @pytest.mark.parametrize(
     ("file", "source", "problem"),
     [
@@ -133,6 +141,7 @@ def test_imports_run_one_way() -> None:
         ("hub.py", "from llama_cpp.llama_chat_format import x", "only llama may import llama_cpp"),
         ("loader.py", "import huggingface_hub", "only hub may import huggingface_hub"),
         ("hub.py", "import rich.progress", "only cli may import rich"),
+        ("bench.py", "from lm_eval.api.model import LM", "only evaluation may import lm_eval"),
         ("utils.py", "", "put 'utils' into LAYERS"),
     ],
 )
@@ -179,7 +188,7 @@ def synthetic_package(folder: Path) -> Path:
 
 
 def test_import_loads_no_native_library() -> None:
-    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "click")
+    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "click", "lm_eval")
     code = f"import sys, cf_local; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True

@@ -1,0 +1,211 @@
+"""How likely a text is to a fusion, and whether it would write it.
+
+The likelihood of a text is that of its sources: minus the weighted mean over the sources of its
+negative log-likelihood, each in its own tokens, with the fusion's weights. That is the logarithm of
+a geometric mean of probabilities. It is the same for all kinds of score: sums over tokens can be
+added from window to window and compared between vocabularies, means per token, which "perplexity"
+and "nll" rank by, cannot. The mean of ``bits_per_byte`` is this one, per byte and in bits.
+
+Only the Source interface is used: ``begin`` with what stands in front, then ``score``.
+"""
+
+import logging
+import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from cf_local.boundary import is_boundary_between
+from cf_local.errors import ContextError, InputError
+from cf_local.evaluation.windows import ending, windows
+from cf_local.fusion import Fusion
+from cf_local.rerank import weighted_mean
+from cf_local.source import Source, never
+from cf_local.types import Candidate, Event, Prompt, RawText, Sampling, Settings, Step, text_of
+from cf_local.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+NOTHING = RawText("\n")
+"""Read in front of a text that has nothing in front of it: sources refuse an empty prompt."""
+_MAX_CANDIDATES = 16  # scored at once; each keeps a row of logits
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a text stands behind: a prompt, and what the answer to it already says."""
+
+    prompt: Prompt
+    answer: str = ""
+
+
+class Judge:
+    """Reads texts with the sources of a fusion. Not while an answer is being written."""
+
+    def __init__(self, fusion: Fusion, settings: Settings) -> None:
+        """Raises InputError when ``settings`` do not match the sources."""
+        self._fusion, self._settings = fusion, settings
+        self._sources = _speakers(fusion, settings)
+        self._weights = settings.weights if len(self._sources) > 1 else None
+
+    def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
+        """The log-likelihood of each text behind ``opening``, in nats.
+
+        A text that does not fit the contexts is read in windows behind a raw prompt. Raises
+        ContextError when it stands behind a chat.
+        """
+        parts = [self._parts(opening, text) for text in texts]
+        behind: dict[Opening, dict[str, float]] = {}
+        for start, text in (part for found in parts for part in found):
+            behind.setdefault(start, {})[text] = math.nan
+        for start, nlls_nats in behind.items():
+            nlls_nats.update(zip(nlls_nats, self._nlls_nats(start, list(nlls_nats)), strict=True))
+        return [0.0 - sum(behind[start][text] for start, text in found) for found in parts]
+
+    def writes(self, opening: Opening, texts: Sequence[str]) -> list[bool]:
+        """Whether the greedy fused answer behind ``opening`` begins with each text.
+
+        Its last word must be whole: an answer " running" does not begin with " run". In the modes
+        that choose among complete answers it is the answer of mode "cool".
+        """
+        behind: dict[Opening, list[str]] = {}
+        for text in texts:
+            for start, _ in self._parts(opening, text)[:1]:
+                behind.setdefault(start, []).append(text)
+        written: dict[str, str] = {}
+        for start, some in behind.items():
+            written |= dict.fromkeys(some, self._written(start, some))
+        return [not text or _begins_with(written[text], text) for text in texts]
+
+    def shortened(self, opening: Opening, n_reserved: int) -> Opening:
+        """``opening`` with the end of its raw prompt that leaves so many tokens, half at most."""
+        prompt = opening.prompt
+        if not isinstance(prompt, RawText):
+            return opening
+        n_reserved = min(n_reserved, min(self._n_tokens) // 2)
+        text = ending(prompt.text, self._sources, self._n_tokens, n_reserved)
+        _warn_if_cut(prompt.text, text)
+        return replace(opening, prompt=RawText(text) if text else NOTHING)
+
+    def _written(self, opening: Opening, texts: Sequence[str]) -> str:
+        """The fused answer, up to where it is clear whether it begins with one of ``texts``."""
+        settings = replace(
+            self._settings,
+            mode="single" if self._settings.mode == "single" else "cool",
+            stop=(),
+            sampling=Sampling(),
+            repetition_guard=False,
+            max_tokens=max(len(text.encode()) for text in texts) + self._settings.segment_limit,
+        )
+        written = ""
+        with closing(write(self._fusion, opening, settings)) as events:
+            for event in events:
+                if isinstance(event, Step):
+                    written += event.text
+                if not any(text.startswith(written) for text in texts):
+                    break
+        return written
+
+    @cached_property
+    def _n_tokens(self) -> list[int]:
+        """Tokens that each source can read, prompt and all."""
+        return [s.begin(NOTHING, sampling=Sampling()) + s.n_free for s in self._sources]
+
+    def _parts(self, opening: Opening, text: str) -> list[tuple[Opening, str]]:
+        """The windows of a text, each behind its own opening."""
+        if not isinstance(opening.prompt, RawText):
+            return [(opening, text)] if text else []
+        front = opening.prompt.text
+        found = windows(front + text, len(front), self._sources, self._n_tokens)
+        for first in found[:1]:
+            _warn_if_cut(front, first.context)
+        return [
+            (Opening(RawText(context) if context else NOTHING), part) for context, part in found
+        ]
+
+    def _nlls_nats(self, opening: Opening, texts: Sequence[str]) -> list[float]:
+        """The mean over the sources of the negative log-likelihood of each text."""
+        rows = [_nlls_nats(source, opening, texts) for source in self._sources]
+        means: list[float] = weighted_mean(np.array(rows), self._weights).tolist()
+        return means
+
+
+def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Event]:
+    """The events of a fused answer behind ``opening``, without what it already says.
+
+    ``settings`` count from there. Raises InputError for an opened answer in mode "cool+r", which
+    would start anew.
+    """
+    if not opening.answer:
+        yield from fusion.stream(opening.prompt, settings)
+        return
+    if settings.mode == "cool+r":
+        raise InputError(
+            'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or "rerank".'
+        )
+    begun, sources = opening.answer.encode(), _speakers(fusion, settings)
+    n_begun = max(len(source.token_ends(begun)) for source in sources)
+    # Speculation keeps a record of the response, to which nothing may be added behind its back.
+    settings = replace(settings, max_tokens=settings.max_tokens + n_begun, speculation=False)
+    writer = Writer(sources, settings, never)
+    try:
+        writer.begin(opening.prompt, None)
+        for source in sources:
+            source.commit(Candidate(begun, ends=False))
+        yield from writer.write()
+    finally:
+        writer.rollback()
+    yield writer.answer()
+
+
+def _speakers(fusion: Fusion, settings: Settings) -> tuple[Source, ...]:
+    """The sources that take part."""
+    names = [source.info.name for source in fusion.sources]
+    if settings.weights is not None and len(settings.weights) != len(names):
+        raise InputError(f"{len(settings.weights)} weights for the sources {', '.join(names)}.")
+    if settings.mode != "single":
+        return fusion.sources
+    if settings.single is not None and settings.single not in names:
+        raise InputError(f"No source is named {settings.single!r}; there are {', '.join(names)}.")
+    return (fusion.sources[names.index(settings.single) if settings.single else 0],)
+
+
+def _warn_if_cut(text: str, kept: str) -> None:
+    if kept != text:
+        _log.warning(
+            "A prompt of %d characters is too long for the contexts: only its last %d are read.",
+            len(text),
+            len(kept),
+        )
+
+
+def _nlls_nats(source: Source, opening: Opening, texts: Sequence[str]) -> list[float]:
+    """What one source thinks of texts behind ``opening``, which it reads once."""
+    source.begin(opening.prompt, sampling=Sampling())
+    if opening.answer:
+        source.commit(Candidate(opening.answer.encode(), ends=False))
+    nlls_nats: list[float] = []
+    for first in range(0, len(texts), _MAX_CANDIDATES):
+        some = texts[first : first + _MAX_CANDIDATES]
+        scores = source.score([Candidate(text.encode(), ends=False) for text in some])
+        nlls_nats += [score.nll_nats for score in scores]
+        source.rollback()
+    if math.inf in nlls_nats:
+        n_chars = len(texts[nlls_nats.index(math.inf)])
+        raise ContextError(
+            f"{source.info.name}: a text of {n_chars} characters does not fit behind a prompt of "
+            f"{len(text_of(opening.prompt))}. Choose a larger context."
+        )
+    return nlls_nats
+
+
+def _begins_with(written: str, text: str) -> bool:
+    """Whether ``written`` begins with ``text`` and its last word is whole there."""
+    if not written.startswith(text):
+        return False
+    if not text or text[-1].isspace() or len(written) == len(text):
+        return True
+    return is_boundary_between(text[-1], written[len(text)])

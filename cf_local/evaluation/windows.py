@@ -1,0 +1,122 @@
+"""Text that is longer than a context, cut into windows that every source can read.
+
+Each source has its own tokens, so a window begins and ends where a word of the text does and a
+token of every source: all of them read the same windows. No forward pass is needed to find them.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from cf_local.boundary import is_boundary_between
+from cf_local.source import Source
+
+# Tokens kept free: for BOS, a space prefix, and words at a cut that take more tokens on their own.
+_SPARE = 8
+# Tokens of a further window that are left to the text in front of it, so that there is some.
+_LEFT_TO_CONTEXT = 24
+
+
+class Window(NamedTuple):
+    """A ``text`` to look at, and the ``context`` in front of it that is read with it."""
+
+    context: str
+    text: str
+
+
+def windows(
+    text: str, start: int, sources: Sequence[Source], n_tokens: Sequence[int]
+) -> list[Window]:
+    """Windows that together hold ``text`` from character ``start`` to its end, each part once.
+
+    Each is as long as the smallest context allows (``n_tokens``, one entry per source), and has as
+    much of the text in front of it as still fits; with a text that fits as a whole, all of it.
+    """
+    if _fits_surely(text, n_tokens):
+        return [Window(text[:start], text[start:])] if start < len(text) else []
+    raw, first, found = text.encode(), len(text[:start].encode()), list[Window]()
+    ruler = _Ruler(text, first, sources, n_tokens)
+    while first < len(raw):
+        end = ruler.furthest_end(first)
+        begin = ruler.earliest_begin(first, end)
+        found.append(Window(raw[begin:first].decode(), raw[first:end].decode()))
+        first = end
+    return found
+
+
+def ending(text: str, sources: Sequence[Source], n_tokens: Sequence[int], n_reserved: int) -> str:
+    """The longest end of ``text`` that leaves ``n_reserved`` tokens of each context free."""
+    left = [n - n_reserved for n in n_tokens]
+    if _fits_surely(text, left):
+        return text
+    raw = text.encode()
+    ruler = _Ruler(text, len(raw), sources, left)
+    return raw[ruler.earliest_begin(len(raw), len(raw)) :].decode()
+
+
+def _fits_surely(text: str, n_tokens: Sequence[int]) -> bool:
+    """Whether it fits however it is tokenized: no token is shorter than a byte."""
+    return len(text.encode()) + _SPARE <= min(n_tokens)
+
+
+class _Ruler:
+    """Counts the tokens between byte offsets of a text, in the vocabularies of all sources.
+
+    What stands in front of byte ``first`` is tokenized apart from the rest, as it is read.
+    """
+
+    def __init__(
+        self, text: str, first: int, sources: Sequence[Source], n_tokens: Sequence[int]
+    ) -> None:
+        self._sizes = n_tokens
+        front, rest = text.encode()[:first], text.encode()[first:]
+        token_ends = [
+            source.token_ends(front) | {first + end for end in source.token_ends(rest)}
+            for source in sources
+        ]
+        self._ends = [sorted(ends) for ends in token_ends]
+        self._characters = [*_character_ends(text)]
+        common = frozenset.intersection(*token_ends)
+        self._cuts = [end for end in _word_ends(text) if end in common]
+
+    def furthest_end(self, start: int) -> int:
+        """The last place at which a window may end that begins at ``start``."""
+        for places in (self._cuts, self._characters):
+            behind = places[bisect_right(places, start) :]
+            n_fitting = bisect_left(
+                behind, True, key=lambda end: not self._fits(start, end, _LEFT_TO_CONTEXT)
+            )
+            if n_fitting:
+                return behind[n_fitting - 1]
+        return behind[0]  # a character at least, or it would never end
+
+    def earliest_begin(self, start: int, end: int) -> int:
+        """Where the text begins that can be read in front of the window ``start`` to ``end``."""
+        places = [0, *(cut for cut in self._cuts if cut < start)]
+        index = bisect_left(places, True, key=lambda begin: self._fits(begin, end, 0))
+        return places[index] if index < len(places) else start
+
+    def _fits(self, start: int, end: int, n_left: int) -> bool:
+        """Whether ``n_left`` tokens stay free in each source that reads from start to end."""
+        return all(
+            bisect_right(ends, end) - bisect_right(ends, start) + min(n_left + _SPARE, size // 2)
+            <= size
+            for ends, size in zip(self._ends, self._sizes, strict=True)
+        )
+
+
+def _character_ends(text: str) -> Iterator[int]:
+    """Byte offsets behind each character."""
+    offset = 0
+    for char in text:
+        offset += len(char.encode())
+        yield offset
+
+
+def _word_ends(text: str) -> Iterator[int]:
+    """Byte offsets behind each word, the last one included."""
+    for (prev, next_), end in zip(pairwise(text), _character_ends(text), strict=False):
+        if is_boundary_between(prev, next_):
+            yield end
+    yield len(text.encode())

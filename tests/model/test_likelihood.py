@@ -1,0 +1,180 @@
+"""What a fusion thinks of a text, against the sum over tokens of the slow reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gguf")
+
+import numpy as np
+import reference as ref
+import tiny_models as tiny
+
+import cf_local
+from cf_local.builtin.problems import generate
+from cf_local.errors import ContextError, InputError
+from cf_local.evaluation.likelihood import NOTHING, Judge, Opening, write
+from cf_local.evaluation.windows import windows
+from cf_local.fusion import Fusion
+from cf_local.llama import LlamaSource
+from cf_local.types import Answer, RawText, Settings, Step, chat
+
+KINDS = (("llama", "spm-glued"), ("qwen2", "bpe"), ("mamba", "split"))
+WEIGHTS = (1.0, 2.0, 3.0)
+TEXT = tiny.SAMPLE_TEXT * 4
+N_CTX = 160
+NOISE = 0.01  # nats per token by which logits vary with the shape of a batch
+
+
+@dataclass(frozen=True)
+class Trio:
+    fusion: Fusion
+    small: Fusion
+    references: list[ref.RefSource]
+
+    def log_likelihood(self, context: str, text: str) -> float:
+        """Computed with the reference alone."""
+        nlls_nats = []
+        for (_, kind), source in zip(KINDS, self.references, strict=True):
+            spm = kind == "spm-glued"  # begins a text with BOS and a space
+            prompt = [1, *source.encode(f" {context}".encode())] if spm else []
+            prompt = prompt or source.encode(context.encode())
+            tokens = source.encode(text.encode())
+            nlls_nats.append(sum(source.nlls(prompt, tokens, ends=False)))
+        return -float(np.average(nlls_nats, weights=WEIGHTS))
+
+
+@pytest.fixture(scope="module")
+def trio(tiny_model: Callable[..., Path]) -> Iterator[Trio]:
+    with ExitStack() as stack:
+        paths = [tiny_model(arch, kind, seed=7 + i) for i, (arch, kind) in enumerate(KINDS)]
+        fusions = [
+            stack.enter_context(
+                Fusion([LlamaSource(p.stem, p, n_ctx=n, n_threads=1) for p in paths])
+            )
+            for n in (2048, N_CTX)
+        ]
+        references = [ref.RefSource(path, name=path.stem) for path in paths]
+        for source in references:
+            stack.callback(source.close)
+        yield Trio(*fusions, references)
+
+
+def judge_of(fusion: Fusion) -> Judge:
+    return Judge(fusion, Settings(weights=WEIGHTS))
+
+
+def behind(context: str) -> Opening:
+    return Opening(RawText(context))
+
+
+def test_continuations_of_one_context_are_the_mean_of_the_sources_sums(trio: Trio) -> None:
+    texts = [" fox jumps", " dog sleeps over the hill.", " 東京 👍🏽", " fox jumps", ""]
+    found = judge_of(trio.fusion).log_likelihoods(behind("The quick brown"), texts)
+    expected = [trio.log_likelihood("The quick brown", text) if text else 0 for text in texts]
+    assert found == pytest.approx(expected, abs=10 * NOISE)
+    assert len(set(found)) == len(texts) - 1
+
+
+def test_a_continuation_of_hundreds_of_tokens(trio: Trio) -> None:
+    (found,) = judge_of(trio.fusion).log_likelihoods(behind("The quick brown"), [TEXT])
+    assert min(len(source.encode(TEXT.encode())) for source in trio.references) > 400
+    assert found == pytest.approx(trio.log_likelihood("The quick brown", TEXT), rel=1e-3)
+
+
+def test_many_candidates_at_once_are_what_each_is_alone(trio: Trio) -> None:
+    judge = judge_of(trio.fusion)
+    texts = [f" {n} shells for {n + 1} dollars" * (1 + n % 7) for n in range(50)]
+    together = judge.log_likelihoods(behind("She sells"), texts)
+    alone = [judge.log_likelihoods(behind("She sells"), [text])[0] for text in texts]
+    assert together == pytest.approx(alone, rel=1e-3)
+
+
+def test_a_text_longer_than_the_context_is_read_in_windows(trio: Trio) -> None:
+    parts = windows(TEXT, 0, trio.small.sources, [N_CTX] * 3)
+    assert len(parts) > 4
+    expected = sum(trio.log_likelihood(part.context or "\n", part.text) for part in parts)
+    (found,) = judge_of(trio.small).log_likelihoods(behind(""), [TEXT])
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_end_of_a_context_that_is_too_long_is_read(trio: Trio) -> None:
+    (found,) = judge_of(trio.small).log_likelihoods(behind(TEXT), [" The quick brown fox"])
+    text = TEXT + " The quick brown fox"
+    ((context, part),) = windows(text, len(TEXT), trio.small.sources, [N_CTX] * 3)
+    assert part == " The quick brown fox"
+    assert len(context) > 80
+    assert found == pytest.approx(trio.log_likelihood(context, part), abs=10 * NOISE)
+
+
+def test_without_a_context_a_text_begins_a_line(trio: Trio) -> None:
+    judge = judge_of(trio.fusion)
+    (found,) = judge.log_likelihoods(behind(""), ["The quick brown fox"])
+    assert found == pytest.approx(trio.log_likelihood("\n", "The quick brown fox"), abs=10 * NOISE)
+    assert judge.log_likelihoods(Opening(NOTHING), ["The quick brown fox"]) == [found]
+
+
+def test_single_is_one_source_without_weights(trio: Trio) -> None:
+    name = trio.fusion.sources[1].info.name
+    judge = Judge(trio.fusion, Settings(mode="single", single=name, weights=WEIGHTS))
+    (found,) = judge.log_likelihoods(behind("The quick"), [" brown fox"])
+    source = trio.references[1]
+    terms = source.nlls(source.encode(b"The quick"), source.encode(b" brown fox"), ends=False)
+    assert found == pytest.approx(-sum(terms), abs=4 * NOISE)
+
+
+def test_the_fused_answer_begins_with_its_own_beginnings(trio: Trio) -> None:
+    opening = behind("The quick brown")
+    settings = Settings(weights=WEIGHTS, max_tokens=40, repetition_guard=False)
+    steps = [e.text for e in trio.fusion.stream(opening.prompt, settings) if isinstance(e, Step)]
+    whole = "".join(steps[:4])
+    cut = next(n for n in range(1, len(whole)) if whole[n - 1 : n + 1].isalpha())
+    texts = [whole, steps[0], "", whole[:cut], whole + "§", "nonsense"]
+    judge = Judge(trio.fusion, settings)
+    assert judge.writes(opening, texts) == [True, True, True, False, False, False]
+    single = Judge(trio.fusion, Settings(mode="single"))
+    alone = trio.fusion.answer(opening.prompt, Settings(mode="single", max_tokens=3)).text
+    assert alone != whole[: len(alone)]
+    assert single.writes(opening, [whole]) == [False]
+
+
+def test_a_continuation_that_does_not_fit_behind_a_chat_is_an_error(trio: Trio) -> None:
+    with pytest.raises(ContextError, match="does not fit behind a prompt"):
+        judge_of(trio.small).log_likelihoods(Opening(chat("Who?")), [TEXT * 3])
+
+
+def test_settings_must_match_the_sources(trio: Trio) -> None:
+    with pytest.raises(InputError, match="2 weights"):
+        Judge(trio.fusion, Settings(weights=(1, 1)))
+    with pytest.raises(InputError, match="'eve'"):
+        Judge(trio.fusion, Settings(mode="single", single="eve"))
+
+
+@pytest.mark.model
+def test_an_answer_that_has_begun_is_gone_on_with() -> None:
+    with cf_local.load() as fusion:
+        settings = Settings(max_tokens=150, weights=WEIGHTS)
+        judge = Judge(fusion, settings)
+        for problem in generate(5, seed=31, split="test"):
+            prompt = chat(problem.question)
+            events = [*fusion.stream(prompt, settings)]
+            steps = [event.text for event in events if isinstance(event, Step)]
+            begun, rest = "".join(steps[:3]), "".join(steps[3:])
+            *_, answer = write(fusion, Opening(prompt, begun), settings)
+            assert isinstance(answer, Answer)
+            assert answer.text == rest
+            assert judge.writes(Opening(prompt, begun), [rest, f"{rest}."]) == [True, False]
+            # The chain rule: what stands in the opening is not counted again.
+            ((all_of_it,), (front,), (behind_it,)) = (
+                judge.log_likelihoods(Opening(prompt), [begun + rest]),
+                judge.log_likelihoods(Opening(prompt), [begun]),
+                judge.log_likelihoods(Opening(prompt, begun), [rest]),
+            )
+            assert front + behind_it == pytest.approx(all_of_it, abs=0.05)
+        with pytest.raises(InputError, match="cool\\+r"):
+            list(write(fusion, Opening(chat("Hi"), "So"), Settings(mode="cool+r")))
