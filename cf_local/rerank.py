@@ -4,7 +4,7 @@ Method: "Score", "Rerank" and "Scoring choices"; paper section 3.3. The matrix i
 (n_sources, n_candidates) throughout, lower is better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +31,15 @@ def decide(
     scores: Sequence[Sequence[Score]],
     candidates: Sequence[Candidate],
     kind: ScoreKind,
-    weights: Sequence[float] | None,
+    means_of: Callable[[Matrix], Matrix],
 ) -> Verdict:
-    """The candidate with the lowest weighted mean score; a tie goes to the one listed first.
+    """The candidate with the lowest mean score; a tie goes to the one listed first.
 
-    ``scores`` has a row per source and a column per candidate; ``weights`` None means equal ones.
+    ``scores`` has a row per source and a column per candidate; ``means_of`` says how far each
+    source is heard: it takes the matrix to the means, shape (n_candidates,).
     """
     matrix = score_matrix(scores, candidates, kind)
-    means = weighted_mean(matrix, weights)
+    means = means_of(matrix)
     return Verdict(int(np.argmin(means)), matrix, means)
 
 
@@ -62,10 +63,8 @@ def score_matrix(
     return perplexity if kind == "perplexity" else mean
 
 
-def weighted_mean(matrix: Matrix, weights: Sequence[float] | None) -> Matrix:
-    """Arithmetic mean over the sources, shape (n_candidates,); ``weights`` None for equal ones."""
-    if weights is None:
-        return np.asarray(matrix.mean(axis=0))
+def weighted_mean(matrix: Matrix, weights: Sequence[float] | Matrix) -> Matrix:
+    """Arithmetic mean over the sources, shape (n_candidates,)."""
     weight = np.asarray(weights, dtype=np.float64)
     heard = weight > 0  # a source of weight 0 is not heard, even where its score is infinite
     return np.asarray(np.average(matrix[heard], axis=0, weights=weight[heard]))

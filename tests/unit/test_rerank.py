@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.rerank import decide, score_matrix, weighted_mean
+from cf_local import rerank
+from cf_local.rerank import Verdict, score_matrix, weighted_mean
 from cf_local.types import SCORES, Candidate, Score
+
+
+def decide(
+    scores: list[list[Score]],
+    candidates: list[Candidate],
+    kind: str,
+    weights: list[float] | None = None,
+) -> Verdict:
+    heard = weights or [1.0] * len(scores)
+    return rerank.decide(scores, candidates, kind, lambda matrix: weighted_mean(matrix, heard))  # type: ignore[arg-type]
+
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
 TEXTS = (b" 68", b".", b"", " 東京".encode())
@@ -66,17 +78,17 @@ def test_the_lowest_weighted_mean_wins(
 def test_a_tie_goes_to_the_first() -> None:
     same = [Score(2.0, 2), Score(1.0, 1), Score(3.0, 1)]
     candidates = [Candidate(b"a", False), Candidate(b"b", False), Candidate(b"c", False)]
-    assert decide([same, same], candidates, "perplexity", None).winner == 0
-    assert decide([same[::-1], same[::-1]], candidates, "perplexity", None).winner == 1
+    assert decide([same, same], candidates, "perplexity").winner == 0
+    assert decide([same[::-1], same[::-1]], candidates, "perplexity").winner == 1
 
 
 def test_an_impossible_candidate_loses_without_a_warning() -> None:
     scores = [[Score(math.inf, 1), Score(9.0, 1)], [Score(0.1, 1), Score(9.0, 1)]]
     candidates = [Candidate(b"", True), Candidate(b"a", False)]
     for kind in SCORES:
-        assert decide(scores, candidates, kind, None).winner == 1  # type: ignore[arg-type]
+        assert decide(scores, candidates, kind).winner == 1  # type: ignore[arg-type]
     far = [[Score(5000.0, 1), Score(9.0, 1)]]
-    assert decide(far, candidates, "perplexity", None).winner == 1
+    assert decide(far, candidates, "perplexity").winner == 1
 
 
 def test_a_source_of_weight_zero_is_not_heard_even_when_infinite() -> None:
@@ -94,5 +106,5 @@ def test_weights_shift_the_winner() -> None:
 def test_the_mean_of_perplexities_is_not_that_of_likelihoods() -> None:
     scores = [[Score(0.0, 1), Score(2.0, 1)], [Score(3.9, 1), Score(2.0, 1)]]
     candidates = [Candidate(b"a", False), Candidate(b"b", False)]
-    assert decide(scores, candidates, "nll", None).winner == 0
-    assert decide(scores, candidates, "perplexity", None).winner == 1
+    assert decide(scores, candidates, "nll").winner == 0
+    assert decide(scores, candidates, "perplexity").winner == 1
