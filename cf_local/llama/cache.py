@@ -164,6 +164,8 @@ class Cache:
         """
         pending: list[_Pending] = []
         ends = self._asked = []
+        if all_rows and self.head is not self.root:  # what lies behind it may be there already
+            paths = [(self.head, ()), *paths]
         try:
             for start, tokens in paths:
                 end = start.grow(tokens)
@@ -182,7 +184,9 @@ class Cache:
         except BaseException:
             self.drop_all()
             raise
-        if self.head is not self.root and self._stands(self.head):
+        # As part of a longer candidate the head may stand, and have lost its row.
+        has_row = self.head.expected.tells(None)
+        if self.head is not self.root and has_row and self._stands(self.head):
             self._move_root(self.head)
         return ends
 

@@ -328,6 +328,21 @@ def test_an_empty_ending_of_a_response_that_will_be_revisited(open_source: Opene
     assert_alike(source, fresh)
 
 
+def test_a_word_that_was_read_within_a_longer_candidate_can_be_gone_on_from(
+    open_source: Opener,
+) -> None:
+    source, fresh = open_source(), begun(open_source())
+    source.begin(PROMPT, sampling=GREEDY, speculates=True)
+    the, the_fox = Candidate(b" the", False), Candidate(b" the fox", False)
+    source.score([the_fox, the])
+    source.commit(the)
+    if source.can_foresee:
+        source.preview([b" fox"])  # which is there already
+        source.foreseen()
+    fresh.commit(the)
+    assert_alike(source, fresh)
+
+
 def test_more_whole_answers_than_forks_and_cells(open_source: Opener) -> None:
     source, other = begun(open_source(n_ctx=256, n_forks=1)), begun(open_source(n_ctx=256))
     texts = (b"".join(w.encode() for w in random.Random(i).choices(WORDS, k=30)) for i in range(6))
