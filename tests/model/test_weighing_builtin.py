@@ -13,6 +13,7 @@ import reference as ref
 from comparison import first_difference, show
 
 import cf_local
+from cf_local import speculation
 from cf_local.builtin.problems import generate
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource
@@ -50,6 +51,11 @@ def both() -> Iterator[Both]:
         yield Both(fusion, references)
 
 
+@pytest.fixture(autouse=True)
+def _looks_ahead_however_quick_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculation, "_TINY_PASS_S", 0.0)
+
+
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: " ".join(map(str, choice.values())))
 def test_the_engine_writes_what_the_reference_writes(both: Both, choice: dict[str, Any]) -> None:
     n_equal, common = 0, {"max_tokens": 120, **choice}
@@ -57,8 +63,8 @@ def test_the_engine_writes_what_the_reference_writes(both: Both, choice: dict[st
         sources = [s for s in both.fusion.sources if isinstance(s, LlamaSource)]
         tokens = [source.prompt_tokens(prompt) for source in sources]
         expected = ref.fuse(both.references, tokens, ref.RefSettings(**common, tie_tolerance=0.03))
-        for speculation in (False, True):
-            settings = Settings(**common, speculation=speculation, repetition_guard=False)
+        for looks_ahead in (False, True):
+            settings = Settings(**common, speculation=looks_ahead, repetition_guard=False)
             *events, answer = both.fusion.stream(prompt, settings)
             if (answer.text, answer.finish_reason) == (show(expected.text), expected.finish_reason):
                 n_equal += 1
