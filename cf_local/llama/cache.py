@@ -21,6 +21,7 @@ from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Ro
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.tree import Node
 from cf_local.source import IsCancelled, Progress, never
+from cf_local.types import Score
 
 _COMMITTED, _PROMPT, _FIRST_FORK = range(3)
 _FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
@@ -62,6 +63,8 @@ class Cache:
         self._kept: deque[Node] = deque()  # nodes whose rows are copies
         self._max_rows = max(_MIN_ROWS, _ROW_BYTES // (4 * context.n_vocab))
         self._revisits = self._is_lazy = False
+        self.keeps_entropy = False  # of the rows that it keeps or summarizes
+        self.prompt_score: Score | None = None
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
@@ -85,21 +88,25 @@ class Cache:
         *,
         is_lazy: bool = False,
         revisits: bool = False,
+        scores: bool = False,
     ) -> None:
         """Make ``tokens`` the committed text, keeping what the cache shares with them.
 
         ``is_lazy`` puts off a pass for the last committed token until more is to be read;
         ``revisits`` says that ``restart`` will be asked to keep the response within reach.
+        ``scores`` sees to a ``prompt_score``: if there is none, the whole prompt is read again.
         """
         self.drop_all()
         self._is_lazy = is_lazy
         self._revisits = revisits
-        if self.n_prompt and tokens == self.tokens[: self.n_prompt]:
+        is_same = self.n_prompt and tokens == self.tokens[: self.n_prompt]
+        if is_same and not (scores and self.prompt_score is None):
             self.restart()
             return
         self._context.drop(_PROMPT)
+        self.prompt_score = None
         try:
-            expected = self._evaluate_prompt(tokens, on_progress)
+            expected = self._evaluate_prompt(tokens, on_progress, scores)
         except BaseException:  # an abort may leave some of it in the cache
             self._forget()
             raise
@@ -157,6 +164,8 @@ class Cache:
         """
         pending: list[_Pending] = []
         ends = self._asked = []
+        if all_rows and self.head is not self.root:  # what lies behind it may be there already
+            paths = [(self.head, ()), *paths]
         try:
             for start, tokens in paths:
                 end = start.grow(tokens)
@@ -175,7 +184,9 @@ class Cache:
         except BaseException:
             self.drop_all()
             raise
-        if self.head is not self.root and self._stands(self.head):
+        # As part of a longer candidate the head may stand, and have lost its row.
+        has_row = self.head.expected.tells(None)
+        if self.head is not self.root and has_row and self._stands(self.head):
             self._move_root(self.head)
         return ends
 
@@ -351,22 +362,38 @@ class Cache:
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:
                     self._fresh.append(node)
+                    if self.keeps_entropy:
+                        _ = node.expected.entropy_nats
                 else:
                     node.summarize(best=False)
 
-    def _evaluate_prompt(self, tokens: list[int], on_progress: Progress | None) -> Distribution:
-        """Bring the committed sequence to ``tokens``; returns what is expected behind them."""
-        n_done, n_chunk = self._keep_prefix(tokens), 0
+    def _evaluate_prompt(
+        self, tokens: list[int], on_progress: Progress | None, scores: bool
+    ) -> Distribution:
+        """Bring the committed sequence to ``tokens``; returns what is expected behind them.
+
+        With ``scores`` from the start, so that the score never depends on what was cached.
+        """
+        if scores:
+            self._context.clear()
+        n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
+        size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         with self._context.abortable(self.is_cancelled):
             while n_done < len(tokens):
-                chunk = tokens[n_done : n_done + MAX_PASS_TOKENS]
-                last = len(tokens) - 1
+                chunk = tokens[n_done : n_done + size]
                 self._pass(
-                    [Row(t, p, (_COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
+                    [
+                        Row(t, p, (_COMMITTED,), scores or p == last)
+                        for p, t in enumerate(chunk, n_done)
+                    ]
                 )
+                if scores:
+                    following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
+                    nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
                 n_done, n_chunk = n_done + len(chunk), len(chunk)
                 if on_progress is not None:
                     on_progress(n_done / len(tokens))
+        self.prompt_score = Score(nll_nats, last) if scores else None
         end = self._context.expected(n_chunk - 1)
         end.keep()
         return end
