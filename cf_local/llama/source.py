@@ -14,8 +14,9 @@ from statistics import fmean
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
-from cf_local.llama.cache import Cache, n_cells, n_sequences
+from cf_local.llama.cache import Cache
 from cf_local.llama.context import Context
+from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Sampler
