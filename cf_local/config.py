@@ -197,7 +197,7 @@ def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
 
 def _fusions(file: TomlFile, sources: Collection[str]) -> Iterator[FusionSpec]:
     """The fusions of a file; a key that is left out means what the method does by default."""
-    defaults: dict[str, Any] = {"mode": "cool", "score": "perplexity", "segments": "aligned"}
+    defaults: dict[str, Any] = {"mode": "cool", "score": "nll", "segments": "aligned"}
     defaults |= {"segment_words": 1, "weighing": "static"}
     for name, table in _entries(file, "fusions", _FUSION):
         for key in _CHOICES.keys() & table.keys():

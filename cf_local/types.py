@@ -199,7 +199,10 @@ Event = Step | Answer
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an answer is fused. Defaults are the paper's: aligned segments, mean perplexity.
+    """How an answer is fused.
+
+    The defaults are the paper's but for the score: "nll" does not let one bad source decide alone,
+    which the mean of perplexities does (docs/scores.md).
 
     ``max_tokens``: the answer ends when one source has that many tokens of its own in it.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
@@ -217,7 +220,7 @@ class Settings:
     """
 
     mode: Mode = "cool"
-    score: ScoreKind = "perplexity"
+    score: ScoreKind = "nll"
     segments: SegmentKind = "aligned"
     segment_words: int = 1
     weighing: WeighingKind = "static"

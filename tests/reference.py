@@ -240,7 +240,7 @@ class RefSettings:
     segments: Literal["aligned", "shortest", "sentence"] = "aligned"
     segment_words: int = 1
     weighing: Literal["static", "prior", "hedge", "trim", "primary"] = "static"
-    score: Literal["perplexity", "nll", "bits_per_byte"] = "perplexity"
+    score: Literal["perplexity", "nll", "bits_per_byte"] = "nll"  # the paper: perplexity
     weights: tuple[float, ...] | None = None  # default: equal
     max_tokens: int = 64
     segment_limit: int = 32

@@ -39,7 +39,7 @@ class TestBuiltIn:
         fusion = load_registry().fusion()
         assert fusion.name == "builtin"
         assert fusion.sources == ("ash", "birch", "cedar")
-        assert (fusion.mode, fusion.score, fusion.segments) == ("cool", "perplexity", "aligned")
+        assert (fusion.mode, fusion.score, fusion.segments) == ("cool", "nll", "aligned")
         assert (fusion.segment_words, fusion.weighing) == (1, "static")
         assert fusion.weights is None
         assert fusion.origin == "built in"

@@ -86,4 +86,4 @@ def test_the_same_variant_counts_once_and_another_of_its_name_is_refused() -> No
     cool = parse_variant("cool", BASE, SOURCES)
     assert distinct([cool, cool]) == [cool]
     with pytest.raises(InputError, match="Two different variants are called 'cool'"):
-        distinct([cool, Variant("cool", replace(BASE, score="nll"))])
+        distinct([cool, Variant("cool", replace(BASE, score="bits_per_byte"))])

@@ -63,8 +63,9 @@ def test_a_disagreement_costs_one_more_pass_a_source() -> None:
 
 
 def test_the_candidate_with_the_lowest_mean_perplexity_wins() -> None:
-    assert run(Fusion(rivals(a=0.3, b=0.1)))[1].text == " dog"
-    assert run(Fusion(rivals(a=0.1, b=0.3)))[1].text == " fox"
+    settings = Settings(score="perplexity")
+    assert run(Fusion(rivals(a=0.3, b=0.1)), settings)[1].text == " dog"
+    assert run(Fusion(rivals(a=0.1, b=0.3)), settings)[1].text == " fox"
 
 
 def test_a_tie_goes_to_the_first_source() -> None:
@@ -74,7 +75,7 @@ def test_a_tie_goes_to_the_first_source() -> None:
 
 
 def test_a_step_reports_candidates_scores_and_mean() -> None:
-    steps, _ = run(Fusion(rivals(a=0.3, b=0.1)))
+    steps, _ = run(Fusion(rivals(a=0.3, b=0.1)), Settings(score="perplexity"))
     fox, dog = steps[0].candidates
     assert (fox.text, fox.ends, fox.sources) == (" fox", True, ("a",))
     assert dog.sources == ("b",)
