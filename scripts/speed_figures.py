@@ -84,10 +84,26 @@ def worst(fusion: Fusion) -> None:
         f"{len(PROMPTS)} prompts, 3 times; they agree on {n_agreed / n_steps:.0%} of the segments"
     )
     print(f"texts equal: {len(set(texts[True]) & set(texts[False]))} of {len(PROMPTS)}")
+    for text in PROMPTS:
+        show_difference(fusion, text, settings)
     print(f"time with speculation over time without: {seconds[True] / seconds[False]:.3f}")
     for speculation, value in answers.items():
         outside = 1 - sum(a.decode_s for a in value) / sum(a.elapsed_s for a in value)
         print(f"outside llama_decode, speculation {speculation}: {outside:.1%}")
+
+
+def show_difference(fusion: Fusion, text: str, settings: Settings) -> None:
+    """Where the texts with and without speculation part, if they do: a near tie has equal means."""
+    ways = [
+        list(fusion.stream(RawText(text), replace(settings, speculation=speculation)))
+        for speculation in (False, True)
+    ]
+    for one, other in zip(*ways, strict=False):
+        if isinstance(one, Step) and isinstance(other, Step) and one.text != other.text:
+            print(f"{text!r} parts where the means, without and with speculation, are")
+            for step in (one, other):
+                print("   ", {c.text: c.mean and round(c.mean, 4) for c in step.candidates})
+            return
 
 
 def long(fusion: Fusion) -> None:

@@ -79,6 +79,7 @@ class Cache:
         ``scores`` sees to a ``prompt_score``: if there is none, the whole prompt is read again.
         """
         self.drop_all()
+        self._tree.release()
         self._is_lazy = is_lazy
         self._revisits = revisits
         is_same = self.n_prompt and tokens == self.tokens[: self.n_prompt]
@@ -101,6 +102,7 @@ class Cache:
     def restart(self, *, keep_response: bool = False) -> None:
         """Return to the end of the prompt; the response stays readable behind it if asked for."""
         self.drop_all()
+        self._tree.release()
         start, end = self._prompt_end, self._tree.root
         if keep_response and self._revisits and end is not start:
             self._tree.hold(start, end)
