@@ -93,16 +93,22 @@ def worst(fusion: Fusion) -> None:
 
 
 def show_difference(fusion: Fusion, text: str, settings: Settings) -> None:
-    """Where the texts with and without speculation part, if they do: a near tie has equal means."""
+    """Where the texts with and without speculation part, if they do.
+
+    In a near tie the means are equal, or a source's own scores of the two texts it drafted.
+    """
     ways = [
         list(fusion.stream(RawText(text), replace(settings, speculation=speculation)))
         for speculation in (False, True)
     ]
     for one, other in zip(*ways, strict=False):
         if isinstance(one, Step) and isinstance(other, Step) and one.text != other.text:
-            print(f"{text!r} parts where the means, without and with speculation, are")
+            print(f"{text!r} parts here; candidates without and with speculation:")
             for step in (one, other):
-                print("   ", {c.text: c.mean and round(c.mean, 4) for c in step.candidates})
+                for c in step.candidates:
+                    scores = {name: round(score, 4) for name, score in c.scores.items()}
+                    print(f"    {c.text!r} by {', '.join(c.sources)}: {c.mean}, {scores}")
+                print()
             return
 
 
