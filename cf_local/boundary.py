@@ -10,6 +10,9 @@ import unicodedata
 from functools import lru_cache
 
 _ZERO_WIDTH_JOINER = "\u200d"
+_FULL_STOPS = ".!?…‼⁇⁈⁉"  # a sentence ends behind them where whitespace follows
+_WIDE_STOPS = "。！？｡．"  # of Chinese and Japanese: written without whitespace behind them
+_CLOSERS = "\"'*_`"  # and Unicode's closing brackets and final quotes
 _EMOJI_MODIFIERS = range(0x1F3FB, 0x1F3FF + 1)
 # Python knows no Script property; these prefixes of character names are the scripts without spaces.
 _UNSPACED_SCRIPTS = (
@@ -79,6 +82,28 @@ def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
     if not (before and joint.startswith(before) and len(joint) > len(before)):
         return False
     return is_boundary_between(before[-1], joint[len(before)])
+
+
+def ends_sentence(text: bytes, lookahead: bytes) -> bool:
+    """Whether a sentence ends at the word boundary between ``text`` and ``lookahead``.
+
+    It does in front of a line break, and behind a full stop (``. ! ? …``, or those of Chinese and
+    Japanese) with any closing quotes, brackets and emphasis after it, once no more of these follow.
+    Behind a Western full stop whitespace must follow, so "3.5" is one sentence; "Dr. No" is two.
+    """
+    before, next_ = _decode(text), _decode_begun(lookahead)[:1]
+    if next_ in ("\n", "\r"):
+        return True
+    stop = before.rstrip("".join(filter(_closes, set(before))))[-1:]
+    if not stop or _closes(next_):
+        return False
+    return (stop in _FULL_STOPS and next_.isspace()) or (
+        stop in _WIDE_STOPS and next_ not in _FULL_STOPS + _WIDE_STOPS
+    )
+
+
+def _closes(char: str) -> bool:
+    return bool(char) and (char in _CLOSERS or unicodedata.category(char) in ("Pe", "Pf"))
 
 
 def whole_characters(text: bytes) -> bytes:

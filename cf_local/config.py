@@ -17,7 +17,16 @@ import platformdirs
 
 from cf_local.errors import ConfigError
 from cf_local.tomlfile import TomlFile, nearest
-from cf_local.types import MODES, SCORES, SEGMENTS, Mode, ScoreKind, SegmentKind
+from cf_local.types import (
+    MODES,
+    SCORES,
+    SEGMENTS,
+    WEIGHINGS,
+    Mode,
+    ScoreKind,
+    SegmentKind,
+    WeighingKind,
+)
 
 ENVIRONMENT_VARIABLE = "CF_LOCAL_CONFIG"
 BUILTIN_ORIGIN = "built in"
@@ -67,6 +76,8 @@ class FusionSpec:
     mode: Mode
     score: ScoreKind
     segments: SegmentKind
+    segment_words: int
+    weighing: WeighingKind
     weights: tuple[float, ...] | None
     description: str | None
     origin: str
@@ -145,14 +156,15 @@ _SOURCE: dict[str, type] = {
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
 _FUSION: dict[str, type] = {
-    **dict.fromkeys(("mode", "score", "segments", "description"), str),
+    **dict.fromkeys(("mode", "score", "segments", "weighing", "description"), str),
+    "segment_words": int,
     **dict.fromkeys(("sources", "weights"), list),
 }
 FUSION_KEYS = frozenset(_FUSION)
 """What can be said about a fusion."""
 
-_MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1}
-_CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS}
+_MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
+_CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
 
 
 def _entries(
@@ -176,10 +188,7 @@ def _sources(file: TomlFile) -> Iterator[SourceSpec]:
     for name, table in _entries(file, "sources", _SOURCE):
         if not table.get("file"):
             raise file.error(("sources", name), f"source {name!r} names no file.")
-        for key in _MINIMUM.keys() & table.keys():
-            if table[key] < _MINIMUM[key]:
-                message = f"{key} is {table[key]}; it must be at least {_MINIMUM[key]}."
-                raise file.error(("sources", name, key), message)
+        _check_numbers(file, ("sources", name), table)
         values = dict.fromkeys(_SOURCE) | table
         if "repo" not in table and not table["file"].startswith(BUILTIN_PREFIX):
             folder = file.path.resolve().parent  # a path is relative to the file that names it
@@ -187,16 +196,28 @@ def _sources(file: TomlFile) -> Iterator[SourceSpec]:
         yield SourceSpec(name=name, origin=file.origin, **cast(Any, values))
 
 
+def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
+    for key in _MINIMUM.keys() & table.keys():
+        if table[key] < _MINIMUM[key]:
+            message = f"{key} is {table[key]}; it must be at least {_MINIMUM[key]}."
+            raise file.error((*where, key), message)
+
+
 def _fusions(file: TomlFile, sources: Collection[str]) -> Iterator[FusionSpec]:
     """The fusions of a file; a key that is left out means what the method does by default."""
-    defaults = {"mode": "cool", "score": "perplexity", "segments": "aligned"}
+    defaults: dict[str, Any] = {"mode": "cool", "score": "perplexity", "segments": "aligned"}
+    defaults |= {"segment_words": 1, "weighing": "static"}
     for name, table in _entries(file, "fusions", _FUSION):
         for key in _CHOICES.keys() & table.keys():
             if table[key] not in _CHOICES[key]:
                 hint = nearest(table[key], _CHOICES[key])
                 message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
                 raise file.error(("fusions", name, key), message)
-        values = dict.fromkeys(_FUSION) | defaults | table
+        _check_numbers(file, ("fusions", name), table)
+        values: dict[str, Any] = {**dict.fromkeys(_FUSION), **defaults, **table}
+        if values["segments"] == "sentence" and values["segment_words"] > 1:
+            message = "segments 'sentence' do not count words; leave out segment_words."
+            raise file.error(("fusions", name, "segment_words"), message)
         values["sources"] = _source_names(file, name, table, sources)
         values["weights"] = _weights(file, name, table)
         yield FusionSpec(name=name, origin=file.origin, **cast(Any, values))

@@ -98,7 +98,12 @@ def _choose(
         return _distinct([_spec_of(registry, model) for model in models]), Settings()
     spec = registry.fusion(fusion)
     settings = Settings(
-        mode=spec.mode, score=spec.score, segments=spec.segments, weights=spec.weights
+        mode=spec.mode,
+        score=spec.score,
+        segments=spec.segments,
+        segment_words=spec.segment_words,
+        weighing=spec.weighing,
+        weights=spec.weights,
     )
     return [registry.source(name) for name in spec.sources], settings
 

@@ -5,7 +5,7 @@ Method: "Score", "Rerank" and "Scoring choices"; paper section 3.3. The matrix i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +36,16 @@ def decide(
     scores: Sequence[Sequence[Score]],
     candidates: Sequence[Candidate],
     kind: ScoreKind,
-    weights: Sequence[float] | None,
+    means_of: Callable[[Matrix], Matrix],
 ) -> Verdict:
-    """The candidate with the lowest weighted mean score; a tie goes to the one listed first.
+    """The candidate with the lowest mean score; a tie goes to the one listed first.
 
-    ``scores`` has a row per source and a column per candidate; ``weights`` None means equal ones.
-    A candidate that somebody left UNSCORED cannot win.
+    ``scores`` has a row per source and a column per candidate; ``means_of`` says how far each
+    source is heard: it takes the matrix to the means, shape (n_candidates,). A candidate that
+    somebody left UNSCORED cannot win.
     """
     matrix = score_matrix(scores, candidates, kind)
-    means = weighted_mean(matrix, weights)
+    means = means_of(matrix)
     return Verdict(int(np.argmin(np.where(np.isnan(means), np.inf, means))), matrix, means)
 
 
@@ -52,16 +53,16 @@ def lowest_means(
     scores: Sequence[Sequence[Score]],
     candidates: Sequence[Candidate],
     kind: ScoreKind,
-    weights: Sequence[float] | None,
+    means_of: Callable[[Matrix], Matrix],
 ) -> Matrix:
     """What the means will be at least, shape (n_candidates,), with some scores UNSCORED yet.
 
     They count as the best there are: a perplexity of 1, 0 nats or bits (a little less, as logits
-    are rounded).
+    are rounded). ``means_of`` must not fall when a score rises.
     """
     best = (1.0 if kind == "perplexity" else 0.0) - _ROUNDING
     matrix = score_matrix(scores, candidates, kind)
-    return weighted_mean(np.where(np.isnan(matrix), best, matrix), weights)
+    return means_of(np.where(np.isnan(matrix), best, matrix))
 
 
 def score_matrix(
@@ -84,10 +85,8 @@ def score_matrix(
     return perplexity if kind == "perplexity" else mean
 
 
-def weighted_mean(matrix: Matrix, weights: Sequence[float] | None) -> Matrix:
-    """Arithmetic mean over the sources, shape (n_candidates,); ``weights`` None for equal ones."""
-    if weights is None:
-        return np.asarray(matrix.mean(axis=0))
+def weighted_mean(matrix: Matrix, weights: Sequence[float] | Matrix) -> Matrix:
+    """Arithmetic mean over the sources, shape (n_candidates,)."""
     weight = np.asarray(weights, dtype=np.float64)
     heard = weight > 0  # a source of weight 0 is not heard, even where its score is infinite
     return np.asarray(np.average(matrix[heard], axis=0, weights=weight[heard]))

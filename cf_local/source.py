@@ -16,6 +16,9 @@ from typing import Protocol
 
 from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Sampling, Score, SourceInfo
 
+N_LIKELIEST = 5
+"""Tokens that ``Source.uncertainty`` looks at, in front of each choice."""
+
 Progress = Callable[[float], None]
 IsCancelled = Callable[[], bool]
 
@@ -59,16 +62,25 @@ class Source(Protocol):
         reserve_tokens: int = 1,
         speculates: bool = False,
         revisits: bool = False,
+        scores_prompt: bool = False,
+        tells_uncertainty: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
         """Evaluate the prompt, keeping what is cached of it; returns its number of tokens.
 
         ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to
-        them; ``revisits`` announces a ``restart`` that expects the same response.
+        them; ``revisits`` announces a ``restart`` that expects the same response;
+        ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
         Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
         InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
         used again).
+        """
+
+    def prompt_score(self) -> Score:
+        """Negative log-likelihood of the prompt's tokens but the first, in its own rendering.
+
+        The same whatever was cached. Raises CfLocalError unless ``begin`` announced it.
         """
 
     def draft(self, limit: int) -> Draft:
@@ -86,6 +98,14 @@ class Source(Protocol):
 
     def trim(self, n_bytes: int) -> Draft:
         """Cut the draft behind one of its ``token_ends``."""
+
+    def uncertainty(self) -> float:
+        """How unsure it is of its draft, in nats; no pass.
+
+        The mean, over the choices of the draft's tokens and of its end if it ends, of the entropy
+        of the N_LIKELIEST tokens, their probabilities made to sum to 1. Raises CfLocalError unless
+        ``begin`` announced it.
+        """
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Byte offsets in ``text`` at which tokens end when it is tokenized behind the response."""

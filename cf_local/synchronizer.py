@@ -7,30 +7,46 @@ them is also a token boundary of every other source (method: "Word boundary"; pa
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cf_local.boundary import is_character_boundary, is_word_boundary, whole_characters
+from cf_local.boundary import (
+    ends_sentence,
+    is_character_boundary,
+    is_word_boundary,
+    whole_characters,
+)
 from cf_local.source import Source
 from cf_local.types import Draft, SegmentKind
 
 
-def draft_segment(source: Source, others: Sequence[Source], kind: SegmentKind, limit: int) -> Draft:
+def draft_segment(
+    source: Source, others: Sequence[Source], kind: SegmentKind, limit: int, n_words: int = 1
+) -> Draft:
     """The next segment of ``source``: its shortest continuation that ends where ``kind`` allows.
 
-    After ``limit`` tokens without such a place the segment is cut at the last whole character that
-    is a token boundary of all sources.
+    That is at the ``n_words``-th place where it may be cut, or the first of these that ends a
+    sentence. After ``limit`` tokens without it the segment is cut at the last such place; without
+    any at the last whole character that is a token boundary of all sources.
     """
-    judges = others if kind == "aligned" else ()
-    draft = source.draft(limit)
-    while not (draft.ends or _ends_at_common_word(draft, judges)):
+    judges = () if kind == "shortest" else others
+    draft, words = source.draft(limit), list[int]()
+    while not draft.ends:
+        if _ends_at_common_word(draft, judges):
+            words.append(len(draft.text))
+            if kind == "sentence":
+                is_done = ends_sentence(draft.text, draft.lookahead)
+            else:
+                is_done = len(words) >= n_words
+            if is_done:
+                break
         if len(draft.token_ends) >= limit:
-            return _cut(source, draft, judges)
+            return _cut(source, draft, judges, words)
         draft = source.extend(limit)
     return draft
 
 
-def _cut(source: Source, draft: Draft, judges: Sequence[Source]) -> Draft:
+def _cut(source: Source, draft: Draft, judges: Sequence[Source], words: Sequence[int]) -> Draft:
     if not draft.text:  # nothing but control tokens: it has nothing more to say
         return replace(draft, ends=True)
-    return source.trim(_last_common_cut(draft, judges))
+    return source.trim(words[-1] if words else _last_common_cut(draft, judges))
 
 
 def _ends_at_common_word(draft: Draft, judges: Sequence[Source]) -> bool:

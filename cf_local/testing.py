@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.source import IsCancelled, Progress, never
+from cf_local.source import N_LIKELIEST, IsCancelled, Progress, never
 from cf_local.tokenization import ContextEncoder, Vocabulary
 from cf_local.types import (
     Candidate,
@@ -105,6 +105,8 @@ class ScriptedSource:
         self._is_cancelled: IsCancelled = never
         self._sampling, self._random = Sampling(), random.Random(0)
         self._n_prompt = 0
+        self._prompt_score: Score | None = None
+        self._tells_uncertainty = False
         self._tokens: list[int] = []
         self._next_token: int | None = None
         self._draft: _Branch | None = None
@@ -133,6 +135,8 @@ class ScriptedSource:
         reserve_tokens: int = 1,
         speculates: bool = False,
         revisits: bool = False,
+        scores_prompt: bool = False,
+        tells_uncertainty: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
@@ -150,8 +154,17 @@ class ScriptedSource:
         if on_progress is not None:
             on_progress(1.0)
         self._n_prompt = n_prompt
+        self._prompt_score = self._score_of_text(text.encode()) if scores_prompt else None
+        self._tells_uncertainty = tells_uncertainty
         self._begin_response()
         return n_prompt
+
+    def prompt_score(self) -> Score:
+        """That of the prompt's text if the script had written it (see Source.prompt_score)."""
+        self._check_begun()
+        if self._prompt_score is None:
+            raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
+        return self._prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
@@ -180,6 +193,16 @@ class ScriptedSource:
             del draft.tokens[n_kept:]
             self._pass(n_kept)
         return self._as_draft(draft)
+
+    def uncertainty(self) -> float:
+        """Mean entropy of the draft's choices (see Source.uncertainty)."""
+        draft = self._own_draft()
+        if not self._tells_uncertainty:
+            raise CfLocalError(f"{self.info.name}: nobody announced to ask for its uncertainty.")
+        n_choices = len(draft.tokens) + (draft.next_token == END)
+        starts = ([*self._tokens, *draft.tokens[:n]] for n in range(n_choices))
+        entropies = [_entropy(self._script(self._text(start)).values()) for start in starts]
+        return sum(entropies) / len(entropies)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response."""
@@ -275,6 +298,15 @@ class ScriptedSource:
             nll_nats -= math.log(self._script(so_far).get(token, _FLOOR))
         return Score(nll_nats, len(path))
 
+    def _score_of_text(self, text: bytes) -> Score:
+        tokens = self._vocabulary.encode(text)
+        starts = accumulate(len(self._piece(token)) for token in tokens[:-1])
+        nlls = [
+            -math.log(self._script(text[:start]).get(token, _FLOOR))
+            for start, token in zip(starts, tokens[1:], strict=True)
+        ]
+        return Score(sum(nlls), len(nlls))
+
     def _own_candidate(self) -> Candidate | None:
         draft = self._draft
         if draft is None:
@@ -315,3 +347,10 @@ class ScriptedSource:
         self._check_open()
         if not self._n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
+
+
+def _entropy(probabilities: Iterable[float]) -> float:
+    """Entropy of the likeliest tokens as they are if one of them is chosen, in nats."""
+    floor = [_FLOOR] * N_LIKELIEST  # tokens that the script leaves out
+    top = sorted([*probabilities, *floor], reverse=True)[:N_LIKELIEST]
+    return sum(-p / sum(top) * math.log(p / sum(top)) for p in top)

@@ -15,6 +15,7 @@ from cf_local.boundary import last_words
 
 N_CONTEXT_WORDS = 4
 _MEMO_SIZE = 4096
+_LONGEST_REMEMBERED = 1024  # bytes of a segment: thousands of long documents would fill the memory
 
 
 class Vocabulary(Protocol):
@@ -33,7 +34,10 @@ class ContextEncoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._context = b""
-        self._encode = lru_cache(_MEMO_SIZE)(self._encode_behind)
+        self._encode_context = lru_cache(_MEMO_SIZE)(
+            lambda context: tuple(vocabulary.encode(context))
+        )
+        self._remembered = lru_cache(_MEMO_SIZE)(self._encode_behind)
 
     def append(self, segment: bytes) -> None:
         """The response has grown by ``segment``."""
@@ -55,8 +59,12 @@ class ContextEncoder:
         """Byte offsets in ``segment`` behind each of its tokens."""
         return frozenset(accumulate(len(self._vocabulary.piece(t)) for t in self.encode(segment)))
 
+    def _encode(self, context: bytes, segment: bytes) -> tuple[int, ...]:
+        is_short = len(segment) <= _LONGEST_REMEMBERED
+        return (self._remembered if is_short else self._encode_behind)(context, segment)
+
     def _encode_behind(self, context: bytes, segment: bytes) -> tuple[int, ...]:
-        alone = tuple(self._vocabulary.encode(context))
+        alone = self._encode_context(context)
         joint = tuple(self._vocabulary.encode(context + segment))
         if joint[: len(alone)] == alone:
             return joint[len(alone) :]

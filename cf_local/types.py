@@ -13,12 +13,14 @@ from cf_local.errors import InputError
 
 Mode = Literal["cool", "rerank", "cool+r", "single"]
 ScoreKind = Literal["perplexity", "nll", "bits_per_byte"]
-SegmentKind = Literal["aligned", "shortest"]
+SegmentKind = Literal["aligned", "shortest", "sentence"]
+WeighingKind = Literal["static", "prior", "hedge", "trim", "primary"]
 FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SCORES: tuple[str, ...] = get_args(ScoreKind)
 SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
+WEIGHINGS: tuple[str, ...] = get_args(WeighingKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A candidate as a step reports it; without scores and mean when all sources agreed.
+    """A candidate as a step reports it; without scores and mean when there was no other.
 
     A whole answer that could no longer win has no mean, and the scores that there are.
     """
@@ -200,8 +202,10 @@ class Settings:
     """How an answer is fused. Defaults are the paper's: aligned segments, mean perplexity.
 
     ``max_tokens``: the answer ends when one source has that many tokens of its own in it.
-    ``segment_limit``: tokens after which a segment without a word boundary is cut.
+    ``segment_words``: words after which a segment ends (not with segments "sentence").
+    ``segment_limit``: tokens after which a longer segment is cut.
     ``weights``: one per source in their order, None for equal.
+    ``weighing``: what else decides how far each source is heard (see ``weighing``).
     ``single``: the source that mode "single" lets speak (default: the first).
     ``speculation``: look ahead to save forward passes; it does not change the text.
     ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
@@ -215,6 +219,8 @@ class Settings:
     mode: Mode = "cool"
     score: ScoreKind = "perplexity"
     segments: SegmentKind = "aligned"
+    segment_words: int = 1
+    weighing: WeighingKind = "static"
     weights: tuple[float, ...] | None = None
     single: str | None = None
     max_tokens: int = 1024
@@ -230,6 +236,8 @@ class Settings:
         _check_choice("mode", self.mode, MODES)
         _check_choice("score", self.score, SCORES)
         _check_choice("segments", self.segments, SEGMENTS)
+        _check_choice("weighing", self.weighing, WEIGHINGS)
+        _check_range("segment_words", self.segment_words, 1)
         _check_range("max_tokens", self.max_tokens, 1)
         _check_range("segment_limit", self.segment_limit, 1)
         _check_range("reserve_tokens", self.reserve_tokens, 1)
@@ -240,6 +248,11 @@ class Settings:
             _check_range("weight", weight, 0)
         if self.weights is not None and not sum(self.weights) > 0:
             raise InputError("All weights are zero; at least one source needs a positive weight.")
+        if self.segments == "sentence" and self.segment_words > 1:
+            raise InputError(
+                f"segment_words is {self.segment_words}, but segments 'sentence' do not count "
+                "words. Leave one of them out."
+            )
         if "" in self.stop:
             raise InputError("A stop string is empty; it would end every answer at once.")
 

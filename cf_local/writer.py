@@ -30,6 +30,7 @@ from cf_local.types import (
     Step,
     text_of,
 )
+from cf_local.weighing import weighing_of
 
 FUSED = "cool"
 """Who is named as the proposer of the fused answer in mode "cool+r"."""
@@ -49,7 +50,7 @@ class Writer:
         self.finish_reason: FinishReason | None = None
         self._sources = sources
         self._settings = settings
-        self._weights = settings.weights if len(sources) > 1 else None
+        self._weighing = weighing_of(settings, len(sources))
         self._is_cancelled = is_cancelled
         self._names = tuple(source.info.name for source in sources)
         self._chosen = self._names[0] if settings.mode == "single" else FUSED
@@ -75,9 +76,13 @@ class Writer:
                 reserve_tokens=self._settings.reserve_tokens,
                 speculates=self._settings.speculation,
                 revisits=self._settings.speculation and self._settings.mode == "cool+r",
+                scores_prompt=self._weighing.hears_prompt,
+                tells_uncertainty=self._weighing.has_primary and index == 0,
                 is_cancelled=self._is_cancelled,
                 on_progress=share_of(on_progress, index, len(self._sources)),
             )
+        if self._weighing.hears_prompt:
+            self._weighing.begin([source.prompt_score() for source in self._sources])
         # Now each source knows whether it samples, which decides whether it can foresee.
         able = self._sources if self._settings.speculation else ()
         self._speculator.begin(able, text_of(prompt), self._crew)
@@ -106,10 +111,13 @@ class Writer:
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
             self._speculator.prepare()
-            drafts = self._crew.each(self._sources, self._draft)
-            proposals = _Proposals.gather(zip(self._names, drafts, strict=True))
+            drafts = self._drafts()
+            proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
         with watch.phase("score"):
             verdict = self._rerank(proposals, self._crew)
+            if verdict.matrix is not None:
+                own = [proposals.candidates.index(draft) for draft in drafts]
+                self._weighing.observe(verdict.matrix, own)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
@@ -159,11 +167,21 @@ class Writer:
             sources=tuple(source.info for source in self._sources),
         )
 
+    def _drafts(self) -> list[Candidate]:
+        """The next segment of each source, or of the first one alone if no other is asked."""
+        own: list[Candidate] = []
+        if self._weighing.has_primary:
+            own = [self._draft(self._sources[0])]
+            if not self._weighing.asks(self._sources[0].uncertainty()):
+                return own
+        return own + self._crew.each(self._sources[len(own) :], self._draft)
+
     def _draft(self, source: Source) -> Candidate:
         """The next segment of one source."""
         others = [other for other in self._sources if other is not source]
         limit = min(self._settings.segment_limit, self._room(source))
-        draft = draft_segment(source, others, self._settings.segments, limit)
+        kind, n_words = self._settings.segments, self._settings.segment_words
+        draft = draft_segment(source, others, kind, limit, n_words)
         return Candidate(draft.text, draft.ends)
 
     def _draft_answer(self, source: Source) -> tuple[Candidate, FinishReason]:
@@ -187,17 +205,20 @@ class Writer:
         if len(proposals.candidates) == 1:
             return rerank.Verdict(winner=0)
         scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
-        return rerank.decide(scores, proposals.candidates, self._settings.score, self._weights)
+        kind, means_of = self._settings.score, self._weighing.means
+        return rerank.decide(scores, proposals.candidates, kind, means_of)
 
     def _rerank_answers(self, proposals: "_Proposals") -> rerank.Verdict:
         """The winner among whole answers; unless all scores are wanted, of those that may win."""
         candidates, kind = proposals.candidates, self._settings.score
-        if self._settings.all_scores or len(candidates) == 1:
+        all_scores = self._settings.all_scores or not self._weighing.is_monotonic
+        if all_scores or len(candidates) == 1:
             return self._rerank(proposals, Crew(0))  # long candidates keep all cores busy, too
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sources)
-        scores = contest.scores(self._sources, candidates, wrote, order, kind, self._weights)
-        return rerank.decide(scores, candidates, kind, self._weights)
+        means_of = self._weighing.means
+        scores = contest.scores(self._sources, candidates, wrote, order, kind, means_of)
+        return rerank.decide(scores, candidates, kind, means_of)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""

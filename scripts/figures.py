@@ -1,6 +1,7 @@
 """Prints the figures that docs/LOG.md records, measured on the built-in sources.
 
     python scripts/figures.py accuracy    how many unseen word problems each way to fuse solves
+    python scripts/figures.py ceiling     how many if the expert for each part of an answer wrote it
     python scripts/figures.py passes      forward passes per segment, and time outside llama_decode
     python scripts/figures.py reference   the engine against tests/reference.py, text by text
     python scripts/figures.py calibrated  a set with a spoilt source: fused plainly, and calibrated
@@ -30,7 +31,8 @@ from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.tasks_builtin import WordProblems
 from cf_local.fusion import Fusion
 from cf_local.loader import LoadOptions, load
-from cf_local.types import SCORES, Answer, Draft
+from cf_local.source import Source
+from cf_local.types import SCORES, Answer, Candidate, Chat, Draft, Sampling
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = LoadOptions(n_threads=1)  # tiny models gain nothing from more
@@ -47,13 +49,22 @@ class Case:
 def main() -> None:
     """Parse the command line and print one figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("figure", choices=list(FIGURES))
+    parser.add_argument(
+        "figure", choices=["accuracy", "ceiling", "passes", "reference", "calibrated"]
+    )
     parser.add_argument("--problems", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     problems = generate(given.problems, seed=given.seed, split="test")
-    FIGURES[given.figure](problems, given.jobs)
+    figures = {
+        "accuracy": accuracy,
+        "ceiling": ceiling,
+        "passes": passes,
+        "reference": reference,
+        "calibrated": calibrated,
+    }
+    figures[given.figure](problems, given.jobs)
 
 
 # ---- Accuracy ------------------------------------------------------------------------------------
@@ -68,6 +79,48 @@ def cases(names: Sequence[str]) -> list[Case]:
         for score in SCORES
     ]
     return alone + fused
+
+
+EXPERTS = {"ash": ("add", "sub"), "birch": ("mul", "units"), "cedar": ("div", "percent")}
+"""What each built-in source was trained for (docs/models.md); `accuracy` shows it."""
+
+
+def ceiling(problems: list[Problem], _jobs: int) -> None:
+    """Solved problems when each part of the answer is written by the expert for its skill."""
+    expert = {skill: name for name, skills in EXPERTS.items() for skill in skills}
+    with load(options=ONE_THREAD) as fusion:
+        sources = {source.info.name: source for source in fusion.sources}
+        solved = []
+        for problem in problems:
+            writers = [sources[expert[skill]] for skill in problem.skills]
+            text = written_in_turn(cf_local.chat(problem.question), writers)
+            solved.append(final_number(text) == problem.result)
+    for kind, n_skills in (("all", None), ("one skill", 1), ("two skills", 2)):
+        marks = [
+            ok
+            for ok, problem in zip(solved, problems, strict=True)
+            if n_skills in (None, len(problem.skills))
+        ]
+        print(f"{kind}: {share(marks, interval=True)}")
+
+
+def written_in_turn(prompt: Chat, writers: Sequence[Source]) -> str:
+    """An answer whose first sentence is written by the first of ``writers``, and so on."""
+    text = b""
+    for index, source in enumerate(writers):
+        source.begin(prompt, sampling=Sampling())
+        if text:
+            source.commit(Candidate(text, False))
+        ends = sentence_ends = False
+        while not (ends or sentence_ends or source.n_response_tokens > 256):
+            draft = source.draft(32)
+            ends, text = draft.ends, text + draft.text
+            source.commit(Candidate(draft.text, ends))
+            is_last = index == len(writers) - 1
+            sentence_ends = not is_last and draft.text.endswith(b".")
+        if ends:
+            break
+    return text.decode(errors="replace")
 
 
 def accuracy(problems: list[Problem], jobs: int) -> None:
@@ -315,13 +368,6 @@ class Fresh(WordProblems):
             for i, problem in enumerate(self._problems)
         ]
 
-
-FIGURES = {
-    "accuracy": accuracy,
-    "passes": passes,
-    "reference": reference,
-    "calibrated": calibrated,
-}
 
 if __name__ == "__main__":
     main()

@@ -2,9 +2,11 @@
 
     python scripts/speed_figures.py worst     sources that disagree all the time
     python scripts/speed_figures.py context   a step behind 200, 1,000 and 4,000 tokens
+    python scripts/speed_figures.py long A.gguf B.gguf ...   answers of 320 tokens by endless copies
 
 Run it with the Python of .venv on a quiet machine; docs/LOG.md has the results. What the fusion
-costs against its sources alone is measured by `cf-local bench`.
+costs against its sources alone is measured by `cf-local bench`. `inflate.py --endless` makes
+copies of the built-in models that do not end; the first named is taken for the slowest.
 """
 
 import argparse
@@ -15,9 +17,12 @@ from itertools import islice
 from pathlib import Path
 from statistics import mean
 
+from cf_local.bench import Case, Timing, differences, fused_case, ratio, run
+from cf_local.builtin.problems import generate
 from cf_local.fusion import Fusion
+from cf_local.llama.plain import PlainModel
 from cf_local.loader import LoadOptions, load
-from cf_local.types import Answer, RawText, Settings, Step
+from cf_local.types import Answer, Chat, RawText, Settings, Step, chat
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARIES = ROOT / ".cache" / "llama.cpp-models"
@@ -29,9 +34,14 @@ N_STEPS = 40
 def main() -> None:
     """Parse the command line and print one figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("figure", choices=["worst", "context"])
+    parser.add_argument("figure", choices=["worst", "context", "long"])
+    parser.add_argument("models", nargs="*", type=Path, help="for `long`")
     parser.add_argument("--width", type=int, default=256, help="n_embd of the models")
     given = parser.parse_args()
+    if given.figure == "long":
+        with load(models=given.models) as fusion:
+            long(fusion)
+        return
     with tempfile.TemporaryDirectory() as folder:
         models = [write_model(Path(folder), name, given.width) for name in NAMES]
         print(", ".join(f"{m.stem} {m.stat().st_size / 1e6:.0f} MB" for m in models))
@@ -78,6 +88,36 @@ def worst(fusion: Fusion) -> None:
     for speculation, value in answers.items():
         outside = 1 - sum(a.decode_s for a in value) / sum(a.elapsed_s for a in value)
         print(f"outside llama_decode, speculation {speculation}: {outside:.1%}")
+
+
+def long(fusion: Fusion) -> None:
+    """Answers of 320 tokens: the fusion against its first source alone, and the texts' equality."""
+    settings = Settings(max_tokens=320, repetition_guard=False)
+    plain = fused_case("cool, no speculation", fusion, replace(settings, speculation=False))
+    ahead = fused_case("cool", fusion, settings)
+    info = fusion.sources[0].info
+    model = PlainModel(Path(info.file), n_ctx=info.n_ctx, n_threads=info.n_threads)
+
+    def answer(prompt: Chat) -> Timing:
+        text, first_s, rest_s = model.answer(prompt, 320)
+        return Timing(len(text.encode()), first_s, rest_s)
+
+    alone = Case(f"{info.name} alone", answer)
+    prompts = [chat(problem.question) for problem in generate(5, seed=9, split="test")]
+    for n_done in run([alone, plain, ahead], prompts):
+        print(f"{n_done} of {len(prompts)}", file=sys.stderr)
+    for case in (plain, ahead):
+        value, low, high = ratio(case, alone)
+        tokens = [max(a.passes.values()) for a in case.answers]
+        print(
+            f"{case.name}: {value:.2f} ({low:.2f}-{high:.2f}) of {alone.name} "
+            f"({alone.rate:.1f} bytes/s); passes {tokens}; "
+            f"agreement {case.agreement:.1f} segments; "
+            f"outside llama_decode {case.share_outside:.1%}"
+        )
+    print(f"texts equal: {len(prompts) - len(differences(plain, ahead))} of {len(prompts)}")
+    for one, other in differences(plain, ahead):
+        print(f"--- without\n{one}\n--- with\n{other}")
 
 
 def context(fusion: Fusion) -> None:

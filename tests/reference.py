@@ -5,7 +5,7 @@ no saved state but one: when a token list extends the list evaluated last, only
 the rest is evaluated. Everything else is computed from scratch, greedily, in the page's order:
 draft, score, rerank, commit. Words in quotes below are the page's.
 
-Left out: chat templates (prompts are token ids), sampling, every gate "from the literature".
+Left out: chat templates (prompts are token ids) and sampling.
 """
 
 from __future__ import annotations
@@ -237,7 +237,9 @@ class RefSource:
 @dataclass(frozen=True)
 class RefSettings:
     mode: Literal["cool", "rerank", "cool+r", "single"] = "cool"
-    segments: Literal["aligned", "shortest"] = "aligned"
+    segments: Literal["aligned", "shortest", "sentence"] = "aligned"
+    segment_words: int = 1
+    weighing: Literal["static", "prior", "hedge", "trim", "primary"] = "static"
     score: Literal["perplexity", "nll", "bits_per_byte"] = "perplexity"
     weights: tuple[float, ...] | None = None  # default: equal
     max_tokens: int = 64
@@ -279,6 +281,7 @@ class RefResult:
     finish_reason: Literal["stop", "length"]
     tokens: list[list[int]]  # each source's own tokens of the response
     answers: list[RefResult] = field(default_factory=list)  # reranking: what was reranked
+    votes: Votes | None = None  # as they were at the end
 
     @property
     def near_tie(self) -> bool:
@@ -313,16 +316,37 @@ def _common_ends(sources: Sequence[RefSource], me: int, response: bytes, seen: b
     return common
 
 
+def ends_sentence(text: bytes, ahead: bytes) -> bool:
+    """Whether a sentence ends where `text` does ("Longer segments"); `ahead` comes next."""
+    chars, next_ = [c or "" for _, c in characters(text)], characters(ahead)[0][1] or ""
+    if next_ in ("\r", "\n"):
+        return True
+
+    def closes(char: str) -> bool:
+        return char in tuple("\"'*_`") or (char and unicodedata.category(char)) in ("Pe", "Pf")
+
+    while chars and closes(chars[-1]):
+        chars.pop()
+    last = chars[-1] if chars else ""
+    if closes(next_) or not last:
+        return False
+    if last in ".!?…‼⁇⁈⁉":
+        return next_.isspace()
+    return last in "。！？｡．" and next_ not in tuple(".!?…‼⁇⁈⁉。！？｡．")
+
+
 def draft(
     sources: Sequence[RefSource],
     me: int,
     before: list[int],
     response: bytes,
     limit: int,
-    aligned: bool,
+    settings: RefSettings,
 ) -> RefDraft:
-    """Draft (rule 1): decode greedily to a common word boundary, an EOG token or the limit."""
+    """Draft (rule 1): decode greedily to where the segment may end, an EOG token or the limit."""
     source, tokens, margin = sources[me], list[int](), math.inf
+    aligned = settings.segments != "shortest"
+    words: list[int] = []  # tokens down to each common word boundary
     while True:
         row = source.logits(before + tokens, 1)[-1]
         ahead = int(np.argmax(row))
@@ -331,9 +355,16 @@ def draft(
         if ahead in source.eog:
             return RefDraft(tokens, text, True, margin)
         if is_common_boundary(sources, me, response, text, source.piece(ahead), aligned):
-            return RefDraft(tokens, text, False, margin)
+            words.append(len(tokens))
+            is_sentence = ends_sentence(text, source.piece(ahead))
+            enough = len(words) >= settings.segment_words
+            if is_sentence if settings.segments == "sentence" else enough:
+                return RefDraft(tokens, text, False, margin)
         if len(tokens) == limit:
-            tokens = _forced_cut(sources, me, response, tokens, source.piece(ahead), aligned)
+            if words:
+                tokens = tokens[: words[-1]]
+            else:
+                tokens = _forced_cut(sources, me, response, tokens, source.piece(ahead), aligned)
             text = source.text(tokens)
             return RefDraft(tokens, text, not text, margin)  # no text at all: nothing will come
         tokens.append(ahead)
@@ -394,20 +425,123 @@ def gather(drafts: Sequence[tuple[bytes, bool]]) -> list[RefCandidate]:
     return [RefCandidate(text, ends, tuple(who)) for (text, ends), who in proposers.items()]
 
 
+# --- Ways to weigh --------------------------------------------------------------------------
+
+
+@dataclass
+class Votes:
+    """The weights of one answer; `slack` is by how much near ties may have moved their logs."""
+
+    weights: Floats
+    slack: Floats
+    n_scored: int = 0
+
+    @classmethod
+    def begin(
+        cls, sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings
+    ) -> Votes:
+        weights = np.array(settings.weights or [1.0] * len(sources))
+        if settings.weighing == "prior" and len(sources) > 1 and min(map(len, prompts)) > 1:
+            terms = [s.nlls(p[:1], p[1:], False) for s, p in zip(sources, prompts, strict=True)]
+            shares = [math.exp(-sum(nlls) / len(nlls)) for nlls in terms]
+            weights = weights * np.array(shares) / sum(shares)
+        return cls(weights, np.zeros(len(sources)))
+
+    def hedge(self, candidates: list[RefCandidate], scores: Floats, settings: RefSettings) -> None:
+        """`weight_k *= exp(0.5 / sqrt(t) * reward_k)`, near ties counted into the slack."""
+        self.n_scored += 1
+        rate = 0.5 / math.sqrt(self.n_scored)
+        for k in range(len(scores)):
+            own = next(j for j, c in enumerate(candidates) if k in c.proposers)
+            wins, near, n = 0.0, 0, 0
+            for judge in range(len(scores)):
+                for j in range(len(candidates)):
+                    if judge != k and j != own and self.weights[judge] > 0:
+                        mine, other = scores[judge, own], scores[judge, j]
+                        wins += 1.0 if mine < other else 0.5 if mine == other else 0.0
+                        near += bool(_lead(mine, other, settings) <= settings.tie_tolerance)
+                        n += 1
+            if n:
+                self.weights[k] *= math.exp(rate * wins / n)
+                self.slack[k] += rate * near / n
+
+    def is_near_tie(self, scores: Floats, winner: int) -> bool:
+        """Whether weights within the slack would have let another candidate win."""
+        if not self.slack.any():
+            return False
+        for j in range(scores.shape[1]):
+            behind = scores[:, j] - scores[:, winner]
+            worst = self.weights * np.exp(np.where(behind > 0, -self.slack, self.slack))
+            if j != winner and (worst * behind).sum() <= 0:
+                return True
+        return False
+
+
+@dataclass
+class Doubt:
+    """When a primary source asks the others: above running mean plus running deviation."""
+
+    mean: float | None = None
+    variance: float = 0.0
+
+    def asks(self, entropy: float) -> tuple[bool, float]:
+        """The answer, and how far from the other one it was (nats)."""
+        if self.mean is None:
+            self.mean = entropy
+            return False, math.inf
+        threshold = self.mean + 1.0 * math.sqrt(self.variance)
+        distance = entropy - self.mean
+        self.mean = 0.95 * self.mean + 0.05 * entropy
+        self.variance = 0.95 * self.variance + 0.05 * distance**2
+        return entropy > threshold, abs(entropy - threshold)
+
+
+def entropy_of(source: RefSource, before: list[int], drafted: RefDraft) -> float:
+    """Mean entropy, over the choices of a draft, of the 5 likeliest tokens."""
+    entropies = []
+    for n in range(len(drafted.tokens) + drafted.ends):
+        top = np.sort(source.logits(before + drafted.tokens[:n], 1)[-1])[-5:]
+        p = np.exp(top - top.max()) / np.exp(top - top.max()).sum()
+        entropies.append(-sum(x * math.log(x) for x in p.tolist() if x > 0))
+    return sum(entropies) / len(entropies)
+
+
+def _lead(one: float, other: float, settings: RefSettings) -> float:
+    """How far two scores are apart: log ratio of perplexities, else difference."""
+    return abs(math.log(one / other) if settings.score == "perplexity" else one - other)
+
+
+def means_of(scores: Floats, weights: Floats, weighing: str) -> tuple[Floats, bool]:
+    """Weighted means, and whether a score was nearly left out ("trim"), or nearly not."""
+    means, near = [], False
+    for column in scores.T:
+        heard = [(s, w) for s, w in zip(column.tolist(), weights.tolist(), strict=True) if w > 0]
+        if weighing == "trim":
+            bound = 10.0 * min(s for s, _ in heard)
+            near = near or any(abs(s - bound) <= 0.05 * bound for s, _ in heard)
+            heard = [(s, w) for s, w in heard if s <= bound]
+        means.append(sum(s * w for s, w in heard) / sum(w for _, w in heard))
+    return np.array(means), near
+
+
 def rerank(
     candidates: list[RefCandidate],
     scores: Floats | None,
     margins: tuple[float, ...],
     settings: RefSettings,
+    votes: Votes | None = None,
 ) -> RefStep:
     """Rerank (rule 3): weighted mean over the sources, the lowest wins, the first at a tie."""
-    means, winner, lead = None, 0, math.inf
+    means, winner, lead, near = None, 0, math.inf, False
     if scores is not None:
-        means = np.average(scores, axis=0, weights=settings.weights)
+        if votes is None:
+            votes = Votes(np.array(settings.weights or [1.0] * len(scores)), np.zeros(len(scores)))
+        means, near = means_of(scores, votes.weights, settings.weighing)
         winner = int(np.argmin(means))
         best, second = sorted(means)[:2]
         lead = float(math.log(second / best) if settings.score == "perplexity" else second - best)
-    near = min(lead, *margins) <= settings.tie_tolerance
+        near = near or votes.is_near_tie(scores, winner)
+    near = near or min(lead, *margins) <= settings.tie_tolerance
     return RefStep(candidates, scores, means, winner, margins, lead, near)
 
 
@@ -417,31 +551,43 @@ def cool(
     """Steps until the winner ends or a source holds `max_tokens` tokens of the response."""
     n, response, steps = len(sources), b"", list[RefStep]()
     own: list[list[int]] = [[] for _ in sources]
-    aligned = settings.segments == "aligned"
+    votes, doubt = Votes.begin(sources, prompts, settings), Doubt()
     while True:
         limits = [min(settings.segment_limit, settings.max_tokens - len(own[k])) for k in range(n)]
         before = [prompts[k] + own[k] for k in range(n)]
-        drafts = [draft(sources, k, before[k], response, limits[k], aligned) for k in range(n)]
+        drafts = [draft(sources, 0, before[0], response, limits[0], settings)]
+        asked, from_gate = True, math.inf
+        if settings.weighing == "primary" and n > 1:
+            asked, from_gate = doubt.asks(entropy_of(sources[0], before[0], drafts[0]))
+        if asked:
+            drafts += [
+                draft(sources, k, before[k], response, limits[k], settings) for k in range(1, n)
+            ]
         candidates = gather([(d.text, d.ends) for d in drafts])
 
         ways = [
             [
-                d.tokens if k in c.proposers else sources[k].encode_in_context(response, c.text)
+                drafts[k].tokens
+                if k in c.proposers
+                else sources[k].encode_in_context(response, c.text)
                 for c in candidates
             ]
-            for k, d in enumerate(drafts)
+            for k in range(n)
         ]
         scores = score_matrix(sources, before, candidates, ways, settings.score)
-        step = rerank(candidates, scores, tuple(d.margin for d in drafts), settings)
+        margins = (from_gate, *(d.margin for d in drafts))
+        step = rerank(candidates, scores, margins, settings, votes)
         steps.append(step)
+        if settings.weighing == "hedge" and scores is not None:
+            votes.hedge(candidates, scores, settings)
 
         won = candidates[step.winner]
         own = [own[k] + ways[k][step.winner] for k in range(n)]
         response += won.text
         if won.ends:
-            return RefResult(response, steps, "stop", own)
+            return RefResult(response, steps, "stop", own, votes=votes)
         if max(len(tokens) for tokens in own) >= settings.max_tokens:
-            return RefResult(response, steps, "length", own)
+            return RefResult(response, steps, "length", own, votes=votes)
 
 
 def alone(
@@ -467,7 +613,8 @@ def choose_answer(
         for k in range(len(sources))
     ]
     scores = score_matrix(sources, prompts, candidates, ways, settings.score)
-    step = rerank(candidates, scores, (math.inf,), settings)
+    votes = answers[-1].votes if with_cool else Votes.begin(sources, prompts, settings)
+    step = rerank(candidates, scores, (math.inf,), settings, votes)
     won = answers[candidates[step.winner].proposers[0]]
     return RefResult(won.text, [step], won.finish_reason, won.tokens, answers)
 

@@ -46,6 +46,10 @@ def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path |
     default = " (default)" if fusion.name == registry.default_fusion else ""
     click.echo(f"{fusion.name}{default}: {fusion.description or 'no description'}")
     how = [fusion.mode, fusion.score, f"{fusion.segments} segments"]
+    if fusion.segment_words > 1:
+        how[-1] += f" of {fusion.segment_words} words"
+    if fusion.weighing != "static":
+        how.append(f"weighing {fusion.weighing}")
     if fusion.weights is not None:
         how.append("weights " + " ".join(f"{weight:g}" for weight in fusion.weights))
     click.echo(f"  {', '.join(how)}; {fusion.origin}")

@@ -11,7 +11,7 @@ import click
 from cf_local.cli.interrupt import Interrupt
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
-from cf_local.types import MODES, SCORES, SEGMENTS, Settings
+from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
@@ -45,6 +45,10 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
     click.option("--only", metavar="SOURCE", help="One source alone (implies --mode single)."),
     click.option("--score", type=click.Choice(SCORES), help="What decides between candidates."),
     click.option("--segments", type=click.Choice(SEGMENTS), help="Where a segment may end."),
+    click.option(
+        "--segment-words", type=click.IntRange(1), help="Words of a segment, 1 unless given."
+    ),
+    click.option("--weighing", type=click.Choice(WEIGHINGS), help="How far each source is heard."),
     click.option(
         "--weight",
         "weights",

@@ -49,7 +49,8 @@ class Judge:
         """Raises InputError when ``settings`` do not match the sources."""
         self._fusion, self._settings = fusion, settings
         self._sources = _speakers(fusion, settings)
-        self._weights = settings.weights if len(self._sources) > 1 else None
+        heard = settings.weights if len(self._sources) > 1 else None
+        self._weights = heard or (1.0,) * len(self._sources)
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The log-likelihood of each text behind ``opening``, in nats.

@@ -12,38 +12,16 @@ cache has lost what lies more than a window behind a tip.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, takewhile
-from typing import NamedTuple
 
 from cf_local.errors import Cancelled
 from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
 from cf_local.llama.distribution import Distribution
+from cf_local.llama.forks import COMMITTED, PROMPT, Forks, Pending
 from cf_local.llama.tree import Node
 from cf_local.source import IsCancelled, Progress, never
-
-_COMMITTED, _PROMPT, _FIRST_FORK = range(3)
-_FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
-_OWN_FORKS = 2  # the draft, and text that is expected to come
-
-
-class _Pending(NamedTuple):
-    """A token to evaluate: the forks it will belong to, and its place in what waits on them."""
-
-    node: Node
-    forks: set[int]
-    n_behind: int
-
-
-def n_sequences(n_forks: int) -> int:
-    """Sequences a context needs for ``n_forks`` candidates of others."""
-    return _FIRST_FORK + _OWN_FORKS + n_forks
-
-
-def n_cells(n_ctx: int, n_forks: int) -> int:
-    """Cells a context needs so that a text of ``n_ctx`` tokens can still be drafted and scored."""
-    return n_ctx + (n_forks + 2) * _FORK_RESERVE
-
+from cf_local.types import Score
 
 # What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
 _ROW_BYTES = 32_000_000
@@ -55,19 +33,26 @@ class Cache:
 
     def __init__(self, context: Context, n_forks: int) -> None:
         self._context = context
-        self._forks = range(_FIRST_FORK, n_sequences(n_forks))
-        self._tips: dict[int, Node] = {}  # the last node of each fork in use, oldest use first
+        self._tree = Forks(context, n_forks)
         self._asked: list[Node] = []  # the ends of paths last read
         self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
         self._kept: deque[Node] = deque()  # nodes whose rows are copies
         self._max_rows = max(_MIN_ROWS, _ROW_BYTES // (4 * context.n_vocab))
         self._revisits = self._is_lazy = False
+        self.keeps_entropy = False  # of the rows that it keeps or summarizes
+        self.prompt_score: Score | None = None
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
-        self.root = self.head = self._prompt_end = Node(-1, None, -1)
+        self._tree.restart(Node(-1, None, -1))
+        self.head = self._prompt_end = self._tree.root
 
     # ---- The committed text
+
+    @property
+    def root(self) -> Node:
+        """The last committed token that was evaluated; ``head`` may be one further."""
+        return self._tree.root
 
     @property
     def n_tokens(self) -> int:
@@ -85,52 +70,53 @@ class Cache:
         *,
         is_lazy: bool = False,
         revisits: bool = False,
+        scores: bool = False,
     ) -> None:
         """Make ``tokens`` the committed text, keeping what the cache shares with them.
 
         ``is_lazy`` puts off a pass for the last committed token until more is to be read;
         ``revisits`` says that ``restart`` will be asked to keep the response within reach.
+        ``scores`` sees to a ``prompt_score``: if there is none, the whole prompt is read again.
         """
         self.drop_all()
         self._is_lazy = is_lazy
         self._revisits = revisits
-        if self.n_prompt and tokens == self.tokens[: self.n_prompt]:
+        is_same = self.n_prompt and tokens == self.tokens[: self.n_prompt]
+        if is_same and not (scores and self.prompt_score is None):
             self.restart()
             return
-        self._context.drop(_PROMPT)
+        self._context.drop(PROMPT)
+        self.prompt_score = None
         try:
-            expected = self._evaluate_prompt(tokens, on_progress)
+            expected = self._evaluate_prompt(tokens, on_progress, scores)
         except BaseException:  # an abort may leave some of it in the cache
             self._forget()
             raise
-        self._context.fork(_COMMITTED, _PROMPT)
+        self._context.fork(COMMITTED, PROMPT)
         self.n_prompt, self.tokens = len(tokens), list(tokens)
-        self.root = self.head = self._prompt_end = Node(tokens[-1], None, len(tokens) - 1)
-        self.root.expected = expected
+        self._tree.restart(Node(tokens[-1], None, len(tokens) - 1))
+        self.head = self._prompt_end = self._tree.root
+        self._tree.root.expected = expected
 
     def restart(self, *, keep_response: bool = False) -> None:
         """Return to the end of the prompt; the response stays readable behind it if asked for."""
         self.drop_all()
-        start, end = self._prompt_end, self.root
+        start, end = self._prompt_end, self._tree.root
         if keep_response and self._revisits and end is not start:
-            fork = self._forks[0]
-            self._context.fork(_COMMITTED, fork)
-            self._tips[fork] = end
-            for node in end.path_from(start):
-                node.holders = {fork}
+            self._tree.hold(start, end)
         else:
             start.children = {}
-        self._context.fork(_PROMPT, _COMMITTED)
-        self.root = self.head = start
+        self._context.fork(PROMPT, COMMITTED)
+        self._tree.root = self.head = start
         del self.tokens[self.n_prompt :]
 
     def commit(self, end: Node) -> None:
         """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
         self.head = end
-        is_read = self._stands(end) and end.expected.tells(None)
+        is_read = self._tree.stands(end) and end.expected.tells(None)
         if self._is_lazy and not is_read and end.parent and self._is_told(end):
             self._move_root(end.parent)
-            self.root.children = {end.token: end}
+            self._tree.root.children = {end.token: end}
         else:
             self.settle()
 
@@ -143,7 +129,7 @@ class Cache:
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
         child = parent.children.get(token)
-        if child is None or not self._stands(child):
+        if child is None or not self._tree.stands(child):
             return None
         is_known = child.expected.tells(None) if whole_row else child.expected.knows_best
         return child if is_known else None
@@ -155,27 +141,33 @@ class Cache:
 
         The rows of these are there then, those in between only with ``all_rows``.
         """
-        pending: list[_Pending] = []
+        pending: list[Pending] = []
         ends = self._asked = []
+        if (
+            all_rows and self.head is not self._tree.root
+        ):  # what lies behind it may be there already
+            paths = [(self.head, ()), *paths]
         try:
             for start, tokens in paths:
                 end = start.grow(tokens)
-                missing = self._missing(start, end, pending)
-                while not self._has_room(missing, pending):
+                missing = self._tree.missing(start, end, pending)
+                while not self._tree.has_room(missing, pending):
                     if pending:
                         self._evaluate(pending, ends, all_rows)
                         pending = []
-                    elif not self._give_up_one(missing):
+                    elif not self._tree.give_up_one(missing):
                         break
-                    missing = self._missing(start, end, pending)
+                    missing = self._tree.missing(start, end, pending)
                 if missing:
-                    self._plan(missing, pending)
+                    self._tree.plan(missing, pending)
                 ends.append(end)
             self._evaluate(pending, ends, all_rows)
         except BaseException:
             self.drop_all()
             raise
-        if self.head is not self.root and self._stands(self.head):
+        # As part of a longer candidate the head may stand, and have lost its row.
+        has_row = self.head.expected.tells(None)
+        if self.head is not self._tree.root and has_row and self._tree.stands(self.head):
             self._move_root(self.head)
         return ends
 
@@ -192,125 +184,27 @@ class Cache:
 
     def drop_all(self) -> None:
         """Forget all continuations."""
-        for fork in list(self._tips):
-            self._drop_fork(fork)
-        self.root.children = {}
-        if self.head is not self.root:
-            self.root.children = {self.head.token: self.head}
+        self._tree.drop_all()
+        self._tree.root.children = {}
+        if self.head is not self._tree.root:
+            self._tree.root.children = {self.head.token: self.head}
             self.head.children = {}
-
-    # ---- Where the tree meets the cache
 
     def _is_told(self, end: Node) -> bool:
         """Whether the row in front of ``end`` is there and tells its likelihood."""
         parent = end.parent
         return (
             parent is not None
-            and end is not self.root
-            and self._stands(parent)
+            and end is not self._tree.root
+            and self._tree.stands(parent)
             and parent.expected.tells(end.token)
         )
 
-    def _stands(self, node: Node) -> bool:
-        """Whether the cache can go on behind this node."""
-        return node is self.root or self._donor(node) is not None
-
-    def _donor(self, node: Node, but_not: Container[int] = ()) -> int | None:
-        """A fork whose cells down to ``node`` can be used, None if there is none."""
-        for fork in node.holders:
-            tip = self._tips[fork]
-            is_near = tip.position - self.root.position <= self._context.reach
-            if fork not in but_not and (tip is node or is_near):
-                return fork
-        return None
-
-    def _missing(self, start: Node, end: Node, pending: Sequence[_Pending]) -> list[Node]:
-        """The nodes down to ``end`` behind the last one where cache and row of logits are there.
-
-        To go on behind the tip of a recurrent fork is to lose it, so only who starts there does.
-        """
-        planned = {waiting.node for waiting in pending}
-        missing: list[Node] = []
-        node, next_token = end, None
-        while node is not self.root:
-            can_go_on = self._stands(node) and (self._context.can_share or node is start)
-            if can_go_on and (node in planned or node.expected.tells(next_token)):
-                break
-            missing.append(node)
-            next_token = node.token
-            assert node.parent is not None, "a node of another text"
-            node = node.parent
-        return missing[::-1]
-
-    def _plan(self, missing: Sequence[Node], pending: list[_Pending]) -> None:
-        """Find a fork for ``missing`` nodes, and add them to what has to be evaluated."""
-        anchor = missing[0].parent
-        assert anchor is not None
-        fork = next((f for f, tip in self._tips.items() if tip is anchor), None)
-        if fork is None:
-            fork = self._new_fork(anchor, pending)
-        self._tips.pop(fork, None)
-        self._tips[fork] = missing[-1]
-        n_before = next((w.n_behind for w in pending if w.node is anchor), 0)
-        for n_behind, node in enumerate(missing, n_before + 1):
-            node.holders.add(fork)
-            pending.append(_Pending(node, {fork}, n_behind))
-
-    def _new_fork(self, anchor: Node, pending: Sequence[_Pending]) -> int:
-        """A fork that holds everything down to ``anchor``."""
-        fork = next(fork for fork in self._forks if fork not in self._tips)
-        self._context.fork(_COMMITTED, fork)
-        path = anchor.path_from(self.root)
-        planned = {waiting.node: waiting for waiting in pending} if path else {}
-        # Sequences that get the same tokens in one pass must have the same ones before it.
-        n_new = planned[anchor].n_behind if anchor in planned else 0
-        there, coming = path[: len(path) - n_new], path[len(path) - n_new :]
-        if there:
-            last = there[-1]
-            donor = self._donor(last, but_not=planned[last].forks if last in planned else ())
-            assert donor is not None
-            self._context.share(donor, fork, there[0].position, last.position + 1)
-        for node in coming:
-            planned[node].forks.add(fork)
-        for node in path:
-            node.holders.add(fork)
-        return fork
-
-    def _has_room(self, missing: Sequence[Node], pending: Sequence[_Pending]) -> bool:
-        """Whether a fork and cells are left for ``missing`` nodes, too."""
-        if not missing:
-            return True
-        n_free = self._context.n_cells - len(self.tokens) - len(missing)
-        n_held = sum(tip.position - self.root.position for tip in self._tips.values())
-        if n_held > n_free:  # forks share cells: look closer
-            n_held = len({n for tip in self._tips.values() for n in tip.path_from(self.root)})
-        is_tip = missing[0].parent in self._tips.values()
-        return n_held <= n_free and (is_tip or len(self._tips) < len(self._forks))
-
-    def _give_up_one(self, missing: Sequence[Node]) -> bool:
-        """Drop the fork, an old one, that alone holds fewest tokens; False if none can go."""
-        anchor = missing[0].parent
-        forks = [f for f in self._tips if anchor is None or anchor.holders != {f}]
-        if forks:
-            self._drop_fork(min(forks, key=self._n_alone))
-        return bool(forks)
-
-    def _n_alone(self, fork: int) -> int:
-        """Tokens that are held by this fork only."""
-        n_tokens, node = 0, self._tips[fork]
-        while node.holders == {fork} and node.parent is not None:
-            n_tokens, node = n_tokens + 1, node.parent
-        return n_tokens
-
     def _move_root(self, end: Node) -> None:
         """Make ``end``, which stands, the end of the committed sequence."""
-        path = end.path_from(self.root)
-        if path:
-            self._append(path)
-        for fork, tip in list(self._tips.items()):
-            if tip is end or not tip.is_below(end):
-                self._drop_fork(fork)
-        for parent, node in pairwise([self.root, *path]):
+        path = end.path_from(self._tree.root)
+        self._tree.commit(path)
+        for parent, node in pairwise([self._tree.root, *path]):
             if self._revisits:
                 parent.children = {node.token: node}
                 if parent is not self._prompt_end:
@@ -318,28 +212,11 @@ class Cache:
             else:
                 parent.children, node.parent = {}, None
         self.tokens += [node.token for node in path]
-        self.root = end
-
-    def _append(self, path: Sequence[Node]) -> None:
-        """Give the cells of a path behind the committed text to the committed sequence."""
-        end = path[-1]
-        donor = self._donor(end)
-        assert donor is not None
-        if self._tips[donor] is end:
-            self._context.fork(donor, _COMMITTED)
-        else:
-            self._context.share(donor, _COMMITTED, path[0].position, end.position + 1)
-
-    def _drop_fork(self, fork: int) -> None:
-        node: Node | None = self._tips.pop(fork)
-        while node is not None and node is not self.root:
-            node.holders.discard(fork)
-            node = node.parent
-        self._context.drop(fork)
+        self._tree.root = end
 
     # ---- Forward passes
 
-    def _evaluate(self, pending: Sequence[_Pending], ends: Sequence[Node], all_rows: bool) -> None:
+    def _evaluate(self, pending: Sequence[Pending], ends: Sequence[Node], all_rows: bool) -> None:
         """Passes over what is pending; ``ends`` are the nodes whose rows must stay."""
         wanted = {*ends, self.head}
         for start in range(0, len(pending), MAX_PASS_LOGITS):
@@ -351,22 +228,38 @@ class Cache:
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:
                     self._fresh.append(node)
+                    if self.keeps_entropy:
+                        _ = node.expected.entropy_nats
                 else:
                     node.summarize(best=False)
 
-    def _evaluate_prompt(self, tokens: list[int], on_progress: Progress | None) -> Distribution:
-        """Bring the committed sequence to ``tokens``; returns what is expected behind them."""
-        n_done, n_chunk = self._keep_prefix(tokens), 0
+    def _evaluate_prompt(
+        self, tokens: list[int], on_progress: Progress | None, scores: bool
+    ) -> Distribution:
+        """Bring the committed sequence to ``tokens``; returns what is expected behind them.
+
+        With ``scores`` from the start, so that the score never depends on what was cached.
+        """
+        if scores:
+            self._context.clear()
+        n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
+        size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         with self._context.abortable(self.is_cancelled):
             while n_done < len(tokens):
-                chunk = tokens[n_done : n_done + MAX_PASS_TOKENS]
-                last = len(tokens) - 1
+                chunk = tokens[n_done : n_done + size]
                 self._pass(
-                    [Row(t, p, (_COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
+                    [
+                        Row(t, p, (COMMITTED,), scores or p == last)
+                        for p, t in enumerate(chunk, n_done)
+                    ]
                 )
+                if scores:
+                    following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
+                    nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
                 n_done, n_chunk = n_done + len(chunk), len(chunk)
                 if on_progress is not None:
                     on_progress(n_done / len(tokens))
+        self.prompt_score = Score(nll_nats, last) if scores else None
         end = self._context.expected(n_chunk - 1)
         end.keep()
         return end
@@ -375,7 +268,7 @@ class Cache:
         """Cut the committed text to what it shares with ``tokens``, at most all but the last."""
         pairs = zip(self.tokens, tokens[:-1], strict=False)
         n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if n_shared == len(self.tokens) or (n_shared and self._context.cut(_COMMITTED, n_shared)):
+        if n_shared == len(self.tokens) or (n_shared and self._context.cut(COMMITTED, n_shared)):
             return n_shared
         self._context.clear()  # nothing shared, or a recurrent cache, which cannot be cut
         return 0
@@ -389,7 +282,7 @@ class Cache:
     def _keep_rows(self) -> None:
         """Copy the rows of the last pass that may still be asked for, within bounds."""
         for node in self._fresh:
-            is_wanted = node is self.root or node.holders or node in self._asked
+            is_wanted = node is self._tree.root or node.holders or node in self._asked
             if node.expected.tells(None) and is_wanted:
                 node.expected.keep()
                 self._kept.append(node)
@@ -398,11 +291,11 @@ class Cache:
         self._fresh = []
         while len(self._kept) > self._max_rows:
             oldest = self._kept.popleft()
-            if oldest is not self.root and oldest not in self._asked:
+            if oldest is not self._tree.root and oldest not in self._asked:
                 oldest.summarize()
 
     def _forget(self) -> None:
         self._context.clear()
-        self._tips = {}
         self.tokens, self.n_prompt = [], 0
-        self.root = self.head = self._prompt_end = Node(-1, None, -1)
+        self._tree.restart(Node(-1, None, -1))
+        self.head = self._prompt_end = self._tree.root

@@ -20,7 +20,7 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
-from cf_local.llama.distribution import Distribution
+from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.model import Model
 from cf_local.source import IsCancelled
 from cf_local.types import Counters
@@ -83,6 +83,7 @@ class Context:
         # Tokens one sequence can have: all cells, or the positions the model has learned.
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
+        self._rows = Rows(self.n_vocab)
         params = lib.llama_context_default_params()
         params.n_ctx = n_cells
         params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
@@ -170,7 +171,7 @@ class Context:
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
         logits = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
-        return Distribution(logits, self._model.path.name)
+        return Distribution(logits, self._model.path.name, self._rows)
 
     def fork(self, parent: int, child: int) -> None:
         """Make ``child`` a sequence that shares all cells of ``parent``."""

@@ -6,8 +6,33 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import BrokenModelError
+from cf_local.source import N_LIKELIEST
 
 Logits = npt.NDArray[np.float32]
+
+
+class Rows:
+    """Memory for rows of logits, used again: a new row of 0.6 MB costs more in page faults."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._free: list[Logits] = []
+        self._scratch = np.empty(n_vocab, dtype=np.float32)
+
+    def copy(self, logits: Logits) -> Logits:
+        """A copy of a row; give it back when it is no longer needed."""
+        row = self._free.pop() if self._free else np.empty_like(self._scratch)
+        np.copyto(row, logits)
+        return row
+
+    def give_back(self, row: Logits) -> None:
+        """Let the memory of a copy be used again."""
+        self._free.append(row)
+
+    def log_sum_exp(self, logits: Logits, top: float) -> float:
+        """Logarithm of the sum of exponentials of a row; ``top`` is its maximum."""
+        np.subtract(logits, np.float32(top), out=self._scratch)
+        np.exp(self._scratch, out=self._scratch)
+        return top + math.log(float(self._scratch.sum()))
 
 
 class Distribution:
@@ -16,26 +41,40 @@ class Distribution:
     The row may be a view of llama.cpp's buffer, which the next pass overwrites, until ``keep``.
     """
 
-    __slots__ = ("_best", "_best_logit", "_is_view", "_log_normalizer", "_logits", "_model")
+    __slots__ = (
+        "_best",
+        "_best_logit",
+        "_entropy_nats",
+        "_is_view",
+        "_log_normalizer",
+        "_logits",
+        "_model",
+        "_rows",
+    )
 
-    def __init__(self, logits: Logits | None, model: str, *, is_view: bool = True) -> None:
+    def __init__(self, logits: Logits | None, model: str, rows: Rows | None) -> None:
+        """``logits`` is a view; copies and intermediate results lie in ``rows``."""
         self._logits = logits
         self._model = model
-        self._is_view = is_view
+        self._rows = rows
+        self._is_view = True
         self._best: int | None = None
         self._best_logit = 0.0
         self._log_normalizer: float | None = None
+        self._entropy_nats: float | None = None
+
+    def __del__(self) -> None:
+        self.drop()
 
     @classmethod
     def unknown(cls) -> "Distribution":
         """What a model expects that has read nothing."""
-        return cls(None, "", is_view=False)
+        return cls(None, "", None)
 
     def keep(self) -> None:
         """Take a copy of the logits if they are a view."""
-        if self._is_view and self._logits is not None:
-            self._logits = self._logits.copy()
-        self._is_view = False
+        if self._is_view and self._logits is not None and self._rows is not None:
+            self._logits, self._is_view = self._rows.copy(self._logits), False
 
     def summarize(self) -> None:
         """Remember the most likely token and the normalizer, and let go of the logits."""
@@ -45,11 +84,13 @@ class Distribution:
 
     def drop(self) -> None:
         """Let go of the logits; what was computed of them stays."""
-        self._logits, self._is_view = None, False
+        if not self._is_view and self._logits is not None and self._rows is not None:
+            self._rows.give_back(self._logits)
+        self._logits, self._is_view = None, True
 
     @property
     def logits(self) -> Logits:
-        """The row, shape (n_vocab,)."""
+        """The row, shape (n_vocab,); do not hold on to it."""
         assert self._logits is not None, "the logits were dropped"
         return self._logits
 
@@ -72,6 +113,17 @@ class Distribution:
             self._check(self._best_logit)  # numpy takes NaN for the largest
         return self._best
 
+    @property
+    def entropy_nats(self) -> float:
+        """Entropy of the N_LIKELIEST tokens, their probabilities made to sum to 1."""
+        if self._entropy_nats is None:
+            top = np.partition(self.logits, -N_LIKELIEST)[-N_LIKELIEST:]
+            top = top[top > -np.inf]  # a model may rule tokens out
+            log_p = top.astype(np.float64) - _log_sum_exp(top)
+            self._entropy_nats = float(-(np.exp(log_p) * log_p).sum())
+            self._check(self._entropy_nats)
+        return self._entropy_nats
+
     def nll(self, token: int) -> float:
         """Negative log-likelihood of a token, in nats."""
         if self._logits is None and token == self._best:
@@ -86,7 +138,9 @@ class Distribution:
 
     def _normalizer(self) -> float:
         if self._log_normalizer is None:
-            self._log_normalizer = _log_sum_exp(self.logits)
+            _ = self.best
+            assert self._rows is not None
+            self._log_normalizer = self._rows.log_sum_exp(self.logits, self._best_logit)
             self._check(self._log_normalizer)
         return self._log_normalizer
 

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
-from cf_local.llama.cache import Cache, n_cells, n_sequences
+from cf_local.llama.cache import Cache
 from cf_local.llama.context import Context
+from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Sampler
@@ -147,6 +149,8 @@ class LlamaSource:
         reserve_tokens: int = 1,
         speculates: bool = False,
         revisits: bool = False,
+        scores_prompt: bool = False,
+        tells_uncertainty: bool = False,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
@@ -157,6 +161,7 @@ class LlamaSource:
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
         self._cache.is_cancelled = is_cancelled
+        self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
         self._context.settle_in()
@@ -165,8 +170,16 @@ class LlamaSource:
             on_progress,
             is_lazy=speculates and self.can_foresee,
             revisits=revisits and self.can_foresee,
+            scores=scores_prompt,
         )
         return len(tokens)
+
+    def prompt_score(self) -> Score:
+        """How well it reads the prompt (see Source.prompt_score)."""
+        self._check_begun()
+        if self._cache.prompt_score is None:
+            raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
+        return self._cache.prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
@@ -197,6 +210,16 @@ class LlamaSource:
             draft.next_token = draft.nodes[n_kept].token
             del draft.nodes[n_kept:]
         return self._as_draft(draft)
+
+    def uncertainty(self) -> float:
+        """Mean entropy of the draft's choices (see Source.uncertainty)."""
+        draft = self._own_draft()
+        if not self._cache.keeps_entropy:
+            raise CfLocalError(f"{self.info.name}: nobody announced to ask for its uncertainty.")
+        choices = (
+            [draft.start, *draft.nodes] if self._ends(draft) else [draft.start, *draft.nodes[:-1]]
+        )
+        return fmean(node.expected.entropy_nats for node in choices)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response (see Source.token_ends)."""

@@ -29,6 +29,7 @@ from cf_local.types import (
     MODES,
     SCORES,
     SEGMENTS,
+    WEIGHINGS,
     Candidate,
     Draft,
     RawText,
@@ -94,6 +95,8 @@ def settings_of(seed: int, mode: str, segments: str) -> tuple[Settings, ref.RefS
         "max_tokens": MAX_TOKENS,
         "segment_limit": draw.choice([32, 32, 4]),
     }
+    common["segment_words"] = 1 if segments == "sentence" else draw.choice([1, 1, 2, 4])
+    common["weighing"] = draw.choice(WEIGHINGS)
     return (
         Settings(**common, repetition_guard=False),
         ref.RefSettings(**common, tie_tolerance=NEAR_TIE),

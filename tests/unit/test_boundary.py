@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.boundary import (
+    ends_sentence,
     is_boundary_between,
     is_character_boundary,
     is_word_boundary,
@@ -129,3 +130,35 @@ def test_last_words_are_stable_under_windowing(segments: list[str], n_words: int
     for segment in map(str.encode, segments):
         window, whole = last_words(window + segment, n_words), whole + segment
     assert window == last_words(whole, n_words)
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "expected"),
+    [
+        ("It is.", " Then", True),
+        ("It is.", "\n", True),
+        ("It is", "\nThen", True),
+        ("It is", "\r\n", True),
+        ("It is", " \n", False),  # only the next character is looked at
+        ("It is,", " then", False),
+        ("3.", "5", False),
+        ("Why?", " No", True),
+        ("Why?", "!", False),
+        ("Why?!", " No", True),
+        ("Well…", " No", True),
+        ('"No."', " Then", True),
+        ('"No.', '"', False),
+        ("(No.)", " Then", True),
+        ("“No!”", " Then", True),
+        ("**No.**", " Then", True),
+        ("()", " Then", False),
+        ("是。", "不", True),
+        ("是！", "？", False),
+        ("是。", "」", False),
+        ("「是。」", "不", True),
+        ("東．", "京", True),
+        ("", " Then", False),
+    ],
+)
+def test_where_a_sentence_ends(text: str, after: str, expected: bool) -> None:
+    assert ends_sentence(text.encode(), after.encode()) is expected

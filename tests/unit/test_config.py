@@ -40,6 +40,7 @@ class TestBuiltIn:
         assert fusion.name == "builtin"
         assert fusion.sources == ("ash", "birch", "cedar")
         assert (fusion.mode, fusion.score, fusion.segments) == ("cool", "perplexity", "aligned")
+        assert (fusion.segment_words, fusion.weighing) == (1, "static")
         assert fusion.weights is None
         assert fusion.origin == "built in"
 
@@ -202,7 +203,20 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nsegments = "words"\n',
-            "line 3: segments is 'words'; known are aligned, shortest.",
+            "line 3: segments is 'words'; known are aligned, shortest, sentence.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nsegment_words = 0\n',
+            "line 3: segment_words is 0; it must be at least 1.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nsegments = "sentence"\nsegment_words = 2\n',
+            "line 4: segments 'sentence' do not count words; leave out segment_words.",
+        ),
+        (
+            '[fusions.f]\nsources = ["ash"]\nweighing = "hegde"\n',
+            "line 3: weighing is 'hegde' (did you mean 'hedge'?); "
+            "known are static, prior, hedge, trim, primary.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nweights = [1, 2]\n',

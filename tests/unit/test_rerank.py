@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.rerank import UNSCORED, decide, lowest_means, score_matrix, weighted_mean
+from cf_local import rerank
+from cf_local.rerank import UNSCORED, Matrix, Verdict, lowest_means, score_matrix, weighted_mean
 from cf_local.types import SCORES, Candidate, Score
+
+
+def decide(
+    scores: list[list[Score]],
+    candidates: list[Candidate],
+    kind: str,
+    weights: list[float] | None = None,
+) -> Verdict:
+    heard = weights or [1.0] * len(scores)
+    return rerank.decide(scores, candidates, kind, lambda matrix: weighted_mean(matrix, heard))  # type: ignore[arg-type]
+
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
 TEXTS = (b" 68", b".", b"", " 東京".encode())
@@ -66,17 +78,17 @@ def test_the_lowest_weighted_mean_wins(
 def test_a_tie_goes_to_the_first() -> None:
     same = [Score(2.0, 2), Score(1.0, 1), Score(3.0, 1)]
     candidates = [Candidate(b"a", False), Candidate(b"b", False), Candidate(b"c", False)]
-    assert decide([same, same], candidates, "perplexity", None).winner == 0
-    assert decide([same[::-1], same[::-1]], candidates, "perplexity", None).winner == 1
+    assert decide([same, same], candidates, "perplexity").winner == 0
+    assert decide([same[::-1], same[::-1]], candidates, "perplexity").winner == 1
 
 
 def test_an_impossible_candidate_loses_without_a_warning() -> None:
     scores = [[Score(math.inf, 1), Score(9.0, 1)], [Score(0.1, 1), Score(9.0, 1)]]
     candidates = [Candidate(b"", True), Candidate(b"a", False)]
     for kind in SCORES:
-        assert decide(scores, candidates, kind, None).winner == 1  # type: ignore[arg-type]
+        assert decide(scores, candidates, kind).winner == 1  # type: ignore[arg-type]
     far = [[Score(5000.0, 1), Score(9.0, 1)]]
-    assert decide(far, candidates, "perplexity", None).winner == 1
+    assert decide(far, candidates, "perplexity").winner == 1
 
 
 def test_a_source_of_weight_zero_is_not_heard_even_when_infinite() -> None:
@@ -94,8 +106,12 @@ def test_weights_shift_the_winner() -> None:
 def test_the_mean_of_perplexities_is_not_that_of_likelihoods() -> None:
     scores = [[Score(0.0, 1), Score(2.0, 1)], [Score(3.9, 1), Score(2.0, 1)]]
     candidates = [Candidate(b"a", False), Candidate(b"b", False)]
-    assert decide(scores, candidates, "nll", None).winner == 0
-    assert decide(scores, candidates, "perplexity", None).winner == 1
+    assert decide(scores, candidates, "nll").winner == 0
+    assert decide(scores, candidates, "perplexity").winner == 1
+
+
+def equal(matrix: Matrix) -> Matrix:
+    return weighted_mean(matrix, [1.0] * len(matrix))
 
 
 @given(tables(), st.sampled_from(SCORES), st.data())
@@ -103,16 +119,16 @@ def test_what_is_not_scored_yet_counts_as_the_best_there_is(
     table: tuple[list[list[Score]], list[Candidate]], kind: str, data: st.DataObject
 ) -> None:
     scores, candidates = table
-    means = decide(scores, candidates, kind, None).means  # type: ignore[arg-type]
+    means = decide(scores, candidates, kind).means
     partial = [[s if data.draw(st.booleans()) else UNSCORED for s in row] for row in scores]
     assert means is not None
-    assert (lowest_means(partial, candidates, kind, None) <= means).all()  # type: ignore[arg-type]
-    assert lowest_means(scores, candidates, kind, None).tolist() == means.tolist()  # type: ignore[arg-type]
+    assert (lowest_means(partial, candidates, kind, equal) <= means).all()  # type: ignore[arg-type]
+    assert lowest_means(scores, candidates, kind, equal).tolist() == means.tolist()  # type: ignore[arg-type]
 
 
 def test_what_somebody_left_unscored_does_not_win() -> None:
     candidates = [Candidate(b"a", False), Candidate(b"b", False)]
-    verdict = decide([[UNSCORED, Score(2.0, 1)]], candidates, "nll", None)
+    verdict = decide([[UNSCORED, Score(2.0, 1)]], candidates, "nll")
     assert verdict.winner == 1
     assert verdict.means is not None
     assert math.isnan(verdict.means[0])

@@ -84,6 +84,45 @@ def test_half_a_character_is_kept_when_the_limit_allows_no_whole_one() -> None:
     assert draft_segment(source, [judging()], "aligned", 1).text == "東".encode()[:1]
 
 
+def test_a_longer_segment_ends_behind_so_many_common_words() -> None:
+    source = writing("run, fox jumps on", "run", ",", " fox", " jumps", " on")
+    for kind, judge, n_words, text in (
+        ("shortest", "run,", 1, b"run"),
+        ("shortest", "run,", 3, b"run, fox"),
+        ("aligned", "run,", 1, b"run,"),
+        ("aligned", "run,", 2, b"run, fox"),
+        ("aligned", ", fox", 2, b"run, fox"),
+        ("aligned", "run,", 9, b"run, fox jumps on"),
+    ):
+        draft = draft_segment(source, [judging(judge)], kind, 32, n_words)  # type: ignore[arg-type]
+        assert draft.text == text
+        assert draft.ends == (n_words == 9)
+        source.rollback()
+
+
+def test_a_longer_segment_is_cut_at_the_last_word_that_the_limit_allows() -> None:
+    source = writing("run, foxes jump", "run", ",", " fox", "es", " jump")
+    assert draft_segment(source, [judging()], "aligned", 3, 4).text == b"run,"
+    assert draft_segment(source, [judging()], "sentence", 3).text == b"run,"
+    assert draft_segment(source, [judging()], "sentence", 4).text == b"run, foxes"
+
+
+def test_a_segment_of_a_sentence() -> None:
+    pieces = ("It", " is", " 3", ".", "5", ' "', "No", '!"', ")", " Yes", "\n", "。", "是", "）")
+    judges = [judging(" is"), judging()]
+    for text, segment in (
+        ("It is 3.5. Yes", "It is 3.5."),
+        ('It is "No!") Yes', 'It is "No!")'),
+        ("It is\n\nYes", "It is"),
+        ("是。是", "是。"),
+        ("是。）是", "是。）"),
+        ("Yes", "Yes"),
+    ):
+        draft = draft_segment(writing(text, *pieces), judges, "sentence", 32)
+        assert draft.text == segment.encode()
+        assert draft.ends == (segment == "Yes")
+
+
 class WithControl(PieceVocabulary):
     """Token 999 is a control token: it has no text."""
 
@@ -102,13 +141,18 @@ def test_an_ending_at_the_limit_is_still_an_ending() -> None:
     assert (draft.text, draft.ends) == (b"abc", True)
 
 
-@pytest.mark.parametrize("kind", ["aligned", "shortest"])
-@given(seed=st.integers(0, 10**6), limit=st.integers(1, 12), order=st.permutations(range(3)))
+@pytest.mark.parametrize("kind", ["aligned", "shortest", "sentence"])
+@given(
+    seed=st.integers(0, 10**6),
+    limit=st.integers(1, 12),
+    order=st.permutations(range(3)),
+    n_words=st.integers(1, 4),
+)
 def test_segments_end_at_common_words_or_are_cut_at_the_limit(
-    kind: str, seed: int, limit: int, order: list[int]
+    kind: str, seed: int, limit: int, order: list[int], n_words: int
 ) -> None:
     source, *judges = (begun(str(i), VOCABULARIES[i], noise(VOCABULARIES[i], seed)) for i in order)
-    draft = draft_segment(source, judges, kind, limit)  # type: ignore[arg-type]
+    draft = draft_segment(source, judges, kind, limit, n_words)  # type: ignore[arg-type]
     assert draft.text or draft.ends
     assert len(draft.token_ends) <= limit
     assert draft.token_ends == () or draft.token_ends[-1] == len(draft.text)

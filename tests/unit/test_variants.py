@@ -66,13 +66,13 @@ def test_every_plain_field_can_be_set() -> None:
 def test_a_field_that_comes_later_needs_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class Later(Settings):
-        weighing: str | None = None
-        segment_words: int = 1
+        mood: str | None = None
+        patience: int = 1
 
     monkeypatch.setattr(variants, "Settings", Later)
     monkeypatch.setattr(variants, "_KEYS", variants._keys())
-    found = parse_variant("cool weighing=hedge segment_words=2", Later(), SOURCES)
-    assert found.settings == Later(weighing="hedge", segment_words=2)
+    found = parse_variant("cool mood=calm patience=2", Later(), SOURCES)
+    assert found.settings == Later(mood="calm", patience=2)
 
 
 def test_by_default_each_source_alone_and_every_way_to_fuse() -> None:

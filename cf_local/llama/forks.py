@@ -1,0 +1,179 @@
+"""Where the tree of continuations meets the KV cache: which sequence holds which node.
+
+A fork is a sequence that shares the cells of its prefix with the sequence it was made of. Each one
+in use ends in a tip, and every node knows the forks that hold it. Left out: what is read, and
+when (``cache``).
+"""
+
+from collections.abc import Container, Sequence
+from typing import NamedTuple
+
+from cf_local.llama.context import Context
+from cf_local.llama.tree import Node
+
+COMMITTED, PROMPT, _FIRST_FORK = range(3)
+_FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
+_OWN_FORKS = 2  # the draft, and text that is expected to come
+
+
+class Pending(NamedTuple):
+    """A token to evaluate: the forks it will belong to, and its place in what waits on them."""
+
+    node: Node
+    forks: set[int]
+    n_behind: int
+
+
+def n_sequences(n_forks: int) -> int:
+    """Sequences a context needs for ``n_forks`` candidates of others."""
+    return _FIRST_FORK + _OWN_FORKS + n_forks
+
+
+def n_cells(n_ctx: int, n_forks: int) -> int:
+    """Cells a context needs so that a text of ``n_ctx`` tokens can still be drafted and scored."""
+    return n_ctx + (n_forks + 2) * _FORK_RESERVE
+
+
+class Forks:
+    """The forks of one context behind its committed sequence, which ends at ``root``."""
+
+    def __init__(self, context: Context, n_forks: int) -> None:
+        self._context = context
+        self._forks = range(_FIRST_FORK, n_sequences(n_forks))
+        self._tips: dict[int, Node] = {}  # the last node of each fork in use, oldest use first
+        self.root = Node(-1, None, -1)
+
+    def restart(self, root: Node) -> None:
+        """Forget all forks; the committed sequence ends at ``root``."""
+        self._tips = {}
+        self.root = root
+
+    def hold(self, start: Node, end: Node) -> None:
+        """Keep what was committed behind ``start`` on a fork, before it is taken back."""
+        fork = self._forks[0]
+        self._context.fork(COMMITTED, fork)
+        self._tips[fork] = end
+        for node in end.path_from(start):
+            node.holders = {fork}
+
+    def commit(self, path: Sequence[Node]) -> None:
+        """Give a path behind the root to the committed sequence; keep only what lies behind it."""
+        end = path[-1] if path else self.root
+        if path:
+            self._append(path)
+        for fork, tip in list(self._tips.items()):
+            if tip is end or not tip.is_below(end):
+                self._drop(fork)
+
+    def drop_all(self) -> None:
+        """Give up all forks."""
+        for fork in list(self._tips):
+            self._drop(fork)
+
+    def stands(self, node: Node) -> bool:
+        """Whether the cache can go on behind this node."""
+        return node is self.root or self._donor(node) is not None
+
+    def _donor(self, node: Node, but_not: Container[int] = ()) -> int | None:
+        """A fork whose cells down to ``node`` can be used, None if there is none."""
+        for fork in node.holders:
+            tip = self._tips[fork]
+            is_near = tip.position - self.root.position <= self._context.reach
+            if fork not in but_not and (tip is node or is_near):
+                return fork
+        return None
+
+    def missing(self, start: Node, end: Node, pending: Sequence[Pending]) -> list[Node]:
+        """The nodes down to ``end`` behind the last one where cache and row of logits are there.
+
+        To go on behind the tip of a recurrent fork is to lose it, so only who starts there does.
+        """
+        planned = {waiting.node for waiting in pending}
+        missing: list[Node] = []
+        node, next_token = end, None
+        while node is not self.root:
+            can_go_on = self.stands(node) and (self._context.can_share or node is start)
+            if can_go_on and (node in planned or node.expected.tells(next_token)):
+                break
+            missing.append(node)
+            next_token = node.token
+            assert node.parent is not None, "a node of another text"
+            node = node.parent
+        return missing[::-1]
+
+    def plan(self, missing: Sequence[Node], pending: list[Pending]) -> None:
+        """Find a fork for ``missing`` nodes, and add them to what has to be evaluated."""
+        anchor = missing[0].parent
+        assert anchor is not None
+        fork = next((f for f, tip in self._tips.items() if tip is anchor), None)
+        if fork is None:
+            fork = self._new_fork(anchor, pending)
+        self._tips.pop(fork, None)
+        self._tips[fork] = missing[-1]
+        n_before = next((w.n_behind for w in pending if w.node is anchor), 0)
+        for n_behind, node in enumerate(missing, n_before + 1):
+            node.holders.add(fork)
+            pending.append(Pending(node, {fork}, n_behind))
+
+    def _new_fork(self, anchor: Node, pending: Sequence[Pending]) -> int:
+        """A fork that holds everything down to ``anchor``."""
+        fork = next(fork for fork in self._forks if fork not in self._tips)
+        self._context.fork(COMMITTED, fork)
+        path = anchor.path_from(self.root)
+        planned = {waiting.node: waiting for waiting in pending} if path else {}
+        # Sequences that get the same tokens in one pass must have the same ones before it.
+        n_new = planned[anchor].n_behind if anchor in planned else 0
+        there, coming = path[: len(path) - n_new], path[len(path) - n_new :]
+        if there:
+            last = there[-1]
+            donor = self._donor(last, but_not=planned[last].forks if last in planned else ())
+            assert donor is not None
+            self._context.share(donor, fork, there[0].position, last.position + 1)
+        for node in coming:
+            planned[node].forks.add(fork)
+        for node in path:
+            node.holders.add(fork)
+        return fork
+
+    def has_room(self, missing: Sequence[Node], pending: Sequence[Pending]) -> bool:
+        """Whether a fork and cells are left for ``missing`` nodes, too."""
+        if not missing:
+            return True
+        n_free = self._context.n_cells - (self.root.position + 1) - len(missing)
+        n_held = sum(tip.position - self.root.position for tip in self._tips.values())
+        if n_held > n_free:  # forks share cells: look closer
+            n_held = len({n for tip in self._tips.values() for n in tip.path_from(self.root)})
+        is_tip = missing[0].parent in self._tips.values()
+        return n_held <= n_free and (is_tip or len(self._tips) < len(self._forks))
+
+    def give_up_one(self, missing: Sequence[Node]) -> bool:
+        """Drop the fork, an old one, that alone holds fewest tokens; False if none can go."""
+        anchor = missing[0].parent
+        forks = [f for f in self._tips if anchor is None or anchor.holders != {f}]
+        if forks:
+            self._drop(min(forks, key=self._n_alone))
+        return bool(forks)
+
+    def _n_alone(self, fork: int) -> int:
+        """Tokens that are held by this fork only."""
+        n_tokens, node = 0, self._tips[fork]
+        while node.holders == {fork} and node.parent is not None:
+            n_tokens, node = n_tokens + 1, node.parent
+        return n_tokens
+
+    def _append(self, path: Sequence[Node]) -> None:
+        """Give the cells of a path behind the committed text to the committed sequence."""
+        end = path[-1]
+        donor = self._donor(end)
+        assert donor is not None
+        if self._tips[donor] is end:
+            self._context.fork(donor, COMMITTED)
+        else:
+            self._context.share(donor, COMMITTED, path[0].position, end.position + 1)
+
+    def _drop(self, fork: int) -> None:
+        node: Node | None = self._tips.pop(fork)
+        while node is not None and node is not self.root:
+            node.holders.discard(fork)
+            node = node.parent
+        self._context.drop(fork)

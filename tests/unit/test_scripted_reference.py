@@ -1,0 +1,151 @@
+"""Engine and reference on the same scripted sources: no noise, so all numbers must agree."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from scripted import PROMPT, VOCABULARIES, noise, run
+
+pytest.importorskip("llama_cpp")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
+
+import reference as ref
+
+from cf_local.fusion import Fusion
+from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource
+from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
+
+EOG = 499
+FLOOR = 1e-6
+
+
+class ScriptRef(ref.RefSource):
+    """A reference source that reads a script instead of a model."""
+
+    def __init__(self, vocabulary: PieceVocabulary, script: Script) -> None:
+        self._vocabulary, self._script = vocabulary, script
+        self.eog, self.n_vocab = [EOG], EOG + 1
+        self.prompt = self.encode(PROMPT.text.encode())
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token == EOG else self._vocabulary.piece(token)
+
+    def encode(self, text: bytes) -> list[int]:
+        return list(self._vocabulary.encode(text))
+
+    def shares(self, tokens: Sequence[int]) -> dict[int, float]:
+        """Behind the prompt the script sees the response, within it what there is of it."""
+        n = len(self.prompt)
+        said = self._script(self.text(tokens[n:] if len(tokens) >= n else tokens))
+        return {EOG if token == END else token: share for token, share in said.items()}
+
+    def logits(self, tokens: list[int], n_last: int) -> Any:
+        rows = np.full((n_last, self.n_vocab), math.log(FLOOR))
+        for i in range(n_last):
+            for token, share in self.shares(tokens[: len(tokens) - n_last + 1 + i]).items():
+                rows[i, token] = math.log(share)
+        return rows
+
+    def nlls(self, before: list[int], tokens: list[int], ends: bool) -> list[float]:
+        path = [*tokens, *([EOG] if ends else [])]
+        shares = [self.shares([*before, *path[:i]]) for i in range(len(path))]
+        return [-math.log(s.get(token, FLOOR)) for s, token in zip(shares, path, strict=True)]
+
+
+def chatter(vocabulary: PieceVocabulary, seed: int) -> Script:
+    """Noise of whole characters that seldom ends before it has said something.
+
+    (Behind a response that ends within a character, reference and engine cut differently.)
+    """
+    script = noise(vocabulary, seed)
+
+    def is_whole(token: int) -> bool:
+        return vocabulary.piece(token).decode(errors="ignore").encode() == vocabulary.piece(token)
+
+    def said(response: bytes) -> Mapping[int, float]:
+        shares = {t: share for t, share in script(response).items() if t == END or is_whole(t)}
+        if len(response) < 100:
+            shares[END] /= 20
+        return {token: share / sum(shares.values()) for token, share in shares.items()}
+
+    return said
+
+
+def check(seeds: Sequence[int], common: dict[str, Any]) -> list[ref.RefStep]:
+    """Both write the same, step by step; returns the reference's steps."""
+    scripts = [(v, chatter(v, seed)) for v, seed in zip(VOCABULARIES, seeds, strict=False)]
+    sources = [ScriptedSource(name, *script) for name, script in zip("abc", scripts, strict=False)]
+    references = [ScriptRef(*script) for script in scripts]
+    ref_settings = ref.RefSettings(**common, tie_tolerance=1e-9)
+    expected = ref.fuse(list(references), [r.prompt for r in references], ref_settings)
+    steps, answer = run(Fusion(sources), Settings(**common, repetition_guard=False))
+    assert answer.text.encode() == expected.text.decode(errors="replace").encode()
+    assert answer.finish_reason == expected.finish_reason
+    if common["mode"] in ("rerank", "cool+r"):
+        steps = steps[-1:]
+    for step, known in zip(steps, expected.steps, strict=True):
+        texts = [(c.text.decode(errors="replace"), c.ends) for c in known.candidates]
+        assert [(c.text, c.ends) for c in step.candidates] == texts
+        assert step.winner == known.winner
+        if known.means is not None:
+            assert [c.mean for c in step.candidates] == pytest.approx(known.means.tolist())
+    return expected.steps
+
+
+SEEDS = st.lists(st.integers(0, 10**6), min_size=1, max_size=3)
+SETTINGS = st.fixed_dictionaries(
+    {
+        "mode": st.sampled_from(MODES),
+        "score": st.sampled_from(SCORES),
+        "segments": st.sampled_from(SEGMENTS),
+        "weighing": st.sampled_from(WEIGHINGS),
+        "segment_limit": st.sampled_from((32, 32, 6)),
+        "max_tokens": st.sampled_from((40, 40, 7)),
+    }
+)
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(
+    seeds=SEEDS,
+    common=SETTINGS,
+    n_words=st.integers(1, 4),
+    weights=st.sampled_from((None, (1.0, 2.0, 0.5), (0.0, 1.0, 3.0), (1.0, 0.0, 0.0))),
+)
+def test_any_settings_give_the_steps_of_the_reference(
+    seeds: list[int],
+    common: dict[str, Any],
+    n_words: int,
+    weights: tuple[float, ...] | None,
+) -> None:
+    if common["segments"] != "sentence":
+        common["segment_words"] = n_words
+    if weights is not None and any(weights[: len(seeds)]):
+        common["weights"] = weights[: len(seeds)]
+    if len(seeds) == 1 or common["mode"] == "single":
+        common.pop("weights", None)
+    check(seeds, common)
+
+
+@pytest.mark.parametrize("weighing", WEIGHINGS)
+def test_every_way_to_weigh_is_put_to_the_test(weighing: str) -> None:
+    """The examples above say something only where sources disagree."""
+    n_scored = n_alone = 0
+    for seed in range(8):
+        common = {"mode": "cool", "weighing": weighing, "max_tokens": 60}
+        steps = check([seed, seed + 50, seed + 90], common)
+        n_scored += sum(step.scores is not None for step in steps)
+        n_alone += sum(
+            step.candidates[0].proposers == (0,) for step in steps if step.scores is None
+        )
+    assert n_scored > 20
+    assert (n_alone > 20) == (weighing == "primary")
