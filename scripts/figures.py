@@ -301,7 +301,7 @@ def difference(problem: Problem, steps: list[Any], expected: Any) -> str:
 
 # ---- Calibrated ----------------------------------------------------------------------------------
 
-N_CALIBRATED = 200  # problems to calibrate on, drawn by a seed of their own
+N_CALIBRATED = 160  # problems to calibrate on, drawn by a seed of their own
 SEED_CALIBRATED = 1_000_003
 
 

@@ -2,21 +2,19 @@
 
 import datetime as dt
 import json
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cf_local import __version__, userfile
+from cf_local.cli.answering import Answering
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
-from cf_local.errors import Cancelled
+from cf_local.errors import Cancelled, CfLocalError
 from cf_local.evaluation import (
     FolderStore,
     Item,
@@ -29,16 +27,12 @@ from cf_local.evaluation import (
     evidence,
     open_task,
     record_of,
-    run,
     settings_for,
     with_system,
 )
-from cf_local.evaluation.calibration import Calibration, Outcome, Tried, expected, halves
+from cf_local.evaluation.calibration import Calibration, Outcome, Tried
 from cf_local.evaluation.candidates import Space
-from cf_local.evaluation.marks import Verdict
 from cf_local.fusion import Fusion
-
-_N_TIMED = 2  # questions that the time is estimated from
 
 
 @click.command("calibrate")
@@ -96,95 +90,58 @@ def calibrate(
     if system:
         items = [with_system(item, system) for item in items]
     n_ctx = options["n_ctx"]
-    with Interrupt() as interrupt, loaded(interrupt, options) as fusion, ExitStack() as opened:
-        space = _space(fusion, task, max_tokens)
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        outcome = _run(fusion, task, items, seed, max_tokens, out, resume, interrupt)
+        files = {source.info.name: Path(source.info.file) for source in fusion.sources}
+    entry = _entry(name, outcome, task, seed, files, n_ctx)
+    path, failure = None, None
+    if not dry_run:
+        try:
+            path = userfile.write(entry)
+        except CfLocalError as error:  # hours of work are told first
+            failure = error
+    if as_json:
+        click.echo(json.dumps(_as_json(outcome, entry, path), indent=2))
+    else:
+        click.echo(f"{_table(outcome.tried)}\n{evidence.verdict(outcome)}")
+    if failure is not None:
+        raise failure
+    told = f"Written to {path}: cf-local ask --fusion {name}" if path else "Nothing was written."
+    click.echo(told, err=True)
+
+
+def _run(
+    fusion: Fusion,
+    task: Task,
+    items: Sequence[Item],
+    seed: int,
+    max_tokens: int | None,
+    out: Path | None,
+    resume: bool,
+    interrupt: Interrupt,
+) -> Outcome:
+    """The outcome. Raises Cancelled on Ctrl-C, after what was found until then is told."""
+    # Whole answers that cannot win are not read: the winner is the same.
+    settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
+    space = Space(settings, tuple(source.info.name for source in fusion.sources))
+    with ExitStack() as opened:
         store = Store()
         if out is not None:
             base = [Variant("base", space.base)]
             record = {**record_of(fusion.sources, task, items, base), "calibration_seed": seed}
             store = opened.enter_context(FolderStore(out, record, items, resume=resume))
-        answers = _Answers(fusion, task, store, interrupt)
-        calibration = Calibration(space, items, answers, seed=seed, on_stage=answers.stage)
+        answering = Answering(fusion, task, store, interrupt.is_set)
+        calibration = Calibration(space, items, answering, seed=seed, on_stage=answering.stage)
         try:
-            answers.estimate(space, items, seed)
-            outcome = calibration.run()
+            answering.estimate(space, items, seed)
+            return calibration.run()
         except Cancelled as error:
-            answers.clear()
-            click.echo(_table(calibration.tried()), err=True)
+            answering.clear()
+            if tried := calibration.tried():
+                click.echo(_table(tried), err=True)
             raise Cancelled(_how_to_go_on(len(store.results), out)) from error
-        answers.clear()
-        files = {source.info.name: Path(source.info.file) for source in fusion.sources}
-    entry = _entry(name, outcome, task, seed, files, n_ctx)
-    path = None if dry_run else userfile.write(entry)
-    if as_json:
-        click.echo(json.dumps(_as_json(outcome, entry, path), indent=2))
-        return
-    click.echo(_table(outcome.tried))
-    click.echo(evidence.verdict(outcome))
-    if path is None:
-        click.echo("Nothing was written (--dry-run).", err=True)
-    else:
-        click.echo(f"Written to {path}: cf-local ask --fusion {name}", err=True)
-
-
-class _Answers:
-    """Answers with the loaded sources, kept in the store; tells on stderr how far it is."""
-
-    def __init__(self, fusion: Fusion, task: Task, store: Store, interrupt: Interrupt) -> None:
-        self._fusion, self._task, self._store = fusion, task, store
-        self._interrupt = interrupt
-        self._start = self._last_told = time.monotonic()
-        self._n_done = 0
-        self._expected = ""
-
-    def __call__(self, variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
-        is_cancelled = self._interrupt.is_set
-        for result in run(
-            self._fusion, self._task, items, variants, self._store, is_cancelled=is_cancelled
-        ):
-            yield result.variant, result.item, result.right
-            self._n_done += 1
-            self._tell()
-
-    def stage(self, text: str) -> None:
-        """Say what comes next."""
-        self.clear()
-        click.echo(f"{text[0].upper()}{text[1:]}.", err=True)
-
-    def estimate(self, space: Space, items: Sequence[Item], seed: int) -> None:
-        """Say about how long it will take, from a few answers (which are kept)."""
-        self.stage("estimating the time")
-        timed, first = [*space.alone(), *space.first()], halves(items, seed)[0][:_N_TIMED]
-        list(self(timed, first))
-        longest: dict[str, float] = {}
-        for variant, item in product(timed, first):
-            found, mode = self._store.results[variant.name, item.id], variant.settings.mode
-            longest[mode] = max(longest.get(mode, 0.0), found.seconds + found.prompt_seconds)
-        counts = expected(space, items, seed)
-        self._n_done, self._expected = 0, f" of about {counts.total()}"
-        total_s = sum(longest[mode] * n_answers for mode, n_answers in counts.items())
-        self.stage(f"about {counts.total()} answers, which takes about {_duration(total_s)}")
-
-    def clear(self) -> None:
-        """Wipe the line that tells how far it is."""
-        if sys.stderr.isatty():
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last_told > 0.2:
-            self._last_told = now
-            spent = _duration(now - self._start)
-            click.echo(
-                f"\r\x1b[K{self._n_done} answers{self._expected}, {spent}", nl=False, err=True
-            )
-
-
-def _space(fusion: Fusion, task: Task, max_tokens: int | None) -> Space:
-    """What can be tried with the loaded sources; whole answers that cannot win are not read."""
-    settings = replace(fusion.settings, all_scores=False)
-    names = tuple(source.info.name for source in fusion.sources)
-    return Space(settings_for(task, settings, max_tokens=max_tokens), names)
+        finally:
+            answering.clear()
 
 
 def _entry(
@@ -243,10 +200,3 @@ def _how_to_go_on(n_answers: int, out: Path | None) -> str:
     if out is None:
         return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
     return f"{done} They are in {out}; the same command with --resume goes on."
-
-
-def _duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -26,7 +26,7 @@ Reason = Literal["confirmed", "nothing above", "not confirmed", "a group falls"]
 ALPHA = 0.05
 MIN_ITEMS = 20
 MIN_GROUP = 20
-_MIN_RUNG = 32  # questions before anything is dropped
+_MIN_RUNG = 20  # questions before anything is dropped
 _MAX_ROUNDS = 3  # of looking around what is best so far
 
 

@@ -66,7 +66,7 @@ def verdict(outcome: Outcome) -> str:
     if outcome.reason == "a group falls":
         falls = ", ".join(map(repr, outcome.falling))
         return (
-            f"Recommended: {best} alone. {facts.capitalize()} "
+            f"Recommended: {best} alone. {facts[0].upper()}{facts[1:]} "
             f"But it is worse beyond chance on {falls}."
         )
     return f"Recommended: {best} alone. Not beyond chance: {facts}"
