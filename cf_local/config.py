@@ -108,12 +108,12 @@ class Registry:
         return self.fusions[name]
 
 
-def load_registry() -> Registry:
-    """Read all layers that exist.
+def load_registry(own: Path | None = None) -> Registry:
+    """Read all layers that exist; ``own`` in place of the user's file, to check it beforehand.
 
     Raises ConfigError for a file that cannot be read or holds anything that is not understood.
     """
-    layers = [TomlFile.read(path, origin) for path, origin in _layer_paths()]
+    layers = [TomlFile.read(path, origin) for path, origin in _layer_paths(own or user_file())]
     sources = {spec.name: spec for layer in layers for spec in _sources(layer)}
     fusions = {spec.name: spec for layer in layers for spec in _fusions(layer, sources)}
     defaults = [_default(layer, fusions) for layer in layers if "default" in layer.tables]
@@ -122,16 +122,21 @@ def load_registry() -> Registry:
     return Registry(sources, fusions, defaults[-1], tuple(layer.origin for layer in layers))
 
 
+def is_alias(name: str) -> bool:
+    """Whether a source or fusion may have this name."""
+    return bool(_ALIAS.fullmatch(name)) and not name.endswith(".gguf")
+
+
 def user_file() -> Path:
     """The user's own ``models.toml``, in the folder where this system keeps settings."""
     return platformdirs.user_config_path("cf-local", appauthor=False) / "models.toml"
 
 
-def _layer_paths() -> list[tuple[Path, str]]:
+def _layer_paths(own: Path) -> list[tuple[Path, str]]:
     """Files to read with their names, lowest first; a checkout's own models.toml is built in."""
     builtin = _builtin_file()
     layers = [(builtin, BUILTIN_ORIGIN)]
-    for path in (user_file(), Path.cwd() / "models.toml"):
+    for path in (own, Path.cwd() / "models.toml"):
         if path.exists() and not (builtin.exists() and path.samefile(builtin)):
             layers.append((path, str(path)))
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
@@ -155,6 +160,9 @@ _FUSION: dict[str, type] = {
     "segment_words": int,
     **dict.fromkeys(("sources", "weights"), list),
 }
+FUSION_KEYS = frozenset(_FUSION)
+"""What can be said about a fusion."""
+
 _MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
 _CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
 
@@ -167,7 +175,7 @@ def _entries(
     for name, table in file.tables.get(kind, {}).items():
         if not isinstance(table, dict):
             raise file.error((kind, name), f"{kind}.{name} must be a table.")
-        if not _ALIAS.fullmatch(name) or name.endswith(".gguf"):
+        if not is_alias(name):
             message = (
                 f"{name!r} is no name: only letters, digits, dot, - and _, not ending in .gguf."
             )

@@ -4,10 +4,12 @@ It owns the sources and says who may speak; ``writer`` writes the answer. It yie
 prints nothing; everything else renders them.
 """
 
+import copy
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,14 @@ from cf_local.types import Answer, Event, Prompt, Settings
 from cf_local.writer import Writer
 
 _CLOSE_TIMEOUT_S = 30.0
+
+
+class _Turn:
+    """Who writes with the sources: a lock, and the thread that holds it."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.thread: int | None = None
 
 
 class Fusion:
@@ -46,9 +56,9 @@ class Fusion:
             raise InputError(f"A fusion needs sources with different names, not {names}.")
         self._speakers(self.settings)
         self._cancels: weakref.WeakSet[threading.Event] = weakref.WeakSet()  # one per stream
-        self._busy = threading.Lock()
-        self._writing_thread: int | None = None
+        self._turn = _Turn()
         self._closed = False
+        self._whole: Fusion | None = None  # for a part: what it is a part of
         self._crew = Crew(len(self.sources) if overlap else 0)
         self.costs = dict(costs or {})
         """What passes cost, by the names of the sources, as far as it was measured."""
@@ -77,6 +87,25 @@ class Fusion:
         assert isinstance(last, Answer)
         return last
 
+    def of(self, names: Sequence[str], settings: Settings | None = None) -> "Fusion":
+        """Some of the sources, in the order of ``names``, as a fusion of their own: no second load.
+
+        The sources stay this fusion's: all its parts write in turn with it, ``cancel`` of any ends
+        what any of them writes, and closing a part closes no source. ``settings`` are its defaults;
+        without, this fusion's, with the weights of the sources named. Raises InputError for a name
+        that there is not, or one given twice.
+        """
+        known = {source.info.name: source for source in self.sources}
+        if not names or len(set(names)) < len(names) or not known.keys() >= set(names):
+            raise InputError(f"A part of {list(known)} names some of them, each once: {names}.")
+        part = copy.copy(self)
+        part.sources = tuple(known[name] for name in names)
+        part.settings = settings or self._settings_of(names)
+        part._speakers(part.settings)
+        part.speculator = Speculator(self.costs)
+        part._whole = self
+        return part
+
     def cancel(self) -> None:
         """End the streams there are as soon as the running forward pass allows."""
         for cancelled in list(self._cancels):
@@ -87,10 +116,13 @@ class Fusion:
 
         Raises CfLocalError when another thread holds on to an unfinished stream.
         """
+        if self._whole is not None:
+            self._closed = True
+            return
         self.cancel()
         # A stream that this very thread has left unfinished would never end while we wait for it.
-        must_wait = self._writing_thread != threading.get_ident()
-        if must_wait and not self._busy.acquire(timeout=_CLOSE_TIMEOUT_S):
+        must_wait = self._turn.thread != threading.get_ident()
+        if must_wait and not self._turn.busy.acquire(timeout=_CLOSE_TIMEOUT_S):
             raise CfLocalError("An answer is still being read; exhaust or close its stream first.")
         try:
             self._closed = True
@@ -99,7 +131,7 @@ class Fusion:
                 source.close()
         finally:
             if must_wait:
-                self._busy.release()
+                self._turn.busy.release()
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +164,20 @@ class Fusion:
                 writer.rollback()
             yield writer.answer()
 
+    def _settings_of(self, names: Sequence[str]) -> Settings:
+        """The settings for the sources of these names."""
+        settings = self.settings
+        single = settings.single if settings.single in names else None
+        if settings.weights is None:
+            return replace(settings, single=single)
+        all_names = [source.info.name for source in self.sources]
+        weights = dict(zip(all_names, settings.weights, strict=True))
+        return replace(settings, single=single, weights=tuple(weights[name] for name in names))
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed or (self._whole is not None and self._whole._is_closed)
+
     def _speakers(self, settings: Settings) -> tuple[Source, ...]:
         """The sources that take part; checks the settings against them."""
         names = [source.info.name for source in self.sources]
@@ -145,15 +191,15 @@ class Fusion:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        if self._closed:
+        if self._is_closed:
             raise ClosedError("This fusion has been closed.")
-        if not self._busy.acquire(blocking=False):
+        if not self._turn.busy.acquire(blocking=False):
             raise CfLocalError(
                 "This fusion is already writing an answer; wait for it or cancel it."
             )
         try:
-            self._writing_thread = threading.get_ident()
+            self._turn.thread = threading.get_ident()
             yield
         finally:
-            self._writing_thread = None
-            self._busy.release()
+            self._turn.thread = None
+            self._turn.busy.release()

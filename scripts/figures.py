@@ -4,14 +4,17 @@
     python scripts/figures.py ceiling     how many if the expert for each part of an answer wrote it
     python scripts/figures.py passes      forward passes per segment, and time outside llama_decode
     python scripts/figures.py reference   the engine against tests/reference.py, text by text
+    python scripts/figures.py calibrated  a set with a spoilt source: fused plainly, and calibrated
 
 Run it with the Python of .venv (`python scripts/dev.py setup` makes it). Problems are drawn from
 the test split, which shares no number pair with training; `--seed` draws others.
 """
 
 import argparse
+import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -21,6 +24,11 @@ from typing import Any
 
 import cf_local
 from cf_local.builtin.problems import SKILLS, Problem, final_number, generate
+from cf_local.evaluation import Item, Variant, evidence, run, settings_for, summarize
+from cf_local.evaluation.calibration import Calibration
+from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.tasks_builtin import WordProblems
 from cf_local.fusion import Fusion
 from cf_local.loader import LoadOptions, load
 from cf_local.source import Source
@@ -41,7 +49,9 @@ class Case:
 def main() -> None:
     """Parse the command line and print one figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("figure", choices=["accuracy", "ceiling", "passes", "reference"])
+    parser.add_argument(
+        "figure", choices=["accuracy", "ceiling", "passes", "reference", "calibrated"]
+    )
     parser.add_argument("--problems", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
@@ -52,6 +62,7 @@ def main() -> None:
         "ceiling": ceiling,
         "passes": passes,
         "reference": reference,
+        "calibrated": calibrated,
     }
     figures[given.figure](problems, given.jobs)
 
@@ -286,6 +297,76 @@ def difference(problem: Problem, steps: list[Any], expected: Any) -> str:
     kind = "near tie" if step and step.near_tie else "DIFFERENT"
     margins = step and (min(step.draft_margins), step.score_margin)
     return f"{kind}: {problem.question} (logit and score margins {margins})"
+
+
+# ---- Calibrated ----------------------------------------------------------------------------------
+
+N_CALIBRATED = 160  # problems to calibrate on, drawn by a seed of their own
+SEED_CALIBRATED = 1_000_003
+
+
+def calibrated(problems: list[Problem], jobs: int) -> None:
+    """Sets with spoilt sources: each source, plain fusing, and what a calibration recommends."""
+    with tempfile.TemporaryDirectory() as folder:
+        bad = [spoil("ash", Path(folder) / f"bad{seed}.gguf", seed) for seed in (1, 2)]
+        sets = [["ash", "birch", "cedar", str(bad[0])], ["birch", *map(str, bad)]]
+        with ProcessPoolExecutor(jobs) as pool:
+            for lines in pool.map(calibrate_one, sets, [problems] * len(sets)):
+                print("\n".join(lines), flush=True)
+
+
+def spoil(name: str, path: Path, seed: int) -> Path:
+    """A copy of a built-in source with the rows of every matrix shuffled: it knows nothing."""
+    import numpy as np
+    from gguf import GGUFReader
+
+    shutil.copy(ROOT / "cf_local" / "builtin" / f"{name}.gguf", path)
+    rng, reader = np.random.default_rng(seed), GGUFReader(path, "r+")
+    for tensor in reader.tensors:
+        if len(tensor.shape) > 1:
+            tensor.data[:] = tensor.data[rng.permutation(len(tensor.data))]
+    reader.data.flush()
+    return path
+
+
+def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
+    """Calibrate on problems of its own seed, then measure on these. In a process of its own."""
+    with load(models=models, options=ONE_THREAD) as fusion:
+        names = tuple(source.info.name for source in fusion.sources)
+        task = WordProblems(N_CALIBRATED, SEED_CALIBRATED)
+        space = Space(settings_for(task, replace(fusion.settings, all_scores=False)), names)
+
+        def answers(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
+            for found in run(fusion, task, items, variants):
+                yield found.variant, found.item, found.right
+
+        outcome = Calibration(space, list(task.items()), answers).run()
+        calibrated = replace(outcome.recommended, name=f"calibrated: {outcome.recommended.name}")
+        fused = [each for each in space.first() if each.sources is None]
+        fresh = Fresh(problems)
+        results = list(run(fusion, fresh, fresh.items(), [*space.alone(), *fused, calibrated]))
+    summary = summarize("fresh problems", [*space.alone(), *fused, calibrated], results)
+    assert summary is not None
+    lines = [f"{', '.join(names)}: {evidence.verdict(outcome)}"]
+    for row in summary.rows:
+        versus = row.versus and f"won {row.versus.won}, lost {row.versus.lost}"
+        lines.append(f"  {row.variant}: {evidence.share_text(row.accuracy)} {versus or ''}")
+    return [*lines, f"  won and lost against {summary.best_alone}, on {summary.n_items} others"]
+
+
+class Fresh(WordProblems):
+    """The problems at hand as a task."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(len(problems))
+        self._problems = problems
+
+    def items(self) -> Sequence[Item]:
+        """The problems, in no groups."""
+        return [
+            Item(str(i), cf_local.chat(problem.question), str(problem.result))
+            for i, problem in enumerate(self._problems)
+        ]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import click
 from cf_local import __version__
 from cf_local.cli.ask import ask
 from cf_local.cli.bench import bench
+from cf_local.cli.calibrate import calibrate
 from cf_local.cli.chat import chat
 from cf_local.cli.eval import evaluate
 from cf_local.cli.models import models
@@ -48,6 +49,7 @@ def main() -> None:
 
 main.add_command(ask)
 main.add_command(bench)
+main.add_command(calibrate)
 main.add_command(chat)
 main.add_command(evaluate)
 main.add_command(models)

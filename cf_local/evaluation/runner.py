@@ -75,6 +75,7 @@ def run(
     store = store or Store()
     # Each variant learns for itself, as it would alone: speeds are not helped by the others.
     speculators = {variant.name: Speculator(fusion.costs) for variant in variants}
+    parts = {v.name: fusion.of(v.sources, v.settings) for v in variants if v.sources is not None}
     former = fusion.speculator
     try:
         for item in items:
@@ -83,8 +84,9 @@ def run(
                 if known is None:
                     if is_cancelled():
                         raise Cancelled("The evaluation was interrupted.")
-                    fusion.speculator = speculators[variant.name]
-                    known = answer(fusion, task, item, variant)
+                    who = parts.get(variant.name, fusion)
+                    who.speculator = speculators[variant.name]
+                    known = answer(who, task, item, variant)
                     store.append(known)
                 yield known
     finally:
@@ -92,7 +94,7 @@ def run(
 
 
 def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:
-    """One item answered and judged. Raises Cancelled when the answer was."""
+    """One item answered by all of ``fusion`` and judged. Raises Cancelled when the answer was."""
     start = time.perf_counter()
     try:
         *events, last = fusion.stream(item.prompt, variant.settings)

@@ -44,7 +44,7 @@ def record_of(
         "n_questions": len(items),
         "questions_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "models": [_model(source) for source in sources],
-        "variants": {variant.name: asdict(variant.settings) for variant in variants},
+        "variants": {variant.name: _variant(variant) for variant in variants},
     }
 
 
@@ -183,6 +183,11 @@ def _model(source: Source) -> dict[str, Any]:
         "sha256": hub.sha256(path) if is_file else None,
         "n_ctx": info.n_ctx,
     }
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    part = {} if variant.sources is None else {"sources": variant.sources}
+    return asdict(variant.settings) | part
 
 
 def _item(item: Item) -> dict[str, Any]:

@@ -22,11 +22,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Questions ``won`` and ``lost`` against the best source alone, and the exact McNemar p."""
+    """Questions ``won`` and ``lost`` against another way to answer, and the exact McNemar p."""
 
     won: int
     lost: int
     p_value: float
+
+    def is_better(self, alpha: float = 0.05) -> bool:
+        """Whether more was won than lost, and that beyond chance."""
+        return self.won > self.lost and self.p_value < alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,15 @@ def share(verdicts: Sequence[float]) -> Share:
 
 def compare(own: Mapping[str, Result], baseline: Mapping[str, Result]) -> Comparison:
     """Results by item against those of the baseline for the same items."""
-    won = sum(result.right > baseline[item].right for item, result in own.items())
-    lost = sum(result.right < baseline[item].right for item, result in own.items())
+    return compare_verdicts(
+        [result.right for result in own.values()], [baseline[item].right for item in own]
+    )
+
+
+def compare_verdicts(own: Sequence[float], baseline: Sequence[float]) -> Comparison:
+    """Verdicts on some items against those of the baseline on the same items."""
+    won = sum(mine > other for mine, other in zip(own, baseline, strict=True))
+    lost = sum(mine < other for mine, other in zip(own, baseline, strict=True))
     return Comparison(won, lost, mcnemar(won, lost))
 
 

@@ -1,6 +1,7 @@
 """Variants: the ways to answer that an evaluation compares.
 
-Written as a mode and what differs from the settings at hand: ``cool score=nll weight.ash=2``.
+Written as a mode and what differs from the settings at hand: ``cool score=nll weight.ash=2``, or
+``cool sources=ash,birch`` for some of the sources.
 What can be set is read off the fields of ``Settings`` and ``Sampling``, so a new field needs
 nothing here.
 """
@@ -16,15 +17,20 @@ from cf_local.tomlfile import nearest
 from cf_local.types import MODES, Sampling, Settings
 
 WEIGHT = "weight."
+SOURCES = "sources"
 _FUSED: tuple[Any, ...] = ("rerank", "cool", "cool+r")
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to answer, with all its settings; ``name`` is what tables call it."""
+    """One way to answer, with all its settings; ``name`` is what tables call it.
+
+    ``sources`` are those that take part, None for all; weights are in their order.
+    """
 
     name: str
     settings: Settings
+    sources: tuple[str, ...] | None = None
 
 
 def alone(settings: Settings, sources: Sequence[str]) -> list[Variant]:
@@ -52,27 +58,32 @@ def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Vari
     values: dict[str, Any] = {"mode": mode}
     sampling: dict[str, Any] = {}
     weights: dict[str, float] = {}
+    part: tuple[str, ...] | None = None
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"variant {text!r}: write {pair!r} as key=value.")
+        if key == SOURCES:
+            part = tuple(_source(text, name, sources) for name in value.split(","))
+            continue
         if key.startswith(WEIGHT):
-            weights[_source(text, key, sources)] = _value(text, key, value, float)
+            weights[_source(text, key.removeprefix(WEIGHT), sources)] = _value(
+                text, key, value, float
+            )
             continue
         if key not in _KEYS:
-            known = [*_KEYS, *(WEIGHT + name for name in sources)]
+            known = [*_KEYS, SOURCES, *(WEIGHT + name for name in sources)]
             raise InputError(
                 f"variant {text!r}: there is no setting {key!r}{nearest(key, known)}. "
                 f"There are {', '.join(known)}."
             )
         owner, kind = _KEYS[key]
         (values if owner is Settings else sampling)[key] = _value(text, key, value, kind)
-    if weights:
-        values["weights"] = tuple(weights.get(name, 1.0) for name in sources)
+    values["weights"] = _weights(text, weights, part, settings, sources)
     if sampling:
         values["sampling"] = replace(settings.sampling, **sampling)
     try:
-        return Variant(" ".join(text.split()), replace(settings, **values))
+        return Variant(" ".join(text.split()), replace(settings, **values), part)
     except InputError as error:
         raise InputError(f"variant {text!r}: {error}") from error
 
@@ -99,14 +110,32 @@ def _words(text: str) -> list[str]:
     return words or [""]
 
 
-def _source(text: str, key: str, sources: Sequence[str]) -> str:
-    name = key.removeprefix(WEIGHT)
+def _source(text: str, name: str, sources: Sequence[str]) -> str:
     if name not in sources:
         raise InputError(
             f"variant {text!r}: no source is named {name!r}{nearest(name, sources)}; "
             f"there are {', '.join(sources)}."
         )
     return name
+
+
+def _weights(
+    text: str,
+    given: Mapping[str, float],
+    part: Sequence[str] | None,
+    settings: Settings,
+    sources: Sequence[str],
+) -> tuple[float, ...] | None:
+    """Weights of the sources that take part: those given and 1, else those of the settings."""
+    names = sources if part is None else part
+    for name in given:
+        _source(text, name, names)
+    if given:
+        return tuple(given.get(name, 1.0) for name in names)
+    if settings.weights is None:
+        return None
+    known = dict(zip(sources, settings.weights, strict=True))
+    return tuple(known[name] for name in names)
 
 
 def _value(text: str, key: str, value: str, kind: Callable[[str], Any]) -> Any:

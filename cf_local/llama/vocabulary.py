@@ -14,6 +14,10 @@ from cf_local.llama.model import Model
 # Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.
 _RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
 
+# Bytes that llama.cpp reads as a character beyond the last one of Unicode: it would then end the
+# process with a C++ exception (unicode_regex_split), which nothing on this side can catch.
+_FATAL = re.compile(rb"\xf4[\x90-\xbf]|[\xf5-\xf7]")
+
 
 class LlamaVocabulary:
     """The vocabulary of an open model; keeps the model alive."""
@@ -58,8 +62,8 @@ class LlamaVocabulary:
         What llama.cpp cannot give back (bytes that are no UTF-8; U+2581, which SentencePiece takes
         for a space) becomes byte tokens where the vocabulary has them.
         """
-        tokens = self._tokenize(text, parse_special=False)
-        if self.decode(tokens) == text:
+        tokens = self._encode_exactly(text)
+        if tokens is not None:
             return tokens
         runs = _RUNS.findall(text.decode("utf-8", errors="surrogateescape"))
         return [token for run in runs for token in self._encode_run(run)]
@@ -97,10 +101,17 @@ class LlamaVocabulary:
     def _encode_run(self, run: str) -> list[int]:
         """Tokens of one run of ``_RUNS``."""
         raw = run.encode("utf-8", errors="surrogateescape")
-        tokens = self._tokenize(raw, parse_special=False)
-        if self.decode(tokens) == raw:
+        tokens = self._encode_exactly(raw)
+        if tokens is not None:
             return tokens
         return [token for i in range(len(raw)) for token in self._encode_byte(raw[i : i + 1])]
+
+    def _encode_exactly(self, text: bytes) -> list[int] | None:
+        """Tokens of ``text``, None where llama.cpp cannot give back its bytes."""
+        if len(text) > 1 and _FATAL.search(text):
+            return None
+        tokens = self._tokenize(text, parse_special=False)
+        return tokens if self.decode(tokens) == text else None
 
     def _encode_byte(self, byte: bytes) -> list[int]:
         token = self._byte_tokens.get(byte)

@@ -115,6 +115,17 @@ def test_the_whole_answer_is_what_is_won_in_cool_r(fusion: Counting) -> None:
     assert cool_r.wins == {"ada": 1, "bob": 1, "cool": 1}
 
 
+def test_some_of_the_sources_answer_and_the_record_says_so(fusion: Counting) -> None:
+    part = Variant("cool sources=cy,bob", Settings(max_tokens=32), ("cy", "bob"))
+    whole = Variant("cool", part.settings)
+    two, three = run(fusion, TASK, ITEMS[1:2], [part, whole])
+    assert (two.text, three.text) == (TEXTS[2], TEXTS[0])  # a tie goes to the first
+    assert set(two.wins) == {"cy"}
+    variants = record_of(fusion.sources, TASK, ITEMS, [part, whole])["variants"]
+    assert variants[part.name]["sources"] == ("cy", "bob")
+    assert "sources" not in variants["cool"]
+
+
 def test_what_the_fusion_had_learnt_is_left_to_it(fusion: Counting) -> None:
     before = fusion.speculator
     list(run(fusion, TASK, ITEMS, VARIANTS))

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
-    | {"placement", "tomlfile"},
+    | {"placement", "tomlfile", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
@@ -34,6 +34,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "lm_eval": frozenset({"evaluation"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
+    "tomlkit": frozenset({"userfile"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.
@@ -188,7 +189,7 @@ def synthetic_package(folder: Path) -> Path:
 
 
 def test_import_loads_no_native_library() -> None:
-    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "click", "lm_eval")
+    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "click", "lm_eval", "tomlkit")
     code = f"import sys, cf_local; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True

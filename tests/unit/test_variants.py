@@ -32,9 +32,21 @@ def test_a_variant_is_a_mode_and_what_differs(text: str, settings: Settings) -> 
     assert parse_variant(text, BASE, SOURCES) == Variant(text, settings)
 
 
+def test_some_of_the_sources() -> None:
+    text = "cool sources=cedar,ash weight.ash=2"
+    assert parse_variant(text, BASE, SOURCES) == Variant(
+        text, replace(BASE, weights=(1.0, 2.0)), ("cedar", "ash")
+    )
+    weighed = replace(BASE, weights=(3.0, 2.0, 1.0))
+    found = parse_variant("cool sources=cedar,ash", weighed, SOURCES)
+    assert found.settings.weights == (1.0, 3.0)
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
+        ("cool sources=ash,oak", "no source is named 'oak'"),
+        ("cool sources=ash,birch weight.cedar=2", "no source is named 'cedar'"),
         ("", "must begin with a mode"),
         ("cold", "did you mean 'cool'?"),
         ("cool nll", "write 'nll' as key=value"),

@@ -1,0 +1,285 @@
+"""Calibration: which way to fuse suits a task, or which source alone, beyond chance.
+
+The questions are cut into two halves. On the SEARCH half many ways to fuse are tried, and one is
+chosen; on the CONFIRM half, which has no part in that choice, it must beat the best source alone
+(exact McNemar test). Otherwise that source is recommended: the floor. So however many are tried,
+noise is recommended in at most 2.5% of runs (``scripts/calibration_noise.py`` counts).
+
+Nothing here runs a model: verdicts come from a function, which a simulation can replace.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cf_local.errors import InputError
+from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.marks import Evaluate, Marks, Verdict
+from cf_local.evaluation.summary import Comparison, Share, share
+from cf_local.evaluation.task import Item
+from cf_local.evaluation.variants import Variant
+
+Reason = Literal["confirmed", "nothing above", "not confirmed", "a group falls"]
+
+ALPHA = 0.05
+MIN_ITEMS = 20
+MIN_GROUP = 20
+_MIN_RUNG = 20  # questions before anything is dropped
+_MAX_ROUNDS = 3  # of looking around what is best so far
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of one variant on the search half; one that was dropped has fewer questions."""
+
+    variant: Variant
+    accuracy: Share
+    is_alone: bool
+    is_dropped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is recommended, and why.
+
+    ``best_alone`` did best of all sources on both halves; ``chosen`` is the fused variant that the
+    search half chose, None when none was above the best source there. ``recommended`` is one of
+    them. ``versus`` and ``groups`` compare ``chosen`` with ``best_alone`` on the confirm half;
+    ``accuracy`` has both there, by name, and ``alone`` every source on both halves.
+    ``falling`` names groups in which ``chosen`` is worse beyond chance.
+    """
+
+    recommended: Variant
+    reason: Reason
+    best_alone: Variant
+    chosen: Variant | None
+    versus: Comparison | None
+    accuracy: Mapping[str, Share]
+    alone: Mapping[str, Share]
+    groups: Mapping[str, Comparison]
+    falling: tuple[str, ...]
+    tried: tuple[Tried, ...]
+    n_search: int
+    n_confirm: int
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether a fusion is recommended, not a source alone."""
+        return self.reason == "confirmed"
+
+
+class Calibration:
+    """One calibration; after an interruption ``tried`` still says what was found."""
+
+    def __init__(
+        self,
+        space: Space,
+        items: Sequence[Item],
+        evaluate: Evaluate,
+        *,
+        seed: int = 0,
+        on_stage: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """``seed`` draws the halves; ``on_stage`` hears what comes next, in words.
+
+        Raises InputError for fewer than two sources or too few questions.
+        """
+        if len(space.names) < 2:
+            raise InputError("One source alone leaves nothing to calibrate; name two or more.")
+        if len(items) < MIN_ITEMS:
+            raise InputError(
+                f"{len(items)} questions are too few to calibrate on; {MIN_ITEMS} are the least, "
+                "and a few hundred show more."
+            )
+        self._space, self._on_stage = space, on_stage
+        self._search, self._confirm = halves(items, seed)
+        self._marks = Marks(evaluate)
+        self._alone = space.alone()
+        self._raced: dict[str, Variant] = {}  # all fused variants that were begun
+        self._finished: list[Variant] = []  # those that answered the whole search half
+
+    def run(self) -> Outcome:
+        """Search, confirm, and what follows from it."""
+        n_search, n_confirm = len(self._search), len(self._confirm)
+        self._on_stage(f"search half ({n_search} questions): each source alone")
+        self._marks.fill(self._alone, self._search)
+        chosen = self._find()
+        told = chosen.name if chosen else "no fusion was above the best source"
+        self._on_stage(f"confirm half ({n_confirm} questions): {told}")
+        self._marks.fill([*self._alone, *([chosen] if chosen else [])], self._confirm)
+        return self._judge(chosen)
+
+    def tried(self) -> tuple[Tried, ...]:
+        """All variants that were begun, as far as they came on the search half."""
+        finished = {variant.name for variant in [*self._alone, *self._finished]}
+        found = []
+        for variant in [*self._alone, *self._raced.values()]:
+            if verdicts := self._marks.known(variant, self._search):
+                is_alone = variant in self._alone
+                is_dropped = variant.name not in finished
+                found.append(Tried(variant, share(verdicts), is_alone, is_dropped))
+        return tuple(found)
+
+    # ---- The search half
+
+    def _find(self) -> Variant | None:
+        """The fused variant worth confirming, None if none is above the best source alone."""
+        self._race(self._space.first(), "modes, and sets of sources")
+        favourite = self._favourite()
+        accuracy = {v.name: _smoothed(self._marks.of(v, self._search)) for v in self._alone}
+        for _ in range(_MAX_ROUNDS):
+            bases = self._bases(favourite)
+            near = [other for base in bases for other in self._space.near(base, accuracy)]
+            if not self._race(near, f"around {', and around '.join(base.name for base in bases)}"):
+                break
+            former, favourite = favourite, self._favourite()
+            if favourite == former:
+                break
+        return favourite
+
+    def _bases(self, favourite: Variant | None) -> list[Variant]:
+        """What to look around: the favourite, and what was right most often."""
+        best = max(self._finished, key=self._rank, default=None)
+        return list(dict.fromkeys(v for v in (favourite, best) if v is not None))
+
+    def _race(self, variants: Sequence[Variant], what: str) -> bool:
+        """Let new variants answer more and more questions, the better half going on each time.
+
+        False when there is no new one.
+        """
+        alive = list({v.name: v for v in variants if v.name not in self._raced}.values())
+        if not alive:
+            return False
+        self._on_stage(f"search half: {len(alive)} ways to fuse, {what}")
+        self._raced |= {variant.name: variant for variant in alive}
+        n_all = len(self._search)
+        for n_items in [n for n in (n_all // 4, n_all // 2) if n >= _MIN_RUNG]:
+            self._marks.fill(alive, self._search[:n_items])
+            alive = self._survivors(alive, self._search[:n_items])
+        self._marks.fill(alive, self._search)
+        self._finished += alive
+        return True
+
+    def _survivors(self, alive: list[Variant], items: Sequence[Item]) -> list[Variant]:
+        """The better half and the defaults, less what is worse than the best source beyond chance.
+
+        In the order they came.
+        """
+        best = self._marks.best(self._alone, items)
+        hopeful = [v for v in alive if not self._marks.versus(best, v, items).is_better(ALPHA)]
+        ranked = sorted(hopeful, key=lambda v: self._rank(v, items), reverse=True)
+        kept = ranked[: (len(alive) + 1) // 2]
+        return [v for v in hopeful if v in kept or self._space.n_changes(v) == 0]
+
+    def _favourite(self) -> Variant | None:
+        """The simplest variant that looks worth confirming, or what beats it beyond chance.
+
+        Worth confirming: better than the best source beyond chance, or where none is, better at
+        all. So a choice that changes little is not made, and with few questions none is.
+        """
+        best = self._marks.best(self._alone, self._search)
+        above = [v for v in self._finished if self._rank(v)[0] > self._rank(best)[0]]
+        surely = [v for v in above if self._marks.versus(v, best, self._search).is_better(ALPHA)]
+        pool = surely or above
+        if not pool:
+            return None
+        fewest = min(map(self._space.n_changes, pool))
+        simplest = max((v for v in pool if self._space.n_changes(v) == fewest), key=self._rank)
+        alpha = ALPHA / len(self._raced)  # Bonferroni: for all that could have won by chance
+        better = [v for v in pool if self._marks.versus(v, simplest, self._search).is_better(alpha)]
+        return max(better, key=self._rank, default=simplest)
+
+    # ---- The confirm half
+
+    def _judge(self, chosen: Variant | None) -> Outcome:
+        both = [*self._search, *self._confirm]
+        best = self._marks.best(self._alone, both)
+        outcome = Outcome(
+            recommended=best,
+            reason="nothing above",
+            best_alone=best,
+            chosen=chosen,
+            versus=None,
+            accuracy={v.name: self._marks.share(v, self._confirm) for v in (best, chosen) if v},
+            alone={v.name: self._marks.share(v, both) for v in self._alone},
+            groups={},
+            falling=(),
+            tried=self.tried(),
+            n_search=len(self._search),
+            n_confirm=len(self._confirm),
+        )
+        if chosen is None:
+            return outcome
+        versus = self._marks.versus(chosen, best, self._confirm)
+        groups = self._groups(chosen, best)
+        outcome = replace(outcome, versus=versus, groups=groups, falling=falling(groups))
+        if not versus.is_better(ALPHA):
+            return replace(outcome, reason="not confirmed")
+        if outcome.falling:
+            return replace(outcome, reason="a group falls")
+        return replace(outcome, reason="confirmed", recommended=chosen)
+
+    def _groups(self, chosen: Variant, best: Variant) -> dict[str, Comparison]:
+        """The comparison in each group that is large enough, if there is more than one group."""
+        by_group: dict[str, list[Item]] = {}
+        for item in self._confirm:
+            by_group.setdefault(item.group, []).append(item)
+        if len(by_group) < 2:
+            return {}
+        return {
+            group: self._marks.versus(chosen, best, items)
+            for group, items in sorted(by_group.items())
+            if len(items) >= MIN_GROUP
+        }
+
+    def _rank(self, variant: Variant, items: Sequence[Item] | None = None) -> tuple[float, int]:
+        """What to sort by: right answers, then closeness to the defaults."""
+        n_right = self._marks.n_right(variant, self._search if items is None else items)
+        return n_right, -self._space.n_changes(variant)
+
+
+def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
+    """Two halves drawn by ``seed``, each with half of every group, to within one question.
+
+    The first is in random order, so that its beginning stands for all of it.
+    """
+    rng = random.Random(seed)
+    by_group: dict[str, list[Item]] = {}
+    for item in items:
+        by_group.setdefault(item.group, []).append(item)
+    dealt = [i for group in by_group.values() for i in rng.sample(group, len(group))]
+    search, confirm = dealt[::2], dealt[1::2]
+    rng.shuffle(search)
+    return search, confirm
+
+
+def expected(space: Space, items: Sequence[Item], seed: int) -> Counter[str]:
+    """About how many answers of each mode a calibration takes: as many as if all were equal."""
+    counts: Counter[str] = Counter()
+
+    def all_right(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
+        for variant in variants:
+            counts[variant.settings.mode] += len(items)
+            yield from ((variant.name, item.id, 1.0) for item in items)
+
+    Calibration(space, items, all_right, seed=seed).run()
+    return counts
+
+
+def falling(groups: Mapping[str, Comparison], alpha: float = ALPHA) -> tuple[str, ...]:
+    """Groups with more lost than won beyond chance, for as many groups as there are (Holm)."""
+    found = []
+    by_p = sorted(groups.items(), key=lambda entry: entry[1].p_value)
+    for n_left, (name, versus) in zip(range(len(by_p), 0, -1), by_p, strict=True):
+        if versus.p_value * n_left >= alpha:
+            break
+        if versus.lost > versus.won:
+            found.append(name)
+    return tuple(found)
+
+
+def _smoothed(verdicts: Sequence[float]) -> float:
+    """How often a source is right, never 0 or 1."""
+    return (sum(verdicts) + 0.5) / (len(verdicts) + 1)

@@ -1,0 +1,140 @@
+"""What a calibration tries: fused variants, from the method's defaults outwards.
+
+A candidate differs from ``cool`` with default settings and all sources in a few choices, which its
+name tells. What can be chosen is read off the types, so a new score or way to weigh is tried
+without a change here. Left out: which of them are worth trying further (``calibration``).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from typing import Any
+
+from cf_local import types
+from cf_local.errors import InputError
+from cf_local.evaluation.variants import SOURCES, WEIGHT, Variant, alone
+from cf_local.types import Settings
+
+CALIBRATED = ("mode", "score", "segments", "segment_words", "weighing", "weights")
+"""The settings that a calibration chooses, as far as this version has them."""
+
+_KNOWN = tuple(each.name for each in fields(Settings) if each.name in CALIBRATED)
+_FUSED_MODES = ("cool", "rerank", "cool+r")
+_MOST_FOR_PAIRS = 4  # sources; with more there are too many pairs
+_CHOICES: Mapping[str, Sequence[Any]] = {
+    "mode": _FUSED_MODES,
+    "score": types.SCORES,
+    "segments": types.SEGMENTS,
+    "segment_words": (1, 2, 4),
+    "weighing": getattr(types, "WEIGHINGS", ()),
+}
+_OF_SEGMENTS = tuple(key for key in ("segments", "segment_words") if key in _KNOWN)
+_MODE_CHANGES = 3  # how many other changes a change of mode counts as: it costs time
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All that can be tried with the sources ``names``, over ``base``.
+
+    Whatever ``base`` says about the settings that are calibrated is put back to the default.
+    """
+
+    base: Settings
+    names: tuple[str, ...]
+
+    def alone(self) -> list[Variant]:
+        """Each source by itself."""
+        return alone(self._plain(), self.names)
+
+    def first(self) -> list[Variant]:
+        """All modes with all sources, and ``cool`` with some of them; ``cool`` with all leads."""
+        modes = [self._variant({"mode": mode}, self.names) for mode in _FUSED_MODES]
+        sizes = {len(self.names) - 1}
+        if len(self.names) <= _MOST_FOR_PAIRS:
+            sizes.add(2)
+        parts = [
+            self._variant({"mode": "cool"}, part)
+            for size in sorted(sizes, reverse=True)
+            if 1 < size < len(self.names)
+            for part in combinations(self.names, size)
+        ]
+        return [modes[0], *parts, *modes[1:]]
+
+    def near(self, variant: Variant, accuracy: Mapping[str, float]) -> list[Variant]:
+        """All that differ from ``variant`` in one choice.
+
+        ``accuracy`` of the sources alone (0 to 1) gives their weights, and who is first where the
+        first one is special.
+        """
+        chosen = {key: getattr(variant.settings, key) for key in _KNOWN}
+        names = variant.sources or self.names
+        found = []
+        for changes in _changes(chosen, [accuracy[name] for name in names]):
+            order = names
+            if changes.get("weighing") == "primary":
+                order = tuple(sorted(names, key=lambda name: -accuracy[name]))
+            settings = {**chosen, **changes}
+            if settings["mode"] == "rerank":  # whole answers have no segments
+                settings |= {key: getattr(self._plain(), key) for key in _OF_SEGMENTS}
+            if settings["weights"] is not None and order != names:
+                continue
+            try:
+                found.append(self._variant(settings, order))
+            except InputError:  # two choices that exclude each other
+                continue
+        if len(names) > 2 and chosen["weights"] is None:
+            found += [self._variant(chosen, part) for part in combinations(names, len(names) - 1)]
+        return found
+
+    def n_changes(self, variant: Variant) -> int:
+        """How far a fused variant is from the defaults; 0 for ``cool`` with all sources."""
+        plain = self._plain()
+        changed = {k for k in _KNOWN if getattr(variant.settings, k) != getattr(plain, k)}
+        n_left_out = len(self.names) - len(variant.sources or self.names)
+        return len(changed) + n_left_out + (_MODE_CHANGES if "mode" in changed else 0)
+
+    def _plain(self) -> Settings:
+        """The base with defaults for what is calibrated."""
+        default = Settings()
+        return replace(self.base, single=None, **{key: getattr(default, key) for key in _KNOWN})
+
+    def _variant(self, changes: Mapping[str, Any], part: tuple[str, ...]) -> Variant:
+        """The variant with these choices, named after what is not the default."""
+        plain = self._plain()
+        settings = replace(plain, **changes)
+        words = [str(settings.mode)]
+        if part != self.names:
+            words.append(f"{SOURCES}={','.join(part)}")
+        for key in _KNOWN:
+            value = getattr(settings, key)
+            if value == getattr(plain, key) or key == "mode":
+                continue
+            if key == "weights":
+                words += [f"{WEIGHT}{n}={w:g}" for n, w in zip(part, value, strict=True)]
+            else:
+                words.append(f"{key}={value}")
+        return Variant(" ".join(words), settings, None if part == self.names else part)
+
+
+def weights_of(accuracy: Sequence[float]) -> tuple[float, ...]:
+    """Weights of sources that are right with these frequencies; the largest is 1.
+
+    The log-odds of being right would be negative for a source that is wrong more often than right,
+    though wrong answers seldom agree; log(1 + odds) stays above 0 and grows likewise.
+    """
+    raw = [-math.log1p(-min(max(share, 0.005), 0.995)) for share in accuracy]
+    return tuple(round(value / max(raw), 2) or 0.01 for value in raw)
+
+
+def _changes(chosen: Mapping[str, Any], accuracy: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """What could be chosen otherwise, one thing at a time."""
+    for key, values in _CHOICES.items():
+        if key not in chosen or (key in _OF_SEGMENTS and chosen["mode"] == "rerank"):
+            continue
+        for value in values:
+            if value != chosen[key]:
+                yield {key: value}
+    weights = weights_of(accuracy)
+    if chosen["weights"] is None and len(set(weights)) > 1:
+        yield {"weights": weights}

@@ -1,0 +1,98 @@
+"""A part of a fusion: some of its sources, without loading again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from scripted import PROMPT, run, writer_of
+
+from cf_local.errors import CfLocalError, ClosedError, InputError
+from cf_local.fusion import Fusion
+from cf_local.types import Settings, Step
+
+TEXTS = {"ada": "the fox is 24.", "bob": "the fox is 68.", "cy": "the fox is 68."}
+
+
+@pytest.fixture
+def fusion() -> Iterator[Fusion]:
+    settings = Settings(weights=(3.0, 2.0, 1.0), single="cy")
+    with Fusion([writer_of(n, t) for n, t in TEXTS.items()], settings) as opened:
+        yield opened
+
+
+def test_a_part_answers_as_its_sources_alone_would(fusion: Fusion) -> None:
+    part = fusion.of(["cy", "bob"])
+    assert [source.info.name for source in part.sources] == ["cy", "bob"]
+    assert part.settings == replace(fusion.settings, weights=(1.0, 2.0))
+    with Fusion([writer_of(n, TEXTS[n]) for n in ("cy", "bob")], part.settings) as own:
+        steps, answer = run(own)
+    part_steps, part_answer = run(part)
+    assert part_answer.text == answer.text == "the fox is 68."
+    assert [step.candidates for step in part_steps] == [step.candidates for step in steps]
+    assert set(part_answer.passes) == {"bob", "cy"}
+    _, whole = run(fusion)
+    assert set(whole.passes) == set(TEXTS)
+
+
+def test_settings_of_its_own_and_nothing_changed_in_the_whole(fusion: Fusion) -> None:
+    before, speculator = fusion.settings, fusion.speculator
+    part = fusion.of(["bob"], Settings(mode="single"))
+    assert (part.settings, part.speculator is speculator) == (Settings(mode="single"), False)
+    assert fusion.of(["ada"]).settings.single is None
+    assert fusion.settings is before
+    assert len(fusion.sources) == 3
+
+
+def test_closing_a_part_closes_nothing(fusion: Fusion) -> None:
+    with fusion.of(["ada", "bob"]) as part:
+        run(part)
+    with pytest.raises(ClosedError):
+        part.answer(PROMPT)
+    run(fusion)
+    run(fusion.of(["ada"]))
+
+
+def test_the_whole_closes_its_parts(fusion: Fusion) -> None:
+    part = fusion.of(["ada", "bob"])
+    of_part = part.of(["bob"])
+    fusion.close()
+    for closed in (part, of_part):
+        with pytest.raises(ClosedError):
+            closed.answer(PROMPT)
+
+
+def test_parts_write_in_turn(fusion: Fusion) -> None:
+    one, other = fusion.of(["ada", "bob"]), fusion.of(["cy"])
+    stream = one.stream(PROMPT)
+    assert isinstance(next(stream), Step)
+    for waiting in (fusion, other):
+        with pytest.raises(CfLocalError, match="already writing"):
+            waiting.answer(PROMPT)
+    list(stream)
+    assert other.answer(PROMPT).text == TEXTS["cy"]
+
+
+def test_cancelling_the_whole_ends_what_a_part_writes(fusion: Fusion) -> None:
+    stream = fusion.of(["ada", "bob"]).stream(PROMPT)
+    next(stream)
+    fusion.cancel()
+    *_, answer = stream
+    assert answer.finish_reason == "cancelled"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("names", [[], ["ada", "ada"], ["eve"]])
+def test_names_that_make_no_part(fusion: Fusion, names: list[str]) -> None:
+    with pytest.raises(InputError, match="names some of them, each once"):
+        fusion.of(names)
+
+
+def test_weights_that_do_not_fit_or_are_all_zero(fusion: Fusion) -> None:
+    with pytest.raises(InputError, match="3 weights for 2 sources"):
+        fusion.of(["ada", "bob"], fusion.settings)
+    with (
+        Fusion([writer_of(n, "a") for n in "xy"], Settings(weights=(1.0, 0.0))) as other,
+        pytest.raises(InputError, match="All weights are zero"),
+    ):
+        other.of(["y"])
