@@ -54,7 +54,7 @@ class Fusion:
         names = [source.info.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
-        self._speakers(self.settings)
+        self.speakers(self.settings)
         self._cancels: weakref.WeakSet[threading.Event] = weakref.WeakSet()  # one per stream
         self._turn = _Turn()
         self._closed = False
@@ -101,7 +101,7 @@ class Fusion:
         part = copy.copy(self)
         part.sources = tuple(known[name] for name in names)
         part.settings = settings or self._settings_of(names)
-        part._speakers(part.settings)
+        part.speakers(part.settings)
         part.speculator = Speculator(self.costs)
         part._whole = self
         return part
@@ -153,7 +153,7 @@ class Fusion:
     ) -> Iterator[Event]:
         with self._exclusive():
             writer = Writer(
-                self._speakers(settings), settings, cancelled.is_set, self.speculator, self._crew
+                self.speakers(settings), settings, cancelled.is_set, self.speculator, self._crew
             )
             try:
                 writer.begin(prompt, on_progress)
@@ -178,8 +178,8 @@ class Fusion:
     def _is_closed(self) -> bool:
         return self._closed or (self._whole is not None and self._whole._is_closed)
 
-    def _speakers(self, settings: Settings) -> tuple[Source, ...]:
-        """The sources that take part; checks the settings against them."""
+    def speakers(self, settings: Settings) -> tuple[Source, ...]:
+        """The sources that take part. Raises InputError where the settings do not match them."""
         names = [source.info.name for source in self.sources]
         if settings.weights is not None and len(settings.weights) != len(names):
             raise InputError(f"{len(settings.weights)} weights for {len(names)} sources.")

@@ -48,7 +48,7 @@ class Judge:
     def __init__(self, fusion: Fusion, settings: Settings) -> None:
         """Raises InputError when ``settings`` do not match the sources."""
         self._fusion, self._settings = fusion, settings
-        self._sources = _speakers(fusion, settings)
+        self._sources = fusion.speakers(settings)
         heard = settings.weights if len(self._sources) > 1 else None
         self._weights = heard or (1.0,) * len(self._sources)
 
@@ -147,7 +147,7 @@ def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Eve
         raise InputError(
             'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or "rerank".'
         )
-    begun, sources = opening.answer.encode(), _speakers(fusion, settings)
+    begun, sources = opening.answer.encode(), fusion.speakers(settings)
     n_begun = max(len(source.token_ends(begun)) for source in sources)
     # Speculation keeps a record of the response, to which nothing may be added behind its back.
     settings = replace(settings, max_tokens=settings.max_tokens + n_begun, speculation=False)
@@ -160,18 +160,6 @@ def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Eve
     finally:
         writer.rollback()
     yield writer.answer()
-
-
-def _speakers(fusion: Fusion, settings: Settings) -> tuple[Source, ...]:
-    """The sources that take part."""
-    names = [source.info.name for source in fusion.sources]
-    if settings.weights is not None and len(settings.weights) != len(names):
-        raise InputError(f"{len(settings.weights)} weights for the sources {', '.join(names)}.")
-    if settings.mode != "single":
-        return fusion.sources
-    if settings.single is not None and settings.single not in names:
-        raise InputError(f"No source is named {settings.single!r}; there are {', '.join(names)}.")
-    return (fusion.sources[names.index(settings.single) if settings.single else 0],)
 
 
 def _warn_if_cut(text: str, kept: str) -> None:
