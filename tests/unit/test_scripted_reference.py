@@ -114,7 +114,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(
     seeds=SEEDS,
     common=SETTINGS,

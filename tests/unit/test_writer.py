@@ -357,7 +357,7 @@ def test_equal_models_sample_with_seeds_of_their_own() -> None:
     assert run(Fusion(sources), settings)[1].text == answer.text
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     n_sources=st.integers(1, 3),
