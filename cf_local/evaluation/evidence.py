@@ -21,14 +21,16 @@ def names_of(variant: Variant, all_names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def values_of(variant: Variant, sources: tuple[str, ...]) -> dict[str, Any]:
-    """The keys of a fusion in models.toml that answers as ``variant`` does; no defaults but mode.
+    """The keys of a fusion in models.toml that answers as ``variant`` does.
 
-    ``sources`` are the names in models.toml of those that the variant needs.
+    Of defaults only mode and score, whose default has changed before. ``sources`` are the names in
+    models.toml of those that the variant needs.
     """
     default, settings = Settings(), variant.settings
     chosen = {key: getattr(settings, key) for key in CALIBRATED if hasattr(settings, key)}
     changed = {key: value for key, value in chosen.items() if value != getattr(default, key)}
-    return {"sources": sources, "mode": settings.mode, **changed}
+    told = {} if is_alone(variant) else {"score": settings.score}
+    return {"sources": sources, "mode": settings.mode, **told, **changed}
 
 
 def sentence(outcome: Outcome, task: str, day: dt.date) -> str:

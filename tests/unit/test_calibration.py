@@ -203,13 +203,13 @@ def test_neighbours_differ_in_one_choice_and_names_tell_all() -> None:
     near = SPACE.near(cool, {"ash": 0.5, "birch": 0.9, "cedar": 0.3})
     names = [each.name for each in near]
     assert len(names) == len(set(names))
-    assert {"rerank", "cool+r", "cool score=nll", "cool segments=shortest"} <= set(names)
+    assert {"rerank", "cool+r", "cool score=perplexity", "cool segments=shortest"} <= set(names)
     assert "cool weight.ash=0.3 weight.birch=1 weight.cedar=0.15" in names
     assert "cool sources=birch,cedar" in names
     (shortest,) = [each for each in near if each.name == "cool segments=shortest"]
     again = [each.name for each in SPACE.near(shortest, dict.fromkeys(NAMES, 0.5))]
     assert "rerank" in again  # it has no segments
-    assert "cool score=nll segments=shortest" in again
+    assert "cool score=perplexity segments=shortest" in again
     assert not any("weight" in name for name in again)
     assert SPACE.n_changes(cool) == 0
     assert SPACE.n_changes(shortest) == 1
@@ -217,7 +217,7 @@ def test_neighbours_differ_in_one_choice_and_names_tell_all() -> None:
 
 
 def test_the_users_settings_of_other_kinds_are_kept() -> None:
-    base = Settings(score="nll", weights=(1.0, 2.0, 3.0), max_tokens=7, stop=("x",))
+    base = Settings(score="perplexity", weights=(1.0, 2.0, 3.0), max_tokens=7, stop=("x",))
     cool = Space(base, NAMES).first()[0]
     assert cool.settings == Settings(max_tokens=7, stop=("x",))
 

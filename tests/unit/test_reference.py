@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +236,7 @@ def test_steps_add_up_to_the_answer(trio: list[ref.RefSource], segments: str, sc
 
 def test_the_first_score_by_hand(trio: list[ref.RefSource]) -> None:
     prompts = prompts_of(trio)
-    answer = ref.fuse(trio, prompts, ref.RefSettings(max_tokens=24))
+    answer = ref.fuse(trio, prompts, ref.RefSettings(score="perplexity", max_tokens=24))
     step = answer.steps[0]
     assert step.scores is not None
     for k, source in enumerate(trio):
@@ -291,10 +292,11 @@ def test_without_a_boundary_the_draft_is_cut_at_the_limit(folder: Path) -> None:
 def test_weights_and_ties(trio: list[ref.RefSource]) -> None:
     two = [ref.RefCandidate(b" a", False, (0,)), ref.RefCandidate(b" b", False, (1,))]
     scores = np.array([[2.0, 3.0], [4.0, 3.0]])
-    equal = ref.rerank(two, scores, (1.0, 1.0), ref.RefSettings())
+    by_perplexity = ref.RefSettings(score="perplexity")
+    equal = ref.rerank(two, scores, (1.0, 1.0), by_perplexity)
     assert equal.winner == 0
     assert equal.near_tie
-    second = ref.rerank(two, scores, (1.0, 1.0), ref.RefSettings(weights=(0.0, 1.0)))
+    second = ref.rerank(two, scores, (1.0, 1.0), replace(by_perplexity, weights=(0.0, 1.0)))
     assert second.winner == 1
     assert second.score_margin == pytest.approx(math.log(4 / 3))
     assert not second.near_tie
