@@ -10,12 +10,10 @@ import math
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 
 from cf_local.boundary import is_boundary_between, whole_characters
 from cf_local.costs import PassCosts
-from cf_local.crew import Crew
 from cf_local.lookup import END_OF_TEXT, LookUp
 from cf_local.source import Source
 from cf_local.types import Foreseen
@@ -27,8 +25,6 @@ _MOST_GUESSED = 8  # tokens that look-up guesses at once
 _MOST_PASSES = 8  # of one source to finish a word that departs from the block
 _FEW_TOKENS = 24  # of all sources: too few to tell bytes per token
 _USUAL_BLOCK = 8  # tokens
-_AS_QUICK = 1.3  # times the cost of the quickest
-_OVERLAP_GAIN = 0.75  # of the time of passes one after the other
 _FORGETS = 0.2  # weight of a new observation
 _DISPUTE_PASSES = 2.0  # what a disagreement costs each source, about
 _DISPUTE_TOKENS = 1.5  # what it brings the answer, about
@@ -62,17 +58,16 @@ class Speculator:
         self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
         self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure
         self._sources: list[Source] = []
-        self._crew = Crew(0)
         self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute
         self._mean_run_bytes = 40.0
         self._bytes_per_token = 3.0
 
-    def begin(self, sources: Sequence[Source], prompt: str, crew: Crew) -> None:
+    def begin(self, sources: Sequence[Source], prompt: str) -> None:
         """Start an answer; fewer than two sources that can foresee have nobody to agree with."""
         able = [source for source in sources if source.can_foresee]
         self._sources = able if len(able) > 1 else []
-        self._crew, self._block = crew, []
+        self._block = []
         self._run_bytes = self._n_bytes = 0
         if self._sources:
             self._look_up.begin(prompt)
@@ -127,25 +122,15 @@ class Speculator:
         """Let the quickest source write a block, and the others read it.
 
         Each reads what those before it would write, up to the end of the first word on which these
-        differ: so it has also read the candidates that it will have to score. Sources that are
-        about as quick as each other read at the same time.
+        differ: so it has also read the candidates that it will have to score. One after the other,
+        even where sources overlap: passes over several tokens keep all cores busy.
         """
         leader, *others = by_cost
         self._write_ahead(leader)
         paths = [_whole_words(leader.foreseen())]
-        while others:
-            alike = self._alike(others)
-            self._crew.each(alike, partial(self._read, paths=paths))
-            for source in alike:
-                paths = _merged(paths, source.foreseen().text)
-            others = others[len(alike) :]
-
-    def _alike(self, by_cost: list[Source]) -> list[Source]:
-        """The first of some sources, and those that had better work at the same time."""
-        if not self._crew.overlaps:
-            return by_cost[:1]
-        most = self._token_cost(by_cost[0]) * _AS_QUICK
-        return [source for source in by_cost if self._token_cost(source) <= most]
+        for source in others:
+            self._read(source, paths)
+            paths = _merged(paths, source.foreseen().text)
 
     def _write_ahead(self, leader: Source) -> None:
         """Let ``leader`` foresee whole words as long as the others are likely to agree.
@@ -240,7 +225,7 @@ class Speculator:
         ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
         ahead_s += sum(self._costs_of(source).of(n_tokens) for source in others)
         plain_s = (n_tokens + 1) * self._token_s()
-        return ahead_s < plain_s * (_OVERLAP_GAIN if self._crew.overlaps else 1)
+        return ahead_s < plain_s
 
     def _probability(self) -> float:
         """That the sources agree on one more token."""

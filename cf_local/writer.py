@@ -85,7 +85,7 @@ class Writer:
             self._weighing.begin([source.prompt_score() for source in self._sources])
         # Now each source knows whether it samples, which decides whether it can foresee.
         able = self._sources if self._settings.speculation else ()
-        self._speculator.begin(able, text_of(prompt), self._crew)
+        self._speculator.begin(able, text_of(prompt))
         self._after_prompt = [source.counters for source in self._sources]
         self._prompt_s = time.perf_counter() - self._start
 

@@ -1,7 +1,7 @@
 """Writes tests/data/lmeval_verdicts.json: what lm-evaluation-harness says about sample answers.
 
-    python -m venv /tmp/lmeval && /tmp/lmeval/bin/pip install lm-eval==0.4.13
-    /tmp/lmeval/bin/python scripts/lmeval_verdicts.py
+    python -m venv .lmeval && .lmeval/bin/pip install lm-eval==0.4.13
+    .lmeval/bin/python scripts/lmeval_verdicts.py
 
 Prompts, filters and the metric are the package's own, taken from its task files; only the sample
 answers below are ours. tests/unit/test_extraction.py compares cf_local.evaluation with them.
