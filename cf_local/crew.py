@@ -21,11 +21,6 @@ class Crew:
         self.hidden_s = 0.0  # of forward passes during those of a slower source
         self._pool = ThreadPoolExecutor(n_workers, "cf-local") if n_workers > 1 else None
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether anything runs at the same time."""
-        return self._pool is not None
-
     def each(self, sources: Sequence[Source], work: Callable[[Source], T]) -> list[T]:
         """What ``work`` returns for each source, in their order.
 

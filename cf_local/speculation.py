@@ -77,7 +77,7 @@ class Speculator:
         if all(_has_word(source.foreseen(), 0) for source in self._sources):
             return
         if self._token_s() >= _TINY_PASS_S and self._pays():
-            self._look_ahead(sorted(self._sources, key=self._token_cost))
+            self._look_ahead(self.by_cost(self._sources))
 
     def advance(self, winner: bytes, n_candidates: int) -> None:
         """The response has grown by ``winner``."""
@@ -221,7 +221,7 @@ class Speculator:
         probability = self._probability()
         n_run = probability / (1 - probability)
         n_tokens = n_run + _DISPUTE_TOKENS
-        leader, *others = sorted(self._sources, key=self._token_cost)
+        leader, *others = self.by_cost(self._sources)
         ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
         ahead_s += sum(self._costs_of(source).of(n_tokens) for source in others)
         plain_s = (n_tokens + 1) * self._token_s()

@@ -121,7 +121,9 @@ def _variants(
 ) -> list[Variant]:
     """The ways to answer that the command line asks for, with the task's stops and length."""
     mode, only, max_tokens = options["mode"], options["only"], options["max_tokens"]
-    settings = settings_for(task, settings_of(fusion, options), max_tokens=max_tokens)
+    # Who wins is all that counts here, so nobody reads an answer that can no longer win.
+    given = replace(settings_of(fusion, options), all_scores=False)
+    settings = settings_for(task, given, max_tokens=max_tokens)
     names = [source.info.name for source in fusion.sources]
     if only is not None and only not in names:
         raise InputError(f"No source is named {only!r}; there are {', '.join(names)}.")

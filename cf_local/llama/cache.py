@@ -44,7 +44,6 @@ class Cache:
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
         self.n_prompt = 0
-        self._tree.restart(Node(-1, None, -1))
         self.head = self._prompt_end = self._tree.root
 
     # ---- The committed text
