@@ -34,6 +34,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "lm_eval": frozenset({"evaluation"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
+    "prompt_toolkit": frozenset({"cli"}),
     "tomlkit": frozenset({"userfile"}),
 }
 
@@ -189,7 +190,8 @@ def synthetic_package(folder: Path) -> Path:
 
 
 def test_import_loads_no_native_library() -> None:
-    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "click", "lm_eval", "tomlkit")
+    heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "prompt_toolkit", "click", "psutil")
+    heavy += ("lm_eval", "tomlkit")
     code = f"import sys, cf_local; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
