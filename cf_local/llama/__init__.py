@@ -13,6 +13,7 @@ cache        what a model has read: the committed text and its branches
 sampler      the next token
 source       the adapter: all of this behind the Source interface
 plain        the same model through plain llama-cpp-python, for comparison
+devices      the devices of the backends that llama.cpp was built with
 ============ ====================================================================
 """
 
