@@ -73,7 +73,7 @@ def write(entry: Entry) -> Path:
     read again, InputError when it cannot be written. The old file stays as it is then.
     """
     path = config.user_file()
-    if unknown := sorted(set(entry.values) - config.FUSION_KEYS):
+    if unknown := sorted(set(entry.values) - set(config.FUSION_KEYS)):
         raise ConfigError(
             f"models.toml of this version has no key {', '.join(unknown)}; nothing was written."
         )
