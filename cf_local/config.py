@@ -143,7 +143,8 @@ def check_file(path: Path) -> Registry:
 
     Raises ConfigError as ``load_registry`` does.
     """
-    below = [layer for layer in _layer_paths(user_file(), project=False) if layer[0] != path]
+    layers, real = _layer_paths(user_file(), project=False), path.resolve()
+    below = [layer for layer in layers if layer[0].resolve() != real]
     return _registry([TomlFile.read(*layer) for layer in (*below, (path, str(path)))])
 
 
@@ -164,9 +165,7 @@ def _registry(files: Collection[TomlFile]) -> Registry:
         raise ConfigError("The built-in models.toml names no default. Install cf-local again.")
     name, origin = defaults[-1]
     entries = {(kind, name): entry for kind in found for name, entry in found[kind].items()}
-    return Registry(
-        sources, fusions, name, tuple(file.origin for file in files), origin, entries
-    )
+    return Registry(sources, fusions, name, tuple(file.origin for file in files), origin, entries)
 
 
 def _origin(file: TomlFile, where: tuple[str, ...]) -> Origin:

@@ -50,19 +50,23 @@ def check_name(name: str, mark: str, *, force: bool = False) -> None:
     if not config.is_alias(name):
         raise ConfigError(f"{name!r} is no name: only letters, digits, dot, - and _.")
     registry, path = config.load_registry(), config.user_file()
-    there = registry.fusions.get(name)
-    if there is None:
-        return
-    if there.origin not in (str(path), config.BUILTIN_ORIGIN):
+    layers = registry.layers("fusions", name)
+    _check_not_hidden("fusion", name, layers, path)
+    is_ours = str(path) in layers and _has_mark(_read(path), name, mark)
+    if layers and not (force or is_ours):
         raise ConfigError(
-            f"{there.origin} has a fusion {name!r}, which would hide one in {path}. "
-            "Choose another --name."
-        )
-    is_ours = there.origin == str(path) and _has_mark(_read(path), name, mark)
-    if not (force or is_ours):
-        raise ConfigError(
-            f"There is a fusion {name!r} already ({there.origin}). Choose another --name, or "
+            f"There is a fusion {name!r} already ({layers[0]}). Choose another --name, or "
             "replace it with --force."
+        )
+
+
+def _check_not_hidden(what: str, name: str, layers: Sequence[str], path: Path) -> None:
+    """Raises ConfigError when a file that is read after the user's has a say in the entry."""
+    hiding = [file for file in layers if file not in (str(path), config.BUILTIN_ORIGIN)]
+    if hiding:
+        raise ConfigError(
+            f"{hiding[-1]} has a {what} {name!r}, which would hide one in {path}. "
+            "Choose another name."
         )
 
 
