@@ -99,7 +99,7 @@ class Registry:
     fusions: Mapping[str, FusionSpec]
     default_fusion: str
     files: tuple[str, ...]
-    default_origin: Origin = Origin(BUILTIN_ORIGIN)
+    default_origin: Origin
     entries: Mapping[tuple[str, str], Merged] = field(default_factory=dict, repr=False)
 
     def origin(self, kind: str, name: str, key: str) -> Origin | None:

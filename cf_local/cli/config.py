@@ -32,7 +32,7 @@ def config() -> None:
 @fusion_options
 @model_options
 @click.pass_context
-def show(context: click.Context, fusion_name: str | None, as_json: bool, **options: Any) -> None:
+def show(context: click.Context, /, fusion_name: str | None, as_json: bool, **options: Any) -> None:
     """Show each setting of FUSION (or the default) and its sources, and where it is from.
 
     Takes the options of `ask`, to show what a command line would use. Loads no model.
