@@ -33,11 +33,10 @@ _force_option = click.option("--force", is_flag=True, help="Overrule an entry of
 
 def _source_options(command: Command) -> Command:
     """An option for each key of a source that models.toml knows."""
-    for key, kind in reversed(SOURCE_KEYS.items()):
-        help_text = _HELP.get(key, f"The key `{key}`; see docs/models.md.")
-        command = click.option(f"--{key.replace('_', '-')}", key, type=kind, help=help_text)(
-            command
-        )
+    for key in reversed(list(SOURCE_KEYS)):
+        flag = f"--{key.replace('_', '-')}"
+        text = _HELP.get(key, f"The key `{key}`; see docs/models.md.")
+        command = click.option(flag, key, type=SOURCE_KEYS[key], help=text)(command)
     return command
 
 

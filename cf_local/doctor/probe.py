@@ -1,0 +1,138 @@
+"""What can only be found out by running llama.cpp, in a process of its own.
+
+A library compiled for another processor does not fail, it ends the process. So a child finds out
+and prints what it knows, one JSON line after the other, and the parent says how it ended.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+_QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
+_ANSWER = "68"
+_BUILTIN = ("ash", "birch", "cedar")
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What llama.cpp said; ``error`` is why it could not be asked any further.
+
+    ``devices`` are (name, description, kind, total bytes, available bytes). ``answer`` is what the
+    built-in models answered to a question, ``is_right`` whether it is the right number.
+    """
+
+    system_info: str | None = None
+    library_version: str | None = None
+    backends: tuple[str, ...] = ()
+    devices: tuple[tuple[str, str, str, int, int], ...] = ()
+    answer: str | None = None
+    is_right: bool = False
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def probe() -> Native:
+    """Ask llama.cpp; in a bundle, whose program is no Python, without a child."""
+    if getattr(sys, "frozen", False):
+        return _gathered(stages())
+    command = [sys.executable, "-m", "cf_local.doctor.probe"]
+    folder = str(Path(__file__).parents[2])  # where `cf_local` is found, installed or not
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_TIMEOUT_S, check=False, cwd=folder
+        )
+    except subprocess.TimeoutExpired as error:
+        told = _records(error.stdout or b"")
+        return _gathered([*told, {"error": f"no answer came within {_TIMEOUT_S} s"}])
+    records = _records(done.stdout)
+    if done.returncode != 0:
+        records.append({"error": how_it_ended(done.returncode, done.stderr)})
+    return _gathered(records)
+
+
+def how_it_ended(status: int, stderr: bytes) -> str:
+    """Why a process ended with this status, as far as it can be told."""
+    lines = stderr.decode("utf-8", errors="replace").strip().splitlines()
+    if status in (-getattr(signal, "SIGILL", 4), 0xC000001D):  # Windows' name for the same
+        return "it uses an instruction that this processor does not have"
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        return f"it was ended by {name}" + (f": {lines[-1]}" if lines else "")
+    return lines[-1] if lines else f"it ended with status {status}"
+
+
+def stages() -> Iterator[dict[str, Any]]:
+    """Facts as they are found; the last may be an error."""
+    try:
+        from cf_local.llama.build import library_version, system_info
+        from cf_local.llama.devices import backends, devices
+
+        yield {"system_info": system_info(), "library_version": library_version()}
+        yield {"backends": backends()}
+        yield {
+            "devices": [
+                (d.name, d.description, d.kind, d.total_bytes, d.available_bytes) for d in devices()
+            ]
+        }
+        yield _answered()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong is what was asked for
+        text = str(error).strip() or type(error).__name__
+        yield {"error": text.splitlines()[0]}
+
+
+def _answered() -> dict[str, Any]:
+    """The answer of the built-in models, whatever models.toml says."""
+    from cf_local.fusion import Fusion
+    from cf_local.llama import LlamaSource
+    from cf_local.types import chat
+
+    start = time.perf_counter()
+    folder = Path(__file__).parents[1] / "builtin"
+    sources = [LlamaSource(name, folder / f"{name}.gguf", n_ctx=256) for name in _BUILTIN]
+    with Fusion(sources) as fusion:
+        answer = fusion.answer(chat(_QUESTION)).text
+    seconds = time.perf_counter() - start
+    return {"answer": answer, "is_right": _ANSWER in answer, "seconds": seconds}
+
+
+def _records(raw: bytes) -> list[dict[str, Any]]:
+    """The lines of the child; what a crash cut off is left out."""
+    records = []
+    for line in raw.splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return [record for record in records if isinstance(record, dict)]
+
+
+def _gathered(records: Any) -> Native:
+    found: dict[str, Any] = {}
+    for record in records:
+        found |= record
+    known = {field.name for field in fields(Native)}
+    values = {key: value for key, value in found.items() if key in known}
+    values["backends"] = tuple(values.get("backends", ()))
+    values["devices"] = tuple(tuple(device) for device in values.get("devices", ()))
+    return Native(**values)
+
+
+def as_dict(native: Native) -> dict[str, Any]:
+    """Plain data."""
+    return asdict(native)
+
+
+if __name__ == "__main__":
+    for stage in stages():
+        sys.stdout.write(json.dumps(stage) + "\n")
+        sys.stdout.flush()

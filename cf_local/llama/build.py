@@ -1,0 +1,15 @@
+"""How the llama.cpp at hand was compiled, in its own words."""
+
+import llama_cpp.llama_cpp as lib
+
+
+def system_info() -> str:
+    """The backends and the processor features that were compiled in, on one line."""
+    lib.llama_backend_init()
+    return lib.llama_print_system_info().decode("utf-8", errors="replace").strip(" |")
+
+
+def library_version() -> str:
+    """The version of libllama."""
+    version = getattr(lib, "llama_version", None)
+    return version().decode("utf-8", errors="replace") if version is not None else "unknown"
