@@ -1,21 +1,23 @@
 """The registry: which sources and fusions there are, read from ``models.toml`` in layers.
 
-Later layers win, entry by entry: built in < the user's file < ``./models.toml`` of the project <
-the file that the environment variable ``CF_LOCAL_CONFIG`` names. Each spec says where it came
-from. Left out: single settings of a run; those are flags of the commands.
+Later layers win, key by key (``layers`` has the rule): built in < the user's file <
+``./models.toml`` of the project < the file that the environment variable ``CF_LOCAL_CONFIG``
+names. Each value knows where it came from. Left out: flags, and the environment variables that
+stand for them; those are the commands'.
 """
 
 import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import platformdirs
 
 from cf_local.errors import ConfigError
+from cf_local.layers import Layer, Merged, Origin, merge
 from cf_local.tomlfile import TomlFile, nearest
 from cf_local.types import (
     MODES,
@@ -38,7 +40,7 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A model as the registry describes it; ``origin`` is the file that does.
+    """A model as the registry describes it; ``origin`` is the file that says which model it is.
 
     ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME".
     ``context`` counts tokens, ``template`` is a Jinja chat template that replaces the model's own.
@@ -69,7 +71,10 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class FusionSpec:
-    """Sources that answer together, and how; ``weights`` are in their order, None for equal."""
+    """Sources that answer together, and how; ``weights`` are in their order, None for equal.
+
+    ``origin`` is the file that names the sources; other layers may have changed the rest.
+    """
 
     name: str
     sources: tuple[str, ...]
@@ -85,12 +90,29 @@ class FusionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All sources and fusions by name; ``files`` are the layers it was read from, lowest first."""
+    """All sources and fusions by name; ``files`` are the layers it was read from, lowest first.
+
+    ``entries`` are the same as the files have them, by kind ("sources", "fusions") and name.
+    """
 
     sources: Mapping[str, SourceSpec]
     fusions: Mapping[str, FusionSpec]
     default_fusion: str
     files: tuple[str, ...]
+    default_origin: Origin
+    entries: Mapping[tuple[str, str], Merged] = field(default_factory=dict, repr=False)
+
+    def origin(self, kind: str, name: str, key: str) -> Origin | None:
+        """Where a key of an entry was given; None where no file gives it."""
+        entry = self.entries.get((kind, name))
+        if entry is None or key not in entry.files_by_key:
+            return None
+        return _origin(entry.files_by_key[key], (kind, name, key))
+
+    def layers(self, kind: str, name: str) -> tuple[str, ...]:
+        """The files that have a say in an entry, lowest first; empty where there is none."""
+        entry = self.entries.get((kind, name))
+        return tuple(file.origin for file in entry.layers) if entry else ()
 
     def source(self, name: str) -> SourceSpec:
         """The source of that name; ConfigError when there is none."""
@@ -113,13 +135,42 @@ def load_registry(own: Path | None = None) -> Registry:
 
     Raises ConfigError for a file that cannot be read or holds anything that is not understood.
     """
-    layers = [TomlFile.read(path, origin) for path, origin in _layer_paths(own or user_file())]
-    sources = {spec.name: spec for layer in layers for spec in _sources(layer)}
-    fusions = {spec.name: spec for layer in layers for spec in _fusions(layer, sources)}
-    defaults = [_default(layer, fusions) for layer in layers if "default" in layer.tables]
+    return _registry([TomlFile.read(*layer) for layer in _layer_paths(own or user_file())])
+
+
+def check_file(path: Path) -> Registry:
+    """Read a file as the highest layer, over the built-in one and the user's own, to check it.
+
+    Raises ConfigError as ``load_registry`` does.
+    """
+    layers, real = _layer_paths(user_file(), project=False), path.resolve()
+    below = [layer for layer in layers if layer[0].resolve() != real]
+    return _registry([TomlFile.read(*layer) for layer in (*below, (path, str(path)))])
+
+
+def _registry(files: Collection[TomlFile]) -> Registry:
+    """All of the files together, the lowest first."""
+    found: dict[str, dict[str, Merged]] = {}
+    for kind, known in _KINDS.items():
+        layers: list[Layer] = [(file, dict(_entries(file, kind, known))) for file in files]
+        found[kind] = merge(layers, _STARTS[kind], _DROPS)
+    sources = {name: _source(name, entry) for name, entry in found["sources"].items()}
+    fusions = {name: _fusion(name, entry, sources) for name, entry in found["fusions"].items()}
+    defaults = [
+        (_default(file, fusions), _origin(file, ("default",)))
+        for file in files
+        if "default" in file.tables
+    ]
     if not defaults:
         raise ConfigError("The built-in models.toml names no default. Install cf-local again.")
-    return Registry(sources, fusions, defaults[-1], tuple(layer.origin for layer in layers))
+    name, origin = defaults[-1]
+    entries = {(kind, name): entry for kind in found for name, entry in found[kind].items()}
+    return Registry(sources, fusions, name, tuple(file.origin for file in files), origin, entries)
+
+
+def _origin(file: TomlFile, where: tuple[str, ...]) -> Origin:
+    """Where a value is from; of the built-in file, which nobody edits, no line."""
+    return Origin(file.origin, None if file.origin == BUILTIN_ORIGIN else file.line(where))
 
 
 def is_alias(name: str) -> bool:
@@ -132,16 +183,40 @@ def user_file() -> Path:
     return platformdirs.user_config_path("cf-local", appauthor=False) / "models.toml"
 
 
-def _layer_paths(own: Path) -> list[tuple[Path, str]]:
+def _layer_paths(own: Path, *, project: bool = True) -> list[tuple[Path, str]]:
     """Files to read with their names, lowest first; a checkout's own models.toml is built in."""
     builtin = _builtin_file()
     layers = [(builtin, BUILTIN_ORIGIN)]
-    for path in (own, Path.cwd() / "models.toml"):
-        if path.exists() and not (builtin.exists() and path.samefile(builtin)):
+    for path in (own, *_project_files()[: 1 if project else 0]):
+        if _is_there(path) and not (builtin.exists() and path.samefile(builtin)):
             layers.append((path, str(path)))
-    if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        layers.append((Path(named).expanduser(), named))
+    if project and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
+        layers.append((_expanded(named), named))
     return layers
+
+
+def _project_files() -> list[Path]:
+    """``models.toml`` of the current folder, unless that folder has been deleted."""
+    try:
+        return [Path.cwd() / "models.toml"]
+    except FileNotFoundError:
+        return []
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something; true where that cannot be told, and reading will say why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _expanded(path: str) -> Path:
+    """The path with ``~`` expanded, as far as there is such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _builtin_file() -> Path:
@@ -160,17 +235,24 @@ _FUSION: dict[str, type] = {
     "segment_words": int,
     **dict.fromkeys(("sources", "weights"), list),
 }
-FUSION_KEYS = frozenset(_FUSION)
-"""What can be said about a fusion."""
+SOURCE_KEYS: Mapping[str, type] = _SOURCE
+"""What can be said about a source, and of what type it is."""
+FUSION_KEYS: Mapping[str, type] = _FUSION
+"""What can be said about a fusion, and of what type it is."""
+
+_KINDS = {"sources": _SOURCE, "fusions": _FUSION}
+_STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"sources"})}
+_DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
 
 _MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
+_MAXIMUM = 2**31 - 1  # what llama.cpp takes; of all numbers but bytes
 _CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
 
 
 def _entries(
     file: TomlFile, kind: str, known: Mapping[str, type]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tables of one kind, "sources" or "fusions", with their names and keys checked."""
+    """The tables of one kind, "sources" or "fusions", with their names, keys and values checked."""
     file.check_keys((), file.tables, _TOP)
     for name, table in file.tables.get(kind, {}).items():
         if not isinstance(table, dict):
@@ -181,19 +263,20 @@ def _entries(
             )
             raise file.error((kind, name), message)
         file.check_keys((kind, name), table, known)
+        _check_numbers(file, (kind, name), table)
+        _check_choices(file, (kind, name), table)
         yield name, table
 
 
-def _sources(file: TomlFile) -> Iterator[SourceSpec]:
-    for name, table in _entries(file, "sources", _SOURCE):
-        if not table.get("file"):
-            raise file.error(("sources", name), f"source {name!r} names no file.")
-        _check_numbers(file, ("sources", name), table)
-        values = dict.fromkeys(_SOURCE) | table
-        if "repo" not in table and not table["file"].startswith(BUILTIN_PREFIX):
-            folder = file.path.resolve().parent  # a path is relative to the file that names it
-            values["file"] = str(folder / Path(table["file"]).expanduser())
-        yield SourceSpec(name=name, origin=file.origin, **cast(Any, values))
+def _source(name: str, entry: Merged) -> SourceSpec:
+    values = dict.fromkeys(_SOURCE) | dict(entry.values)
+    if not values["file"]:
+        raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
+    path = str(values["file"])
+    if values["repo"] is None and not path.startswith(BUILTIN_PREFIX):
+        # a path is relative to the file that names it
+        values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))
+    return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
 
 
 def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
@@ -201,32 +284,36 @@ def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
         if table[key] < _MINIMUM[key]:
             message = f"{key} is {table[key]}; it must be at least {_MINIMUM[key]}."
             raise file.error((*where, key), message)
+        if table[key] > _MAXIMUM and key != "size_bytes":
+            message = f"{key} is {table[key]}; it must be at most {_MAXIMUM}."
+            raise file.error((*where, key), message)
 
 
-def _fusions(file: TomlFile, sources: Collection[str]) -> Iterator[FusionSpec]:
-    """The fusions of a file; a key that is left out means what the method does by default."""
+def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
+    for key in _CHOICES.keys() & table.keys():
+        if table[key] not in _CHOICES[key]:
+            hint = nearest(table[key], _CHOICES[key])
+            message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
+            raise file.error((*where, key), message)
+
+
+def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
+    """The fusion of an entry; a key that is left out means what the method does by default."""
     defaults: dict[str, Any] = {"mode": "cool", "score": "nll", "segments": "aligned"}
     defaults |= {"segment_words": 1, "weighing": "static"}
-    for name, table in _entries(file, "fusions", _FUSION):
-        for key in _CHOICES.keys() & table.keys():
-            if table[key] not in _CHOICES[key]:
-                hint = nearest(table[key], _CHOICES[key])
-                message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
-                raise file.error(("fusions", name, key), message)
-        _check_numbers(file, ("fusions", name), table)
-        values: dict[str, Any] = {**dict.fromkeys(_FUSION), **defaults, **table}
-        if values["segments"] == "sentence" and values["segment_words"] > 1:
-            message = "segments 'sentence' do not count words; leave out segment_words."
-            raise file.error(("fusions", name, "segment_words"), message)
-        values["sources"] = _source_names(file, name, table, sources)
-        values["weights"] = _weights(file, name, table)
-        yield FusionSpec(name=name, origin=file.origin, **cast(Any, values))
+    values: dict[str, Any] = {**dict.fromkeys(_FUSION), **defaults, **entry.values}
+    if values["segments"] == "sentence" and values["segment_words"] > 1:
+        message = "segments 'sentence' do not count words; leave out segment_words."
+        file = entry.file_of("segments", "segment_words")
+        raise file.error(("fusions", name, "segment_words"), message)
+    values["sources"] = _source_names(name, entry, sources)
+    values["weights"] = _weights(name, entry)
+    return FusionSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
 
 
-def _source_names(
-    file: TomlFile, name: str, table: Mapping[str, Any], known: Collection[str]
-) -> tuple[str, ...]:
-    names, where = table.get("sources", []), ("fusions", name, "sources")
+def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str, ...]:
+    names, where = entry.values.get("sources", []), ("fusions", name, "sources")
+    file = entry.file_of("sources")
     for source in names:
         if not isinstance(source, str):
             raise file.error(where, f"sources must be a list of names, not {source!r}.")
@@ -237,14 +324,15 @@ def _source_names(
     return tuple(names)
 
 
-def _weights(file: TomlFile, name: str, table: Mapping[str, Any]) -> tuple[float, ...] | None:
-    weights, where = table.get("weights"), ("fusions", name, "weights")
+def _weights(name: str, entry: Merged) -> tuple[float, ...] | None:
+    weights, where = entry.values.get("weights"), ("fusions", name, "weights")
     if weights is None:
         return None
+    file = entry.file_of("weights")
     for weight in weights:
         if type(weight) not in (int, float) or not 0 <= weight < math.inf:
             raise file.error(where, f"{weight!r} is no weight; it must be a number, 0 or more.")
-    if len(weights) != len(table["sources"]) or not any(weights):
+    if len(weights) != len(entry.values["sources"]) or not any(weights):
         raise file.error(where, "there must be one weight per source, and one of them above 0.")
     return tuple(float(weight) for weight in weights)
 

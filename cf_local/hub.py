@@ -7,6 +7,7 @@ Left out: listing what a repository holds, and choosing a quantization.
 
 import hashlib
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -128,3 +129,28 @@ def sha256(path: Path) -> str:
         return blob
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the hub's library goes by on this machine; whether there is a token, never which."""
+
+    cache_folder: Path
+    endpoint: str
+    has_token: bool
+    is_offline: bool
+
+
+def surroundings() -> Surroundings:
+    """The cache folder, the endpoint, whether there is a token, and whether nothing may be sent."""
+    from huggingface_hub import constants, get_token, is_offline_mode
+
+    return Surroundings(
+        Path(constants.HF_HUB_CACHE), constants.ENDPOINT, bool(get_token()), is_offline_mode()
+    )
+
+
+def cached_models(repo: str) -> list[Path]:
+    """The .gguf files of a repository that are in the cache, each once, by name."""
+    folder = surroundings().cache_folder / f"models--{repo.replace('/', '--')}" / "snapshots"
+    return sorted({path.name: path for path in folder.glob("*/**/*.gguf")}.values())

@@ -14,6 +14,7 @@ from typing import Any
 
 from cf_local.errors import ConfigError
 
+_TWICE = re.compile("overwrite a value|[Cc]annot declare|[Cc]annot mutate")
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 _TYPE_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
 
@@ -29,22 +30,31 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path, origin: str) -> "TomlFile":
-        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not TOML."""
+        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not TOML.
+
+        A byte order mark, which some editors write, is skipped.
+        """
         try:
-            text = path.read_bytes().decode()
-        except OSError as error:
-            raise ConfigError(f"{origin}: cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            raise ConfigError(f"{origin}, line {line}: this is not UTF-8 text.") from error
+            text = path.read_bytes().decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                line = error.object.count(b"\n", 0, error.start) + 1
+                raise ConfigError(f"{origin}, line {line}: this is not UTF-8 text.") from error
+            reason = getattr(error, "strerror", None) or error  # a NUL in a path is a ValueError
+            raise ConfigError(f"{origin}: cannot be read: {reason}.") from error
         try:
             return cls(path, origin, text, tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{origin}: this is not valid TOML: {error}.") from error
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
+            hint = " A key or a table is there twice." if _TWICE.search(str(error)) else ""
+            raise ConfigError(f"{origin}: this is not valid TOML: {error}.{hint}") from error
+
+    def line(self, where: tuple[str, ...]) -> int | None:
+        """The line (the first is 1) of the value at ``where``, None when it cannot be found."""
+        return _find_line(self.text, where)
 
     def error(self, where: tuple[str, ...], message: str) -> ConfigError:
         """An error about the value at ``where``, a path of table names and perhaps a key."""
-        line = _find_line(self.text, where)
+        line = self.line(where)
         place = self.origin if line is None else f"{self.origin}, line {line}"
         return ConfigError(f"{place}: {message}")
 
@@ -59,6 +69,8 @@ class TomlFile:
             if type(value) is not known[key]:  # not isinstance: true is no whole number
                 message = f"{key} must be {_TYPE_NAMES[known[key]]}, not {value!r}."
                 raise self.error((*where, key), message)
+            if isinstance(value, str) and "\0" in value:  # no path, no template, no name
+                raise self.error((*where, key), f"{key} has a character NUL in it.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

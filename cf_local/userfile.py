@@ -1,4 +1,4 @@
-"""Adding a fusion to the user's ``models.toml``, which keeps its comments and everything else.
+"""Adding to the user's ``models.toml`` and removing; comments and everything else stay.
 
 The new text is checked by the registry's own loader before it takes the place of the old one, and
 it does so at once: there is never half a file. What this leaves out: reading (``config``).
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -24,12 +24,17 @@ from cf_local.config import SourceSpec
 from cf_local.errors import ConfigError, InputError
 from cf_local.tomlfile import TomlFile
 
+Kind = Literal["sources", "fusions"]
+_KEYS: dict[Kind, Mapping[str, type]] = {
+    "sources": config.SOURCE_KEYS,
+    "fusions": config.FUSION_KEYS,
+}
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A fusion to write: ``values`` by key, ``notes`` as comment lines above them.
+    """A fusion (or source) to write: ``values`` by key, ``notes`` as comment lines above them.
 
     ``sources`` are tables to write along with it, by name, for models that no entry names yet.
     The first note is a mark: an entry that bears it may be replaced by another that does.
@@ -39,6 +44,26 @@ class Entry:
     values: Mapping[str, Any]
     notes: Sequence[str]
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kind: Kind = "fusions"
+
+
+def check_free(kind: Kind, name: str, *, force: bool = False) -> None:
+    """See whether an entry of that name can be added.
+
+    Raises ConfigError when it cannot be a name, when it is there already (and ``force`` is not
+    set), or when a file that is read later defines the same name.
+    """
+    if not config.is_alias(name):
+        raise ConfigError(
+            f"{name!r} is no name: only letters, digits, dot, - and _, not ending in .gguf."
+        )
+    layers, what = config.load_registry().layers(kind, name), kind.removesuffix("s")
+    _check_not_hidden(what, name, layers, config.user_file())
+    if layers and not force:
+        raise ConfigError(
+            f"There is a {what} {name!r} already ({layers[-1]}). Choose another name, or "
+            "overrule it with --force."
+        )
 
 
 def check_name(name: str, mark: str, *, force: bool = False) -> None:
@@ -50,19 +75,23 @@ def check_name(name: str, mark: str, *, force: bool = False) -> None:
     if not config.is_alias(name):
         raise ConfigError(f"{name!r} is no name: only letters, digits, dot, - and _.")
     registry, path = config.load_registry(), config.user_file()
-    there = registry.fusions.get(name)
-    if there is None:
-        return
-    if there.origin not in (str(path), config.BUILTIN_ORIGIN):
+    layers = registry.layers("fusions", name)
+    _check_not_hidden("fusion", name, layers, path)
+    is_ours = str(path) in layers and _has_mark(read(path), name, mark)
+    if layers and not (force or is_ours):
         raise ConfigError(
-            f"{there.origin} has a fusion {name!r}, which would hide one in {path}. "
-            "Choose another --name."
-        )
-    is_ours = there.origin == str(path) and _has_mark(_read(path), name, mark)
-    if not (force or is_ours):
-        raise ConfigError(
-            f"There is a fusion {name!r} already ({there.origin}). Choose another --name, or "
+            f"There is a fusion {name!r} already ({layers[0]}). Choose another --name, or "
             "replace it with --force."
+        )
+
+
+def _check_not_hidden(what: str, name: str, layers: Sequence[str], path: Path) -> None:
+    """Raises ConfigError when a file that is read after the user's has a say in the entry."""
+    hiding = [file for file in layers if file not in (str(path), config.BUILTIN_ORIGIN)]
+    if hiding:
+        raise ConfigError(
+            f"{hiding[-1]} has a {what} {name!r}, which would hide one in {path}. "
+            "Choose another name."
         )
 
 
@@ -73,16 +102,11 @@ def write(entry: Entry) -> Path:
     read again, InputError when it cannot be written. The old file stays as it is then.
     """
     path = config.user_file()
-    if unknown := sorted(set(entry.values) - config.FUSION_KEYS):
+    if unknown := sorted(entry.values.keys() - _KEYS[entry.kind].keys()):
         raise ConfigError(
             f"models.toml of this version has no key {', '.join(unknown)}; nothing was written."
         )
-    text = render(_read(path), entry)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.resolve(), text)  # the file itself, where the path is a link to it
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+    save(path, render(read(path), entry))
     return path
 
 
@@ -95,18 +119,18 @@ def render(text: str, entry: Entry) -> str:
         document = tomlkit.parse(text if text.endswith("\n") or not text else f"{text}\n")
         for name, values in entry.sources.items():
             _put(document, "sources", name, _table(values, ()))
-        _put(document, "fusions", entry.name, _table(entry.values, entry.notes))
+        _put(document, entry.kind, entry.name, _table(entry.values, entry.notes))
         new = tomlkit.dumps(document).rstrip("\n") + "\n"
         before, after = tomllib.loads(text), tomllib.loads(new)
     except (TOMLKitError, tomllib.TOMLDecodeError, AttributeError, TypeError) as error:
         raise ConfigError(f"{config.user_file()} cannot be added to: {error}.") from error
-    before.setdefault("fusions", {})[entry.name] = _plain(entry.values)
+    before.setdefault(entry.kind, {})[entry.name] = _plain(entry.values)
     if entry.sources:
         before.setdefault("sources", {}).update(entry.sources)
     if after != before:
         raise ConfigError(
             f"{config.user_file()} is written in a way that cannot be added to; "
-            "put each fusion under a header of its own: [fusions.NAME]."
+            f"put each entry under a header of its own: [{entry.kind}.NAME]."
         )
     return new
 
@@ -135,6 +159,18 @@ def sources_of(
             tables[new] = {"file": str(file.resolve()), **context}
             known[new] = SourceSpec(new, str(file), "new")
     return names, tables
+
+
+def save(path: Path, text: str) -> None:
+    """Put the text in the place of the user's file, at once and only if it can be read again.
+
+    Raises ConfigError where it cannot, InputError when the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path.resolve(), text)  # the file itself, where the path is a link to it
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _put(document: tomlkit.TOMLDocument, kind: str, name: str, table: Table) -> None:
@@ -176,7 +212,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """The text of the user's file, empty where there is none; raises ConfigError."""
     return TomlFile.read(path, str(path)).text if path.exists() else ""
 
 
@@ -195,7 +232,11 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        config.load_registry(new)
+        try:
+            config.load_registry(new)
+        except ConfigError as error:
+            message = str(error).replace(str(new), str(path))
+            raise ConfigError(f"{message} Nothing was written.") from error
         if path.exists():
             shutil.copymode(path, new)
         new.replace(path)

@@ -12,6 +12,7 @@ from cf_local.cli.ask import ask
 from cf_local.cli.bench import bench
 from cf_local.cli.calibrate import calibrate
 from cf_local.cli.chat import chat
+from cf_local.cli.config import config
 from cf_local.cli.eval import evaluate
 from cf_local.cli.models import models
 from cf_local.errors import Cancelled, CfLocalError
@@ -51,5 +52,6 @@ main.add_command(ask)
 main.add_command(bench)
 main.add_command(calibrate)
 main.add_command(chat)
+main.add_command(config)
 main.add_command(evaluate)
 main.add_command(models)

@@ -9,16 +9,26 @@ from typing import Any
 import click
 
 from cf_local import config, hub
+from cf_local.cli.registering import add, add_fusion, remove
+from cf_local.cli.table import columns, size_text
 from cf_local.config import FusionSpec, Registry, SourceSpec
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def models(as_json: bool) -> None:
-    """List the fusions and sources that models.toml defines.
+@click.pass_context
+def models(context: click.Context, /, as_json: bool) -> None:
+    """List the fusions and sources that models.toml defines; add to yours, or remove.
 
     Each source is shown with its file, licence and size, and whether it is on this machine.
     """
+    if context.invoked_subcommand is None:
+        _list(as_json)
+    elif as_json:
+        raise click.UsageError("Put --json behind the command: models add ... --json.")
+
+
+def _list(as_json: bool) -> None:
     registry = config.load_registry()
     found = {name: _find(spec) for name, spec in registry.sources.items()}
     if as_json:
@@ -32,6 +42,11 @@ def models(as_json: bool) -> None:
         _show_sources(others, found)
     click.echo(f"Read from: {', '.join(registry.files)}. Your own entries go into:")
     click.echo(f"  {config.user_file()}")
+
+
+models.add_command(add)
+models.add_command(add_fusion)
+models.add_command(remove)
 
 
 def _find(spec: SourceSpec) -> Path | None:
@@ -62,27 +77,18 @@ def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) ->
         (
             spec.name,
             "here" if found[spec.name] else "missing" if spec.local_path else "to download",
-            _size(_size_bytes(spec, found[spec.name])),
+            size_text(_size_bytes(spec, found[spec.name])),
             spec.licence or "licence unknown",
             f"{spec.repo}/{spec.file}" if spec.repo else spec.file,
         )
         for spec in specs
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("    " + "  ".join(cells).rstrip())
+    click.echo(columns(rows, indent=4))
     click.echo()
 
 
 def _size_bytes(spec: SourceSpec, path: Path | None) -> int | None:
     return path.stat().st_size if path else spec.size_bytes
-
-
-def _size(n_bytes: int | None) -> str:
-    if n_bytes is None:
-        return "size unknown"
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:

@@ -7,11 +7,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cf_local.cli.interrupt import Interrupt
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
+
+PREFIX = "CF_LOCAL_"
+"""Each shared option can be set by an environment variable, too: --gpu-layers by
+CF_LOCAL_GPU_LAYERS. A flag overrules it."""
+_NO_VARIABLE = {"only", "weight", "stop"}  # of one question, or of one set of sources
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
@@ -81,6 +87,24 @@ def fusion_options(command: Command) -> Command:
     return _add(command, _FUSION_OPTIONS)
 
 
+def chosen_models(options: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """The fusion or the models to load, taken out of ``options``; a flag overrules a variable."""
+    fusion, models = options.pop("fusion"), options.pop("models")
+    if fusion and models:
+        context = click.get_current_context()
+        by_flag = {n for n in ("fusion", "models") if is_flag_given(context, n)}
+        if by_flag == {"models"}:
+            fusion = None
+        elif by_flag == {"fusion"}:
+            models = ()
+    return fusion, models
+
+
+def is_flag_given(context: click.Context, name: str) -> bool:
+    """Whether a parameter was given on the command line (not by a variable, not by default)."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 @contextmanager
 def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     """The loaded fusion; progress and notices on stderr, Ctrl-C ends the load or the answer.
@@ -90,7 +114,7 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.loader import LoadOptions, load
 
-    fusion, models = options.pop("fusion"), options.pop("models")
+    fusion, models = chosen_models(options)
     how = LoadOptions(**{key.name: options.pop(key.name) for key in fields(LoadOptions)})
     stderr = sys.stderr
     with click.progressbar(
@@ -125,7 +149,7 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
         given |= {"mode": "single", "single": given.pop("only")}
     if "weights" in given:
         names = [source.info.name for source in fusion.sources]
-        given["weights"] = _weights(given["weights"], names)
+        given["weights"] = weights_of(given["weights"], names)
     sampling = {k: given.pop(k) for k in ("temperature", "top_p", "min_p", "seed") if k in given}
     settings = fusion.settings
     if "stop" in given:
@@ -133,7 +157,7 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     return replace(settings, sampling=replace(settings.sampling, **sampling), **given)
 
 
-def _weights(given: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
+def weights_of(given: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
     """One weight per source in their order, from "SOURCE=NUMBER"."""
     weights = dict.fromkeys(names, 1.0)
     for text in given:
@@ -150,4 +174,15 @@ def _weights(given: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
 def _add(command: Command, options: Sequence[Option]) -> Command:
     for option in reversed(options):
         command = option(command)
+        # click collects the parameters of a command here, the last one at the end
+        added: click.Option = command.__click_params__[-1]  # type: ignore[attr-defined]
+        key = key_of(added)
+        if key not in _NO_VARIABLE:
+            added.envvar = f"{PREFIX}{key.upper()}"
+            added.show_envvar = True
     return command
+
+
+def key_of(option: click.Parameter) -> str:
+    """What an option is called in models.toml and in environment variables: "gpu_layers"."""
+    return option.opts[-1].lstrip("-").replace("-", "_")

@@ -1,0 +1,192 @@
+"""Every setting that a command line would use, with its value and where the value is from."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from cf_local import hub
+from cf_local.cli.options import key_of, weights_of
+from cf_local.config import (
+    BUILTIN_ORIGIN,
+    FUSION_KEYS,
+    SOURCE_KEYS,
+    FusionSpec,
+    Registry,
+    SourceSpec,
+)
+from cf_local.types import Sampling, Settings
+
+UNSET = {
+    "context": "4096, or less where the model was trained with less",
+    "gpu_layers": "-1 (all, where there is a GPU)",
+    "overlap": "measured at load",
+    "revision": "main",
+    "template": "the one in the file",
+    "threads": "measured at load",
+    "weights": "equal",
+}
+"""What it means that nothing is given."""
+_CACHE_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+_CHOOSE_MODELS = {"fusion", "model"}
+_FUSION_ORDER = sorted(FUSION_KEYS, key=[field.name for field in fields(FusionSpec)].index)
+_SOURCE_ORDER = sorted(SOURCE_KEYS, key=[field.name for field in fields(SourceSpec)].index)
+_NOT_SHOWN = {"description"}  # text, no setting
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The value of an option, and the flag or environment variable that gave it."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row: ``section`` is what it is a setting of; ``value`` None means that nothing is given."""
+
+    section: str
+    key: str
+    value: Any
+    origin: str
+
+
+def given_options(context: click.Context) -> dict[str, Given | None]:
+    """The shared options of a command by key, None for those that were not given."""
+    found: dict[str, Given | None] = {}
+    for option in context.command.params:
+        name = option.name or ""
+        if not isinstance(option, click.Option) or option.is_eager or not option.expose_value:
+            continue
+        source = context.get_parameter_source(name)
+        origins = {
+            ParameterSource.COMMANDLINE: option.opts[-1],
+            ParameterSource.ENVIRONMENT: str(option.envvar),
+        }
+        key = key_of(option)
+        if source in origins:
+            found[key] = Given(context.params[name], origins[source])
+        else:
+            found[key] = None
+    return found
+
+
+def settings(
+    registry: Registry,
+    options: Mapping[str, Given | None],
+    fusion: str | None,
+    models: Sequence[str],
+) -> Iterator[Setting]:
+    """All rows: this machine, the fusion (or the ``models``), how it answers, its sources.
+
+    Raises ConfigError for names that there are not, InputError for weights of unknown sources.
+    """
+    given = {key: option for key, option in options.items() if option is not None}
+    yield from _machine(registry, given)
+    if models:
+        names = list(models)
+        section = "models"
+        yield Setting(section, "sources", names, given["model"].origin)
+        specs = [_spec_of(registry, name) for name in names]
+        spec = None
+    else:
+        spec = registry.fusion(fusion)
+        section = f"fusion {spec.name}"
+        if fusion is None:
+            yield Setting(section, "name", spec.name, f"default of {registry.default_origin}")
+        else:
+            yield Setting(section, "name", spec.name, _origin(given, "fusion", "the command line"))
+        specs = [registry.source(name) for name in spec.sources]
+    yield from _fusing(registry, section, spec, [each.name for each in specs], given)
+    yield from _answering(options)
+    for each in specs:
+        yield from _source(registry, each, given)
+
+
+def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[Setting]:
+    """What holds for whatever is loaded."""
+    section, around = "this machine", hub.surroundings()
+    yield Setting(section, "files", list(registry.files), "lowest first")
+    origin = next((name for name in _CACHE_VARIABLES if os.environ.get(name)), BUILTIN_ORIGIN)
+    yield Setting(section, "cache_folder", str(around.cache_folder), origin)
+    origin = "HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else BUILTIN_ORIGIN
+    yield Setting(section, "endpoint", around.endpoint, origin)
+    if "offline" in given:
+        yield Setting(section, "offline", given["offline"].value, given["offline"].origin)
+    else:
+        origin = "HF_HUB_OFFLINE" if around.is_offline else BUILTIN_ORIGIN
+        yield Setting(section, "offline", around.is_offline, origin)
+
+
+def _fusing(
+    registry: Registry,
+    section: str,
+    spec: FusionSpec | None,
+    names: Sequence[str],
+    given: Mapping[str, Given],
+) -> Iterator[Setting]:
+    """The keys of a fusion; flags and variables overrule what the files say."""
+    values: Any = Settings() if spec is None else spec
+    overruled = dict(given)
+    if "only" in given:
+        only = given["only"]
+        overruled["mode"] = Given("single", only.origin)
+    if "weight" in given:
+        weight = given["weight"]
+        overruled["weights"] = Given(weights_of(weight.value, names), weight.origin)
+    hidden = _NOT_SHOWN | ({"sources"} if spec is None else set())
+    for key in (key for key in _FUSION_ORDER if key not in hidden):
+        if key in overruled:
+            yield Setting(section, key, overruled[key].value, overruled[key].origin)
+            continue
+        place = registry.origin("fusions", spec.name, key) if spec else None
+        yield Setting(section, key, getattr(values, key), str(place or BUILTIN_ORIGIN))
+
+
+def _answering(options: Mapping[str, Given | None]) -> Iterator[Setting]:
+    """What only flags and variables say."""
+    shown_elsewhere = {*FUSION_KEYS, *SOURCE_KEYS, *_CHOOSE_MODELS, "offline", "weight", "json"}
+    defaults = {
+        field.name: field.default
+        for kind in (Settings, Sampling)
+        for field in fields(kind)
+        if field.default is not MISSING
+    }
+    for key, option in options.items():
+        if key in shown_elsewhere:
+            continue
+        if option is None:
+            yield Setting("answers", key, defaults.get(key), BUILTIN_ORIGIN)
+        else:
+            yield Setting("answers", key, option.value, option.origin)
+
+
+def _source(registry: Registry, spec: SourceSpec, given: Mapping[str, Given]) -> Iterator[Setting]:
+    for key in _SOURCE_ORDER:
+        if key in _NOT_SHOWN:
+            continue
+        section = f"source {spec.name}"
+        if key in given:
+            yield Setting(section, key, given[key].value, given[key].origin)
+            continue
+        place = registry.origin("sources", spec.name, key)
+        value = getattr(spec, key)
+        origin = spec.origin if place is None and key == "file" else str(place or BUILTIN_ORIGIN)
+        yield Setting(section, key, value, origin)
+
+
+def _spec_of(registry: Registry, model: str) -> SourceSpec:
+    """A source of the registry; whatever is no name is taken as it is."""
+    if model in registry.sources or not ("/" in model or "\\" in model or model.endswith(".gguf")):
+        return registry.source(model)
+    name = Path(model).stem if model.endswith(".gguf") else model  # as the loader calls it
+    return SourceSpec(name=name, file=model, origin="the command line")
+
+
+def _origin(given: Mapping[str, Given], key: str, otherwise: str) -> str:
+    return given[key].origin if key in given else otherwise
