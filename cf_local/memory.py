@@ -1,4 +1,4 @@
-"""How much memory of this machine a process may still take: the system's word and the container's.
+"""Devices with their memory, and how much of the main one this process may still take.
 
 Available, not free: pages of the file cache count as available, since they are given up on demand.
 """
@@ -6,6 +6,9 @@ Available, not free: pages of the file cache count as available, since they are 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+DeviceKind = Literal["cpu", "gpu", "igpu", "accelerator"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -17,6 +20,31 @@ class Memory:
 
     total_bytes: int
     available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a model can be put; an "igpu" computes in the main memory.
+
+    ``name`` is llama.cpp's, such as "CUDA0", ``backend`` what drives it, such as "CUDA".
+    """
+
+    name: str
+    description: str
+    kind: DeviceKind
+    backend: str
+    total_bytes: int
+    available_bytes: int
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether layers of a model can be put there."""
+        return self.kind in ("gpu", "igpu")
+
+    @property
+    def shares_main_memory(self) -> bool:
+        """Whether what it holds is taken from the main memory (integrated GPUs, Apple's)."""
+        return self.kind == "igpu" or self.backend in ("MTL", "Metal")
 
 
 def main_memory() -> Memory:

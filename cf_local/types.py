@@ -15,12 +15,16 @@ Mode = Literal["cool", "rerank", "cool+r", "single"]
 ScoreKind = Literal["perplexity", "nll", "bits_per_byte"]
 SegmentKind = Literal["aligned", "shortest", "sentence"]
 WeighingKind = Literal["static", "prior", "hedge", "trim", "primary"]
+KvType = Literal["f16", "q8_0"]
+DeviceChoice = Literal["auto", "cpu", "gpu"]
 FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SCORES: tuple[str, ...] = get_args(ScoreKind)
 SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
 WEIGHINGS: tuple[str, ...] = get_args(WeighingKind)
+KV_TYPES: tuple[str, ...] = get_args(KvType)
+DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
 
 
 @dataclass(frozen=True, slots=True)

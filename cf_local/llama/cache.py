@@ -28,6 +28,15 @@ _ROW_BYTES = 32_000_000
 _MIN_ROWS = 48
 
 
+def n_row_bytes(n_vocab: int) -> int:
+    """Bytes of the rows that one cache keeps at most."""
+    return 4 * n_vocab * _n_rows(n_vocab)
+
+
+def _n_rows(n_vocab: int) -> int:
+    return max(_MIN_ROWS, _ROW_BYTES // (4 * n_vocab)) if n_vocab else 0
+
+
 class Cache:
     """Committed tokens of one context, and the tree of what was read behind them."""
 
@@ -37,7 +46,7 @@ class Cache:
         self._asked: list[Node] = []  # the ends of paths last read
         self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
         self._kept: deque[Node] = deque()  # nodes whose rows are copies
-        self._max_rows = max(_MIN_ROWS, _ROW_BYTES // (4 * context.n_vocab))
+        self._max_rows = _n_rows(context.n_vocab)
         self._revisits = self._is_lazy = False
         self.keeps_entropy = False  # of the rows that it keeps or summarizes
         self.prompt_score: Score | None = None

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -23,13 +23,14 @@ from cf_local.errors import (
 from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.model import Model
 from cf_local.source import IsCancelled
-from cf_local.types import Counters
+from cf_local.types import Counters, KvType
 
 MAX_PASS_TOKENS = 256
 """Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
 MAX_PASS_LOGITS = 64
 """Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
 
+_GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _NO_ABORT = lib.ggml_abort_callback(0)
 
 
@@ -69,11 +70,32 @@ class _Cores:
 _CORES = _Cores()
 
 
+def context_params(n_cells: int, n_sequences: int, n_threads: int, kv_type: KvType) -> Any:
+    """The parameters of a context, for llama.cpp."""
+    params = lib.llama_context_default_params()
+    params.n_ctx = n_cells
+    params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
+    params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
+    params.n_seq_max = n_sequences
+    params.n_threads = params.n_threads_batch = n_threads
+    params.kv_unified = True  # forks share the cells of their prefix
+    params.type_k = params.type_v = _GGML_TYPES[kv_type]
+    return params
+
+
 class Context:
     """Cache and compute buffers of one model. Not thread-safe."""
 
-    def __init__(self, model: Model, *, n_cells: int, n_sequences: int, n_threads: int) -> None:
-        """Room for ``n_cells`` tokens in all sequences together.
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_cells: int,
+        n_sequences: int,
+        n_threads: int,
+        kv_type: KvType = "f16",
+    ) -> None:
+        """Room for ``n_cells`` tokens in all sequences together, kept as ``kv_type``.
 
         Raises OutOfMemoryError when it cannot be had, UnsupportedModelError for a model that keeps
         no cache.
@@ -84,15 +106,9 @@ class Context:
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
-        params = lib.llama_context_default_params()
-        params.n_ctx = n_cells
-        params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
-        params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
-        params.n_seq_max = n_sequences
+        params = context_params(n_cells, n_sequences, n_threads, kv_type)
         self._n_threads, self._n_sequences = n_threads, n_sequences
-        params.n_threads = params.n_threads_batch = n_threads
         self.settle_in()
-        params.kv_unified = True  # forks share the cells of their prefix
         recurrent = lib.llama_model_is_recurrent(model.handle)
         self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
         # How far back a part of a sequence can be shared: all of it, or a sliding window.

@@ -16,8 +16,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "memory"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
-    | {"tokenization", "weighing"},
-    frozenset({"contest", "crew", "speculation", "synchronizer", "writer"}),
+    | {"planning", "tokenization", "weighing"},
+    frozenset({"advice", "contest", "crew", "speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}

@@ -12,8 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from cf_local.errors import InputError, MissingModelError
+from cf_local.hub.explain import reason as _explain
+from cf_local.hub.remote import RemoteFile, read_remote, resolve
 
-_SITE = "https://huggingface.co"
+__all__ = ["RemoteFile", "cached", "locate", "locate_data", "read_remote", "resolve", "sha256"]
 
 
 def cached(repo: str, filename: str, revision: str | None = None) -> Path | None:
@@ -76,49 +78,6 @@ def locate_data(repo: str, filename: str, *, offline: bool = False) -> Path:
         raise InputError(
             f"{filename} of the data set {repo} could not be fetched: {reason}"
         ) from error
-
-
-def _explain(
-    error: Exception,
-    repo: str,
-    revision: str | None,
-    instead: str = "name a .gguf file that you have",
-) -> str:
-    """What went wrong and what to do; a subclass stands before its base."""
-    from huggingface_hub import errors
-
-    page = f"{_SITE}/{repo}"
-    reasons: list[tuple[type[Exception], str]] = [
-        (
-            errors.GatedRepoError,
-            f"its licence must be accepted first, at {page}; then log in with `hf auth login` "
-            "or set HF_TOKEN.",
-        ),
-        (
-            errors.RepositoryNotFoundError,
-            f"there is no repository {repo}, or it is private. Check the name at {page}; "
-            "for a private one log in with `hf auth login` or set HF_TOKEN.",
-        ),
-        (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; see {page}."),
-        (
-            errors.RemoteEntryNotFoundError,
-            f"the repository has no such file; see {page}.",
-        ),
-        (
-            errors.LocalEntryNotFoundError,
-            "the hub cannot be reached. Check the network (HTTPS_PROXY, HF_ENDPOINT) and try "
-            f"again, or {instead}.",
-        ),
-    ]
-    for kind, reason in reasons:
-        if isinstance(error, kind):
-            return reason
-    return f"{_first_line(error)} Try again, or {instead}."
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."
 
 
 @lru_cache

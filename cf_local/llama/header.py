@@ -1,0 +1,163 @@
+"""The header of a GGUF file: what it says of the model, and its tensors; no weights are read.
+
+It is parsed by llama.cpp's own reader, which refuses a broken one. Values are asked for only after
+their type is known: with the wrong one that reader would end the process.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cf_local.errors import BrokenModelError
+from cf_local.llama.ggml import HANDLE, function, text
+
+ReadBytes = Callable[[int, int], bytes]
+"""Reads so many bytes from that position of a file, fewer at its end."""
+
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+_UINT16, _UINT32, _INT32, _STRING, _ARRAY, _UINT64 = 2, 4, 5, 8, 9, 10  # GGUF_TYPE_*
+_NUMBERS = {
+    _UINT16: ("gguf_get_val_u16", ctypes.c_uint16),
+    _UINT32: ("gguf_get_val_u32", ctypes.c_uint32),
+    _INT32: ("gguf_get_val_i32", ctypes.c_int32),
+    _UINT64: ("gguf_get_val_u64", ctypes.c_uint64),
+}
+_READ = ctypes.CFUNCTYPE(ctypes.c_size_t, HANDLE, HANDLE, ctypes.c_uint64, ctypes.c_size_t)
+
+
+class _Parameters(ctypes.Structure):
+    """gguf_init_params."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: ``kind`` is ggml's number of its type, ``n_bytes`` its size in the file."""
+
+    name: str
+    kind: int
+    n_bytes: int
+
+    @property
+    def block(self) -> int | None:
+        """The block (layer) it belongs to, None outside of the blocks."""
+        match = _BLOCK.match(self.name)
+        return int(match[1]) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Of one file; of a model in several parts the first tells all but the others' tensors."""
+
+    architecture: str
+    n_blocks: int
+    n_ctx_train: int
+    n_tokens: int
+    n_parts: int
+    n_bytes: int
+    tensors: tuple[Tensor, ...]
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file; raises BrokenModelError."""
+    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
+    with _parsed(initialize(str(path).encode(), _Parameters(True, None)), path.name) as handle:
+        return _header(handle)
+
+
+def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
+    """The header of a file of ``n_total`` bytes that ``read`` reads; raises BrokenModelError."""
+    raised: list[BaseException] = []
+
+    def fill(_data: object, target: int, offset: int, n_bytes: int) -> int:
+        try:
+            found = read(offset, min(n_bytes, n_total - offset)) if offset < n_total else b""
+        except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it
+            raised.append(error)
+            return 0
+        ctypes.memmove(target, found, len(found))
+        return len(found)
+
+    initialize = function(
+        "gguf_init_from_callback",
+        HANDLE,
+        _READ,
+        HANDLE,
+        ctypes.c_size_t,
+        ctypes.c_uint64,
+        _Parameters,
+    )
+    handle = initialize(_READ(fill), None, 0, n_total, _Parameters(True, None))
+    if raised:
+        raise raised[0]
+    with _parsed(handle, name) as sound:
+        return _header(sound)
+
+
+@contextmanager
+def _parsed(handle: int | None, name: str) -> Iterator[int]:
+    if not handle:
+        raise BrokenModelError(
+            f"{name}: the header cannot be read, so it is no complete GGUF model. "
+            "Download it again."
+        )
+    try:
+        yield handle
+    finally:
+        function("gguf_free", None, HANDLE)(handle)
+
+
+def _header(handle: int) -> Header:
+    architecture = _string(handle, "general.architecture")
+    return Header(
+        architecture=architecture,
+        n_blocks=_number(handle, f"{architecture}.block_count"),
+        n_ctx_train=_number(handle, f"{architecture}.context_length"),
+        n_tokens=_length(handle, "tokenizer.ggml.tokens"),
+        n_parts=max(1, _number(handle, "split.count")),
+        n_bytes=int(function("gguf_get_data_offset", ctypes.c_size_t, HANDLE)(handle)),
+        tensors=tuple(_tensors(handle)),
+    )
+
+
+def _tensors(handle: int) -> Iterator[Tensor]:
+    count = function("gguf_get_n_tensors", ctypes.c_int64, HANDLE)(handle)
+    kind = function("gguf_get_tensor_type", ctypes.c_int, HANDLE, ctypes.c_int64)
+    size = function("gguf_get_tensor_size", ctypes.c_size_t, HANDLE, ctypes.c_int64)
+    for index in range(count):
+        name = text("gguf_get_tensor_name", handle, index)
+        yield Tensor(name, kind(handle, index), size(handle, index))
+
+
+def _find(handle: int, key: str) -> tuple[int, int]:
+    """The index of a key and the type of its value; (-1, -1) without it."""
+    find = function("gguf_find_key", ctypes.c_int64, HANDLE, ctypes.c_char_p)
+    index = int(find(handle, key.encode()))
+    if index < 0:
+        return -1, -1
+    return index, function("gguf_get_kv_type", ctypes.c_int, HANDLE, ctypes.c_int64)(handle, index)
+
+
+def _number(handle: int, key: str) -> int:
+    """An integer, 0 where the file has none under that key."""
+    index, kind = _find(handle, key)
+    if kind not in _NUMBERS:
+        return 0
+    name, result = _NUMBERS[kind]
+    return int(function(name, result, HANDLE, ctypes.c_int64)(handle, index))
+
+
+def _string(handle: int, key: str) -> str:
+    index, kind = _find(handle, key)
+    return text("gguf_get_val_str", handle, index) if kind == _STRING else ""
+
+
+def _length(handle: int, key: str) -> int:
+    index, kind = _find(handle, key)
+    if kind != _ARRAY:
+        return 0
+    return int(function("gguf_get_arr_n", ctypes.c_size_t, HANDLE, ctypes.c_int64)(handle, index))

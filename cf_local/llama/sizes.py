@@ -1,0 +1,131 @@
+"""What a model takes in memory, from its header: llama.cpp says it in a simulated load.
+
+A simulated load (``no_alloc``) reads no weights and no vocabulary, and a context made of it
+allocates nothing but logs the size of every buffer that it would have. So the sizes are those of
+this version of llama.cpp, for every architecture it knows, in a few milliseconds.
+"""
+
+import ctypes
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp.llama_cpp as lib
+
+from cf_local.errors import MissingModelError
+from cf_local.llama.cache import n_row_bytes
+from cf_local.llama.context import MAX_PASS_LOGITS, context_params
+from cf_local.llama.forks import n_cells, n_sequences
+from cf_local.llama.ggml import function
+from cf_local.llama.header import Header, Tensor, read_header
+from cf_local.llama.log import bridge
+from cf_local.llama.model import Model
+from cf_local.llama.repacking import is_copied
+from cf_local.planning import Layout, ModelSizes
+from cf_local.types import KvType
+
+# "size = 9.00 MiB (4096 cells, ...": attention caches and recurrent states alike.
+_CACHE = re.compile(r"size = +([\d.]+) MiB \( *\d+ cells")
+_BUFFER = re.compile(r"compute buffer size = +([\d.]+) MiB")
+_MIB = 1 << 20
+_PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
+
+# The vocabulary in llama.cpp (tokens, merges, their maps) and in our own tables, measured with
+# scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
+_BYTES_PER_TOKEN = 400
+_BYTES_PER_MODEL = 4_000_000
+
+
+class SimulatedModel:
+    """A model of which only the header is read. Not thread-safe."""
+
+    def __init__(self, path: Path, *, n_forks: int) -> None:
+        """Read the headers of ``path`` and, of a model in parts, of the others beside it.
+
+        Raises MissingModelError, BrokenModelError or UnsupportedModelError.
+        """
+        bridge.install()
+        with bridge.kept():
+            self.headers = [read_header(part) for part in part_paths(path)]
+            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self.headers[0])
+        self._n_forks = n_forks
+        self._layouts: dict[tuple[int, KvType], Layout | None] = {}
+
+    def sizes(self, name: str) -> ModelSizes:
+        """What it takes; the layouts can be asked for until ``close``."""
+        header = self.headers[0]
+        tensors = [tensor for part in self.headers for tensor in part.tensors]
+        blocks = [0] * max(header.n_blocks, 1 + max((t.block or 0) for t in tensors))
+        for tensor in tensors:
+            if tensor.block is not None:
+                blocks[tensor.block] += tensor.n_bytes
+        outside = [tensor for tensor in tensors if tensor.block is None]
+        inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
+        n_tokens = header.n_tokens
+        rows = n_row_bytes(n_tokens) + 4 * n_tokens * MAX_PASS_LOGITS
+        return ModelSizes(
+            name=name,
+            n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
+            blocks=tuple(blocks),
+            inputs=inputs,
+            outputs=sum(t.n_bytes for t in outside) - inputs,
+            program=rows + _BYTES_PER_TOKEN * n_tokens + _BYTES_PER_MODEL,
+            layout=self.layout,
+            copied=sum(t.n_bytes for t in tensors if _is_matrix(t) and is_copied(t.kind)),
+            n_parameters=sum(map(_n_parameters, tensors)),
+        )
+
+    def layout(self, n_ctx: int, kv_type: KvType) -> Layout | None:
+        """What a context of ``n_ctx`` tokens takes, None where llama.cpp refuses it."""
+        key = (n_ctx, kv_type)
+        if key not in self._layouts:
+            self._layouts[key] = self._simulate(n_ctx, kv_type)
+        return self._layouts[key]
+
+    def close(self) -> None:
+        """Let go of the header. May be called twice."""
+        self._model.close()
+
+    def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
+        cells, sequences = n_cells(n_ctx, self._n_forks), n_sequences(self._n_forks)
+        with bridge.kept() as lines:
+            params = context_params(cells, sequences, 1, kv_type)
+            handle = lib.llama_init_from_model(self._model.handle, params)
+            if not handle:
+                return None
+            lib.llama_free(handle)
+        return Layout(cache=_sum(_CACHE, lines), buffers=_sum(_BUFFER, lines))
+
+
+def part_paths(path: Path) -> list[Path]:
+    """The files of a model whose first one is ``path``; MissingModelError if one is not there."""
+    match = _PART.fullmatch(path.name)
+    if not match:
+        return [path]
+    count = int(match[2])
+    parts = [path, *(path.with_name(part_name(path.name, n, count)) for n in range(2, count + 1))]
+    for part in parts:
+        if not part.exists():
+            raise MissingModelError(f"There is no model file {part}, a part of {path.name}.")
+    return parts
+
+
+def part_name(first: str, number: int, count: int) -> str:
+    """The name of another part of a model of ``count`` files, as llama.cpp builds it."""
+    return first.replace(f"-00001-of-{count:05d}", f"-{number:05d}-of-{count:05d}")
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    """Whether it is multiplied with; embeddings are looked up, which needs no rearranging."""
+    return tensor.name.endswith(".weight") and not tensor.name.startswith("token_embd")
+
+
+def _n_parameters(tensor: Tensor) -> int:
+    per_block = function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)(tensor.kind)
+    n_bytes = function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)(tensor.kind)
+    return tensor.n_bytes * int(per_block) // max(1, int(n_bytes))
+
+
+def _sum(pattern: re.Pattern[str], lines: Sequence[str]) -> int:
+    found = (pattern.search(line) for line in lines)
+    return sum(int(float(match[1]) * _MIB) for match in found if match)
