@@ -7,7 +7,7 @@ again in the text, in the plain way of writing TOML: a header and ``key = value`
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ class TomlFile:
                 raise self.error((*where, key), f"{key} has a character NUL in it.")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, fold: Callable[[str], str] = str.lower) -> str:
     """The end of a sentence that asks whether the most similar known word was meant, or nothing."""
-    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(fold(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 

@@ -106,7 +106,7 @@ def _nvidia() -> Iterator[Gpu]:
 
 
 def _apple() -> Iterator[Gpu]:
-    if sys.platform == "darwin" and platform.machine() == "arm64":
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
         yield Gpu("apple", "Apple silicon")
 
 

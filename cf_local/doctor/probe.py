@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +125,6 @@ def _gathered(records: Any) -> Native:
     values["backends"] = tuple(values.get("backends", ()))
     values["devices"] = tuple(tuple(device) for device in values.get("devices", ()))
     return Native(**values)
-
-
-def as_dict(native: Native) -> dict[str, Any]:
-    """Plain data."""
-    return asdict(native)
 
 
 if __name__ == "__main__":

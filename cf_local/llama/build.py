@@ -6,10 +6,10 @@ import llama_cpp.llama_cpp as lib
 def system_info() -> str:
     """The backends and the processor features that were compiled in, on one line."""
     lib.llama_backend_init()
-    return lib.llama_print_system_info().decode("utf-8", errors="replace").strip(" |")
+    return str(lib.llama_print_system_info().decode("utf-8", errors="replace").strip(" |"))
 
 
 def library_version() -> str:
     """The version of libllama."""
     version = getattr(lib, "llama_version", None)
-    return version().decode("utf-8", errors="replace") if version is not None else "unknown"
+    return "unknown" if version is None else str(version().decode("utf-8", errors="replace"))

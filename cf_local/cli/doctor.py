@@ -1,0 +1,102 @@
+"""``cf-local doctor``: what this machine has, what is wrong, and how to mend it."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cf_local.cli.options import PREFIX
+from cf_local.cli.table import columns, size_text
+from cf_local.config import ENVIRONMENT_VARIABLE
+from cf_local.doctor import Facts, Finding, collect, examine
+from cf_local.tomlfile import nearest
+
+_COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(context: click.Context, /, as_json: bool) -> None:
+    """Look for what keeps cf-local from working, or from working fast.
+
+    Says for each problem which command mends it. Asks the built-in models one question; sends
+    nothing, changes nothing. Exit code 0 when all is well, 1 when there is a problem.
+    """
+    facts = collect()
+    root = context.find_root().command
+    findings = [*examine(facts), *_unknown_variables(root)]
+    if as_json:
+        record = {**_as_json(facts), "findings": [asdict(each) for each in findings]}
+        click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+    else:
+        click.echo(columns(list(_described(facts))) + "\n")
+        for finding in findings:
+            _show(finding)
+    if any(finding.level == "problem" for finding in findings):
+        context.exit(1)
+
+
+def known_variables(root: click.Command) -> set[str]:
+    """All environment variables that the commands hear."""
+    found = {ENVIRONMENT_VARIABLE}
+    commands = list(root.commands.values()) if isinstance(root, click.Group) else []
+    for command in (root, *commands):
+        found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}
+    for command in commands:
+        if isinstance(command, click.Group):
+            found |= known_variables(command)
+    return found
+
+
+def _unknown_variables(root: click.Command) -> Iterator[Finding]:
+    """A variable that nobody hears is a misspelt one."""
+    known = known_variables(root)
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            text = f"the environment variable {name} means nothing to cf-local"
+            text += nearest(name, known, fold=str.upper)
+            yield Finding("problem", "environment", text, (f"unset {name}",))
+
+
+def _described(facts: Facts) -> Iterator[tuple[str, str]]:
+    """The facts themselves, for a report of a problem."""
+    versions = [f"{name} {version or 'missing'}" for name, version in facts.versions.items()]
+    yield "versions", ", ".join([*versions, f"Python {facts.python}"])
+    yield "system", f"{facts.system} {facts.architecture}"
+    cores = facts.processor
+    physical = "unknown" if cores.n_physical is None else str(cores.n_physical)
+    yield "processor", f"{cores.name}; {physical} physical and {cores.n_logical} logical cores"
+    native = facts.native
+    version = f"{native.library_version}; " if native.library_version else ""
+    yield "llama.cpp", version + (native.system_info or "does not load")
+    yield "backends", ", ".join(native.backends) or "unknown"
+    for name, description, kind, total, available in native.devices:
+        room = f"{size_text(available)} of {size_text(total)} available"
+        yield "device", f"{name}: {description} ({kind}), {room}"
+    memory = facts.memory
+    room = f"{size_text(memory.available_bytes)} of {size_text(memory.total_bytes)} available"
+    yield "memory", room
+    yield "cache", str(facts.cache.path)
+    token = "set (not shown)" if facts.hub.has_token else "none"
+    yield "hub", f"{facts.hub.endpoint}; token: {token}"
+    yield "your file", facts.configuration.user_file
+
+
+def _show(finding: Finding) -> None:
+    level = click.style(f"{finding.level:7}", fg=_COLOURS[finding.level])
+    click.echo(f"{level}  {finding.topic}: {finding.text}")
+    for remedy in finding.remedies:
+        click.echo(f"           - {remedy}")
+
+
+def _as_json(facts: Facts) -> dict[str, Any]:
+    record = asdict(facts)
+    features = facts.processor.features
+    record["processor"]["features"] = None if features is None else sorted(features)
+    record["cache"]["path"] = str(facts.cache.path)
+    record["hub"]["cache_folder"] = str(facts.hub.cache_folder)
+    return record

@@ -1,0 +1,288 @@
+"""What the facts mean: each check looks at one thing and says what it found, and how to mend it.
+
+A problem keeps cf-local from working, or from working as fast as this machine could; a note is
+worth knowing. Only problems make the command fail.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from cf_local.doctor import remedies
+from cf_local.doctor.facts import Facts
+from cf_local.doctor.machine import Gpu, Vendor
+
+Level = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found; ``remedies`` are commands or steps, any one of which mends it."""
+
+    level: Level
+    topic: str
+    text: str
+    remedies: tuple[str, ...] = ()
+
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+_LITTLE_MEMORY = 1_500_000_000
+_FULL_DISK, _LITTLE_DISK = 1_000_000_000, 10_000_000_000
+# llama.cpp's name of a feature, and Linux's; the first are those that make it slow to lack.
+_NEEDED = {
+    "AVX": "avx",
+    "AVX2": "avx2",
+    "F16C": "f16c",
+    "FMA": "fma",
+    "DOTPROD": "asimddp",
+}
+_OTHERS = {
+    "SSE3": "pni",
+    "SSSE3": "ssse3",
+    "BMI2": "bmi2",
+    "AVX_VNNI": "avx_vnni",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512_vbmi",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AMX_INT8": "amx_int8",
+    "NEON": "asimd",
+    "MATMUL_INT8": "i8mm",
+    "SVE": "sve",
+}
+_ALIASES = {"avx512_vbmi": "avx512vbmi"}
+_X86 = ("x86_64", "amd64", "i386", "i686")
+_BACKENDS: dict[Vendor, tuple[str, ...]] = {
+    "nvidia": ("CUDA", "Vulkan"),
+    "amd": ("ROCm", "HIP", "Vulkan"),
+    "intel": ("SYCL", "Vulkan"),
+    "apple": ("MTL", "Metal"),
+}
+_NO_GPU = ("CPU", "BLAS", "RPC")
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """All findings, in the order of the checks."""
+    return [finding for check in CHECKS for finding in check(facts)]
+
+
+def compiled_features(system_info: str) -> frozenset[str]:
+    """The processor features in llama.cpp's description of itself."""
+    _, _, told = system_info.rpartition("CPU :")
+    pairs = (part.partition("=") for part in told.split("|"))
+    return frozenset(name.strip() for name, _, value in pairs if value.strip() == "1")
+
+
+def check_library(facts: Facts) -> Iterator[Finding]:
+    """Whether llama-cpp-python is there, in the right version, and loads."""
+    found, pinned = facts.versions.get("llama-cpp-python"), facts.pinned
+    native = facts.native
+    if found is None:
+        text = "llama-cpp-python is not installed"
+        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+    elif native.system_info is None:
+        text = f"llama-cpp-python {found} cannot be used: {native.error}"
+        ways = (
+            remedies.compile_with("-DGGML_NATIVE=on", pinned, facts.system),
+            remedies.wheel("cpu", pinned),
+        )
+        yield Finding("problem", "llama.cpp", text, ways)
+    elif found != pinned:
+        text = f"llama-cpp-python is {found}; this cf-local needs {pinned}"
+        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+    else:
+        yield Finding("ok", "llama.cpp", f"llama-cpp-python {found} loads")
+
+
+def check_processor(facts: Facts) -> Iterator[Finding]:
+    """Whether llama.cpp was compiled for this processor."""
+    has, info = facts.processor.features, facts.native.system_info
+    if has is None or info is None:
+        return
+    compiled = compiled_features(info)
+    known = _NEEDED | _OTHERS
+    can = {name for name, flag in known.items() if {flag, _ALIASES.get(flag, flag)} & has}
+    native = (remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),)
+    fatal = sorted((compiled & known.keys()) - can)
+    unused = can - compiled
+    if fatal:
+        text = f"llama.cpp was compiled for {', '.join(fatal)}, which this processor does not have"
+        yield Finding("problem", "processor", f"{text}: it may crash", native)
+    elif missing := [name for name in _NEEDED if name in unused]:
+        text = f"this processor has {', '.join(missing)}, but llama.cpp was compiled without"
+        yield Finding("problem", "processor", f"{text}: answers take several times as long", native)
+    else:
+        yield Finding("ok", "processor", "llama.cpp was compiled for this processor")
+        if others := sorted(name for name in _OTHERS if name in unused):
+            text = f"compiled without {', '.join(others)}, which this processor has"
+            yield Finding("note", "processor", text, native)
+    if facts.architecture.lower() in _X86 and "avx2" not in has:
+        text = (
+            "this processor has no AVX2: answers are slow, and wheels of others may crash; "
+            "llama-cpp-python must be compiled here"
+        )
+        yield Finding("note", "processor", text, native)
+
+
+def check_cores(facts: Facts) -> Iterator[Finding]:
+    """Whether this process may use the cores that there are."""
+    cores = facts.processor
+    allowed = min(cores.n_usable, cores.quota or cores.n_usable)
+    if allowed < cores.n_logical:
+        text = f"only {allowed:g} of {cores.n_logical} cores may be used here"
+        way = f"name so many threads: --threads {max(1, int(allowed))}"
+        yield Finding("note", "cores", text, (way,))
+    else:
+        yield Finding("ok", "cores", f"all {cores.n_logical} cores may be used")
+
+
+def check_memory(facts: Facts) -> Iterator[Finding]:
+    """Whether there is memory for more than the built-in models."""
+    available, total = facts.memory.available_bytes, facts.memory.total_bytes
+    text = f"{_gigabytes(available)} of {_gigabytes(total)} available"
+    if available < _LITTLE_MEMORY:
+        ways = (
+            "close other programs, or raise the limit of the container",
+            "use smaller models and less context: --context 1024",
+        )
+        yield Finding("problem", "memory", f"{text}: too little for three models of 1B", ways)
+    else:
+        yield Finding("ok", "memory", text)
+
+
+def check_gpus(facts: Facts) -> Iterator[Finding]:
+    """Whether llama.cpp can use the GPUs that there seem to be."""
+    if facts.native.system_info is None:
+        return
+    compiled = [name for name in facts.native.backends if name not in _NO_GPU]
+    seen = [device for device in facts.native.devices if device[2] in ("gpu", "igpu")]
+    for gpu in facts.gpus:
+        fitting = [name for name in _BACKENDS[gpu.vendor] if name in compiled]
+        if not fitting:
+            yield _without_backend(gpu, facts)
+    if compiled and not seen:
+        text = f"llama.cpp has {', '.join(compiled)}, but sees no GPU"
+        ways = (
+            "install the driver of the GPU; in a container pass the GPU in (docker: --gpus all)",
+        )
+        yield Finding("problem" if facts.gpus else "note", "GPU", text, ways)
+    elif seen:
+        names = ", ".join(f"{name} ({description})" for name, description, *_ in seen)
+        yield Finding("ok", "GPU", f"llama.cpp sees {names}")
+    elif not facts.gpus:
+        yield Finding("ok", "GPU", "none found; the processor does the work")
+
+
+def _without_backend(gpu: Gpu, facts: Facts) -> Finding:
+    """A GPU that this build cannot use; a small one in the processor is no great loss."""
+    text = f"there is a GPU ({gpu.vendor}, by {gpu.evidence}), but llama.cpp cannot use it"
+    pinned, system = facts.pinned, facts.system
+    vulkan = (
+        remedies.compile_with("-DGGML_VULKAN=on", pinned, system),
+        remedies.wheel("vulkan", pinned),
+    )
+    if gpu.vendor == "nvidia":
+        ways = remedies.cuda(pinned, system, gpu.cuda, facts.python)
+        return Finding("problem", "GPU", text, ways)
+    if gpu.vendor == "apple":
+        metal = remedies.compile_with("-DGGML_METAL=on", pinned, system)
+        return Finding("problem", "GPU", text, (metal, remedies.wheel("metal", pinned)))
+    if gpu.vendor == "amd":
+        hip = remedies.compile_with("-DGGML_HIP=on", pinned, system)
+        return Finding("note", "GPU", text, (*vulkan, hip))
+    return Finding("note", "GPU", text, vulkan)
+
+
+def check_cache(facts: Facts) -> Iterator[Finding]:
+    """Whether downloads can be kept."""
+    cache = facts.cache
+    elsewhere = "let HF_HOME name a folder on another disk"
+    free = f"{_gigabytes(cache.n_free)} free"
+    if cache.n_free < _FULL_DISK:
+        ways = ("delete models that are no longer used: cf-local rm", elsewhere)
+        yield Finding("problem", "cache", f"the disk of {cache.path} is full: {free}", ways)
+    if cache.error is not None:
+        text = f"nothing can be written to {cache.path}: {cache.error}"
+        own = f"make it yours: chown -R $USER {cache.path}"
+        windows = facts.system == "Windows"
+        yield Finding("problem", "cache", text, (elsewhere,) if windows else (own, elsewhere))
+        return
+    if cache.n_free < _FULL_DISK:
+        return
+    if cache.n_free < _LITTLE_DISK:
+        text = f"{free} in {cache.path}; the curated sets need 3 to 14 GB"
+        yield Finding("note", "cache", text, (elsewhere,))
+    else:
+        yield Finding("ok", "cache", f"{free} in {cache.path}")
+    if not cache.has_links:
+        text = f"{cache.path} takes no symbolic links: models may be stored more than once"
+        way = "on Windows turn on the Developer Mode, or run once as administrator"
+        yield Finding("note", "cache", text, (way,) if facts.system == "Windows" else (elsewhere,))
+
+
+def check_hub(facts: Facts) -> Iterator[Finding]:
+    """How models would be downloaded."""
+    token = "a token" if facts.hub.has_token else "no token"
+    if facts.hub.is_offline:
+        text = "HF_HUB_OFFLINE is set: nothing is downloaded"
+        yield Finding("note", "hub", text, ("unset HF_HUB_OFFLINE",))
+    else:
+        yield Finding(
+            "ok", "hub", f"{facts.hub.endpoint}, with {token} (only some models need one)"
+        )
+
+
+def check_configuration(facts: Facts) -> Iterator[Finding]:
+    """Whether models.toml can be read, and the default fusion's models are there."""
+    found = facts.configuration
+    if found.error is not None:
+        yield Finding(
+            "problem", "models.toml", found.error, ("mend it, then: cf-local config check",)
+        )
+        return
+    yield Finding("ok", "models.toml", f"read from {', '.join(found.files)}")
+    for name, is_remote in found.missing.items():
+        if is_remote:
+            text = f"source {name} of the default fusion is not on this machine yet"
+            yield Finding("note", "models", text, (f"cf-local pull {name}",))
+        else:
+            text = f"the file of source {name} of the default fusion is not there"
+            yield Finding("problem", "models", text, (f"cf-local show {name}",))
+
+
+def check_answer(facts: Facts) -> Iterator[Finding]:
+    """Whether the built-in models load and answer."""
+    native = facts.native
+    if native.system_info is None:
+        return  # already told
+    if native.answer is None:
+        text = f"the built-in models do not answer: {native.error}"
+    elif not native.is_right:
+        text = f"the built-in models answer {native.answer!r}, which is wrong"
+    else:
+        text = f"the built-in models load and answer rightly, in {native.seconds:.1f} s"
+        yield Finding("ok", "answer", text)
+        return
+    ways = (
+        "install cf-local again: pip install --force-reinstall --no-deps cf-local",
+        remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),
+    )
+    yield Finding("problem", "answer", text, ways)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB"
+
+
+CHECKS: tuple[Check, ...] = (
+    check_library,
+    check_processor,
+    check_cores,
+    check_memory,
+    check_gpus,
+    check_cache,
+    check_hub,
+    check_configuration,
+    check_answer,
+)
