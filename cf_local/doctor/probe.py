@@ -4,20 +4,17 @@ A library compiled for another processor does not fail, it ends the process. So 
 and prints what it knows, one JSON line after the other, and the parent says how it ended.
 """
 
-import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cf_local import child
+
 _QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
 _ANSWER = "68"
 _BUILTIN = ("ash", "birch", "cedar")
-_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +37,10 @@ class Native:
 
 def probe() -> Native:
     """Ask llama.cpp; in a bundle, whose program is no Python, without a child."""
-    if getattr(sys, "frozen", False):
+    if not child.can_run():
         return _gathered(stages())
-    command = [sys.executable, "-m", "cf_local.doctor.probe"]
-    folder = str(Path(__file__).parents[2])  # where `cf_local` is found, installed or not
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_TIMEOUT_S, check=False, cwd=folder
-        )
-    except subprocess.TimeoutExpired as error:
-        told = _records(error.stdout or b"")
-        return _gathered([*told, {"error": f"no answer came within {_TIMEOUT_S} s"}])
-    records = _records(done.stdout)
-    if done.returncode != 0:
-        records.append({"error": how_it_ended(done.returncode, done.stderr)})
-    return _gathered(records)
-
-
-def how_it_ended(status: int, stderr: bytes) -> str:
-    """Why a process ended with this status, as far as it can be told."""
-    lines = stderr.decode("utf-8", errors="replace").strip().splitlines()
-    if status in (-getattr(signal, "SIGILL", 4), 0xC000001D):  # Windows' name for the same
-        return "it uses an instruction that this processor does not have"
-    if status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        return f"it was ended by {name}" + (f": {lines[-1]}" if lines else "")
-    return lines[-1] if lines else f"it ended with status {status}"
+    records, ended = child.run("cf_local.doctor.probe")
+    return _gathered([*records, {"error": ended}] if ended else records)
 
 
 def stages() -> Iterator[dict[str, Any]]:
@@ -105,17 +77,6 @@ def _answered() -> dict[str, Any]:
     return {"answer": answer, "is_right": _ANSWER in answer, "seconds": seconds}
 
 
-def _records(raw: bytes) -> list[dict[str, Any]]:
-    """The lines of the child; what a crash cut off is left out."""
-    records = []
-    for line in raw.splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return [record for record in records if isinstance(record, dict)]
-
-
 def _gathered(records: Any) -> Native:
     found: dict[str, Any] = {}
     for record in records:
@@ -129,5 +90,4 @@ def _gathered(records: Any) -> Native:
 
 if __name__ == "__main__":
     for stage in stages():
-        sys.stdout.write(json.dumps(stage) + "\n")
-        sys.stdout.flush()
+        child.emit(stage)

@@ -64,9 +64,17 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header of a file; raises BrokenModelError."""
-    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
-    with _parsed(initialize(str(path).encode(), _Parameters(True, None)), path.name) as handle:
+    with parsed_file(path) as handle:
         return _header(handle)
+
+
+@contextmanager
+def parsed_file(path: Path) -> Iterator[int]:
+    """llama.cpp's handle of a file's header, for its functions gguf_*; raises BrokenModelError."""
+    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
+    handle = initialize(str(path).encode(), _Parameters(True, None))
+    with _parsed(handle, path.name) as sound:
+        yield sound
 
 
 def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
