@@ -1,5 +1,7 @@
 """What went wrong between here and the hub, and what its user can do."""
 
+from errno import EACCES, EROFS
+
 from cf_local.errors import CfLocalError, MissingModelError
 
 SITE = "https://huggingface.co"
@@ -61,7 +63,8 @@ def reason(
             f"HF_ENDPOINT) and try again, or {instead}."
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+        hint = " Set HF_HUB_CACHE to a folder of yours." if error.errno in (EACCES, EROFS) else ""
+        return f"{error.filename}: {error.strerror}.{hint}"
     return f"{first_line(error)} Try again, or {instead}."
 
 
