@@ -40,7 +40,8 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class SourceSpec:
     """A model as the registry describes it; ``origin`` is the file that does.
 
-    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME".
+    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME". Empty,
+    it is chosen in the repository by ``quant`` (None: Q4_K_M or what comes nearest).
     ``context`` counts tokens, ``template`` is a Jinja chat template that replaces the model's own.
     """
 
@@ -48,6 +49,7 @@ class SourceSpec:
     file: str
     origin: str
     repo: str | None = None
+    quant: str | None = None
     revision: str | None = None
     context: int | None = None
     template: str | None = None
@@ -152,7 +154,8 @@ def _builtin_file() -> Path:
 
 _TOP: dict[str, type] = {"default": str, "sources": dict, "fusions": dict}
 _SOURCE: dict[str, type] = {
-    **dict.fromkeys(("file", "repo", "revision", "template", "licence", "description"), str),
+    **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
+    **dict.fromkeys(("licence", "description"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
 _FUSION: dict[str, type] = {
@@ -186,10 +189,13 @@ def _entries(
 
 def _sources(file: TomlFile) -> Iterator[SourceSpec]:
     for name, table in _entries(file, "sources", _SOURCE):
-        if not table.get("file"):
+        if not table.get("file") and not table.get("repo"):
             raise file.error(("sources", name), f"source {name!r} names no file.")
+        if "quant" in table and (table.get("file") or not table.get("repo")):
+            message = "quant chooses a file of a repo; name repo and quant, without file."
+            raise file.error(("sources", name, "quant"), message)
         _check_numbers(file, ("sources", name), table)
-        values = dict.fromkeys(_SOURCE) | table
+        values = dict.fromkeys(_SOURCE) | {"file": ""} | table
         if "repo" not in table and not table["file"].startswith(BUILTIN_PREFIX):
             folder = file.path.resolve().parent  # a path is relative to the file that names it
             values["file"] = str(folder / Path(table["file"]).expanduser())

@@ -26,8 +26,9 @@ class Fault:
 
     ``status`` answers with that and no body, ``drop_at`` closes the connection after so many bytes
     of the body, ``shift`` sends another range than was asked for (and says so), ``swap`` sends
-    other bytes of the same length, ``length`` sends (and tells) so many bytes instead, ``pause_s`` waits
-    before every ``pause_every`` bytes, ``content`` is what the file has become.
+    other bytes of the same length, ``length`` sends (and tells) so many bytes
+    instead, ``pause_s`` waits before every ``pause_every`` bytes, ``content`` is what the file has
+    become.
     """
 
     status: int = 0

@@ -13,7 +13,10 @@ from cf_local.cli.bench import bench
 from cf_local.cli.calibrate import calibrate
 from cf_local.cli.chat import chat
 from cf_local.cli.eval import evaluate
+from cf_local.cli.list import list_models
 from cf_local.cli.models import models
+from cf_local.cli.pull import pull
+from cf_local.cli.rm import rm
 from cf_local.errors import Cancelled, CfLocalError
 
 
@@ -52,4 +55,7 @@ main.add_command(bench)
 main.add_command(calibrate)
 main.add_command(chat)
 main.add_command(evaluate)
+main.add_command(list_models)
 main.add_command(models)
+main.add_command(pull)
+main.add_command(rm)

@@ -38,7 +38,7 @@ def _find(spec: SourceSpec) -> Path | None:
     """The file of a source if it is on this machine; nothing is sent."""
     path = spec.local_path
     if path is None:
-        return hub.cached(str(spec.repo), spec.file, spec.revision)
+        return hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
     return path if path.is_file() else None
 
 
@@ -64,7 +64,7 @@ def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) ->
             "here" if found[spec.name] else "missing" if spec.local_path else "to download",
             _size(_size_bytes(spec, found[spec.name])),
             spec.licence or "licence unknown",
-            f"{spec.repo}/{spec.file}" if spec.repo else spec.file,
+            f"{spec.repo}/{spec.file or spec.quant or hub.DEFAULT}" if spec.repo else spec.file,
         )
         for spec in specs
     ]

@@ -4,27 +4,42 @@ The only module that imports ``huggingface_hub``, and it does so inside its func
 takes longer than answering from a cached file, and a built-in source needs none of it.
 
 ``choice`` decides which files are meant, ``remote`` asks the hub for them, ``transfer`` brings the
-bytes, ``download`` checks them, ``store`` lays them into the cache, ``cache`` finds them there.
+bytes, ``download`` checks them, ``store`` lays them into the cache, ``cache`` finds them there,
+``inventory`` lists all of it, ``removal`` takes them out.
 """
 
-from cf_local.hub.cache import cached, sha256
-from cf_local.hub.choice import DEFAULT, quantization
+from cf_local.hub.cache import cached, place_of, sha256
+from cf_local.hub.choice import DEFAULT, parts, quantization
 from cf_local.hub.download import Fetched, Outcome, download
-from cf_local.hub.locate import locate, locate_data
+from cf_local.hub.inventory import Inventory, Kept, Unfinished, inventory
+from cf_local.hub.locate import locate, locate_data, look_up
 from cf_local.hub.remote import RemoteFile, is_offline, read_remote, resolve
+from cf_local.hub.removal import Removal, plan_removal, remove
+from cf_local.hub.store import n_bytes_there
 
 __all__ = [
     "DEFAULT",
     "Fetched",
+    "Inventory",
+    "Kept",
     "Outcome",
     "RemoteFile",
+    "Removal",
+    "Unfinished",
     "cached",
     "download",
+    "inventory",
     "is_offline",
     "locate",
     "locate_data",
+    "look_up",
+    "n_bytes_there",
+    "parts",
+    "place_of",
+    "plan_removal",
     "quantization",
     "read_remote",
+    "remove",
     "resolve",
     "sha256",
 ]

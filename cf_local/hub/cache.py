@@ -29,7 +29,7 @@ def cached(
     if ".." in filename.split("/") or filename.startswith("/"):
         raise MissingModelError(f"{repo}/{filename} is no file of the hub: it leaves the folder.")
     try:
-        snapshots = _snapshots(store.repo_folder(repo), revision)
+        snapshots = snapshots_of(store.repo_folder(repo), revision)
     except HFValidationError as error:
         raise MissingModelError(f"{repo}/{filename} is no file of the hub: {error}") from error
     for snapshot in snapshots:
@@ -54,7 +54,7 @@ def _choose(snapshot: Path, quant: str | None, *, nearest: bool) -> tuple[str, .
     return chosen if quant is not None or nearest or label == DEFAULT else ()
 
 
-def _snapshots(folder: Path, revision: str | None) -> list[Path]:
+def snapshots_of(folder: Path, revision: str | None) -> list[Path]:
     """The commits to look into, the best first."""
     snapshots = folder / "snapshots"
     ref = folder.joinpath("refs", *(revision or "main").split("/"))
@@ -64,6 +64,12 @@ def _snapshots(folder: Path, revision: str | None) -> list[Path]:
         return first
     others = [path for path in snapshots.iterdir() if path.is_dir() and path not in first]
     return first + sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def place_of(repo: str, path: Path) -> tuple[str, str]:
+    """The commit that a file of the cache belongs to, and its name there."""
+    commit, *names = path.relative_to(store.repo_folder(repo) / "snapshots").parts
+    return commit, "/".join(names)
 
 
 @lru_cache

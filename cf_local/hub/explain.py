@@ -57,6 +57,8 @@ def reason(
             return text
     if (status := status_of(error)) in _BY_STATUS:
         return _BY_STATUS[status].format(page=page)
+    if status >= 500:
+        return f"the hub has a problem of its own (status {status}). Try again later, or {instead}."
     if is_transport(error):
         return (
             f"the connection failed ({first_line(error)[:-1]}). Check the network (HTTPS_PROXY, "

@@ -6,7 +6,7 @@ from cf_local.errors import CfLocalError, InputError, MissingModelError
 from cf_local.hub.cache import cached
 from cf_local.hub.download import OnProgress, download
 from cf_local.hub.explain import is_transport, reason
-from cf_local.hub.remote import is_offline, resolve
+from cf_local.hub.remote import RemoteFile, is_offline, resolve
 from cf_local.source import IsCancelled, never
 
 
@@ -26,25 +26,45 @@ def locate(
     chooses (None: Q4_K_M or what comes nearest). With ``offline``, or HF_HUB_OFFLINE set, nothing
     is sent. Raises MissingModelError, which says what to do, or Cancelled.
     """
-    if (path := cached(repo, filename, revision, quant)) is not None:
+    found = look_up(repo, filename, revision, quant=quant, offline=offline)
+    if isinstance(found, Path):
+        return found
+    outcomes = download(found, is_cancelled=is_cancelled, on_progress=on_progress)
+    paths = []
+    for outcome in outcomes:
+        if isinstance(outcome, CfLocalError):
+            raise outcome
+        paths.append(outcome.path)
+    return paths[0]
+
+
+def look_up(
+    repo: str,
+    filename: str = "",
+    revision: str | None = None,
+    *,
+    quant: str | None = None,
+    offline: bool = False,
+    update: bool = False,
+) -> Path | tuple[RemoteFile, ...]:
+    """As ``locate``, but nothing is downloaded: the file here, or what must be fetched for it.
+
+    With ``update`` the hub is asked in any case. When it cannot be reached, what comes nearest to
+    a quantization that was not named stands in.
+    """
+    if not update and (path := cached(repo, filename, revision, quant)) is not None:
         return path
     stands_in = cached(repo, filename, revision, quant, nearest=True)
     if stands_in is not None and (offline or is_offline()):
         return stands_in
     try:
-        remotes = resolve(repo, file=filename, quant=quant, revision=revision, offline=offline)
+        return resolve(repo, file=filename, quant=quant, revision=revision, offline=offline)
     except MissingModelError as error:
         cause = error.__cause__
-        if stands_in is not None and isinstance(cause, Exception) and is_transport(cause):
+        unreachable = isinstance(cause, Exception) and is_transport(cause)
+        if stands_in is not None and unreachable and not update:
             return stands_in
         raise
-    outcomes = download(remotes, is_cancelled=is_cancelled, on_progress=on_progress)
-    for outcome in outcomes:
-        if isinstance(outcome, CfLocalError):
-            raise outcome
-    found = outcomes[0]
-    assert not isinstance(found, CfLocalError)
-    return found.path
 
 
 def locate_data(repo: str, filename: str, *, offline: bool = False) -> Path:
