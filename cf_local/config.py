@@ -42,7 +42,8 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class SourceSpec:
     """A model as the registry describes it; ``origin`` is the file that says which model it is.
 
-    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME".
+    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME". Empty,
+    it is chosen in the repository by ``quant`` (None: Q4_K_M or what comes nearest).
     ``context`` counts tokens, ``template`` is a Jinja chat template that replaces the model's own.
     """
 
@@ -50,6 +51,7 @@ class SourceSpec:
     file: str
     origin: str
     repo: str | None = None
+    quant: str | None = None
     revision: str | None = None
     context: int | None = None
     template: str | None = None
@@ -227,7 +229,8 @@ def _builtin_file() -> Path:
 
 _TOP: dict[str, type] = {"default": str, "sources": dict, "fusions": dict}
 _SOURCE: dict[str, type] = {
-    **dict.fromkeys(("file", "repo", "revision", "template", "licence", "description"), str),
+    **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
+    **dict.fromkeys(("licence", "description"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
 _FUSION: dict[str, type] = {
@@ -269,11 +272,14 @@ def _entries(
 
 
 def _source(name: str, entry: Merged) -> SourceSpec:
-    values = dict.fromkeys(_SOURCE) | dict(entry.values)
-    if not values["file"]:
+    values = dict.fromkeys(_SOURCE) | {"file": ""} | dict(entry.values)
+    path, repo = str(values["file"]), values["repo"]
+    if not path and not repo:
         raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
-    path = str(values["file"])
-    if values["repo"] is None and not path.startswith(BUILTIN_PREFIX):
+    if values["quant"] is not None and (path or not repo):
+        message = "quant chooses a file of a repo; name repo and quant, without file."
+        raise entry.file_of("quant").error(("sources", name, "quant"), message)
+    if repo is None and not path.startswith(BUILTIN_PREFIX):
         # a path is relative to the file that names it
         values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))
     return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))

@@ -11,6 +11,7 @@ from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource
+from cf_local.modelname import spec_of
 from cf_local.placement import measure
 from cf_local.source import IsCancelled, Progress, never, share_of
 from cf_local.types import Settings
@@ -47,15 +48,16 @@ def load(
 ) -> Fusion:
     """Load the fusion of that name (default: the built-in one), or the ``models`` instead.
 
-    A model is an alias of models.toml or the path of a .gguf file. ``on_progress`` hears the loaded
-    share (0 to 1), ``on_notice`` what the user should know. Raises ConfigError, MissingModelError,
+    A model is an alias of models.toml, ``org/repo[:QUANT]`` of the hub, or the path of a .gguf
+    file; what is not here is downloaded. ``on_progress`` hears the loaded share (0 to 1),
+    ``on_notice`` what the user should know. Raises ConfigError, MissingModelError,
     BrokenModelError, OutOfMemoryError, or Cancelled once ``is_cancelled`` turned true.
     """
     registry = load_registry()
     specs, settings = _choose(registry, fusion, models)
     options = options or LoadOptions()
     # All files first: a missing one is told before minutes of loading.
-    paths = [_locate(spec, offline=options.offline) for spec in specs]
+    paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
     with ExitStack() as opened:
         sources = []
         for index, (spec, path) in enumerate(zip(specs, paths, strict=True)):
@@ -95,7 +97,7 @@ def _choose(
     if models:
         if fusion is not None:
             raise InputError("Name a fusion or models, not both.")
-        return _distinct([_spec_of(registry, model) for model in models]), Settings()
+        return _distinct([spec_of(registry, model) for model in models]), Settings()
     spec = registry.fusion(fusion)
     settings = Settings(
         mode=spec.mode,
@@ -108,14 +110,6 @@ def _choose(
     return [registry.source(name) for name in spec.sources], settings
 
 
-def _spec_of(registry: Registry, model: str | Path) -> SourceSpec:
-    """An alias of the registry, or a path of the user's."""
-    path = Path(model).expanduser()
-    if str(model) in registry.sources or not (path.suffix == ".gguf" or len(path.parts) > 1):
-        return registry.source(str(model))
-    return SourceSpec(name=path.stem, file=str(path), origin="command line")
-
-
 def _distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     """The specs under different names: the second "model" becomes "model-2"."""
     named: dict[str, SourceSpec] = {}
@@ -126,11 +120,18 @@ def _distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     return list(named.values())
 
 
-def _locate(spec: SourceSpec, *, offline: bool) -> Path:
+def _locate(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
     if spec.local_path is not None:
         return spec.local_path
     assert spec.repo is not None
-    return hub.locate(spec.repo, spec.file, spec.revision, offline=offline)
+    return hub.locate(
+        spec.repo,
+        spec.file,
+        spec.revision,
+        quant=spec.quant,
+        offline=offline,
+        is_cancelled=is_cancelled,
+    )
 
 
 def _first_given(*values: int | None) -> int:

@@ -249,5 +249,5 @@ def _is_file_of(spec: SourceSpec, file: Path) -> bool:
     """Whether the file is that of the source."""
     own = spec.local_path
     if own is None:
-        own = hub.cached(str(spec.repo), spec.file, spec.revision)
+        own = hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
     return own is not None and own.exists() and file.exists() and own.samefile(file)

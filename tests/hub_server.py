@@ -25,9 +25,10 @@ class Fault:
     """What goes wrong with the next body of a file; the default is nothing.
 
     ``status`` answers with that and no body, ``drop_at`` closes the connection after so many bytes
-    of the body, ``shift`` sends another range than was asked for (and says so), ``swap`` sends other
-    bytes of the same length, ``length`` sends (and tells) so many bytes instead, ``pause_s`` waits
-    before every ``pause_every`` bytes, ``content`` is what the file has become.
+    of the body, ``shift`` sends another range than was asked for (and says so), ``swap`` sends
+    other bytes of the same length, ``length`` sends (and tells) so many bytes
+    instead, ``pause_s`` waits before every ``pause_every`` bytes, ``content`` is what the file has
+    become.
     """
 
     status: int = 0
@@ -146,10 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self._answer()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer()
 
     def _answer(self) -> None:
@@ -196,15 +197,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, fault: Fault, content: bytes, headers: dict[str, str]) -> None:
         if fault.loops:
-            return self._head(302, {"Location": f"/loop{self.path}", "Content-Length": "0"})
-        if fault.status:
-            return self._refuse(fault.status, dict(fault.headers))
+            self._head(302, {"Location": f"/loop{self.path}", "Content-Length": "0"})
+        elif fault.status:
+            self._refuse(fault.status, dict(fault.headers))
+        else:
+            self._content(fault, content, headers)
+
+    def _content(self, fault: Fault, content: bytes, headers: dict[str, str]) -> None:
         if fault.content is not None:
             content = fault.content
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
         start, end, status = self._range(len(content), headers, fault)
         if start is None:
-            return self._refuse(416, {"Content-Range": f"bytes */{len(content)}"})
+            self._refuse(416, {"Content-Range": f"bytes */{len(content)}"})
+            return
         start = min(max(0, start + (fault.shift if status == 206 else 0)), len(content))
         body = content[start:end]
         if fault.swap:

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from cf_local import config as registry_module
+from cf_local.cli import columns
 from cf_local.cli.options import chosen_models, fusion_options, is_flag_given, model_options
 from cf_local.cli.provenance import UNSET, Setting, given_options, settings
-from cf_local.cli.table import columns
 from cf_local.config import Registry
 from cf_local.errors import ConfigError
 
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Setting]) -> str:
         # what is not given and means nothing then is left out
         shown = [row for row in group if row.value not in (None, ()) or row.key in UNSET]
         cells = [(row.key, _text(row), row.origin) for row in shown]
-        blocks.append(f"{section}\n{columns(cells, indent=2)}")
+        blocks.append("\n  ".join([section, *columns.lines(cells)]))
     return "\n\n".join(blocks)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from cf_local.cli import columns
 from cf_local.cli.options import PREFIX
-from cf_local.cli.table import columns, size_text
 from cf_local.config import ENVIRONMENT_VARIABLE
 from cf_local.doctor import Facts, Finding, collect, examine
 from cf_local.tomlfile import nearest
@@ -33,7 +33,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
         record = {**_as_json(facts), "findings": [asdict(each) for each in findings]}
         click.echo(json.dumps(record, ensure_ascii=False, indent=2))
     else:
-        click.echo(columns(list(_described(facts))) + "\n")
+        click.echo("\n".join([*columns.lines(list(_described(facts))), ""]))
         for finding in findings:
             _show(finding)
     if any(finding.level == "problem" for finding in findings):
@@ -75,10 +75,10 @@ def _described(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "llama.cpp", version + (native.system_info or "does not load")
     yield "backends", ", ".join(native.backends) or "unknown"
     for name, description, kind, total, available in native.devices:
-        room = f"{size_text(available)} of {size_text(total)} available"
+        room = f"{columns.size(available)} of {columns.size(total)} available"
         yield "device", f"{name}: {description} ({kind}), {room}"
     memory = facts.memory
-    room = f"{size_text(memory.available_bytes)} of {size_text(memory.total_bytes)} available"
+    room = f"{columns.size(memory.available_bytes)} of {columns.size(memory.total_bytes)} available"
     yield "memory", room
     yield "cache", str(facts.cache.path)
     token = "set (not shown)" if facts.hub.has_token else "none"

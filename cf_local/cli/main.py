@@ -15,7 +15,11 @@ from cf_local.cli.chat import chat
 from cf_local.cli.config import config
 from cf_local.cli.doctor import doctor
 from cf_local.cli.eval import evaluate
+from cf_local.cli.list import list_models
 from cf_local.cli.models import models
+from cf_local.cli.pull import pull
+from cf_local.cli.rm import rm
+from cf_local.cli.show import show
 from cf_local.errors import Cancelled, CfLocalError
 
 
@@ -56,4 +60,8 @@ main.add_command(chat)
 main.add_command(config)
 main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(list_models)
 main.add_command(models)
+main.add_command(pull)
+main.add_command(rm)
+main.add_command(show)

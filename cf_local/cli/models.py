@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from cf_local import config, hub
+from cf_local.cli import columns
 from cf_local.cli.registering import add, add_fusion, remove
-from cf_local.cli.table import columns, size_text
 from cf_local.config import FusionSpec, Registry, SourceSpec
 
 
@@ -53,7 +53,7 @@ def _find(spec: SourceSpec) -> Path | None:
     """The file of a source if it is on this machine; nothing is sent."""
     path = spec.local_path
     if path is None:
-        return hub.cached(str(spec.repo), spec.file, spec.revision)
+        return hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
     return path if path.is_file() else None
 
 
@@ -77,18 +77,23 @@ def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) ->
         (
             spec.name,
             "here" if found[spec.name] else "missing" if spec.local_path else "to download",
-            size_text(_size_bytes(spec, found[spec.name])),
+            _size(_size_bytes(spec, found[spec.name])),
             spec.licence or "licence unknown",
-            f"{spec.repo}/{spec.file}" if spec.repo else spec.file,
+            f"{spec.repo}/{spec.file or spec.quant or hub.DEFAULT}" if spec.repo else spec.file,
         )
         for spec in specs
     ]
-    click.echo(columns(rows, indent=4))
+    for line in columns.lines(rows):
+        click.echo(f"    {line}")
     click.echo()
 
 
 def _size_bytes(spec: SourceSpec, path: Path | None) -> int | None:
     return path.stat().st_size if path else spec.size_bytes
+
+
+def _size(n_bytes: int | None) -> str:
+    return "size unknown" if n_bytes is None else columns.size(n_bytes)
 
 
 def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:

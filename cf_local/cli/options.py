@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
@@ -27,9 +28,10 @@ _MODEL_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--model",
         "models",
-        metavar="NAME|FILE",
+        metavar="NAME|REPO|FILE",
         multiple=True,
-        help="A source of models.toml or a .gguf file, instead of a fusion; repeat for more.",
+        help="A source of models.toml, org/repo[:QUANT] of the hub or a .gguf file, instead of a "
+        "fusion; repeat for more.",
     ),
     click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
     click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
@@ -116,6 +118,7 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
 
     fusion, models = chosen_models(options)
     how = LoadOptions(**{key.name: options.pop(key.name) for key in fields(LoadOptions)})
+    fetch_missing(fusion, models, offline=how.offline, is_cancelled=interrupt.is_set)
     stderr = sys.stderr
     with click.progressbar(
         length=100, label="Loading", file=stderr, hidden=not stderr.isatty()

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,11 +18,13 @@ from cf_local.config import (
     Registry,
     SourceSpec,
 )
+from cf_local.modelname import spec_of
 from cf_local.types import Sampling, Settings
 
 UNSET = {
     "context": "4096, or less where the model was trained with less",
     "gpu_layers": "-1 (all, where there is a GPU)",
+    "quant": "Q4_K_M, or what comes nearest",
     "overlap": "measured at load",
     "revision": "main",
     "template": "the one in the file",
@@ -92,7 +93,7 @@ def settings(
         names = list(models)
         section = "models"
         yield Setting(section, "sources", names, given["model"].origin)
-        specs = [_spec_of(registry, name) for name in names]
+        specs = [spec_of(registry, name) for name in names]
         spec = None
     else:
         spec = registry.fusion(fusion)
@@ -178,14 +179,6 @@ def _source(registry: Registry, spec: SourceSpec, given: Mapping[str, Given]) ->
         value = getattr(spec, key)
         origin = spec.origin if place is None and key == "file" else str(place or BUILTIN_ORIGIN)
         yield Setting(section, key, value, origin)
-
-
-def _spec_of(registry: Registry, model: str) -> SourceSpec:
-    """A source of the registry; whatever is no name is taken as it is."""
-    if model in registry.sources or not ("/" in model or "\\" in model or model.endswith(".gguf")):
-        return registry.source(model)
-    name = Path(model).stem if model.endswith(".gguf") else model  # as the loader calls it
-    return SourceSpec(name=name, file=model, origin="the command line")
 
 
 def _origin(given: Mapping[str, Given], key: str, otherwise: str) -> str:

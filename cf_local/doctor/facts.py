@@ -115,7 +115,10 @@ def _configuration() -> Configuration:
             path = spec.local_path
             if path is not None and not path.is_file():
                 missing[name] = False
-            elif path is None and hub.cached(str(spec.repo), spec.file, spec.revision) is None:
+            elif (
+                path is None
+                and hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant) is None
+            ):
                 missing[name] = True
     except CfLocalError as error:
         return Configuration((), own, str(error), {})

@@ -60,16 +60,23 @@ def choose(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
     Raises NoChoiceError, also when a part of a split model is missing.
     """
     present = list(files)
-    models = [file for file in present if is_model(file) and file == parts(file)[0]]
-    named = None if quant is None or quant.lower() == "latest" else quant
-    fitting = models if named is None else _fitting(models, named)
-    if not fitting:
-        raise NoChoiceError(_what_there_is(models, named))
-    wanted = parts(min(fitting, key=_rank))
+    wanted = parts(some_of(present, quant)[0])
     missing = [file for file in wanted if file not in present]
     if missing:
         raise NoChoiceError(f"lacks parts of {wanted[0]}: {', '.join(missing)}")
     return wanted
+
+
+def some_of(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
+    """As ``choose``, but a split model need not be complete: the parts that there are."""
+    present = sorted(file for file in files if is_model(file))
+    models = sorted({parts(file)[0] for file in present})
+    named = None if quant is None or quant.lower() == "latest" else quant
+    fitting = models if named is None else _fitting(models, named)
+    if not fitting:
+        raise NoChoiceError(_what_there_is(models, named))
+    best = min(fitting, key=_rank)
+    return tuple(file for file in present if parts(file)[0] == best)
 
 
 def _fitting(models: Sequence[str], quant: str) -> list[str]:

@@ -1,5 +1,7 @@
 """What went wrong between here and the hub, and what its user can do."""
 
+from errno import EACCES, EROFS
+
 from cf_local.errors import CfLocalError, MissingModelError
 
 SITE = "https://huggingface.co"
@@ -55,13 +57,16 @@ def reason(
             return text
     if (status := status_of(error)) in _BY_STATUS:
         return _BY_STATUS[status].format(page=page)
+    if status >= 500:
+        return f"the hub has a problem of its own (status {status}). Try again later, or {instead}."
     if is_transport(error):
         return (
             f"the connection failed ({first_line(error)[:-1]}). Check the network (HTTPS_PROXY, "
             f"HF_ENDPOINT) and try again, or {instead}."
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+        hint = " Set HF_HUB_CACHE to a folder of yours." if error.errno in (EACCES, EROFS) else ""
+        return f"{error.filename}: {error.strerror}.{hint}"
     return f"{first_line(error)} Try again, or {instead}."
 
 

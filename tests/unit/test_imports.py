@@ -22,7 +22,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
-    | {"placement", "tomlfile", "userfile", "layers", "removal", "doctor", "child", "inspection"},
+    | {"child", "doctor", "inspection", "layers", "modelname", "placement", "removal"}
+    | {"tomlfile", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
@@ -35,7 +36,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "prompt_toolkit": frozenset({"cli"}),
-    "tomlkit": frozenset({"userfile", "removal", "doctor", "child", "inspection"}),
+    "tomlkit": frozenset({"removal", "userfile"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.

@@ -1,0 +1,113 @@
+"""Bringing models of the hub onto this machine, with progress bars on a terminal."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cf_local import hub
+from cf_local.config import SourceSpec, load_registry
+from cf_local.errors import CfLocalError, MissingModelError
+from cf_local.modelname import spec_of
+from cf_local.source import IsCancelled, never
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """A file that need not be fetched; ``path`` is where it lies."""
+
+    path: Path
+
+
+Outcome = Here | hub.Fetched | CfLocalError
+
+
+def fetch(
+    specs: Sequence[SourceSpec],
+    *,
+    offline: bool = False,
+    update: bool = False,
+    is_cancelled: IsCancelled = never,
+) -> list[tuple[SourceSpec, Outcome]]:
+    """What became of each source, one line per file; all that is missing is downloaded together.
+
+    With ``update`` the hub is asked even for what is here. Raises MissingModelError before any
+    download when a source cannot be had, or all of them do not fit on the disk.
+    """
+    outcomes: list[tuple[SourceSpec, Outcome]] = []
+    wanted: dict[hub.RemoteFile, SourceSpec] = {}
+    for spec in specs:
+        found = _look_up(spec, offline=offline, update=update)
+        if isinstance(found, Path):
+            names = hub.parts(found.name)
+            outcomes += [(spec, Here(found.with_name(name))) for name in names]
+        else:
+            wanted |= {remote: spec for remote in found if remote not in wanted}
+    if wanted:
+        with progress_bars(list(wanted)) as on_progress:
+            fetched = hub.download(list(wanted), is_cancelled=is_cancelled, on_progress=on_progress)
+        outcomes += zip(wanted.values(), fetched, strict=True)
+    return outcomes
+
+
+def fetch_missing(
+    fusion: str | None, models: Sequence[str], *, offline: bool, is_cancelled: IsCancelled
+) -> None:
+    """Fetch what a command is about to load, all of it at once. Raises as ``fetch`` does."""
+    if fusion and models:
+        return  # the loader says that this makes no sense
+    registry = load_registry()
+    names = models or registry.fusion(fusion).sources
+    specs = [spec_of(registry, name) for name in names]
+    for _, outcome in fetch(
+        [spec for spec in specs if spec.repo], offline=offline, is_cancelled=is_cancelled
+    ):
+        if isinstance(outcome, CfLocalError):
+            raise outcome
+
+
+def _look_up(spec: SourceSpec, *, offline: bool, update: bool) -> Path | tuple[hub.RemoteFile, ...]:
+    """Where a source lies on this machine, or what must be fetched for it."""
+    path = spec.local_path
+    if path is None:
+        return hub.look_up(
+            str(spec.repo),
+            spec.file,
+            spec.revision,
+            quant=spec.quant,
+            offline=offline,
+            update=update,
+        )
+    if not path.is_file():
+        raise MissingModelError(f"{spec.name}: there is no file {path}.")
+    return path
+
+
+@contextmanager
+def progress_bars(files: Sequence[hub.RemoteFile]) -> Iterator[Any]:
+    """A bar per file on stderr while entered; nothing when stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _file, _n_bytes: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    with progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        tasks = {
+            file: bars.add_task(
+                file.file.rpartition("/")[2],
+                total=file.size_bytes,
+                completed=hub.n_bytes_there(file),
+            )
+            for file in files
+        }
+        yield lambda file, n_bytes: bars.update(tasks[file], completed=n_bytes)

@@ -1,0 +1,146 @@
+"""``cf-local list``: the models on this machine, and the downloads that are not whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cf_local import hub
+from cf_local.cli import columns
+from cf_local.config import Registry, SourceSpec, load_registry
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A model on this machine; ``names`` are those that models.toml has for it."""
+
+    names: tuple[str, ...]
+    repo: str | None
+    file: str
+    quantization: str | None
+    size_bytes: int
+    revision: str | None
+    refs: tuple[str, ...]
+    last_used: float
+    path: str
+
+
+@click.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def list_models(as_json: bool) -> None:
+    """List the models on this machine, and unfinished downloads.
+
+    Shown are the sources of models.toml that are here, and all GGUF files in the cache of the
+    Hugging Face hub, whoever downloaded them. Nothing is sent. (`cf-local models` lists what
+    models.toml defines, here or not.)
+    """
+    registry = load_registry()
+    held = hub.inventory()
+    rows = _local_rows(registry) + _hub_rows(registry, held)
+    for warning in held.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(_as_json(rows, held), ensure_ascii=False, indent=2))
+        return
+    header = ("NAME", "FILE", "QUANT", "SIZE", "REVISION", "LAST USED")
+    for line in columns.lines([header, *map(_cells, rows)]):
+        click.echo(line)
+    if held.unfinished:
+        click.echo("\nUnfinished downloads (`cf-local pull` continues, `cf-local rm` removes them)")
+        for line in columns.lines([_unfinished_cells(part) for part in held.unfinished]):
+            click.echo(f"  {line}")
+
+
+def _local_rows(registry: Registry) -> list[_Row]:
+    """The built-in sources and the user's own files."""
+    rows = []
+    for spec in registry.sources.values():
+        path = spec.local_path
+        if path is None or not path.is_file():
+            continue
+        told = path.stat()
+        quant = hub.quantization(path.name)
+        rows.append(
+            _Row(
+                (spec.name,),
+                None,
+                spec.file,
+                quant,
+                told.st_size,
+                None,
+                (),
+                told.st_atime,
+                str(path),
+            )
+        )
+    return rows
+
+
+def _hub_rows(registry: Registry, held: hub.Inventory) -> list[_Row]:
+    names = _names(registry.sources)
+    return [
+        _Row(
+            names=names.get(kept.path.absolute(), ()),
+            repo=kept.repo,
+            file=kept.file,
+            quantization=hub.quantization(kept.file),
+            size_bytes=kept.size_bytes,
+            revision=kept.commit,
+            refs=kept.refs,
+            last_used=kept.last_used,
+            path=str(kept.path),
+        )
+        for kept in held.models
+    ]
+
+
+def _names(sources: Mapping[str, SourceSpec]) -> dict[Path, tuple[str, ...]]:
+    """Which sources a file of the cache is."""
+    names: dict[Path, tuple[str, ...]] = {}
+    for name, spec in sources.items():
+        if spec.repo is None:
+            continue
+        path = hub.cached(spec.repo, spec.file, spec.revision, spec.quant, nearest=True)
+        if path is not None:
+            path = path.absolute()
+            names[path] = (*names.get(path, ()), name)
+    return names
+
+
+def _cells(row: _Row) -> tuple[str, ...]:
+    file = f"{row.repo}/{row.file}" if row.repo else row.file
+    revision = ", ".join(row.refs) or (row.revision or "-")[:12]
+    return (
+        ", ".join(row.names) or "-",
+        file,
+        row.quantization or "-",
+        columns.size(row.size_bytes),
+        revision,
+        columns.day(row.last_used),
+    )
+
+
+def _unfinished_cells(part: hub.Unfinished) -> tuple[str, ...]:
+    there, whole = columns.size(part.n_bytes), columns.size(part.size_bytes)
+    share = f" ({100 * part.n_bytes // part.size_bytes}%)" if part.size_bytes else ""
+    return part.repo, part.file or "a file of another tool", f"{there} of {whole}{share}"
+
+
+def _as_json(rows: list[_Row], held: hub.Inventory) -> dict[str, Any]:
+    return {
+        "models": [asdict(row) for row in rows],
+        "unfinished": [
+            {
+                "repo": part.repo,
+                "file": part.file,
+                "revision": part.revision,
+                "path": str(part.path),
+                "n_bytes": part.n_bytes,
+                "size_bytes": part.size_bytes,
+            }
+            for part in held.unfinished
+        ],
+    }

@@ -1,0 +1,91 @@
+"""``cf-local rm``: models out of the cache, after asking."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from cf_local import hub
+from cf_local.cli.columns import size
+from cf_local.config import Registry, load_registry
+from cf_local.errors import InputError
+from cf_local.modelname import ORIGIN, hub_spec_of
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit; main unless given.")
+@click.option("--all-revisions", is_flag=True, help="In all revisions that are here.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
+def rm(
+    names: tuple[str, ...], revision: str | None, all_revisions: bool, yes: bool, as_json: bool
+) -> None:
+    """Remove downloaded models from the cache, and unfinished downloads of them.
+
+    MODEL is a source of models.toml, org/repo:QUANT, or org/repo for all GGUF files of a
+    repository. Other files of the repository stay, and so does content that another revision uses.
+    """
+    if revision and all_revisions:
+        raise InputError("Name a --revision or --all-revisions, not both.")
+    registry = load_registry()
+    removals = [_plan(registry, name, revision, all_revisions) for name in names]
+    for removal in removals:
+        _tell(removal)
+    if not yes and not _agreed():
+        click.echo("Nothing was removed.", err=True)
+        click.get_current_context().exit(1)
+    for name, removal in zip(names, removals, strict=True):
+        hub.remove(removal)
+        if as_json:
+            click.echo(json.dumps(_record(name, removal), ensure_ascii=False))
+        else:
+            click.echo(f"{name}: removed, {size(removal.freed_bytes)} freed")
+
+
+def _plan(registry: Registry, name: str, revision: str | None, every: bool) -> hub.Removal:
+    spec = hub_spec_of(registry, name)
+    assert spec.repo is not None
+    # A source of models.toml is one model; a repository that the user names is all of its models.
+    quant = spec.quant or (None if spec.file or spec.origin == ORIGIN else "latest")
+    return hub.plan_removal(
+        spec.repo,
+        file=spec.file,
+        quant=quant,
+        revision=revision or spec.revision,
+        all_revisions=every,
+    )
+
+
+def _tell(removal: hub.Removal) -> None:
+    """What would go, and what would stay, on stderr."""
+    for commit, file in removal.files:
+        click.echo(f"{removal.repo}/{file} of revision {commit[:12]}", err=True)
+    for part in removal.parts:
+        what = part.file or part.path.name
+        click.echo(f"{removal.repo}/{what}, unfinished, {size(part.n_bytes)}", err=True)
+    if removal.kept_by:
+        commits = ", ".join(commit[:12] for commit in removal.kept_by)
+        click.echo(
+            f"Note: revision {commits} uses the same content, which therefore stays "
+            "(--all-revisions removes it there, too).",
+            err=True,
+        )
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("rm asks before it removes; say --yes where nobody can answer.")
+    return click.confirm("Remove?", err=True)
+
+
+def _record(name: str, removal: hub.Removal) -> dict[str, Any]:
+    return {
+        "name": name,
+        "repo": removal.repo,
+        "files": [{"revision": commit, "file": file} for commit, file in removal.files],
+        "unfinished": [str(part.path) for part in removal.parts],
+        "freed_bytes": removal.freed_bytes,
+        "kept_by": removal.kept_by,
+    }

@@ -1,0 +1,54 @@
+"""What a user may call a model: an alias of models.toml, a repository of the hub, a path."""
+
+import re
+from pathlib import Path
+
+from cf_local.config import Registry, SourceSpec
+from cf_local.errors import InputError
+
+ORIGIN = "command line"
+_REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(:(?P<quant>[\w./-]+))?", re.ASCII)
+
+
+def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
+    """The source that is meant: an alias, ``org/repo``, ``org/repo:QUANT``, or a path.
+
+    Raises ConfigError when it is none of them. What exists as a file is a path.
+    """
+    text, path = str(model), Path(model).expanduser()
+    if text in registry.sources:
+        return registry.source(text)
+    match = _REPO.fullmatch(text)
+    is_named_file = path.suffix.lower() == ".gguf" and ":" not in text
+    if match and isinstance(model, str) and not is_named_file and not path.exists():
+        return _of_repo(match["repo"], match["quant"])
+    if path.suffix != ".gguf" and len(path.parts) == 1:
+        return registry.source(text)
+    return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+
+
+def specs_of(registry: Registry, name: str) -> list[SourceSpec]:
+    """As ``spec_of``, but the name may also be that of a fusion: then its sources."""
+    if name in registry.fusions and name not in registry.sources:
+        return [registry.source(source) for source in registry.fusions[name].sources]
+    return [spec_of(registry, name)]
+
+
+def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
+    """The source of that name, which must be a file of the hub. Raises InputError otherwise."""
+    if name in registry.fusions and name not in registry.sources:
+        sources = ", ".join(registry.fusions[name].sources)
+        raise InputError(f"{name} is a fusion; name its sources: {sources}.")
+    spec = spec_of(registry, name)
+    if spec.repo is None:
+        what = "comes with cf-local" if spec.file.startswith("builtin:") else f"is the file {spec.file}"
+        raise InputError(f"{name} {what}: it is no download, so there is nothing to remove.")
+    return spec
+
+
+def _of_repo(repo: str, quant: str | None) -> SourceSpec:
+    """A file of the hub that no models.toml names; a quantization may also be a file's name."""
+    name = re.sub(r"[-_.]gguf$", "", repo.partition("/")[2], flags=re.IGNORECASE)
+    if quant is not None and quant.lower().endswith(".gguf"):
+        return SourceSpec(name=name, file=quant, repo=repo, origin=ORIGIN)
+    return SourceSpec(name=name, file="", repo=repo, quant=quant, origin=ORIGIN)
