@@ -113,13 +113,10 @@ def _configuration() -> Configuration:
         for name in registry.fusion().sources:
             spec = registry.source(name)
             path = spec.local_path
-            if path is not None and not path.is_file():
-                missing[name] = False
-            elif (
-                path is None
-                and hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant) is None
-            ):
-                missing[name] = True
+            if spec.repo is not None:
+                path = hub.cached(spec.repo, spec.file, spec.revision, spec.quant)
+            if path is None or not path.is_file():
+                missing[name] = spec.repo is not None
     except CfLocalError as error:
         return Configuration((), own, str(error), {})
     return Configuration(registry.files, own, None, missing)

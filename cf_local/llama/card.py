@@ -4,6 +4,7 @@ llama.cpp may end the process when a file was made to make it do so: see ``inspe
 """
 
 import ctypes
+import math
 import os
 import re
 from collections import Counter
@@ -40,6 +41,7 @@ _SCALARS: dict[int, tuple[str, Any]] = {
     11: ("i64", ctypes.c_int64),
     12: ("f64", ctypes.c_double),
 }
+_FLOATS = (6, 12)
 _STRING, _ARRAY = 8, 9
 _SPECIAL = re.compile(r"tokenizer\.ggml\.(\w+)_token_id")
 _VOCABULARIES = {
@@ -68,6 +70,7 @@ class Card:
     n_parts: int
     n_bytes: int
     n_parameters: int
+    file_type: str | None
     tensor_types: dict[str, int]
     n_ctx_train: int
     vocabulary: str | None
@@ -107,9 +110,10 @@ def read_card(path: Path) -> Card:
         n_parts=len(parts),
         n_bytes=sum(part.stat().st_size for part in parts),
         n_parameters=sum(_n_elements(tensor.kind, tensor.n_bytes) for tensor in tensors),
+        file_type=_file_type(metadata.get("general.file_type")),
         tensor_types=dict(kinds.most_common()),
         n_ctx_train=header.n_ctx_train,
-        vocabulary=_VOCABULARIES.get(str(vocabulary), vocabulary and str(vocabulary)),
+        vocabulary=_VOCABULARIES.get(str(vocabulary), str(vocabulary)) if vocabulary else None,
         n_tokens=header.n_tokens,
         special_tokens=special,
         template=template if isinstance(template, str) else None,
@@ -124,6 +128,8 @@ def cache_of(path: Path) -> tuple[CacheKind, int | None]:
     would not load.
     """
     header: Header = read_header(path)
+    if not header.tensors:
+        raise BrokenModelError(f"{path} holds a vocabulary and no weights; it cannot write text.")
     with bridge.kept():
         model = Model(path, n_gpu_layers=0, devices=(), simulated=header)
     try:
@@ -144,7 +150,9 @@ def _scalars(handle: int) -> Iterator[tuple[str, str | int | float | bool]]:
         elif kind in _SCALARS:
             name, result = _SCALARS[kind]
             get = function(f"gguf_get_val_{name}", result, HANDLE, ctypes.c_int64)
-            yield key, get(handle, index)
+            value = get(handle, index)
+            # JSON has no infinity, and a sound model has none either
+            yield key, value if kind not in _FLOATS or math.isfinite(value) else str(value)
 
 
 def _lengths(handle: int) -> Iterator[tuple[str, int]]:
@@ -177,6 +185,14 @@ def _special_tokens(
         if match and isinstance(value, int):
             known = 0 <= value < n_tokens
             yield match[1], (value, text("gguf_get_arr_str", handle, where, value) if known else "")
+
+
+def _file_type(number: object) -> str | None:
+    """llama.cpp's name of a quantization, such as "Q4_K - Medium"."""
+    if type(number) is not int or not 0 <= number < 1 << 31:
+        return None
+    name = function("llama_ftype_name", ctypes.c_char_p, ctypes.c_int)(number)
+    return str(name.decode("utf-8", errors="replace")) if name else None
 
 
 def _n_elements(kind: int, n_bytes: int) -> int:
