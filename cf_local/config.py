@@ -274,11 +274,11 @@ def _entries(
 def _source(name: str, entry: Merged) -> SourceSpec:
     values = dict.fromkeys(_SOURCE) | {"file": ""} | dict(entry.values)
     path, repo = str(values["file"]), values["repo"]
-    if not path and not repo:
-        raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
     if values["quant"] is not None and (path or not repo):
         message = "quant chooses a file of a repo; name repo and quant, without file."
         raise entry.file_of("quant").error(("sources", name, "quant"), message)
+    if not path and not repo:
+        raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
     if repo is None and not path.startswith(BUILTIN_PREFIX):
         # a path is relative to the file that names it
         values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))

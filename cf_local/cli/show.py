@@ -58,9 +58,10 @@ def show(model: str, only_template: bool, all_metadata: bool, hashes: bool, as_j
         click.echo(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         rows = [row for row in _rows(registry, spec, card, path, hashes=hashes) if row[1]]
-        click.echo("\n".join(columns.lines(rows)))
+        lines = columns.lines(rows)
         if all_metadata:
-            click.echo("\n" + "\n".join(columns.lines(_metadata(card))))
+            lines += ["", *columns.lines(_metadata(card))]
+        click.echo("\n".join(map(_printable, lines)))
     if card.problem:
         raise BrokenModelError(card.problem)
 
@@ -174,7 +175,12 @@ def _print_template(spec: SourceSpec, card: "Card", path: Path) -> None:
     template = spec.template or card.template
     if template is None:
         raise BrokenModelError(f"{path} has no chat template.")
-    click.echo(template)
+    click.echo(_printable(template, kept="\n\t"))
+
+
+def _printable(text: str, kept: str = "") -> str:
+    """Text of a file of others, which might command the terminal: control characters replaced."""
+    return "".join(c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _metadata(card: "Card") -> list[tuple[str, str]]:
