@@ -13,7 +13,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from conftest import Run
+from cli.conftest import Run
 from hub_server import Fault, HubServer
 
 REPO, FILE = "org/model-GGUF", "model-Q4_K_M.gguf"

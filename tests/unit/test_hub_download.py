@@ -93,6 +93,26 @@ def test_a_dropped_connection_is_continued_not_repeated(local_hub: HubServer) ->
     assert if_range == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
 
 
+def test_a_wrong_range_costs_nothing_that_was_right(local_hub: HubServer) -> None:
+    local_hub.add(REPO, {FILE: CONTENT})
+    local_hub.faults[FILE].extend([Fault(drop_at=70_000), Fault(shift=1), Fault(shift=-1)])
+    assert hub.locate(REPO).read_bytes() == CONTENT
+    asked = [request.headers.get("Range") for request in local_hub.bodies(FILE)]
+    assert asked == [None, *["bytes=70000-"] * 3]
+
+
+def test_a_file_that_changed_since_it_was_looked_up_is_not_fetched(local_hub: HubServer) -> None:
+    commit = local_hub.add(REPO, {FILE: CONTENT})
+    (remote,) = hub.resolve(REPO)
+    local_hub.repos[REPO].commits[commit][FILE] = CONTENT[::-1]
+    (outcome,) = hub.download([remote])
+    assert isinstance(outcome, MissingModelError)
+    assert "was changed meanwhile; run again" in str(outcome)
+    assert hub.cached(REPO) is None
+    assert not part().exists() or not part().stat().st_size
+    assert hub.locate(REPO).read_bytes() == CONTENT[::-1]
+
+
 def test_a_silent_server_is_left_for_a_new_connection(
     local_hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
