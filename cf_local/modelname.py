@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cf_local.config import Registry, SourceSpec
+from cf_local.config import BUILTIN_PREFIX, Registry, SourceSpec
 from cf_local.errors import InputError
 
 ORIGIN = "command line"
@@ -22,7 +22,7 @@ def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
     is_named_file = path.suffix.lower() == ".gguf" and ":" not in text
     if match and isinstance(model, str) and not is_named_file and not path.exists():
         return _of_repo(match["repo"], match["quant"])
-    if path.suffix != ".gguf" and len(path.parts) == 1:
+    if path.suffix != ".gguf" and len(path.parts) <= 1:
         return registry.source(text)
     return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
 
@@ -41,7 +41,8 @@ def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
         raise InputError(f"{name} is a fusion; name its sources: {sources}.")
     spec = spec_of(registry, name)
     if spec.repo is None:
-        what = "comes with cf-local" if spec.file.startswith("builtin:") else f"is the file {spec.file}"
+        is_builtin = spec.file.startswith(BUILTIN_PREFIX)
+        what = "comes with cf-local" if is_builtin else f"is the file {spec.file}"
         raise InputError(f"{name} {what}: it is no download, so there is nothing to remove.")
     return spec
 

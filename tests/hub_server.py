@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.record = Request(self.command, path, dict(self.headers.items()), self.on_cdn)
         self.hub.requests.append(self.record)
         try:
-            self._route(path)
+            self._route(urlsplit(self.path).path)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -166,11 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/loop/"):
             return self._head(302, {"Location": self.path, "Content-Length": "0"})
         if path.startswith("/api/models/"):
-            return self._api(path.removeprefix("/api/models/"))
+            return self._api(unquote(path.removeprefix("/api/models/")))
         before, mark, after = path.partition("/resolve/")
         if not mark:
             return self._refuse(404, {})
-        repo, (revision, _, file) = before.strip("/"), after.partition("/")
+        revision, _, file = map(unquote, after.partition("/"))
+        repo = unquote(before.strip("/"))
         if error := self.hub.repos[repo].error:
             return self._refuse(*error)
         found = self.hub.content(repo, revision, file)
@@ -248,8 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
             if rate := self.hub.bytes_per_s:
                 due = began + start / rate
                 time.sleep(max(0.0, due - time.monotonic()))
-            self.wfile.write(piece)
             self.record.n_sent += len(piece)
+            self.wfile.write(piece)
         if end < len(body):
             self.close_connection = True
 

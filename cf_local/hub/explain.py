@@ -71,7 +71,8 @@ def reason(
 
 
 _BY_STATUS = {
-    401: "the hub does not accept the token. Log in with `hf auth login`, or correct HF_TOKEN.",
+    401: "the hub lets only those read it who are logged in, or there is no such repository. Check "
+    "the name at {page}; log in with `hf auth login`, or correct HF_TOKEN.",
     403: "the hub refuses access. See {page}, whether a licence must be accepted there, and log in "
     "with `hf auth login` as somebody who may read it.",
     404: "the hub has no such file; see {page}.",

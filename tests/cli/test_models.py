@@ -77,10 +77,10 @@ def test_what_is_in_the_hubs_cache_is_here(
 ) -> None:
     asked = []
 
-    def cached(repo: str, filename: str, revision: str | None) -> Path:
-        asked.append((repo, filename, revision))
+    def cached(repo: str, filename: str, revision: str | None, quant: str | None) -> Path:
+        asked.append((repo, filename, revision, quant))
         return small_registry / "near.gguf"
 
     monkeypatch.setattr(hub, "cached", cached)
     assert "far   here  2.5 MB" in CliRunner().invoke(models).output
-    assert asked == [("org/repo", "far-Q4_K_M.gguf", None)]
+    assert asked == [("org/repo", "far-Q4_K_M.gguf", None, None)]
