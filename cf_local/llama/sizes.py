@@ -17,7 +17,7 @@ from cf_local.llama.cache import n_row_bytes
 from cf_local.llama.context import MAX_PASS_LOGITS, context_params
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
-from cf_local.llama.header import Header, Tensor, read_header
+from cf_local.llama.header import Tensor, read_header
 from cf_local.llama.log import bridge
 from cf_local.llama.model import Model
 from cf_local.llama.repacking import is_copied

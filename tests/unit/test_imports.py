@@ -22,7 +22,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
-    | {"placement", "tomlfile", "userfile", "layers", "removal"},
+    | {"placement", "tomlfile", "userfile", "layers", "removal"}
+    | {"fitting", "remote_header"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
