@@ -32,7 +32,7 @@ _PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 
 # The vocabulary in llama.cpp (tokens, merges, their maps) and in our own tables, measured with
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
-_BYTES_PER_TOKEN = 400
+_BYTES_PER_TOKEN = 230
 _BYTES_PER_MODEL = 4_000_000
 
 
@@ -62,7 +62,8 @@ class SimulatedModel:
         outside = [tensor for tensor in tensors if tensor.block is None]
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
-        rows = n_row_bytes(n_tokens) + 4 * n_tokens * MAX_PASS_LOGITS
+        n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
+        rows = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind) + 4 * n_tokens * MAX_PASS_LOGITS
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
