@@ -9,10 +9,11 @@ from pathlib import Path
 
 from cf_local import hub
 from cf_local.advice import Advice, advise, megabytes, refusal
-from cf_local.config import SourceSpec
+from cf_local.config import BUILTIN_PREFIX, SourceSpec
 from cf_local.errors import InputError, OutOfMemoryError
-from cf_local.llama import devices, threads_for
+from cf_local.llama import devices
 from cf_local.llama.sizes import SimulatedModel
+from cf_local.llama.trial import try_headers
 from cf_local.memory import Device
 from cf_local.planning import DEFAULT_CONTEXT, MIN_CONTEXT, ModelSizes, Plan, Room, Wish, best_plan
 from cf_local.remote_header import fetch_headers
@@ -131,8 +132,10 @@ def _sizes(specs: Sequence[SourceSpec], *, offline: bool) -> Iterator[list[Model
     """What each source takes; layouts can be asked for inside the ``with``."""
     with ExitStack() as opened:
         models = []
-        for spec in specs:
-            path = _file_with_header(spec, opened, offline=offline)
+        paths = [_file_with_header(spec, opened, offline=offline) for spec in specs]
+        foreign = zip(specs, paths, strict=True)
+        try_headers([p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)])
+        for spec, path in zip(specs, paths, strict=True):
             model = SimulatedModel(path, n_forks=n_forks(len(specs)))
             opened.callback(model.close)
             models.append(model.sizes(spec.name))
@@ -157,8 +160,3 @@ def _file_with_header(spec: SourceSpec, opened: ExitStack, *, offline: bool) -> 
         Path(folder),
         [(each.file, each.size_bytes, partial(hub.read_remote, each)) for each in remotes],
     )
-
-
-def default_threads(path: Path) -> int:
-    """Threads of a source unless somebody says otherwise."""
-    return threads_for(path)

@@ -62,8 +62,8 @@ def load(
     registry = load_registry()
     specs, settings = choose(registry, fusion, models)
     options = options or LoadOptions()
-    hows = _arranged(specs, options, on_notice)
-    # Planned before any download, and all files first: a missing one is told before minutes of loading.
+    hows = _arranged(specs, options, on_notice)  # before any download
+    # All files first: a missing one is told before minutes of loading.
     paths = [_locate(spec, offline=options.offline) for spec in specs]
     with ExitStack() as opened:
         sources = []

@@ -46,9 +46,11 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
 
 def _as_text(fitted: "Fitted", n_own: int) -> str:
     plan = fitted.plan
-    head = ("source", "on", "GPU layers", "context", "KV", "threads")
-    head += ("weights", "cache", "buffers", "program", "in all")
-    rows = [head, *(_row(each) for each in plan.arrangements)]
+    setup = ("source", "on", "GPU layers", "context", "KV", "threads")
+    rows = [
+        (*setup, "weights", "cache", "buffers", "program", "in all"),
+        *(_row(each) for each in plan.arrangements),
+    ]
     lines = [columns(rows), ""]
     for device in fitted.devices:
         need = plan.needs.get(device.name)

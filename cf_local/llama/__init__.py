@@ -15,6 +15,7 @@ source       the adapter: all of this behind the Source interface
 plain        the same model through plain llama-cpp-python, for comparison
 header       what the header of a file says, read without its weights
 sizes        what a model takes in memory, by a simulated load
+trial        whether a header would end the process, tried in another one
 repacking    which weights are copied for this CPU
 devices      the devices of the backends that llama.cpp was built with
 ggml         functions that llama_cpp does not wrap
@@ -23,7 +24,7 @@ log          llama.cpp's log
 """
 
 from cf_local.llama.devices import backends, devices
-from cf_local.llama.source import LlamaSource, threads_for
+from cf_local.llama.source import LlamaSource
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 
 __all__ = [
@@ -32,5 +33,4 @@ __all__ = [
     "backends",
     "devices",
     "open_vocabulary",
-    "threads_for",
 ]
