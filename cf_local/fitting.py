@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cf_local import hub
 from cf_local.advice import Advice, advise, megabytes, refusal
 from cf_local.config import BUILTIN_PREFIX, SourceSpec
 from cf_local.errors import InputError, OutOfMemoryError
-from cf_local.llama import devices
+from cf_local.llama import devices, threads_for
 from cf_local.llama.sizes import SimulatedModel
 from cf_local.llama.trial import try_headers
 from cf_local.memory import Device
@@ -90,7 +90,11 @@ def fit(specs: Sequence[SourceSpec], options: FitOptions) -> Fitted:
     room = Room.of(there, options.memory_bytes)
     wishes = [wish_of(spec, options) for spec in specs]
     check_devices([wish.device for wish in wishes], there)
-    with _sizes(specs, offline=options.offline) as models:
+    with _sizes(specs, offline=options.offline) as (models, n_threads):
+        wishes = [
+            replace(wish, n_threads=wish.n_threads or n)
+            for wish, n in zip(wishes, n_threads, strict=True)
+        ]
         plan = best_plan(models, wishes, room)
         advices = () if plan.fits else tuple(advise(models, wishes, room))
     return Fitted(plan, there, advices)
@@ -128,8 +132,10 @@ def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
 
 
 @contextmanager
-def _sizes(specs: Sequence[SourceSpec], *, offline: bool) -> Iterator[list[ModelSizes]]:
-    """What each source takes; layouts can be asked for inside the ``with``."""
+def _sizes(
+    specs: Sequence[SourceSpec], *, offline: bool
+) -> Iterator[tuple[list[ModelSizes], list[int]]]:
+    """What each source takes, and its threads; layouts can be asked for inside the ``with``."""
     with ExitStack() as opened:
         models = []
         paths = [_file_with_header(spec, opened, offline=offline) for spec in specs]
@@ -139,7 +145,7 @@ def _sizes(specs: Sequence[SourceSpec], *, offline: bool) -> Iterator[list[Model
             model = SimulatedModel(path, n_forks=n_forks(len(specs)))
             opened.callback(model.close)
             models.append(model.sizes(spec.name))
-        yield models
+        yield models, [threads_for(path) for path in paths]
 
 
 def n_forks(n_sources: int) -> int:

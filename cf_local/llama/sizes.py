@@ -19,7 +19,7 @@ from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
 from cf_local.llama.log import bridge
-from cf_local.llama.model import Model
+from cf_local.llama.model import Model, check_file
 from cf_local.llama.repacking import is_copied
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType
@@ -46,15 +46,16 @@ class SimulatedModel:
         """
         bridge.install()
         with bridge.kept():
-            self.headers = [read_header(part) for part in part_paths(path)]
-            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self.headers[0])
+            check_file(path)
+            self._headers = [read_header(part) for part in part_paths(path)]
+            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
         self._n_forks = n_forks
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 
     def sizes(self, name: str) -> ModelSizes:
         """What it takes; the layouts can be asked for until ``close``."""
-        header = self.headers[0]
-        tensors = [tensor for part in self.headers for tensor in part.tensors]
+        header = self._headers[0]
+        tensors = [tensor for part in self._headers for tensor in part.tensors]
         blocks = [0] * max(header.n_blocks, 1 + max((t.block or 0) for t in tensors))
         for tensor in tensors:
             if tensor.block is not None:

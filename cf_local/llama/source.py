@@ -96,7 +96,7 @@ class LlamaSource:
             template = template or self._model.metadata("tokenizer.chat_template")
             self._template = ChatTemplate(template, self._vocabulary, name)
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self._model.n_ctx_train)
-            n_threads = n_threads or _threads_for(path)
+            n_threads = n_threads or threads_for(path)
             self._context = Context(
                 self._model,
                 n_cells=n_cells(self.n_ctx, n_forks),
@@ -463,7 +463,7 @@ class LlamaSource:
             )
 
 
-def _threads_for(path: Path) -> int:
+def threads_for(path: Path) -> int:
     """All cores, but one for a tiny model: its passes are shorter than waiting for each other.
 
     On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).

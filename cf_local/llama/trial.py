@@ -64,7 +64,7 @@ def main() -> None:
     """Plan each file that the command line names, and say of each that it was survived."""
     from cf_local.llama.sizes import SimulatedModel
 
-    print("begun", flush=True)
+    _say("begun")
     for name in sys.argv[1:]:
         try:
             model = SimulatedModel(Path(name), n_forks=4)
@@ -76,7 +76,13 @@ def main() -> None:
                 model.close()
         except CfLocalError:  # the parent meets and tells it
             pass
-        print("survived", flush=True)
+        _say("survived")
+
+
+def _say(word: str) -> None:
+    """To the parent; what comes next may end this process."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
