@@ -34,6 +34,7 @@ _PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
 _BYTES_PER_TOKEN = 230
 _BYTES_PER_MODEL = 4_000_000
+_ROWS_TOGETHER = 8
 
 
 class SimulatedModel:
@@ -73,7 +74,7 @@ class SimulatedModel:
             outputs=sum(t.n_bytes for t in outside) - inputs,
             program=rows + _BYTES_PER_TOKEN * n_tokens + _BYTES_PER_MODEL,
             layout=self.layout,
-            copied=sum(t.n_bytes for t in tensors if _is_matrix(t) and is_copied(t.kind)),
+            copied=_n_copied(tensors, n_tokens),
             n_parameters=sum(map(_n_parameters, tensors)),
         )
 
@@ -117,9 +118,14 @@ def part_name(first: str, number: int, count: int) -> str:
     return first.replace(f"-00001-of-{count:05d}", f"-{number:05d}-of-{count:05d}")
 
 
-def _is_matrix(tensor: Tensor) -> bool:
-    """Whether it is multiplied with; embeddings are looked up, which needs no rearranging."""
-    return tensor.name.endswith(".weight") and not tensor.name.startswith("token_embd")
+def _n_copied(tensors: Sequence[Tensor], n_tokens: int) -> int:
+    """Bytes of weights that are rearranged: matrices whose rows come in groups of eight.
+
+    Of the output that depends on the vocabulary. Embeddings are looked up, not multiplied with.
+    """
+    left_out = ("token_embd", "output.") if n_tokens % _ROWS_TOGETHER else ("token_embd",)
+    matrices = (t for t in tensors if t.name.endswith(".weight"))
+    return sum(t.n_bytes for t in matrices if is_copied(t.kind) and not t.name.startswith(left_out))
 
 
 def _n_parameters(tensor: Tensor) -> int:

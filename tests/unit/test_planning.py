@@ -38,7 +38,9 @@ def gpu(megabytes: int, name: str = "CUDA0") -> Device:
     return device(name, "gpu", megabytes + 512)
 
 
-def planned(models: list[ModelSizes], *devices: Device, limit: int | None = None, **wish: Any) -> Plan:
+def planned(
+    models: list[ModelSizes], *devices: Device, limit: int | None = None, **wish: Any
+) -> Plan:
     room = Room.of(devices, None if limit is None else limit * MB)
     return best_plan(models, [Wish(**wish)] * len(models), room)
 
