@@ -41,8 +41,11 @@ def refusal(plan: Plan, advices: Sequence[Advice]) -> str:
         for name in short
     )
     names = ", ".join(each.source for each in plan.arrangements)
-    what = " ".join(f"{advice.text}" for advice in advices)
-    would = f"What would fit: {what}" if advices else "Choose much smaller models."
+    would = (
+        f"What would fit: {'; or '.join(a.text for a in advices)}."
+        if advices
+        else "Choose much smaller models."
+    )
     return f"Not enough memory for {names}: {lacks}. {would}"
 
 
@@ -64,7 +67,7 @@ def _quantized_cache(
         return  # was tried
     quantized = [replace(wish, kv_types=("q8_0",)) for wish in wishes]
     if best_plan(models, quantized, room).fits:
-        yield Advice("kv_type", "a quantized cache (--kv-type q8_0).")
+        yield Advice("kv_type", "a quantized cache (--kv-type q8_0)")
 
 
 def _smaller_context(
@@ -82,7 +85,7 @@ def _smaller_context(
             low = middle
         else:
             high = middle
-    yield Advice("context", f"a context of {low} tokens (--context {low}).", n_ctx=low)
+    yield Advice("context", f"a context of {low} tokens (--context {low})", n_ctx=low)
 
 
 def _smaller_weights(
@@ -97,11 +100,10 @@ def _smaller_weights(
         if bits >= 0.95 * now:
             continue
         if best_plan([_quantized(model, bits) for model in models], wishes, room).fits:
-            yield Advice(
-                "quantization",
-                f"files of a smaller quantization, such as {name} ({bits:g} bits per weight; these "
-                f"have {now:.1f}).",
+            text = (
+                f"a smaller quantization, such as {name} ({bits:g} bits per weight, now {now:.1f})"
             )
+            yield Advice("quantization", text)
             return
 
 
@@ -129,7 +131,6 @@ def _fewer_sources(
         if fitting:
             best = max(fitting, key=lambda chosen: sum(models[i].weights for i in chosen))
             names = tuple(models[i].name for i in best)
-            flags = " ".join(f"--model {name}" for name in names)
-            what = "of the sources only" if count > 1 else "one of the sources,"
-            yield Advice("sources", f"{what} {' and '.join(names)} ({flags}).", sources=names)
+            what = "only the source" if count == 1 else f"only {count} of the sources,"
+            yield Advice("sources", f"{what} {' and '.join(names)}", sources=names)
             return

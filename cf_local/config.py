@@ -20,10 +20,14 @@ from cf_local.errors import ConfigError
 from cf_local.layers import Layer, Merged, Origin, merge
 from cf_local.tomlfile import TomlFile, nearest
 from cf_local.types import (
+    DEVICE_CHOICES,
+    KV_TYPES,
     MODES,
     SCORES,
     SEGMENTS,
     WEIGHINGS,
+    DeviceChoice,
+    KvType,
     Mode,
     ScoreKind,
     SegmentKind,
@@ -57,6 +61,8 @@ class SourceSpec:
     template: str | None = None
     gpu_layers: int | None = None
     threads: int | None = None
+    device: DeviceChoice | None = None
+    kv_type: KvType | None = None
     licence: str | None = None
     size_bytes: int | None = None
     description: str | None = None
@@ -230,7 +236,7 @@ def _builtin_file() -> Path:
 _TOP: dict[str, type] = {"default": str, "sources": dict, "fusions": dict}
 _SOURCE: dict[str, type] = {
     **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
-    **dict.fromkeys(("licence", "description"), str),
+    **dict.fromkeys(("licence", "description", "device", "kv_type"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
 _FUSION: dict[str, type] = {
@@ -250,6 +256,7 @@ _DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is
 _MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
 _MAXIMUM = 2**31 - 1  # what llama.cpp takes; of all numbers but bytes
 _CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
+_CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
 
 
 def _entries(

@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cf_local import hub
 from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import InputError
+from cf_local.fitting import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource
+from cf_local.llama import LlamaSource, devices
 from cf_local.modelname import spec_of
 from cf_local.placement import measure
+from cf_local.planning import Wish
 from cf_local.source import IsCancelled, Progress, never, share_of
-from cf_local.types import Settings
+from cf_local.types import DeviceChoice, KvType, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +29,9 @@ PLAIN_STOP = "\nUser:"
 class LoadOptions:
     """How to load, over what models.toml says; None leaves it as it is there.
 
-    ``overlap`` lets sources work at the same time; None, like None for ``n_threads``, lets
-    measurement decide.
+    ``fit`` plans the arrangement that fits into memory (see docs/memory.md), of which at most
+    ``memory_bytes`` may be used; without it everything is loaded as it is asked for. ``overlap``
+    lets sources work at the same time; None, like None for ``n_threads``, lets measurement decide.
     """
 
     n_ctx: int | None = None
@@ -35,6 +39,10 @@ class LoadOptions:
     overlap: bool | None = None
     n_gpu_layers: int | None = None
     offline: bool = False
+    device: DeviceChoice | None = None
+    kv_type: KvType | None = None
+    memory_bytes: int | None = None
+    fit: bool = True
 
 
 def load(
@@ -54,20 +62,23 @@ def load(
     BrokenModelError, OutOfMemoryError, or Cancelled once ``is_cancelled`` turned true.
     """
     registry = load_registry()
-    specs, settings = _choose(registry, fusion, models)
+    specs, settings = choose(registry, fusion, models)
     options = options or LoadOptions()
+    hows = _arranged(specs, options, on_notice)  # before any download
     # All files first: a missing one is told before minutes of loading.
     paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
     with ExitStack() as opened:
         sources = []
-        for index, (spec, path) in enumerate(zip(specs, paths, strict=True)):
+        for index, (spec, path, how) in enumerate(zip(specs, paths, hows, strict=True)):
             source = LlamaSource(
                 spec.name,
                 path,
-                n_ctx=options.n_ctx or spec.context,
-                n_forks=len(specs) + 1,  # every other source's candidate, and the fused answer
+                n_ctx=how.n_ctx,
+                n_forks=n_forks(len(specs)),
                 n_threads=options.n_threads or spec.threads,
-                n_gpu_layers=_first_given(options.n_gpu_layers, spec.gpu_layers),
+                n_gpu_layers=how.n_gpu_layers,
+                devices=how.devices,
+                kv_type=how.kv_type,
                 template=spec.template,
                 is_cancelled=is_cancelled,
                 on_progress=share_of(on_progress, index, len(specs)),
@@ -90,10 +101,10 @@ def load(
     return loaded
 
 
-def _choose(
+def choose(
     registry: Registry, fusion: str | None, models: Sequence[str | Path]
 ) -> tuple[list[SourceSpec], Settings]:
-    """The sources to load and the settings that go with them."""
+    """The sources to load and the settings that go with them; as ``load`` says."""
     if models:
         if fusion is not None:
             raise InputError("Name a fusion or models, not both.")
@@ -134,6 +145,43 @@ def _locate(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
     )
 
 
-def _first_given(*values: int | None) -> int:
-    """The first value that is not None; -1, all layers on the GPU if there is one, without any."""
-    return next((value for value in values if value is not None), -1)
+class _How(NamedTuple):
+    """How one source is loaded."""
+
+    n_ctx: int
+    kv_type: KvType
+    n_gpu_layers: int
+    devices: tuple[str, ...] | None
+
+
+def _arranged(
+    specs: Sequence[SourceSpec], options: LoadOptions, on_notice: Callable[[str], None]
+) -> list[_How]:
+    """As the plan says; OutOfMemoryError, which says what would fit, when the set does not."""
+    wishes = [wish_of(spec, fit_options(options)) for spec in specs]
+    if not options.fit:
+        check_devices([wish.device for wish in wishes], devices())
+        return [_as_wished(wish) for wish in wishes]
+    fitted = fit(specs, fit_options(options))
+    fitted.check()
+    if fitted.is_notable:
+        on_notice(f"{fitted.summary()}.")
+    return [
+        _How(
+            each.n_ctx,
+            each.kv_type,
+            each.n_gpu_layers,
+            (each.device,) if each.device else (),
+        )
+        for each in fitted.plan.arrangements
+    ]
+
+
+def _as_wished(wish: Wish) -> _How:
+    n_gpu_layers = -1 if wish.n_gpu_layers is None else wish.n_gpu_layers
+    return _How(wish.n_ctx, wish.kv_types[0], n_gpu_layers, () if wish.device == "cpu" else None)
+
+
+def fit_options(options: LoadOptions) -> FitOptions:
+    """What of the options concerns the plan."""
+    return FitOptions(**{key.name: getattr(options, key.name) for key in fields(FitOptions)})

@@ -59,6 +59,13 @@ def main_memory() -> Memory:
     )
 
 
+def own_bytes() -> int:
+    """Main memory that this process holds now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def _container_limits(own: Path, mount: Path) -> Iterator[Memory]:
     """The limits of all control groups this process is in (cgroup v2, or v1); none elsewhere.
 

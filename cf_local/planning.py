@@ -232,7 +232,8 @@ class _Placing:
     def best(self, devices: Sequence[Device], free: Mapping[str, int]) -> Arrangement:
         """As many layers as fit on one GPU, or as many as were asked for."""
         n_asked = self._wish.n_gpu_layers
-        usable = devices if self._wish.device != "cpu" and n_asked != 0 else ()
+        by_room = sorted(devices, key=lambda device: -free[device.name])
+        usable = by_room if self._wish.device != "cpu" and n_asked != 0 else ()
         options = [self._on(device, n_asked, free) for device in usable]
         best = max(options, key=lambda option: option.n_gpu_layers, default=None)
         return best if best is not None and best.n_gpu_layers else self._with(None, 0)
@@ -244,10 +245,7 @@ class _Placing:
             return self._with(device, n_layers)
         for n_layers in range(self._n_layers, 0, -1):
             option = self._with(device, n_layers)
-            on_main = option.main.total + option.gpu.total * device.shares_main_memory
-            if option.gpu.total <= free[device.name] and on_main <= max(
-                free["CPU"], self._with(None, 0).main.total
-            ):
+            if option.gpu.total <= free[device.name]:
                 return option
         return self._with(None, 0)
 

@@ -17,6 +17,7 @@ from cf_local.cli.doctor import doctor
 from cf_local.cli.eval import evaluate
 from cf_local.cli.list import list_models
 from cf_local.cli.models import models
+from cf_local.cli.plan import plan
 from cf_local.cli.pull import pull
 from cf_local.cli.rm import rm
 from cf_local.cli.show import show
@@ -62,6 +63,7 @@ main.add_command(doctor)
 main.add_command(evaluate)
 main.add_command(list_models)
 main.add_command(models)
+main.add_command(plan)
 main.add_command(pull)
 main.add_command(rm)
 main.add_command(show)

@@ -11,9 +11,10 @@ from click.core import ParameterSource
 
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
-from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
+from cf_local.types import DEVICE_CHOICES, KV_TYPES, MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
 PREFIX = "CF_LOCAL_"
 """Each shared option can be set by an environment variable, too: --gpu-layers by
@@ -23,7 +24,7 @@ _NO_VARIABLE = {"only", "weight", "stop"}  # of one question, or of one set of s
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 
-_MODEL_OPTIONS: tuple[Option, ...] = (
+_SET_OPTIONS: tuple[Option, ...] = (
     click.option("--fusion", metavar="NAME", help="A fusion of models.toml (see `models`)."),
     click.option(
         "--model",
@@ -36,17 +37,43 @@ _MODEL_OPTIONS: tuple[Option, ...] = (
     click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
     click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
     click.option(
-        "--overlap/--no-overlap",
-        default=None,
-        help="Let sources work at the same time; measured unless given.",
-    ),
-    click.option(
         "--gpu-layers",
         "n_gpu_layers",
         type=click.IntRange(-1),
         help="Layers of each model to put on a GPU; -1 for all.",
     ),
+    click.option(
+        "--device",
+        type=click.Choice(DEVICE_CHOICES),
+        help="Compute on a GPU if there is one (auto), on the CPU, or on a GPU only.",
+    ),
+    click.option(
+        "--kv-type",
+        type=click.Choice(KV_TYPES),
+        help="How the KV cache is kept; q8_0 takes half. Chosen to fit unless given.",
+    ),
+    click.option(
+        "--memory",
+        "memory_bytes",
+        type=Size(),
+        metavar="SIZE",
+        help="Main memory the sources may take, such as 4GB; what is available unless given.",
+    ),
     click.option("--offline", is_flag=True, help="Send nothing; use files of this machine only."),
+)
+_LOAD_OPTIONS: tuple[Option, ...] = (
+    click.option(
+        "--overlap/--no-overlap",
+        default=None,
+        help="Let sources work at the same time; measured unless given.",
+    ),
+    click.option(
+        "--fit",
+        type=OnOff(),
+        default="on",
+        metavar="[on|off]",
+        help="Arrange the sources so that they fit into memory (see `plan`); on unless given.",
+    ),
 )
 _FUSION_OPTIONS: tuple[Option, ...] = (
     click.option("--mode", type=click.Choice(MODES), help="How the sources work together."),
@@ -81,7 +108,12 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
 
 def model_options(command: Command) -> Command:
     """Add the options that say which models are loaded, and how."""
-    return _add(command, _MODEL_OPTIONS)
+    return _add(command, (*_SET_OPTIONS, *_LOAD_OPTIONS))
+
+
+def set_options(command: Command) -> Command:
+    """Add the options that say which models are meant and how they are arranged; no load."""
+    return _add(command, _SET_OPTIONS)
 
 
 def fusion_options(command: Command) -> Command:

@@ -13,11 +13,25 @@ cache        what a model has read: the committed text and its branches
 sampler      the next token
 source       the adapter: all of this behind the Source interface
 plain        the same model through plain llama-cpp-python, for comparison
+header       what the header of a file says, read without its weights
+sizes        what a model takes in memory, by a simulated load
+trial        whether a header would end the process, tried in another one
+repacking    which weights are copied for this CPU
 devices      the devices of the backends that llama.cpp was built with
+ggml         functions that llama_cpp does not wrap
+log          llama.cpp's log
 ============ ====================================================================
 """
 
-from cf_local.llama.source import LlamaSource
+from cf_local.llama.devices import backends, devices
+from cf_local.llama.source import LlamaSource, threads_for
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 
-__all__ = ["LlamaSource", "LlamaVocabulary", "open_vocabulary"]
+__all__ = [
+    "LlamaSource",
+    "LlamaVocabulary",
+    "backends",
+    "devices",
+    "open_vocabulary",
+    "threads_for",
+]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cf_local.errors import BrokenModelError
 from cf_local.llama.ggml import HANDLE, function, text
+from cf_local.llama.log import bridge
 
 ReadBytes = Callable[[int, int], bytes]
 """Reads so many bytes from that position of a file, fewer at its end."""
@@ -71,6 +72,7 @@ def read_header(path: Path) -> Header:
 @contextmanager
 def parsed_file(path: Path) -> Iterator[int]:
     """llama.cpp's handle of a file's header, for its functions gguf_*; raises BrokenModelError."""
+    bridge.install()
     initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
     handle = initialize(str(path).encode(), _Parameters(True, None))
     with _parsed(handle, path.name) as sound:
@@ -79,6 +81,7 @@ def parsed_file(path: Path) -> Iterator[int]:
 
 def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
     """The header of a file of ``n_total`` bytes that ``read`` reads; raises BrokenModelError."""
+    bridge.install()
     raised: list[BaseException] = []
 
     def fill(_data: object, target: int, offset: int, n_bytes: int) -> int:
@@ -110,8 +113,8 @@ def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
 def _parsed(handle: int | None, name: str) -> Iterator[int]:
     if not handle:
         raise BrokenModelError(
-            f"{name}: the header cannot be read, so it is no complete GGUF model. "
-            "Download it again."
+            f"{name} cannot be loaded: {bridge.reason()}. "
+            "Download it again, or check that it is a complete GGUF model."
         )
     try:
         yield handle

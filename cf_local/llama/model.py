@@ -38,7 +38,7 @@ class Model:
         BrokenModelError, UnsupportedModelError or Cancelled.
         """
         self.path = path
-        _check_file(path)
+        check_file(path)
         bridge.install()
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
@@ -135,7 +135,7 @@ class Model:
             )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """What can be told about a bad file before llama.cpp sees it."""
     if not path.exists():
         raise MissingModelError(f"There is no model file {path}. Check the path.")

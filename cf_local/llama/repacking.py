@@ -65,7 +65,8 @@ def _extra_types() -> list[int]:
     if not address:
         return []
     ask = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), HANDLE)(address)
-    types, found = ask(_cpu()), []
+    types = ask(_cpu())
+    found: list[int] = []
     while types and (handle := types[len(found)]):
         found.append(handle)
     return found

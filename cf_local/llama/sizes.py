@@ -19,7 +19,7 @@ from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
 from cf_local.llama.log import bridge
-from cf_local.llama.model import Model
+from cf_local.llama.model import Model, check_file
 from cf_local.llama.repacking import is_copied
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType
@@ -32,8 +32,9 @@ _PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 
 # The vocabulary in llama.cpp (tokens, merges, their maps) and in our own tables, measured with
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
-_BYTES_PER_TOKEN = 400
+_BYTES_PER_TOKEN = 230
 _BYTES_PER_MODEL = 4_000_000
+_ROWS_TOGETHER = 8
 
 
 class SimulatedModel:
@@ -46,15 +47,16 @@ class SimulatedModel:
         """
         bridge.install()
         with bridge.kept():
-            self.headers = [read_header(part) for part in part_paths(path)]
-            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self.headers[0])
+            check_file(path)
+            self._headers = [read_header(part) for part in part_paths(path)]
+            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
         self._n_forks = n_forks
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 
     def sizes(self, name: str) -> ModelSizes:
         """What it takes; the layouts can be asked for until ``close``."""
-        header = self.headers[0]
-        tensors = [tensor for part in self.headers for tensor in part.tensors]
+        header = self._headers[0]
+        tensors = [tensor for part in self._headers for tensor in part.tensors]
         blocks = [0] * max(header.n_blocks, 1 + max((t.block or 0) for t in tensors))
         for tensor in tensors:
             if tensor.block is not None:
@@ -62,7 +64,8 @@ class SimulatedModel:
         outside = [tensor for tensor in tensors if tensor.block is None]
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
-        rows = n_row_bytes(n_tokens) + 4 * n_tokens * MAX_PASS_LOGITS
+        n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
+        rows = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind) + 4 * n_tokens * MAX_PASS_LOGITS
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -71,7 +74,7 @@ class SimulatedModel:
             outputs=sum(t.n_bytes for t in outside) - inputs,
             program=rows + _BYTES_PER_TOKEN * n_tokens + _BYTES_PER_MODEL,
             layout=self.layout,
-            copied=sum(t.n_bytes for t in tensors if _is_matrix(t) and is_copied(t.kind)),
+            copied=_n_copied(tensors, n_tokens),
             n_parameters=sum(map(_n_parameters, tensors)),
         )
 
@@ -115,9 +118,14 @@ def part_name(first: str, number: int, count: int) -> str:
     return first.replace(f"-00001-of-{count:05d}", f"-{number:05d}-of-{count:05d}")
 
 
-def _is_matrix(tensor: Tensor) -> bool:
-    """Whether it is multiplied with; embeddings are looked up, which needs no rearranging."""
-    return tensor.name.endswith(".weight") and not tensor.name.startswith("token_embd")
+def _n_copied(tensors: Sequence[Tensor], n_tokens: int) -> int:
+    """Bytes of weights that are rearranged: matrices whose rows come in groups of eight.
+
+    Of the output that depends on the vocabulary. Embeddings are looked up, not multiplied with.
+    """
+    left_out = ("token_embd", "output.") if n_tokens % _ROWS_TOGETHER else ("token_embd",)
+    matrices = (t for t in tensors if t.name.endswith(".weight"))
+    return sum(t.n_bytes for t in matrices if is_copied(t.kind) and not t.name.startswith(left_out))
 
 
 def _n_parameters(tensor: Tensor) -> int:

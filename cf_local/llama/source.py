@@ -22,6 +22,7 @@ from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Sampler
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.planning import DEFAULT_CONTEXT
 from cf_local.source import IsCancelled, Progress, never
 from cf_local.tokenization import ContextEncoder
 from cf_local.types import (
@@ -29,6 +30,7 @@ from cf_local.types import (
     Counters,
     Draft,
     Foreseen,
+    KvType,
     Prompt,
     RawText,
     Sampling,
@@ -36,8 +38,6 @@ from cf_local.types import (
     SourceInfo,
 )
 
-DEFAULT_CONTEXT = 4096
-"""Tokens of context unless the user or the model says otherwise."""
 _TINY_BYTES = 32_000_000
 
 
@@ -72,6 +72,8 @@ class LlamaSource:
         n_forks: int = 4,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
+        devices: Sequence[str] | None = None,
+        kv_type: KvType = "f16",
         template: str | None = None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
@@ -79,22 +81,28 @@ class LlamaSource:
         """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
 
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with;
-        ``template`` replaces the file's chat template. Raises what Model and Context raise.
+        ``template`` replaces the file's chat template. ``devices`` are the GPUs for the layers:
+        none for the CPU alone, None for all. Raises what Model and Context raise.
         """
         self._model = Model(
-            path, n_gpu_layers=n_gpu_layers, is_cancelled=is_cancelled, on_progress=on_progress
+            path,
+            n_gpu_layers=n_gpu_layers,
+            devices=devices,
+            is_cancelled=is_cancelled,
+            on_progress=on_progress,
         )
         try:
             self._vocabulary = LlamaVocabulary(self._model)
             template = template or self._model.metadata("tokenizer.chat_template")
             self._template = ChatTemplate(template, self._vocabulary, name)
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self._model.n_ctx_train)
-            n_threads = n_threads or _threads_for(path)
+            n_threads = n_threads or threads_for(path)
             self._context = Context(
                 self._model,
                 n_cells=n_cells(self.n_ctx, n_forks),
                 n_sequences=n_sequences(n_forks),
                 n_threads=n_threads,
+                kv_type=kv_type,
             )
         except BaseException:
             self._model.close()
@@ -455,7 +463,7 @@ class LlamaSource:
             )
 
 
-def _threads_for(path: Path) -> int:
+def threads_for(path: Path) -> int:
     """All cores, but one for a tiny model: its passes are shorter than waiting for each other.
 
     On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).

@@ -1,0 +1,111 @@
+"""``cf-local plan``: what a set of models needs of the memory, and how it would be arranged."""
+
+import json
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cf_local.cli.options import chosen_models, set_options
+from cf_local.cli.table import columns, size_text
+from cf_local.planning import Arrangement
+
+if TYPE_CHECKING:
+    from cf_local.fitting import Fitted
+
+
+@click.command()
+@click.argument("name", metavar="[FUSION]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; sizes in bytes.")
+@set_options
+def plan(name: str | None, as_json: bool, **options: Any) -> None:
+    """Tell what a set of models needs, before it is downloaded or loaded.
+
+    Of every model only the header is read (from the hub by a range request), and compared with the
+    memory that is available now. The plan is what `ask`, `chat` and the others load by. Ends with
+    code 5 when the set does not fit, and says what would.
+
+    \b
+    cf-local plan laptop
+    cf-local plan --model a.gguf --model b.gguf --context 8192 --memory 6GB --json
+    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    # Imported here: it loads the native library, which `--help` need not wait for.
+    from cf_local.config import load_registry
+    from cf_local.fitting import FitOptions, fit
+    from cf_local.loader import choose
+    from cf_local.memory import own_bytes
+
+    fusion, models = chosen_models(options)
+    if name is not None and (fusion or models):
+        raise click.UsageError("Name a fusion once, or models.")
+    specs, _ = choose(load_registry(), name or fusion, models)
+    fitted = fit(specs, FitOptions(**{key.name: options[key.name] for key in fields(FitOptions)}))
+    click.echo(_as_json(fitted, own_bytes()) if as_json else _as_text(fitted, own_bytes()))
+    fitted.check()
+
+
+def _as_text(fitted: "Fitted", n_own: int) -> str:
+    plan = fitted.plan
+    setup = ("source", "on", "GPU layers", "context", "KV", "threads")
+    rows = [
+        (*setup, "weights", "cache", "buffers", "program", "in all"),
+        *(_row(each) for each in plan.arrangements),
+    ]
+    lines = [columns(rows), ""]
+    for device in fitted.devices:
+        need = plan.needs.get(device.name)
+        if need is None:
+            continue
+        what = "Main memory" if device.name == "CPU" else f"{device.name} ({device.description})"
+        verdict = "fits" if need <= plan.budgets[device.name] else "does not fit"
+        lines.append(
+            f"{what}: {size_text(need)} needed, {size_text(plan.budgets[device.name])} may be "
+            f"used of {size_text(device.available_bytes)} available: {verdict}."
+        )
+    lines.append(f"The process itself holds {size_text(n_own)} before the load.")
+    if copied := sum(each.copied for each in plan.arrangements):
+        lines.append(
+            f"{size_text(copied)} of the weights are rearranged for this CPU; until the system "
+            "needs the memory, the pages they were read from show as used, too."
+        )
+    return "\n".join(lines)
+
+
+def _row(each: Arrangement) -> tuple[str, ...]:
+    need = each.main + each.gpu
+    sizes = (need.weights, need.cache, need.buffers, need.program, need.total)
+    return (
+        each.source,
+        each.device or "CPU",
+        f"{each.n_gpu_layers} of {each.n_layers}" if each.device else "-",
+        str(each.n_ctx),
+        each.kv_type,
+        str(each.n_threads or "auto"),
+        *map(size_text, sizes),
+    )
+
+
+def _as_json(fitted: "Fitted", n_own: int) -> str:
+    plan = fitted.plan
+    memory = [
+        {
+            "device": device.name,
+            "kind": device.kind,
+            "backend": device.backend,
+            "total": device.total_bytes,
+            "available": device.available_bytes,
+            "may_use": plan.budgets[device.name],
+            "needs": plan.needs[device.name],
+        }
+        for device in fitted.devices
+        if device.name in plan.needs
+    ]
+    found = {
+        "fits": plan.fits,
+        "reduced": plan.is_reduced,
+        "sources": [asdict(each) for each in plan.arrangements],
+        "memory": memory,
+        "own": n_own,
+        "advice": [asdict(each) for each in fitted.advices],
+    }
+    return json.dumps(found, ensure_ascii=False)

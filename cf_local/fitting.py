@@ -1,0 +1,168 @@
+"""From the specs of sources to a plan: what they need, what there is, how they are arranged."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from cf_local import hub
+from cf_local.advice import Advice, advise, megabytes, refusal
+from cf_local.config import BUILTIN_PREFIX, SourceSpec
+from cf_local.errors import InputError, OutOfMemoryError
+from cf_local.llama import devices, threads_for
+from cf_local.llama.sizes import SimulatedModel
+from cf_local.llama.trial import try_headers
+from cf_local.memory import Device
+from cf_local.planning import DEFAULT_CONTEXT, MIN_CONTEXT, ModelSizes, Plan, Room, Wish, best_plan
+from cf_local.remote_header import fetch_headers
+from cf_local.types import DeviceChoice, KvType
+
+_NOTABLE_BYTES = 256_000_000  # of smaller sets nobody asks how they were fitted
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What the user fixed; None leaves it to models.toml, and then to the plan.
+
+    ``memory_bytes`` is how much of the main memory the sources may take.
+    """
+
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int | None = None
+    kv_type: KvType | None = None
+    device: DeviceChoice | None = None
+    memory_bytes: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The plan for a set; ``advices`` say what would fit when the set does not."""
+
+    plan: Plan
+    devices: tuple[Device, ...]
+    advices: tuple[Advice, ...] = ()
+
+    def check(self) -> None:
+        """Raise OutOfMemoryError, which says what would fit, for a set that does not fit."""
+        if not self.plan.fits:
+            raise OutOfMemoryError(refusal(self.plan, self.advices))
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether a user should hear of it: something was decided, or it takes much."""
+        plan = self.plan
+        on_gpu = any(each.device for each in plan.arrangements)
+        return plan.is_reduced or on_gpu or sum(plan.needs.values()) > _NOTABLE_BYTES
+
+    def summary(self) -> str:
+        """The plan in one line."""
+        plan = self.plan
+        memory = [
+            f"{megabytes(need)} of {megabytes(plan.budgets[name])} "
+            f"{'main memory' if name == 'CPU' else f'on {name}'}"
+            for name, need in plan.needs.items()
+            if need or name == "CPU"
+        ]
+        contexts = sorted({each.n_ctx for each in plan.arrangements})
+        kv_types = sorted({each.kv_type for each in plan.arrangements})
+        places = [
+            f"{each.source} {each.n_gpu_layers}/{each.n_layers} layers on {each.device}"
+            for each in plan.arrangements
+            if each.device
+        ]
+        details = [f"context {' and '.join(map(str, contexts))}"]
+        if plan.is_reduced or kv_types != ["f16"]:
+            details.append(f"KV cache {' and '.join(kv_types)}")
+        return "; ".join([f"the set takes {' and '.join(memory)}", ", ".join(details), *places])
+
+
+def fit(specs: Sequence[SourceSpec], options: FitOptions) -> Fitted:
+    """The best arrangement of the sources in the memory that is available now.
+
+    Models that are not on this machine are asked for their headers. Raises what finding and
+    reading them raises, and InputError for a GPU that is asked for and not there.
+    """
+    there = devices()
+    room = Room.of(there, options.memory_bytes)
+    wishes = [wish_of(spec, options) for spec in specs]
+    check_devices([wish.device for wish in wishes], there)
+    with _sizes(specs, offline=options.offline) as (models, n_threads):
+        wishes = [
+            replace(wish, n_threads=wish.n_threads or n)
+            for wish, n in zip(wishes, n_threads, strict=True)
+        ]
+        plan = best_plan(models, wishes, room)
+        advices = () if plan.fits else tuple(advise(models, wishes, room))
+    return Fitted(plan, there, advices)
+
+
+def check_devices(choices: Sequence[DeviceChoice], there: Sequence[Device]) -> None:
+    """InputError where a GPU is asked for and llama.cpp has none to compute on."""
+    if "gpu" in choices and not any(device.is_gpu for device in there):
+        raise InputError(
+            "device gpu: the installed llama-cpp-python has no GPU to compute on "
+            f"(backends: {', '.join(sorted({device.backend for device in there}))}). Install a "
+            'build for yours, such as CMAKE_ARGS="-DGGML_CUDA=on" (or -DGGML_VULKAN=on, '
+            "-DGGML_METAL=on) pip install --force-reinstall --no-cache-dir --no-binary "
+            "llama-cpp-python llama-cpp-python==0.3.36, or a ready-made wheel that the "
+            "llama-cpp-python documentation names; or choose --device cpu."
+        )
+
+
+def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
+    """What is wanted of a source: by the options, else by its spec."""
+    n_ctx = options.n_ctx or spec.context or DEFAULT_CONTEXT
+    kv_type = options.kv_type or spec.kv_type
+    device = options.device or spec.device or "auto"
+    n_gpu_layers = spec.gpu_layers if options.n_gpu_layers is None else options.n_gpu_layers
+    if n_gpu_layers is None and device == "gpu":
+        n_gpu_layers = -1
+    return Wish(
+        n_ctx=n_ctx,
+        n_ctx_min=n_ctx if options.n_ctx else min(n_ctx, MIN_CONTEXT),
+        kv_types=(kv_type,) if kv_type else ("f16", "q8_0"),
+        device=device,
+        n_gpu_layers=0 if device == "cpu" else n_gpu_layers,
+        n_threads=options.n_threads or spec.threads,
+    )
+
+
+@contextmanager
+def _sizes(
+    specs: Sequence[SourceSpec], *, offline: bool
+) -> Iterator[tuple[list[ModelSizes], list[int]]]:
+    """What each source takes, and its threads; layouts can be asked for inside the ``with``."""
+    with ExitStack() as opened:
+        models = []
+        paths = [_file_with_header(spec, opened, offline=offline) for spec in specs]
+        foreign = zip(specs, paths, strict=True)
+        try_headers([p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)])
+        for spec, path in zip(specs, paths, strict=True):
+            model = SimulatedModel(path, n_forks=n_forks(len(specs)))
+            opened.callback(model.close)
+            models.append(model.sizes(spec.name))
+        yield models, [threads_for(path) for path in paths]
+
+
+def n_forks(n_sources: int) -> int:
+    """Candidates that a source scores at once: every other source's, and the fused answer."""
+    return n_sources + 1
+
+
+def _file_with_header(spec: SourceSpec, opened: ExitStack, *, offline: bool) -> Path:
+    """The model's file, or one with its header alone, which is gone when ``opened`` is left."""
+    if spec.local_path is not None:
+        return spec.local_path
+    assert spec.repo is not None
+    found = hub.look_up(spec.repo, spec.file, spec.revision, quant=spec.quant, offline=offline)
+    if isinstance(found, Path):
+        return found
+    folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="cf-local-"))
+    return fetch_headers(
+        Path(folder),
+        [(each.file, each.size_bytes, partial(hub.read_remote, each)) for each in found],
+    )
