@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
-    | {"placement", "tomlfile", "userfile"},
+    | {"placement", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
