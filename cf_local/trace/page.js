@@ -8,6 +8,7 @@
   const cached = new Map(answers.map((answer) => [answer, segments(answer)]));
   const current = new Map();
   const hint = title.textContent;
+  const steps = new Map();
   let shown = null;
   let pinned = false;
 
@@ -16,10 +17,9 @@
     if (shown) shown.classList.remove("on");
     shown = segment;
     segment.classList.add("on");
-    const step = document.getElementById(segment.dataset.s);
+    const step = steps.get(segment.dataset.s);
     if (!step) return;
     const copy = step.cloneNode(true);
-    copy.removeAttribute("id");
     title.textContent = step.dataset.t;
     body.replaceChildren(copy);
     panel.classList.add("open");
@@ -33,6 +33,13 @@
     title.textContent = hint;
     body.replaceChildren();
   }
+
+  // A link to a step (#s12) leads to its table in the list of all; with this script to its segment.
+  for (const step of document.querySelectorAll(".steps > .step")) {
+    steps.set(step.id, step);
+    step.removeAttribute("id");
+  }
+  for (const list of document.querySelectorAll("details.steps")) list.open = false;
 
   // One stop of the Tab key for each answer; arrows go on from there.
   function enter(segment) {
@@ -77,7 +84,10 @@
 
   for (const answer of answers) {
     const all = cached.get(answer);
-    for (const segment of all) segment.tabIndex = -1;
+    for (const segment of all) {
+      segment.tabIndex = -1;
+      segment.id = segment.dataset.s;
+    }
     const first = all.find((one) => one.dataset.d) || all[0];
     if (first) {
       current.set(answer, first);
@@ -147,11 +157,10 @@
   label();
   toggle.hidden = false;
 
-  // A link to a step (#s12) opens it.
   function follow() {
     const id = decodeURIComponent(location.hash.slice(1));
-    const segment = answers.flatMap((one) => cached.get(one)).find((one) => one.dataset.s === id);
-    if (segment) {
+    const segment = document.getElementById(id);
+    if (segment && segment.dataset.s) {
       go(segment);
       show(segment);
       pinned = true;

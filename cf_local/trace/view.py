@@ -15,7 +15,6 @@ from cf_local.trace.words import Piece, pieces, shown
 from cf_local.types import Chat, Message, Step
 
 _N_STYLES = 8  # colours and underlines of the page; further sources begin again, with their letters
-_PHASES = {"draft": "draft", "score": "score", "rerank": "rerank", "commit": "commit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class View:
     remark: str
     segments: tuple[Segment, ...]
     plain: str
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str, str], ...]
     strip: tuple[Rect, ...]
     strip_label: str
     wins: tuple[Bar, ...]
@@ -119,7 +118,7 @@ def view_of(trace: Trace, index: int) -> View:
         facts=tuple(_facts(trace, summary)),
         strip=bins,
         strip_label=_strip_label(summary),
-        wins=_win_bars(trace, summary) if several else (),
+        wins=_bars(trace.names, summary.wins) if several and bins and summary.n_disputed else (),
         passes=_bars(trace.names, summary.passes),
         times=_time_bars(summary),
         rows=rows,
@@ -204,7 +203,11 @@ def _verdict(step: Step, names: Sequence[str]) -> str:
 
 
 def _cost(step: Step, names: Sequence[str]) -> str:
-    passes = [f"{letter(i)} {step.passes[n]}" for i, n in enumerate(names) if n in step.passes]
+    passes = [
+        f"{letter(i)}\N{NO-BREAK SPACE}{step.passes[n]}"
+        for i, n in enumerate(names)
+        if n in step.passes
+    ]
     parts = [_time(step.elapsed_s)] if step.timings_s else []
     return " · ".join([*parts, *(["passes " + ", ".join(passes)] if passes else [])])
 
@@ -223,7 +226,10 @@ def _remark(trace: Trace) -> str:
     elif kept[0].whole:
         told = f"A whole answer was chosen: that of {chosen}."
     elif answer.mode == "cool+r":
+        others = [in_one_line(n, 40) for n in trace.steps[-1].winners if n in trace.names]
         told = "The fused answer was chosen over the sources' own."
+        if others:
+            told = f"The fused answer was chosen; {', '.join(others)} wrote the same."
     else:
         told = "Fused segment by segment."
     endings = {
@@ -235,30 +241,26 @@ def _remark(trace: Trace) -> str:
     return told + endings[answer.finish_reason]
 
 
-def _facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
-    """Names and values of the figures in a line above the charts."""
-    if summary.n_segments and len(trace.names) > 1:
-        yield "segments", f"{summary.n_segments:,}"
-        share = summary.n_agreed / summary.n_segments
-        yield f"agreed ({summary.n_agreed:,})", f"{100 * share:.0f}%"
-    yield "bytes", f"{summary.n_bytes:,}"
+def _facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
+    """The figures in a line above the charts: each with what stands before and behind it."""
+    if len(trace.names) > 1 and any(not step.whole for step in trace.steps):
+        share = 100 * summary.n_agreed / summary.n_segments
+        yield "", f"{summary.n_segments:,}", "segments"
+        yield "", f"{share:.0f}%", f"agreed ({summary.n_agreed:,})"
+    yield "", f"{summary.n_bytes:,}", "bytes"
     if summary.elapsed_s is not None:
-        yield "in all", _time(summary.elapsed_s)
+        yield "in", _time(summary.elapsed_s), ""
     if summary.bytes_per_s is not None:
-        yield "bytes/s", f"{summary.bytes_per_s:,.0f}"
+        yield "", f"{summary.bytes_per_s:,.0f}", "bytes/s"
     if summary.mode is not None:
-        yield "mode", summary.mode
+        yield "mode", summary.mode, ""
     if summary.finish_reason is not None:
-        yield "ended by", summary.finish_reason
+        yield "ended by", summary.finish_reason, ""
 
 
 def _strip_label(summary: Summary) -> str:
     won = ", ".join(f"{in_one_line(name, 40)} {n}" for name, n in summary.wins.items())
     return f"{summary.n_agreed} of {summary.n_segments} segments agreed; disputed ones won: {won}."
-
-
-def _win_bars(trace: Trace, summary: Summary) -> tuple[Bar, ...]:
-    return _bars(trace.names, summary.wins) if summary.n_disputed else ()
 
 
 def _bars(names: Sequence[str], counts: Mapping[str, int]) -> tuple[Bar, ...]:
@@ -288,11 +290,11 @@ def _time_bars(summary: Summary) -> tuple[Bar, ...]:
     return tuple(
         Bar(
             in_one_line(name, 34),
-            f"p{index % 5}",
+            "time",
             f"{_time(taken_s)} ({100 * taken_s / whole:.0f}%)",
             taken_s / whole,
         )
-        for index, (name, taken_s) in enumerate(spent.items())
+        for name, taken_s in spent.items()
         if whole
     )
 
