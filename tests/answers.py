@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cf_local.types import ScoredCandidate, Step
+from cf_local.trace import Heading, Trace, TracedSource, shown
+from cf_local.types import Answer, ScoredCandidate, SourceInfo, Step, chat
 
 NAMES = ("ash", "birch", "cedar")
 
@@ -51,3 +52,24 @@ def _step(
         timings_s={"draft": 0.25, "score": 0.125, "rerank": 0.0, "commit": 0.0},
         whole=is_whole,
     )
+
+
+def traced(steps: Sequence[Step], *, names: Sequence[str] = NAMES, question: str = "Why?") -> Trace:
+    """The trace of an answer of these steps."""
+    sources = [TracedSource(n, f"/home/tom/{n}.gguf", "ab" * 32, 10**9, 4096, 8) for n in names]
+    is_whole = bool(steps) and steps[-1].whole
+    settings = {"mode": "cool+r" if is_whole else "cool", "sampling": {"seed": 7}, "stop": ["X"]}
+    answer = Answer(
+        text="".join(step.text for step in shown(steps)),
+        finish_reason="stop",
+        mode="cool+r" if is_whole else "cool",
+        chosen="cool",
+        passes=dict.fromkeys(names, 3),
+        prompt_s=0.5,
+        prompt_tokens=dict.fromkeys(names, 10),
+        elapsed_s=4.0,
+        decode_s=1.5,
+        sources=tuple(SourceInfo(s.name, s.file, 4096, 8) for s in sources),
+    )
+    heading = Heading("2026-11-22T12:00:00+00:00", {"cf_local": "0.1"}, chat(question), settings)
+    return Trace(heading, tuple(sources), tuple(steps), answer)

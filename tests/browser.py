@@ -35,6 +35,7 @@ class Page:
         self._session: str | None = None
         self.requests: list[str] = []
         self.problems: list[str] = []
+        self.path = Path()  # of the file that a test opened
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]

@@ -16,13 +16,15 @@ from cf_local.trace.labels import ENDS, letter, number, proposers
 from cf_local.trace.model import Trace
 from cf_local.trace.view import View, view_of
 from cf_local.trace.visible import in_one_line, visible
-from cf_local.types import ScoredCandidate
+from cf_local.types import ScoredCandidate, Step
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _MARK = b'<meta name="generator" content="cf-local trace">'
 _MOST_OF_CANDIDATE = 300  # characters of a whole answer in a table; the rest stands below it
+
+_SHORT = 14
 
 
 def is_page(head: bytes) -> bool:
@@ -57,6 +59,7 @@ def _environment() -> "Environment":
         "candidate": _candidate,
         "cell": in_one_line,
         "hash": _hash,
+        "is_long": _is_long,
         "letter": letter,
         "number": number,
         "proposers": proposers,
@@ -85,3 +88,8 @@ def _candidate(candidate: ScoredCandidate, is_whole: bool) -> str:
     text = in_one_line(candidate.text, _MOST_OF_CANDIDATE if is_whole else None)
     text = text or ("" if candidate.ends else "(nothing)")
     return f"{text}{ENDS}" if candidate.ends else text
+
+
+def _is_long(step: Step) -> bool:
+    """Whether a candidate needs more room than the scores leave."""
+    return any(len(candidate.text) > _SHORT for candidate in step.candidates)

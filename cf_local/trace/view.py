@@ -238,6 +238,8 @@ def _remark(trace: Trace) -> str:
         "repetition": " It was ended because it repeated itself.",
         "cancelled": " It was interrupted.",
     }
+    if trace.steps and not trace.text:
+        told = "The answer is empty."
     return told + endings[answer.finish_reason]
 
 
@@ -245,12 +247,12 @@ def _facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
     """The figures in a line above the charts: each with what stands before and behind it."""
     if len(trace.names) > 1 and any(not step.whole for step in trace.steps):
         share = 100 * summary.n_agreed / summary.n_segments
-        yield "", f"{summary.n_segments:,}", "segments"
+        yield "", f"{summary.n_segments:,}", "segment" if summary.n_segments == 1 else "segments"
         yield "", f"{share:.0f}%", f"agreed ({summary.n_agreed:,})"
     yield "", f"{summary.n_bytes:,}", "bytes"
     if summary.elapsed_s is not None:
         yield "in", _time(summary.elapsed_s), ""
-    if summary.bytes_per_s is not None:
+    if summary.bytes_per_s:
         yield "", f"{summary.bytes_per_s:,.0f}", "bytes/s"
     if summary.mode is not None:
         yield "mode", summary.mode, ""
