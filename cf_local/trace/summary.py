@@ -44,7 +44,7 @@ def summarize(trace: Trace) -> Summary:
         for phase, taken_s in step.timings_s.items():
             timings_s[phase] = timings_s.get(phase, 0.0) + taken_s
     elapsed_s = answer.elapsed_s if answer is not None else None
-    n_bytes = len(trace.text.encode())
+    n_bytes = len(trace.text.encode(errors="replace"))
     proposers = {*trace.names, *wins}
     return Summary(
         mode=answer.mode if answer is not None else None,

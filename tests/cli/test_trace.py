@@ -75,6 +75,7 @@ def test_ctrl_c_traces_what_came(environment: dict[str, str], tmp_path: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        bufsize=0,  # or `communicate` would miss what lies in the buffer
     ) as process:
         assert process.stdout is not None
         first = process.stdout.read(8)
