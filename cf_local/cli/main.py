@@ -21,6 +21,7 @@ from cf_local.cli.plan import plan
 from cf_local.cli.pull import pull
 from cf_local.cli.rm import rm
 from cf_local.cli.show import show
+from cf_local.cli.trace import trace
 from cf_local.errors import Cancelled, CfLocalError
 
 
@@ -67,3 +68,4 @@ main.add_command(plan)
 main.add_command(pull)
 main.add_command(rm)
 main.add_command(show)
+main.add_command(trace)

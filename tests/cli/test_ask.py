@@ -36,6 +36,7 @@ def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
     assert all(step["type"] == "step" for step in steps)
     assert set(steps[0]) == {
         "type", "text", "ends", "winners", "candidates", "passes", "elapsed_s",
+        "timings_s", "winner", "whole",
     }  # fmt: skip
     assert answer["type"] == "answer"
     assert "".join(step["text"] for step in steps) == answer["text"]

@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
     )
     | {"child", "doctor", "inspection", "layers", "modelname", "placement", "removal"}
-    | {"fitting", "remote_header", "tomlfile", "userfile"},
+    | {"fitting", "remote_header", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
