@@ -14,6 +14,7 @@ from cf_local.llama import LlamaSource
 from cf_local.placement import measure
 from cf_local.source import IsCancelled, Progress, never, share_of
 from cf_local.types import Settings
+from cf_local.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ class LoadOptions:
     """How to load, over what models.toml says; None leaves it as it is there.
 
     ``overlap`` lets sources work at the same time; None, like None for ``n_threads``, lets
-    measurement decide.
+    measurement decide. ``n_conversations`` are answered at once, in turn, and kept in the caches:
+    each takes as much memory for its cache as a single one.
     """
 
     n_ctx: int | None = None
@@ -34,6 +36,7 @@ class LoadOptions:
     overlap: bool | None = None
     n_gpu_layers: int | None = None
     offline: bool = False
+    n_conversations: int = 1
 
 
 def load(
@@ -64,6 +67,7 @@ def load(
                 path,
                 n_ctx=options.n_ctx or spec.context,
                 n_forks=len(specs) + 1,  # every other source's candidate, and the fused answer
+                n_seats=options.n_conversations,
                 n_threads=options.n_threads or spec.threads,
                 n_gpu_layers=_first_given(options.n_gpu_layers, spec.gpu_layers),
                 template=spec.template,
@@ -78,12 +82,16 @@ def load(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        placement = measure(
-            sources,
-            fixed_threads=[bool(options.n_threads or spec.threads) for spec in specs],
-            overlap=options.overlap,
+        worker = Worker()
+        opened.callback(worker.close)
+        fixed_threads = [bool(options.n_threads or spec.threads) for spec in specs]
+        # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
+        placement = worker.call(
+            lambda: measure(sources, fixed_threads=fixed_threads, overlap=options.overlap)
         )
-        loaded = Fusion(sources, settings, overlap=placement.overlap, costs=placement.costs)
+        loaded = Fusion(
+            sources, settings, overlap=placement.overlap, costs=placement.costs, worker=worker
+        )
         opened.pop_all()
     return loaded
 

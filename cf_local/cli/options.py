@@ -91,7 +91,8 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     from cf_local.loader import LoadOptions, load
 
     fusion, models = options.pop("fusion"), options.pop("models")
-    how = LoadOptions(**{key.name: options.pop(key.name) for key in fields(LoadOptions)})
+    given = [key.name for key in fields(LoadOptions) if key.name in options]
+    how = LoadOptions(**{name: options.pop(name) for name in given})
     stderr = sys.stderr
     with click.progressbar(
         length=100, label="Loading", file=stderr, hidden=not stderr.isatty()

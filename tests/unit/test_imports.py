@@ -17,11 +17,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"tokenization", "weighing"},
-    frozenset({"contest", "crew", "speculation", "synchronizer", "writer"}),
+    frozenset({"contest", "crew", "seating", "speculation", "synchronizer", "worker", "writer"}),
+    frozenset({"conversation", "stream", "writing"}),
     frozenset({"fusion"}),
-    frozenset(
-        {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
-    )
+    frozenset({"bench", "builtin", "config", "evaluation", "hub", "llama", "loader"})
     | {"placement", "tomlfile", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
