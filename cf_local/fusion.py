@@ -60,6 +60,7 @@ class Fusion:
         self.n_conversations = min(len(source.seats) for source in self.sources)
         """How many answers are written at once, and conversations kept in the caches."""
         self._worker = worker or Worker()
+        self._worker.lends_turns = all(source.info.n_threads <= 1 for source in self.sources)
         self._seating = Seating(self.n_conversations)
         # Looked through by signal handlers: without a lock, and no other operation is safe.
         self._streams: dict[int, weakref.ref[Stream]] = {}

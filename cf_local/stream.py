@@ -5,20 +5,22 @@ prompt, a segment) whenever it is the answer's turn. So nothing is computed that
 and of several answers none waits for more than a piece of each other.
 """
 
-import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from cf_local.errors import CfLocalError, ClosedError
 from cf_local.seating import Reader, Seating
 from cf_local.source import Progress
 from cf_local.types import Answer, Event
 from cf_local.worker import WAIT_S, Worker
+
+if TYPE_CHECKING:
+    import asyncio
 
 Pieces = Generator[Event | float | None]
 """An answer in pieces: events, shares of the prompt that was read (0 to 1), None for a pause."""
@@ -79,18 +81,33 @@ class Task:
         self._hears_progress = False
         self._last: _Reply | None = None  # what comes next, once it is over
 
-    def ask(self, deliver: _Deliver, reader: Reader, *, hears_progress: bool) -> None:
-        """Deliver the next piece, in the worker's thread. Raises ClosedError."""
+    def ask(
+        self, deliver: _Deliver, reader: Reader, *, hears_progress: bool, may_compute: bool
+    ) -> None:
+        """Deliver the next piece, from another thread; with ``may_compute`` perhaps before it ends.
+
+        Raises ClosedError.
+        """
         with self._lock:
             if self._deliver is not None or self._is_working:
                 raise CfLocalError("Another thread reads this stream; an answer has one reader.")
             self.reader, self._hears_progress = reader, hears_progress
-            if not self._is_over:
-                self._worker.submit(self._turn)
+            reply = None
+            if self._is_over:
+                reply = self._last or _Reply(error=ClosedError("This stream has been closed."))
+            else:
                 self._deliver, self._is_begun = deliver, True
-                return
-            reply = self._last or _Reply(error=ClosedError("This stream has been closed."))
-        deliver(reply)
+        if reply is not None:
+            deliver(reply)
+            return
+        try:
+            if may_compute:
+                self._worker.do(self._turn)
+            else:
+                self._worker.submit(self._turn)
+        except CfLocalError:  # closed meanwhile, or a forked process
+            self._deliver = None
+            raise
 
     def withdraw(self) -> None:
         """If it was cancelled and is not being worked on, deliver what there is at once."""
@@ -262,8 +279,8 @@ class Stream:
 
     def _wait(self) -> _Reply:
         """The next reply; Ctrl-C ends the answer."""
-        self._ask(self._replies.put, Reader(threading.get_ident()))
         try:
+            self._ask(self._replies.put, Reader(threading.get_ident()), may_compute=True)
             while True:
                 try:
                     return self._replies.get(timeout=WAIT_S)
@@ -275,6 +292,8 @@ class Stream:
 
     async def _await(self) -> _Reply:
         """The next reply, without keeping the loop from other work."""
+        import asyncio  # only for those who use it: it brings the modules of the network
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Reply] = loop.create_future()
 
@@ -284,7 +303,8 @@ class Stream:
 
         self._loop = loop
         try:
-            self._ask(deliver, Reader(threading.get_ident(), asyncio.current_task()))
+            reader = Reader(threading.get_ident(), asyncio.current_task())
+            self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
             self._task.withdraw()  # if it was cancelled before
             return await future
         except BaseException:  # the asyncio task was cancelled, or timed out
@@ -293,11 +313,12 @@ class Stream:
         finally:
             self._loop = None
 
-    def _ask(self, deliver: _Deliver, reader: Reader) -> None:
+    def _ask(self, deliver: _Deliver, reader: Reader, *, may_compute: bool) -> None:
         if not self._is_begun:
             self._check()
             self._is_begun = True
-        self._task.ask(deliver, reader, hears_progress=self._on_progress is not None)
+        hears_progress = self._on_progress is not None
+        self._task.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
 
     def _taken(self, reply: _Reply) -> Event | None:
         """The event of a reply; None if it was progress, which is told."""

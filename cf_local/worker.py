@@ -3,6 +3,9 @@
 OpenMP keeps a pool of threads for every thread that computes, and pools that together have more
 threads than there are cores slow each other down (docs/speed.md). So there is one. Jobs are done in
 the order in which they come; an answer is a chain of short ones, which is how several take turns.
+
+With tiny models, which compute on one core and need no pool, handing a job over takes a few percent
+of the time of the job: there, who asks may do it himself while nobody else wants anything.
 """
 
 import logging
@@ -36,6 +39,9 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._stopping = threading.Event()
+        self._computing = threading.Lock()
+        self.lends_turns = False
+        """Whether another thread may compute instead, where that needs no pool of threads."""
         self._is_closed = False
 
     @property
@@ -69,6 +75,19 @@ class Worker:
             if self._thread is None:
                 self._thread = self._begun()
             self._jobs.put(job)
+
+    def do(self, job: Job) -> None:
+        """As ``submit``, but done here and now if turns are lent and nobody waits for one."""
+        if self.lends_turns and self._jobs.empty() and self._computing.acquire(blocking=False):
+            try:
+                is_lent = not (self._is_closed or self.is_forked)
+                if is_lent:
+                    job()
+            finally:
+                self._computing.release()
+            if is_lent:
+                return
+        self.submit(job)
 
     def call(self, work: Callable[[], T]) -> T:
         """What ``work`` returns or raises, done by the worker.
@@ -109,17 +128,20 @@ class Worker:
             thread.join()
 
     def _begun(self) -> threading.Thread:
-        thread = threading.Thread(target=_work, args=(self._jobs,), name="cf-local", daemon=True)
+        thread = threading.Thread(
+            target=_work, args=(self._jobs, self._computing), name="cf-local", daemon=True
+        )
         # Also at exit: a pass that runs while the native library is torn down may crash.
         weakref.finalize(self, _end, self._jobs, thread, self._stopping, self._process)
         thread.start()
         return thread
 
 
-def _work(jobs: "SimpleQueue[Job | None]") -> None:
+def _work(jobs: "SimpleQueue[Job | None]", computing: threading.Lock) -> None:
     while (job := jobs.get()) is not None:
         try:
-            job()
+            with computing:
+                job()
         except BaseException:  # noqa: BLE001 - the next job is somebody else's
             _log.exception("A job of the fusion failed.")
         del job  # or it would live until the next one comes
