@@ -8,6 +8,7 @@
 Importing this package loads no native library; ``load`` does.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cf_local.errors import (
@@ -25,8 +26,10 @@ from cf_local.errors import (
 from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
 
 if TYPE_CHECKING:
+    from cf_local.conversation import Conversation
     from cf_local.fusion import Fusion
-    from cf_local.loader import load
+    from cf_local.loader import LoadOptions, load
+    from cf_local.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -39,9 +42,11 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ContextError",
+    "Conversation",
     "Event",
     "Fusion",
     "InputError",
+    "LoadOptions",
     "Message",
     "MissingModelError",
     "OutOfMemoryError",
@@ -49,6 +54,7 @@ __all__ = [
     "Sampling",
     "Settings",
     "Step",
+    "Stream",
     "UnsupportedModelError",
     "__version__",
     "chat",
@@ -56,14 +62,17 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "Conversation": "cf_local.conversation",
+    "Fusion": "cf_local.fusion",
+    "LoadOptions": "cf_local.loader",
+    "Stream": "cf_local.stream",
+    "load": "cf_local.loader",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """``load`` and ``Fusion`` bring the native library, so they are imported when first used."""
-    if name == "load":
-        from cf_local.loader import load
-
-        return load
-    if name == "Fusion":
-        from cf_local.fusion import Fusion
-
-        return Fusion
+    """What brings numpy or the native library is imported when it is first used."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

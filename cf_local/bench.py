@@ -73,10 +73,13 @@ def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
     """A case that answers with ``fusion``; it learns for itself and finds no prompt cached."""
     speculator = Speculator(fusion.costs)
 
-    def answer(prompt: Chat) -> Timing:
-        fusion.speculator = speculator
+    def forget() -> None:
         for source in fusion.sources:
             source.begin(_OTHER_PROMPT, sampling=settings.sampling)
+
+    def answer(prompt: Chat) -> Timing:
+        fusion.speculator = speculator
+        fusion.alone(forget)
         start, first_s = time.perf_counter(), 0.0
         for event in fusion.stream(prompt, settings):
             first_s = first_s or (time.perf_counter() - start if event.text else 0.0)

@@ -1,77 +1,224 @@
 """A conversation: its turns, and what of them fits the sources' contexts."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import TracebackType
+from typing import Protocol, Self
 
-from cf_local.errors import ContextError
-from cf_local.fusion import Fusion
+from cf_local.errors import CfLocalError, ContextError, InputError
+from cf_local.stream import Stream
 from cf_local.types import Chat, Event, Message, Settings, Step
 
 RESERVE_TOKENS = 128
 """Context that older turns must leave for the answer."""
 
+OnDropped = Callable[[int], None]
+
+
+class Speaker(Protocol):
+    """Who answers: a Fusion."""
+
+    @property
+    def settings(self) -> Settings:
+        """How, unless told otherwise."""
+
+    def stream(self, prompt: Chat, settings: Settings | None = None) -> Stream:
+        """Write an answer."""
+
 
 class Conversation:
-    """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came."""
+    """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came.
 
-    def __init__(self, system: str | None = None) -> None:
+    It answers one question at a time; any number of conversations, in any threads, may share a
+    fusion.
+    """
+
+    def __init__(self, system: str | None = None, *, speaker: Speaker | None = None) -> None:
+        """``speaker`` is the fusion that ``ask`` asks."""
         self.messages: list[Message] = [Message("system", system)] if system else []
+        self._speaker = speaker
+        self._busy = threading.Lock()
 
-    def stream(
+    def ask(
         self,
-        fusion: Fusion,
         question: str,
         settings: Settings | None = None,
         *,
-        on_dropped: Callable[[int], None] = lambda _n_turns: None,
-    ) -> Iterator[Event]:
+        on_dropped: OnDropped = lambda _n_turns: None,
+    ) -> "Turn":
         """Ask, and note question and answer once the answer ended or was stopped.
 
         When the conversation outgrows the context its oldest turns are left out of the prompt,
-        never system text or this question; ``on_dropped`` hears how many. Raises ContextError when
-        even the question alone does not fit.
+        never system text or this question; ``on_dropped`` hears how many. Reading the answer raises
+        ContextError when even the question alone does not fit, and CfLocalError while an earlier
+        one is still being read.
         """
-        asked = [*self.messages, Message("user", question)]
-        events = _first_that_fits(fusion, asked, settings or fusion.settings, on_dropped)
-        shown = ""
-        try:
-            for event in events:
-                if isinstance(event, Step):
-                    shown = event.text if event.whole else shown + event.text
-                yield event
-        except Exception:
-            shown = ""  # a turn that failed leaves no trace
-            raise
-        finally:  # also when the reader stops reading: what was shown stays
-            if shown:
-                self.messages = [*asked, Message("assistant", shown)]
+        if self._speaker is None:
+            raise InputError("Ask a conversation of a fusion: fusion.conversation().")
+        return Turn(self, self._speaker, question, settings, on_dropped)
+
+    def stream(
+        self,
+        fusion: Speaker,
+        question: str,
+        settings: Settings | None = None,
+        *,
+        on_dropped: OnDropped = lambda _n_turns: None,
+    ) -> Iterator[Event]:
+        """As ``ask``, of any fusion."""
+        with Turn(self, fusion, question, settings, on_dropped) as turn:
+            yield from turn
 
 
-def _first_that_fits(
-    fusion: Fusion,
-    messages: list[Message],
-    settings: Settings,
-    on_dropped: Callable[[int], None],
-) -> Iterator[Event]:
-    """The events of the longest end of the conversation that fits."""
-    n_dropped = 0
-    while True:
-        kept = _without_oldest(messages, n_dropped)
-        shortest = kept == _without_oldest(messages, n_dropped + 1)
-        reserve = 1 if shortest else min(RESERVE_TOKENS, settings.max_tokens)
-        events = fusion.stream(Chat(tuple(kept)), replace(settings, reserve_tokens=reserve))
-        try:
-            first = next(events)
-        except ContextError:
-            if shortest:
-                raise
-            n_dropped += 1
-            continue
-        if n_dropped:
-            on_dropped(n_dropped)
-        yield first
-        yield from events
-        return
+class Turn:
+    """A question of a conversation and the events of its answer: ``for`` or ``async for``.
+
+    ``cancel`` from any thread ends the answer, ``close`` and forgetting the turn end the reading;
+    what came until then stays in the conversation.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        speaker: Speaker,
+        question: str,
+        settings: Settings | None,
+        on_dropped: OnDropped,
+    ) -> None:
+        self._conversation, self._speaker, self._question = conversation, speaker, question
+        self._settings, self._on_dropped = settings or speaker.settings, on_dropped
+        self._asked: list[Message] = []
+        self._n_dropped = 0
+        self._shown = ""
+        self._is_heard = self._is_over = self._is_cancelled = False
+        self._stream: Stream | None = None
+
+    def cancel(self) -> None:
+        """End the answer; its reader gets what came. From any thread."""
+        self._is_cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def close(self) -> None:
+        """Read no more of it. May be called twice."""
+        self._end(keeps=True)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            stream = self._begun()
+            if stream is None:
+                raise StopIteration
+            try:
+                return self._heard(next(stream))
+            except BaseException as error:
+                if not self._goes_on(error):
+                    raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            stream = self._begun()
+            if stream is None:
+                raise StopAsyncIteration
+            try:
+                return self._heard(await anext(stream))
+            except BaseException as error:
+                if not self._goes_on(error):
+                    raise
+
+    async def aclose(self) -> None:
+        """As ``close``."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _begun(self) -> Stream | None:
+        """The stream to read; None when the turn is over."""
+        if self._is_over:
+            return None
+        if self._stream is None:
+            if not self._conversation._busy.acquire(blocking=False):
+                self._is_over = True
+                raise CfLocalError(
+                    "This conversation is still being answered. Read that answer to its end or "
+                    "close it first, or begin another conversation."
+                )
+            self._asked = [*self._conversation.messages, Message("user", self._question)]
+            self._stream = self._ask()
+        return self._stream
+
+    def _ask(self) -> Stream:
+        """Ask with as many turns as may fit; how many are left out grows with every failure."""
+        kept = _without_oldest(self._asked, self._n_dropped)
+        reserve = 1 if self._is_shortest else min(RESERVE_TOKENS, self._settings.max_tokens)
+        settings = replace(self._settings, reserve_tokens=reserve)
+        stream = self._speaker.stream(Chat(tuple(kept)), settings)
+        if self._is_cancelled:
+            stream.cancel()
+        return stream
+
+    @property
+    def _is_shortest(self) -> bool:
+        fewer = _without_oldest(self._asked, self._n_dropped + 1)
+        return fewer == _without_oldest(self._asked, self._n_dropped)
+
+    def _heard(self, event: Event) -> Event:
+        if not self._is_heard and self._n_dropped:
+            self._on_dropped(self._n_dropped)
+        self._is_heard = True
+        if isinstance(event, Step):
+            self._shown = event.text if event.whole else self._shown + event.text
+        return event
+
+    def _goes_on(self, error: BaseException) -> bool:
+        """Whether fewer turns are worth a try; else the turn is over."""
+        if isinstance(error, ContextError) and not self._is_heard and not self._is_shortest:
+            self._n_dropped += 1
+            self._stream = self._ask()
+            return True
+        is_end = isinstance(error, StopIteration | StopAsyncIteration)
+        # A turn that failed leaves no trace; Ctrl-C and a cancelled task are no failures.
+        self._end(keeps=is_end or not isinstance(error, Exception))
+        return False
+
+    def _end(self, *, keeps: bool) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._stream is not None:
+            self._stream.close()
+            if self._shown and keeps:
+                self._conversation.messages = [*self._asked, Message("assistant", self._shown)]
+            self._conversation._busy.release()
 
 
 def _without_oldest(messages: list[Message], n_turns: int) -> list[Message]:

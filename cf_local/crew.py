@@ -4,6 +4,7 @@ One source's pass for one token is bound by reading its weights, which a second 
 faster; two sources on a core each do it in the time of one. So do sources on different devices.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -20,6 +21,17 @@ class Crew:
         """With ``n_workers`` below 2 nothing runs at the same time."""
         self.hidden_s = 0.0  # of forward passes during those of a slower source
         self._pool = ThreadPoolExecutor(n_workers, "cf-local") if n_workers > 1 else None
+
+    @property
+    def is_one_by_one(self) -> bool:
+        """Whether nothing runs at the same time."""
+        return self._pool is None
+
+    def for_one(self) -> "Crew":
+        """The same threads for one answer of several, so that ``hidden_s`` is that of this one."""
+        crew = copy.copy(self)
+        crew.hidden_s = 0.0
+        return crew
 
     def each(self, sources: Sequence[Source], work: Callable[[Source], T]) -> list[T]:
         """What ``work`` returns for each source, in their order.

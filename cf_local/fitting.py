@@ -26,7 +26,8 @@ _NOTABLE_BYTES = 256_000_000  # of smaller sets nobody asks how they were fitted
 class FitOptions:
     """What the user fixed; None leaves it to models.toml, and then to the plan.
 
-    ``memory_bytes`` is how much of the main memory the sources may take.
+    ``memory_bytes`` is how much of the main memory the sources may take; each of
+    ``n_conversations`` has a context of its own.
     """
 
     n_ctx: int | None = None
@@ -36,6 +37,7 @@ class FitOptions:
     device: DeviceChoice | None = None
     memory_bytes: int | None = None
     offline: bool = False
+    n_conversations: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def fit(specs: Sequence[SourceSpec], options: FitOptions) -> Fitted:
     room = Room.of(there, options.memory_bytes)
     wishes = [wish_of(spec, options) for spec in specs]
     check_devices([wish.device for wish in wishes], there)
-    with _sizes(specs, offline=options.offline) as (models, n_threads):
+    with _sizes(specs, options) as (models, n_threads):
         wishes = [
             replace(wish, n_threads=wish.n_threads or n)
             for wish, n in zip(wishes, n_threads, strict=True)
@@ -133,16 +135,18 @@ def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
 
 @contextmanager
 def _sizes(
-    specs: Sequence[SourceSpec], *, offline: bool
+    specs: Sequence[SourceSpec], options: FitOptions
 ) -> Iterator[tuple[list[ModelSizes], list[int]]]:
     """What each source takes, and its threads; layouts can be asked for inside the ``with``."""
     with ExitStack() as opened:
         models = []
-        paths = [_file_with_header(spec, opened, offline=offline) for spec in specs]
+        paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
         foreign = zip(specs, paths, strict=True)
         try_headers([p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)])
         for spec, path in zip(specs, paths, strict=True):
-            model = SimulatedModel(path, n_forks=n_forks(len(specs)))
+            model = SimulatedModel(
+                path, n_forks=n_forks(len(specs)), n_seats=options.n_conversations
+            )
             opened.callback(model.close)
             models.append(model.sizes(spec.name))
         yield models, [threads_for(path) for path in paths]

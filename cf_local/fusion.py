@@ -1,39 +1,39 @@
 """A set of loaded sources that answer together: the public engine.
 
-It owns the sources and says who may speak; ``writer`` writes the answer. It yields typed events and
-prints nothing; everything else renders them.
+It owns the sources and says who may speak; ``writer`` writes the answer, ``stream`` hands it out,
+and ``worker`` is the one thread that computes. It yields typed events and prints nothing;
+everything else renders them.
 """
 
 import copy
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+from cf_local.conversation import Conversation
 from cf_local.costs import PassCosts
 from cf_local.crew import Crew
-from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
+from cf_local.errors import Cancelled, ClosedError, InputError
+from cf_local.seating import Seating
 from cf_local.source import Progress, Source
 from cf_local.speculation import Speculator
-from cf_local.types import Answer, Event, Prompt, Settings
-from cf_local.writer import Writer
+from cf_local.stream import Flag, Stream, Task
+from cf_local.types import Answer, Prompt, Settings
+from cf_local.worker import Worker
+from cf_local.writing import Exclusive, Writing
 
-_CLOSE_TIMEOUT_S = 30.0
-
-
-class _Turn:
-    """Who writes with the sources: a lock, and the thread that holds it."""
-
-    def __init__(self) -> None:
-        self.busy = threading.Lock()
-        self.thread: int | None = None
+T = TypeVar("T")
 
 
 class Fusion:
-    """Loaded sources that answer together. One answer at a time; ``cancel`` from any thread."""
+    """Loaded sources that answer together. All methods may be called from any thread.
+
+    As many answers are written at once as the sources have seats, in turn, segment by segment;
+    further ones wait in order. One thread computes, whoever asks.
+    """
 
     def __init__(
         self,
@@ -42,12 +42,14 @@ class Fusion:
         *,
         overlap: bool = False,
         costs: Mapping[str, PassCosts] | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Take over ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
         With ``overlap`` sources work at the same time, where they do not wait for each other;
-        ``costs`` of their passes spare speculation to learn them (see ``placement``).
-        Raises InputError when there is no source, two share a name, or the weights do not match.
+        ``costs`` of their passes spare speculation to learn them (see ``placement``); ``worker``
+        is the thread in which that was measured. Raises InputError when there is no source, two
+        share a name, or the weights do not match.
         """
         self.sources = tuple(sources)
         self.settings = settings or Settings()
@@ -55,8 +57,13 @@ class Fusion:
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
         self.speakers(self.settings)
-        self._cancels: weakref.WeakSet[threading.Event] = weakref.WeakSet()  # one per stream
-        self._turn = _Turn()
+        self.n_conversations = min(len(source.seats) for source in self.sources)
+        """How many answers are written at once, and conversations kept in the caches."""
+        self._worker = worker or Worker()
+        self._worker.lends_turns = all(source.info.n_threads <= 1 for source in self.sources)
+        self._seating = Seating(self.n_conversations)
+        # Looked through by signal handlers: without a lock, and no other operation is safe.
+        self._streams: dict[int, weakref.ref[Stream]] = {}
         self._closed = False
         self._whole: Fusion | None = None  # for a part: what it is a part of
         self._crew = Crew(len(self.sources) if overlap else 0)
@@ -64,28 +71,72 @@ class Fusion:
         """What passes cost, by the names of the sources, as far as it was measured."""
         self.speculator = Speculator(self.costs)
         """What speculation has learnt; it outlives an answer and changes no text."""
+        self._other_speculators: dict[int, Speculator] = {}  # of the further seats
 
     def stream(
         self,
         prompt: Prompt,
         settings: Settings | None = None,
         *,
+        begun: str = "",
         on_progress: Progress | None = None,
-    ) -> Iterator[Event]:
+    ) -> Stream:
         """Write an answer: a Step for each fused segment, then one Answer.
 
-        ``on_progress`` hears the evaluated share of the prompt (0 to 1). After ``cancel`` the
-        Answer holds what was written. Raises InputError, ContextError, ClosedError.
+        The stream is for ``for`` and for ``async for``. Nothing is written before the first event
+        is asked for, nor more than is asked for. If all seats are taken, it waits its turn.
+        ``begun`` is what the answer already says; its steps go on from there, without speculation.
+        ``on_progress`` hears the evaluated share of the prompt (0 to 1), in the thread that reads.
+        After ``cancel``, of this stream or of the fusion, the Answer holds what was written.
+        Reading raises InputError, ContextError, ClosedError, and CfLocalError where it would wait
+        for a stream that the same reader has left unfinished.
         """
-        cancelled = threading.Event()
-        self._cancels.add(cancelled)  # before the first step: it can be cancelled from now on
-        return self._write(prompt, settings or self.settings, cancelled, on_progress)
+        settings, cancelled = settings or self.settings, Flag()
+        if begun:
+            # Speculation keeps a record of the response, to which nothing may be added.
+            settings = replace(settings, speculation=False)
+            if settings.mode == "cool+r":
+                raise InputError(
+                    'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or '
+                    '"rerank".'
+                )
+        is_stopping = self._worker.is_stopping
+        writing = Writing(
+            prompt,
+            settings,
+            begun.encode(),
+            lambda seat: self._in_seat(self.speakers(settings), seat),
+            self._speculator_of,
+            self._crew,
+            lambda: cancelled.is_set() or is_stopping(),
+        )
+        return self._streamed(Task(writing, cancelled, self._worker, self._seating), on_progress)
 
     def answer(self, prompt: Prompt, settings: Settings | None = None) -> Answer:
         """The answer of ``stream`` without its steps."""
         *_, last = self.stream(prompt, settings)
         assert isinstance(last, Answer)
         return last
+
+    def conversation(self, system: str | None = None) -> Conversation:
+        """A new conversation, with ``system`` as instructions for all sources."""
+        return Conversation(system, speaker=self)
+
+    def alone(self, work: Callable[[], T]) -> T:
+        """What ``work`` with the ``sources`` returns, while no answer is written with them.
+
+        It is done by the thread that computes; waits until answers in their seat have ended.
+        """
+        if self._worker.is_here:
+            return work()
+        found: list[T] = []
+        exclusive = Exclusive(lambda: found.append(work()))
+        task = Task(exclusive, Flag(), self._worker, self._seating, only=0)
+        for _ in self._streamed(task, None):
+            pass
+        if not exclusive.is_done:
+            raise Cancelled("Cancelled.")
+        return found[0]
 
     def of(self, names: Sequence[str], settings: Settings | None = None) -> "Fusion":
         """Some of the sources, in the order of ``names``, as a fusion of their own: no second load.
@@ -102,36 +153,33 @@ class Fusion:
         part.sources = tuple(known[name] for name in names)
         part.settings = settings or self._settings_of(names)
         part.speakers(part.settings)
-        part.speculator = Speculator(self.costs)
+        part.speculator, part._other_speculators = Speculator(self.costs), {}
         part._whole = self
         return part
 
     def cancel(self) -> None:
         """End the streams there are as soon as the running forward pass allows."""
-        for cancelled in list(self._cancels):
-            cancelled.set()
+        for known in list(self._streams.values()):
+            stream = known()
+            if stream is not None:
+                stream.cancel()
 
     def close(self) -> None:
         """Cancel what is written, close the sources and give the memory back; twice does no harm.
 
-        Raises CfLocalError when another thread holds on to an unfinished stream.
+        Waits for the running forward pass, not for readers: they get the answer as it stands. Only
+        a stream that this very thread has left unfinished raises ClosedError when it is read on.
         """
-        if self._whole is not None:
-            self._closed = True
+        is_first = not self._closed
+        self._closed = True
+        if self._whole is not None or not is_first or self._worker.is_forked:
             return
         self.cancel()
-        # A stream that this very thread has left unfinished would never end while we wait for it.
-        must_wait = self._turn.thread != threading.get_ident()
-        if must_wait and not self._turn.busy.acquire(timeout=_CLOSE_TIMEOUT_S):
-            raise CfLocalError("An answer is still being read; exhaust or close its stream first.")
+        closer = threading.get_ident()
         try:
-            self._closed = True
-            self._crew.close()
-            for source in self.sources:
-                source.close()
+            self._worker.call(lambda: self._close_all(closer))
         finally:
-            if must_wait:
-                self._turn.busy.release()
+            self._worker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,25 +192,29 @@ class Fusion:
     ) -> None:
         self.close()
 
-    def _write(
-        self,
-        prompt: Prompt,
-        settings: Settings,
-        cancelled: threading.Event,
-        on_progress: Progress | None,
-    ) -> Iterator[Event]:
-        with self._exclusive():
-            writer = Writer(
-                self.speakers(settings), settings, cancelled.is_set, self.speculator, self._crew
-            )
-            try:
-                writer.begin(prompt, on_progress)
-                yield from writer.write()
-            except Cancelled:
-                writer.finish_reason = "cancelled"
-            finally:
-                writer.rollback()
-            yield writer.answer()
+    def _close_all(self, closer: int) -> None:
+        for sitter in self._seating.sitters:
+            if isinstance(sitter, Task):
+                sitter.conclude(closer)
+        self._crew.close()
+        for source in self.sources:
+            source.close()
+
+    def _streamed(self, task: Task, on_progress: Progress | None) -> Stream:
+        """The reader's half of a task, which can be cancelled from now on."""
+        stream = Stream(task, on_progress, self._check_open)
+        key, streams = id(stream), self._streams
+        streams[key] = weakref.ref(stream, lambda _: streams.pop(key, None))
+        return stream
+
+    def _in_seat(self, sources: tuple[Source, ...], seat: int) -> tuple[Source, ...]:
+        return tuple(source.seats[seat] for source in sources) if seat else sources
+
+    def _speculator_of(self, seat: int) -> Speculator:
+        """Each seat has its own: what it has seen of an answer is a state."""
+        if seat == 0:
+            return self.speculator
+        return self._other_speculators.setdefault(seat, Speculator(self.costs))
 
     def _settings_of(self, names: Sequence[str]) -> Settings:
         """The settings for the sources of these names."""
@@ -189,17 +241,6 @@ class Fusion:
             raise InputError(f"No source is named {settings.single!r}; there are {names}.")
         return (self.sources[names.index(settings.single) if settings.single else 0],)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError("This fusion has been closed.")
-        if not self._turn.busy.acquire(blocking=False):
-            raise CfLocalError(
-                "This fusion is already writing an answer; wait for it or cancel it."
-            )
-        try:
-            self._turn.thread = threading.get_ident()
-            yield
-        finally:
-            self._turn.thread = None
-            self._turn.busy.release()

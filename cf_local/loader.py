@@ -18,6 +18,7 @@ from cf_local.placement import measure
 from cf_local.planning import Wish
 from cf_local.source import IsCancelled, Progress, never, share_of
 from cf_local.types import DeviceChoice, KvType, Settings
+from cf_local.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class LoadOptions:
     ``fit`` plans the arrangement that fits into memory (see docs/memory.md), of which at most
     ``memory_bytes`` may be used; without it everything is loaded as it is asked for. ``overlap``
     lets sources work at the same time; None, like None for ``n_threads``, lets measurement decide.
+    ``n_conversations`` are answered at once, in turn, and kept in the caches: each takes as much
+    memory for its cache as a single one.
     """
 
     n_ctx: int | None = None
@@ -43,6 +46,7 @@ class LoadOptions:
     kv_type: KvType | None = None
     memory_bytes: int | None = None
     fit: bool = True
+    n_conversations: int = 1
 
 
 def load(
@@ -75,6 +79,7 @@ def load(
                 path,
                 n_ctx=how.n_ctx,
                 n_forks=n_forks(len(specs)),
+                n_seats=options.n_conversations,
                 n_threads=options.n_threads or spec.threads,
                 n_gpu_layers=how.n_gpu_layers,
                 devices=how.devices,
@@ -91,12 +96,16 @@ def load(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        placement = measure(
-            sources,
-            fixed_threads=[bool(options.n_threads or spec.threads) for spec in specs],
-            overlap=options.overlap,
+        worker = Worker()
+        opened.callback(worker.close)
+        fixed_threads = [bool(options.n_threads or spec.threads) for spec in specs]
+        # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
+        placement = worker.call(
+            lambda: measure(sources, fixed_threads=fixed_threads, overlap=options.overlap)
         )
-        loaded = Fusion(sources, settings, overlap=placement.overlap, costs=placement.costs)
+        loaded = Fusion(
+            sources, settings, overlap=placement.overlap, costs=placement.costs, worker=worker
+        )
         opened.pop_all()
     return loaded
 

@@ -9,10 +9,14 @@ The life of a source::
     begin(prompt)  ( draft()  extend()*  trim()?  score(...)?  commit(...) )*  ...  close()
 
 ``rollback()`` drops drafts and forks at any time; ``restart()`` returns to the end of the prompt.
+
+One loaded model may have several ``seats``, each a Source with a position of its own, so that
+several conversations go on at once. Calls of all seats come one after the other, in any order.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
 
 from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Sampling, Score, SourceInfo
 
@@ -28,11 +32,45 @@ def never() -> bool:
     return False
 
 
+T = TypeVar("T")
+
+
+def drained(parts: Generator[Any, None, T], on_progress: Progress | None = None) -> T:
+    """What work that comes in parts returns at last; ``on_progress`` hears what they yield."""
+    with closing(parts):
+        while True:
+            try:
+                share = next(parts)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if on_progress is not None:
+                on_progress(share)
+
+
 def share_of(on_progress: Progress | None, index: int, n_parts: int) -> Progress | None:
     """The progress (0 to 1) of part ``index`` of ``n_parts``, told as progress of the whole."""
     if on_progress is None:
         return None
     return lambda share: on_progress((index + share) / n_parts)
+
+
+class Beginning(TypedDict, total=False):
+    """How ``Source.begin`` reads a prompt.
+
+    ``reserve_tokens``: context that it must leave for the answer (1).
+    ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to them;
+    ``revisits`` announces a ``restart`` that expects the same response;
+    ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
+    """
+
+    sampling: Required[Sampling]
+    reserve_tokens: int
+    speculates: bool
+    revisits: bool
+    scores_prompt: bool
+    tells_uncertainty: bool
+    is_cancelled: IsCancelled
 
 
 class Source(Protocol):
@@ -54,27 +92,34 @@ class Source(Protocol):
     def n_free(self) -> int:
         """Tokens by which the response can still grow before the context is full."""
 
+    @property
+    def seats(self) -> Sequence["Source"]:
+        """This source, and others over the same loaded model, for as many conversations.
+
+        Closing the first closes all. Where a prompt begins as the text of another seat does, it
+        is not evaluated again (as far as the model's cache can share).
+        """
+
     def begin(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: Sampling,
-        reserve_tokens: int = 1,
-        speculates: bool = False,
-        revisits: bool = False,
-        scores_prompt: bool = False,
-        tells_uncertainty: bool = False,
-        is_cancelled: IsCancelled = never,
-        on_progress: Progress | None = None,
+        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
     ) -> int:
         """Evaluate the prompt, keeping what is cached of it; returns its number of tokens.
 
-        ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to
-        them; ``revisits`` announces a ``restart`` that expects the same response;
-        ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
         Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
         InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
         used again).
+        """
+
+    def beginning(self, prompt: Prompt, **how: Unpack[Beginning]) -> Generator[float, None, int]:
+        """As ``begin``, in parts: yields the share that was read; other seats may work in between.
+
+        Closed before its end it leaves a source that can be used again.
+        """
+
+    def continues(self, prompt: Prompt) -> int:
+        """How many tokens of ``prompt`` this seat has read; 0 unless it goes on with its own.
+
+        So a conversation that comes back finds its seat. Raises InputError as ``begin`` does.
         """
 
     def prompt_score(self) -> Score:

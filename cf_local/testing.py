@@ -10,13 +10,14 @@ from the response so far to the probabilities of the next token, over any ``Voca
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Unpack
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.source import N_LIKELIEST, IsCancelled, Progress, never
+from cf_local.source import N_LIKELIEST, Beginning, IsCancelled, Progress, drained, never
 from cf_local.tokenization import ContextEncoder, Vocabulary
 from cf_local.types import (
     Candidate,
@@ -30,6 +31,8 @@ from cf_local.types import (
     text_of,
 )
 
+PASS_TOKENS = 256
+"""Tokens of a prompt that are read in one pass."""
 END = -1
 """The end-of-generation token of scripted sources."""
 _FLOOR = 1e-6
@@ -93,8 +96,17 @@ class ScriptedSource:
     """A Source whose next token comes from a script instead of a model."""
 
     def __init__(
-        self, name: str, vocabulary: Vocabulary, script: Script, *, n_ctx: int = 4096
+        self,
+        name: str,
+        vocabulary: Vocabulary,
+        script: Script,
+        *,
+        n_ctx: int = 4096,
+        n_seats: int = 1,
     ) -> None:
+        self._others = tuple(
+            type(self)(name, vocabulary, script, n_ctx=n_ctx) for _ in range(n_seats - 1)
+        )
         self.info = SourceInfo(name, "scripted")
         self._vocabulary = vocabulary
         self._script = script
@@ -104,7 +116,7 @@ class ScriptedSource:
         self._closed = False
         self._is_cancelled: IsCancelled = never
         self._sampling, self._random = Sampling(), random.Random(0)
-        self._n_prompt = 0
+        self._n_prompt, self._prompt_text = 0, ""
         self._prompt_score: Score | None = None
         self._tells_uncertainty = False
         self._tokens: list[int] = []
@@ -127,7 +139,23 @@ class ScriptedSource:
         """Tokens by which the response can still grow."""
         return self._n_ctx - self._n_prompt - len(self._tokens)
 
+    @property
+    def seats(self) -> tuple["ScriptedSource", ...]:
+        """This source and its others; they share nothing but the script (see Source.seats)."""
+        return (self, *self._others)
+
+    def continues(self, prompt: Prompt) -> int:
+        """Tokens of the last prompt if ``prompt`` goes on with it (see Source.continues)."""
+        goes_on = text_of(prompt).startswith(self._prompt_text)
+        return self._n_prompt if goes_on else 0
+
     def begin(
+        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
+    ) -> int:
+        """Count the prompt's tokens (see Source.begin)."""
+        return drained(self.beginning(prompt, **how), on_progress)
+
+    def beginning(
         self,
         prompt: Prompt,
         *,
@@ -138,9 +166,8 @@ class ScriptedSource:
         scores_prompt: bool = False,
         tells_uncertainty: bool = False,
         is_cancelled: IsCancelled = never,
-        on_progress: Progress | None = None,
-    ) -> int:
-        """Count the prompt's tokens (see Source.begin)."""
+    ) -> Generator[float, None, int]:
+        """Count the prompt's tokens, a pass for every PASS_TOKENS (see Source.beginning)."""
         self._check_open()
         text = text_of(prompt)
         n_prompt = len(self._vocabulary.encode(text.encode()))
@@ -150,13 +177,17 @@ class ScriptedSource:
             raise ContextError(f"{self.info.name}: {n_prompt} tokens for {self._n_ctx} of context.")
         self._is_cancelled = is_cancelled
         self._sampling, self._random = sampling, random.Random(sampling.seed)
-        self._pass(n_prompt)
-        if on_progress is not None:
-            on_progress(1.0)
-        self._n_prompt = n_prompt
+        self._n_prompt, self._prompt_text = 0, ""
+        for start in range(0, n_prompt, PASS_TOKENS):
+            n_done = min(start + PASS_TOKENS, n_prompt)
+            self._pass(n_done - start)
+            if n_done < n_prompt:
+                yield n_done / n_prompt
+        self._n_prompt, self._prompt_text = n_prompt, text
         self._prompt_score = self._score_of_text(text.encode()) if scores_prompt else None
         self._tells_uncertainty = tells_uncertainty
         self._begin_response()
+        yield 1.0
         return n_prompt
 
     def prompt_score(self) -> Score:
@@ -262,8 +293,9 @@ class ScriptedSource:
         self._begin_response()
 
     def close(self) -> None:
-        """Refuse all further work."""
-        self._closed = True
+        """Refuse all further work, of the other seats, too."""
+        for source in self.seats:
+            source._closed = True
 
     def _begin_response(self) -> None:
         self._tokens, self._next_token = [], None

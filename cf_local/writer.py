@@ -7,8 +7,8 @@ segment may be cut (``synchronizer``), how scores become a winner (``rerank``).
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,7 +17,7 @@ from cf_local.crew import Crew
 from cf_local.decoding import TextStream
 from cf_local.errors import ContextError
 from cf_local.repetition import is_looping
-from cf_local.source import IsCancelled, Progress, Source, share_of
+from cf_local.source import IsCancelled, Progress, Source, drained
 from cf_local.speculation import Speculator
 from cf_local.synchronizer import draft_segment
 from cf_local.types import (
@@ -53,23 +53,29 @@ class Writer:
         self._weighing = weighing_of(settings, len(sources))
         self._is_cancelled = is_cancelled
         self._names = tuple(source.info.name for source in sources)
-        self._chosen = self._names[0] if settings.mode == "single" else FUSED
+        self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
         self._stream = TextStream(settings.stop)
         self._shown: list[str] = []
         self._speculator = speculator or Speculator()
-        self._crew = crew or Crew(0)
+        self._crew = (crew or Crew(0)).for_one()
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]
-        self._hidden_before_s = self._crew.hidden_s
+        self._n_begun = 0  # tokens that the answer had before the first step
         self._prompt_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
 
-    def begin(self, prompt: Prompt, on_progress: Progress | None) -> None:
-        """Evaluate the prompt in every source."""
+    def begin(self, prompt: Prompt, on_progress: Progress | None, begun: bytes = b"") -> None:
+        """Evaluate the prompt in every source, and what the answer already says."""
+        for share in self.beginning(prompt, begun):
+            if on_progress is not None:
+                on_progress(share)
+
+    def beginning(self, prompt: Prompt, begun: bytes = b"") -> Iterator[float]:
+        """As ``begin``, in parts: yields the share of all prompts that was read."""
         for index, source in enumerate(self._sources):
             sampling = self._settings.sampling
-            self._prompt_tokens[source.info.name] = source.begin(
+            parts = source.beginning(
                 prompt,
                 # A seed of its own for each, or equal models would always agree.
                 sampling=replace(sampling, seed=sampling.seed + index),
@@ -79,10 +85,15 @@ class Writer:
                 scores_prompt=self._weighing.hears_prompt,
                 tells_uncertainty=self._weighing.has_primary and index == 0,
                 is_cancelled=self._is_cancelled,
-                on_progress=share_of(on_progress, index, len(self._sources)),
             )
+            n_tokens = yield from _shares(parts, index, len(self._sources))
+            self._prompt_tokens[source.info.name] = n_tokens
         if self._weighing.hears_prompt:
             self._weighing.begin([source.prompt_score() for source in self._sources])
+        if begun:
+            for source in self._sources:
+                source.commit(Candidate(begun, ends=False))
+            self._n_begun = max(source.n_response_tokens for source in self._sources)
         # Now each source knows whether it samples, which decides whether it can foresee.
         able = self._sources if self._settings.speculation else ()
         self._speculator.begin(able, text_of(prompt))
@@ -91,8 +102,12 @@ class Writer:
 
     def write(self) -> Iterator[Step]:
         """All steps of the mode (method: "Modes")."""
+        return (step for step in self.writing() if step is not None)
+
+    def writing(self) -> Iterator[Step | None]:
+        """As ``write``; None where other answers may have their turn within a long step."""
         if self._settings.mode == "rerank":
-            yield self.choose({})
+            yield from self._choosing({})
             return
         ends = False
         while self.finish_reason is None:
@@ -104,7 +119,8 @@ class Writer:
             for source in self._sources:
                 # Its own answer may be much the same.
                 source.restart(expect_same=self._settings.speculation)
-            yield self.choose({Candidate(bytes(self._response), ends): self.finish_reason})
+            fused = Candidate(bytes(self._response), ends)
+            yield from self._choosing({fused: self.finish_reason})
 
     def step(self) -> Step:
         """One fused segment (method: "One step")."""
@@ -124,13 +140,11 @@ class Writer:
             self._speculator.advance(winner.text, len(proposals.candidates))
         return watch.report(text, proposals, verdict)
 
-    def choose(self, fused: Mapping[Candidate, FinishReason]) -> Step:
+    def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
         """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
-            # Several tokens a pass keep all cores busy: one source after the other is faster.
-            crew = Crew(0) if self._settings.speculation else self._crew
-            own = crew.each(self._sources, self._draft_answer)
+            own = yield from self._answers()
             proposals = _Proposals.gather(
                 [*zip(self._names, (c for c, _ in own), strict=True), *((FUSED, c) for c in fused)]
             )
@@ -140,7 +154,17 @@ class Writer:
         self.finish_reason = {**fused, **dict(own)}[winner]
         self._stream, self._shown = TextStream(self._settings.stop), []
         text = self._stream.feed(winner.text)
-        return replace(watch.report(self._show(text), proposals, verdict), whole=True)
+        yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
+
+    def _answers(self) -> Generator[None, None, list[tuple[Candidate, FinishReason]]]:
+        """The whole answer of each source, pausing behind every segment."""
+        # Several tokens a pass keep all cores busy: one source after the other is faster.
+        if self._crew.is_one_by_one or self._settings.speculation:
+            own = []
+            for source in self._sources:
+                own.append((yield from self._answer_of(source)))
+            return own
+        return self._crew.each(self._sources, lambda source: drained(self._answer_of(source)))
 
     def rollback(self) -> None:
         """Leave every source without drafts, whatever happened."""
@@ -162,7 +186,7 @@ class Writer:
             prompt_tokens=self._prompt_tokens,
             elapsed_s=time.perf_counter() - self._start,
             decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
-            - (self._crew.hidden_s - self._hidden_before_s),
+            - self._crew.hidden_s,
             sources=tuple(source.info for source in self._sources),
         )
 
@@ -183,8 +207,8 @@ class Writer:
         draft = draft_segment(source, others, kind, limit, n_words)
         return Candidate(draft.text, draft.ends)
 
-    def _draft_answer(self, source: Source) -> tuple[Candidate, FinishReason]:
-        """The whole answer of one source alone, and why it ended."""
+    def _answer_of(self, source: Source) -> Generator[None, None, tuple[Candidate, FinishReason]]:
+        """The whole answer of one source alone, and why it ended; pauses behind its segments."""
         stream, limit = TextStream(self._settings.stop), self._room(source)
         draft, n_read = source.draft(limit), 0
         while True:
@@ -196,6 +220,7 @@ class Writer:
             reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
             if reason is not None:
                 return Candidate(draft.text, ends), reason
+            yield
             self._speculator.go_on(source, len(draft.text))
             draft = source.extend(limit)
 
@@ -256,7 +281,27 @@ class Writer:
 
     def _room(self, source: Source) -> int:
         """Tokens that ``source`` may still write."""
-        return min(self._settings.max_tokens - source.n_response_tokens, source.n_free)
+        n_most = self._settings.max_tokens + self._n_begun
+        return min(n_most - source.n_response_tokens, source.n_free)
+
+
+def chosen_at_first(settings: Settings, first: str) -> str:
+    """Whose text it is before a choice among whole answers; ``first`` is the first source."""
+    return first if settings.mode == "single" else FUSED
+
+
+def _shares(
+    parts: Generator[float, None, int], index: int, n_parts: int
+) -> Generator[float, None, int]:
+    """The progress of part ``index`` of ``n_parts``, told as progress of the whole."""
+    with closing(parts):
+        while True:
+            try:
+                share = next(parts)
+            except StopIteration as end:
+                n_tokens: int = end.value
+                return n_tokens
+            yield (index + share) / n_parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def long(fusion: Fusion) -> None:
     model = PlainModel(Path(info.file), n_ctx=info.n_ctx, n_threads=info.n_threads)
 
     def answer(prompt: Chat) -> Timing:
-        text, first_s, rest_s = model.answer(prompt, 320)
+        text, first_s, rest_s = fusion.alone(lambda: model.answer(prompt, 320))
         return Timing(len(text.encode()), first_s, rest_s)
 
     alone = Case(f"{info.name} alone", answer)

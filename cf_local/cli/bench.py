@@ -98,14 +98,15 @@ def _alone(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
     for source in fusion.sources:
         info = source.info
         plain = PlainModel(Path(info.file), n_ctx=info.n_ctx, n_threads=info.n_threads)
-        cases.append(_plain_case(info.name, plain, max_tokens))
+        cases.append(_plain_case(info.name, plain, max_tokens, fusion))
         closers.append(plain.close)
     return cases, closers
 
 
-def _plain_case(name: str, plain: Any, max_tokens: int) -> Case:
+def _plain_case(name: str, plain: Any, max_tokens: int, fusion: Fusion) -> Case:
     def answer(prompt: Chat) -> Timing:
-        text, first_s, rest_s = plain.answer(prompt, max_tokens)
+        # In the thread in which the fusion computes: two would slow each other down.
+        text, first_s, rest_s = fusion.alone(lambda: plain.answer(prompt, max_tokens))
         return Timing(len(text.encode()), first_s, rest_s)
 
     return Case(f"{name} alone", answer)

@@ -149,7 +149,8 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     from cf_local.loader import LoadOptions, load
 
     fusion, models = chosen_models(options)
-    how = LoadOptions(**{key.name: options.pop(key.name) for key in fields(LoadOptions)})
+    given = [key.name for key in fields(LoadOptions) if key.name in options]
+    how = LoadOptions(**{name: options.pop(name) for name in given})
     fetch_missing(fusion, models, offline=how.offline, is_cancelled=interrupt.is_set)
     stderr = sys.stderr
     with click.progressbar(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cf_local.cli.options import chosen_models, set_options
-from cf_local.cli.table import columns, size_text
+from cf_local.cli import columns
 from cf_local.planning import Arrangement
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _as_text(fitted: "Fitted", n_own: int) -> str:
         (*setup, "weights", "cache", "buffers", "program", "in all"),
         *(_row(each) for each in plan.arrangements),
     ]
-    lines = [columns(rows), ""]
+    lines = [*columns.lines(rows), ""]
     for device in fitted.devices:
         need = plan.needs.get(device.name)
         if need is None:
@@ -59,13 +59,13 @@ def _as_text(fitted: "Fitted", n_own: int) -> str:
         what = "Main memory" if device.name == "CPU" else f"{device.name} ({device.description})"
         verdict = "fits" if need <= plan.budgets[device.name] else "does not fit"
         lines.append(
-            f"{what}: {size_text(need)} needed, {size_text(plan.budgets[device.name])} may be "
-            f"used of {size_text(device.available_bytes)} available: {verdict}."
+            f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} may be "
+            f"used of {columns.size(device.available_bytes)} available: {verdict}."
         )
-    lines.append(f"The process itself holds {size_text(n_own)} before the load.")
+    lines.append(f"The process itself holds {columns.size(n_own)} before the load.")
     if copied := sum(each.copied for each in plan.arrangements):
         lines.append(
-            f"{size_text(copied)} of the weights are rearranged for this CPU; until the system "
+            f"{columns.size(copied)} of the weights are rearranged for this CPU; until the system "
             "needs the memory, the pages they were read from show as used, too."
         )
     return "\n".join(lines)

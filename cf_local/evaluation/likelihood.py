@@ -19,13 +19,12 @@ from functools import cached_property
 import numpy as np
 
 from cf_local.boundary import is_boundary_between
-from cf_local.errors import ContextError, InputError
+from cf_local.errors import ContextError
 from cf_local.evaluation.windows import ending, windows
 from cf_local.fusion import Fusion
 from cf_local.rerank import weighted_mean
-from cf_local.source import Source, never
+from cf_local.source import Source
 from cf_local.types import Candidate, Event, Prompt, RawText, Sampling, Settings, Step, text_of
-from cf_local.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +57,9 @@ class Judge:
         A text that does not fit the contexts is read in windows behind a raw prompt. Raises
         ContextError when it stands behind a chat.
         """
+        return self._fusion.alone(lambda: self._log_likelihoods(opening, texts))
+
+    def _log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         parts = [self._parts(opening, text) for text in texts]
         behind: dict[Opening, dict[str, float]] = {}
         for start, text in (part for found in parts for part in found):
@@ -113,7 +115,9 @@ class Judge:
     @cached_property
     def _n_tokens(self) -> list[int]:
         """Tokens that each source can read, prompt and all."""
-        return [s.begin(NOTHING, sampling=Sampling()) + s.n_free for s in self._sources]
+        return self._fusion.alone(
+            lambda: [s.begin(NOTHING, sampling=Sampling()) + s.n_free for s in self._sources]
+        )
 
     def _parts(self, opening: Opening, text: str) -> list[tuple[Opening, str]]:
         """The windows of a text, each behind its own opening."""
@@ -140,26 +144,8 @@ def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Eve
     ``settings`` count from there. Raises InputError for an opened answer in mode "cool+r", which
     would start anew.
     """
-    if not opening.answer:
-        yield from fusion.stream(opening.prompt, settings)
-        return
-    if settings.mode == "cool+r":
-        raise InputError(
-            'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or "rerank".'
-        )
-    begun, sources = opening.answer.encode(), fusion.speakers(settings)
-    n_begun = max(len(source.token_ends(begun)) for source in sources)
-    # Speculation keeps a record of the response, to which nothing may be added behind its back.
-    settings = replace(settings, max_tokens=settings.max_tokens + n_begun, speculation=False)
-    writer = Writer(sources, settings, never)
-    try:
-        writer.begin(opening.prompt, None)
-        for source in sources:
-            source.commit(Candidate(begun, ends=False))
-        yield from writer.write()
-    finally:
-        writer.rollback()
-    yield writer.answer()
+    with fusion.stream(opening.prompt, settings, begun=opening.answer) as events:
+        yield from events
 
 
 def _warn_if_cut(text: str, kept: str) -> None:

@@ -24,7 +24,8 @@ log          llama.cpp's log
 """
 
 from cf_local.llama.devices import backends, devices
-from cf_local.llama.source import LlamaSource, threads_for
+from cf_local.llama.loaded import threads_for
+from cf_local.llama.source import LlamaSource
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 
 __all__ = [

@@ -9,18 +9,22 @@ speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
 A recurrent cache keeps one state per sequence instead of a cell per token: there, only the tips of
 forks can be continued, and everything else is read anew from the committed text. A sliding-window
 cache has lost what lies more than a window behind a tip.
+
+Several conversations have a cache each over one context: a prompt that begins as the text of
+another one does shares its cells instead of being evaluated again.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import pairwise, takewhile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from cf_local.errors import Cancelled
-from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
+from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Row
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.forks import COMMITTED, PROMPT, Forks, Pending
+from cf_local.llama.seat import Seat
 from cf_local.llama.tree import Node
-from cf_local.source import IsCancelled, Progress, never
+from cf_local.source import IsCancelled, never
 from cf_local.types import Score
 
 # What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
@@ -38,15 +42,17 @@ def _n_rows(n_vocab: int) -> int:
 
 
 class Cache:
-    """Committed tokens of one context, and the tree of what was read behind them."""
+    """Committed tokens of one seat, and the tree of what was read behind them."""
 
-    def __init__(self, context: Context, n_forks: int) -> None:
-        self._context = context
-        self._tree = Forks(context, n_forks)
+    def __init__(self, seat: Seat, n_forks: int, others: Sequence["Cache"] = ()) -> None:
+        """``others`` are the caches of the same model; more may be added to it later."""
+        self._seat = seat
+        self._others = others
+        self._tree = Forks(seat, n_forks)
         self._asked: list[Node] = []  # the ends of paths last read
         self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
         self._kept: deque[Node] = deque()  # nodes whose rows are copies
-        self._max_rows = _n_rows(context.n_vocab)
+        self._max_rows = _n_rows(seat.n_vocab)
         self._revisits = self._is_lazy = False
         self.keeps_entropy = False  # of the rows that it keeps or summarizes
         self.prompt_score: Score | None = None
@@ -54,6 +60,7 @@ class Cache:
         self.tokens: list[int] = []
         self.n_prompt = 0
         self.head = self._prompt_end = self._tree.root
+        seat.before_overwriting = self._keep_rows
 
     # ---- The committed text
 
@@ -71,17 +78,17 @@ class Cache:
         """Evaluate the last committed token if that was put off."""
         self.read([(self.head, ())])
 
-    def read_prompt(
+    def reading(
         self,
         tokens: list[int],
-        on_progress: Progress | None,
         *,
         is_lazy: bool = False,
         revisits: bool = False,
         scores: bool = False,
-    ) -> None:
-        """Make ``tokens`` the committed text, keeping what the cache shares with them.
+    ) -> Iterator[float]:
+        """Make ``tokens`` the committed text, keeping what the caches share with them.
 
+        Goes pass by pass and yields the share that was read; others may read in between.
         ``is_lazy`` puts off a pass for the last committed token until more is to be read;
         ``revisits`` says that ``restart`` will be asked to keep the response within reach.
         ``scores`` sees to a ``prompt_score``: if there is none, the whole prompt is read again.
@@ -94,18 +101,26 @@ class Cache:
         if is_same and not (scores and self.prompt_score is None):
             self.restart()
             return
-        self._context.drop(PROMPT)
-        self.prompt_score = None
+        self._seat.drop(PROMPT)
+        self.prompt_score, self.n_prompt = None, 0
         try:
-            expected = self._evaluate_prompt(tokens, on_progress, scores)
+            yield from self._evaluate_prompt(tokens, scores)
         except BaseException:  # an abort may leave some of it in the cache
             self._forget()
             raise
-        self._context.fork(COMMITTED, PROMPT)
+
+    def _end_prompt(self, tokens: list[int], expected: Distribution) -> None:
+        """The committed sequence holds the whole prompt."""
+        self._seat.fork(COMMITTED, PROMPT)
         self.n_prompt, self.tokens = len(tokens), list(tokens)
         self._tree.restart(Node(tokens[-1], None, len(tokens) - 1))
         self.head = self._prompt_end = self._tree.root
         self._tree.root.expected = expected
+
+    def n_continued(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` this text has, if they go on with its prompt; else 0."""
+        n_common = _n_common(self.tokens, tokens)
+        return n_common if n_common >= self.n_prompt else 0
 
     def restart(self, *, keep_response: bool = False) -> None:
         """Return to the end of the prompt; the response stays readable behind it if asked for."""
@@ -116,7 +131,7 @@ class Cache:
             self._tree.hold(start, end)
         else:
             start.children = {}
-        self._context.fork(PROMPT, COMMITTED)
+        self._seat.fork(PROMPT, COMMITTED)
         self._tree.root = self.head = start
         del self.tokens[self.n_prompt :]
 
@@ -134,7 +149,7 @@ class Cache:
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
-        return len(self.tokens) + n_tokens <= self._context.n_max
+        return len(self.tokens) + n_tokens <= self._seat.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
@@ -200,6 +215,16 @@ class Cache:
             self._tree.root.children = {self.head.token: self.head}
             self.head.children = {}
 
+    def close(self) -> None:
+        """Let go of all memory at once: nodes refer to each other, and so do caches and seats."""
+        for node in (*self._fresh, *self._kept, self._tree.root):
+            node.expected.drop()
+        self._fresh, self._asked, self._others = [], [], ()
+        self._kept.clear()
+        self._tree.restart(Node(-1, None, -1))
+        self.head = self._prompt_end = self._tree.root
+        self._seat.before_overwriting = lambda: None
+
     def _is_told(self, end: Node) -> bool:
         """Whether the row in front of ``end`` is there and tells its likelihood."""
         parent = end.parent
@@ -235,7 +260,7 @@ class Cache:
             for index, (node, *_) in enumerate(chunk):
                 if node.expected.tells(None):
                     continue  # read again for another fork
-                node.expected = self._context.expected(index)
+                node.expected = self._seat.expected(index)
                 if all_rows or node in wanted:
                     self._fresh.append(node)
                     if self.keeps_entropy:
@@ -243,51 +268,72 @@ class Cache:
                 else:
                     node.summarize(best=False)
 
-    def _evaluate_prompt(
-        self, tokens: list[int], on_progress: Progress | None, scores: bool
-    ) -> Distribution:
-        """Bring the committed sequence to ``tokens``; returns what is expected behind them.
+    def _evaluate_prompt(self, tokens: list[int], scores: bool) -> Iterator[float]:
+        """Bring the committed sequence to ``tokens``, pass by pass.
 
         With ``scores`` from the start, so that the score never depends on what was cached.
         """
         if scores:
-            self._context.clear()
+            self._seat.clear()
         n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
         size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
-        with self._context.abortable(self.is_cancelled):
-            while n_done < len(tokens):
-                chunk = tokens[n_done : n_done + size]
-                self._pass(
-                    [
-                        Row(t, p, (COMMITTED,), scores or p == last)
-                        for p, t in enumerate(chunk, n_done)
-                    ]
-                )
-                if scores:
-                    following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
-                    nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
-                n_done, n_chunk = n_done + len(chunk), len(chunk)
-                if on_progress is not None:
-                    on_progress(n_done / len(tokens))
+        while n_done < len(tokens):
+            chunk = tokens[n_done : n_done + size]
+            self._pass(
+                [Row(t, p, (COMMITTED,), scores or p == last) for p, t in enumerate(chunk, n_done)],
+                abortable=True,
+            )
+            if scores:
+                following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
+                nll_nats += sum(self._seat.expected(i).nll(t) for i, t in following)
+            n_done, n_chunk = n_done + len(chunk), len(chunk)
+            if n_done < len(tokens):
+                self.tokens = tokens[:n_done]
+                yield n_done / len(tokens)
+                n_done = n_done if scores else self._adopt_prefix(tokens, n_done)
         self.prompt_score = Score(nll_nats, last) if scores else None
-        end = self._context.expected(n_chunk - 1)
+        end = self._seat.expected(n_chunk - 1)
         end.keep()
-        return end
+        self._end_prompt(tokens, end)
+        yield 1.0
 
     def _keep_prefix(self, tokens: list[int]) -> int:
-        """Cut the committed text to what it shares with ``tokens``, at most all but the last."""
-        pairs = zip(self.tokens, tokens[:-1], strict=False)
-        n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if n_shared == len(self.tokens) or (n_shared and self._context.cut(COMMITTED, n_shared)):
-            return n_shared
-        self._context.clear()  # nothing shared, or a recurrent cache, which cannot be cut
-        return 0
+        """Make the committed text the longest start of ``tokens`` that is there; its length.
 
-    def _pass(self, rows: Sequence[Row]) -> None:
+        At most all but the last: what is expected behind that one has to be computed.
+        """
+        n_own = _n_common(self.tokens, tokens[:-1])
+        if n_own != len(self.tokens) and not (n_own and self._seat.cut(COMMITTED, n_own)):
+            self._seat.clear()  # nothing shared, or a recurrent cache, which cannot be cut
+            n_own = 0
+        self.tokens = tokens[:n_own]
+        return self._adopt_prefix(tokens, n_own)
+
+    def _adopt_prefix(self, tokens: list[int], n_done: int) -> int:
+        """Share more of ``tokens`` with another cache if that has read more; how many are there.
+
+        Where cells cannot be shared by the part, a text is only taken over as a whole.
+        """
+        for other in self._others:
+            if other is self:
+                continue
+            for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
+                n_common = _n_common(other.tokens[:n_read], tokens[:-1])
+                is_whole = n_common == n_read
+                if n_common > n_done and (is_whole or self._seat.shares_all):
+                    n_tokens = None if is_whole else n_common
+                    self._seat.adopt(other._seat, sequence, COMMITTED, n_tokens)
+                    n_done = n_common
+        self.tokens = tokens[:n_done]
+        return n_done
+
+    def _pass(self, rows: Sequence[Row], *, abortable: bool = False) -> None:
         if self.is_cancelled():
             raise Cancelled("Cancelled.")
         self._keep_rows()  # the pass overwrites the logits of the last one
-        self._context.evaluate(rows)
+        abortable = abortable or self._seat.has_long_passes
+        with self._seat.abortable(self.is_cancelled, when=abortable):
+            self._seat.evaluate(rows)
 
     def _keep_rows(self) -> None:
         """Copy the rows of the last pass that may still be asked for, within bounds."""
@@ -305,7 +351,15 @@ class Cache:
                 oldest.summarize()
 
     def _forget(self) -> None:
-        self._context.clear()
+        self._seat.clear()
         self.tokens, self.n_prompt = [], 0
         self._tree.restart(Node(-1, None, -1))
         self.head = self._prompt_end = self._tree.root
+
+
+def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with in common."""
+    n_shorter = min(len(one), len(other))
+    if one[:n_shorter] == other[:n_shorter]:
+        return n_shorter
+    return next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)

@@ -108,7 +108,7 @@ class Context:
         self._rows = Rows(self.n_vocab)
         params = context_params(n_cells, n_sequences, n_threads, kv_type)
         self._n_threads, self._n_sequences = n_threads, n_sequences
-        self.settle_in()
+        self._home: int | None = None  # the first thread that has a pass
         recurrent = lib.llama_model_is_recurrent(model.handle)
         self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
         # How far back a part of a sequence can be shared: all of it, or a sliding window.
@@ -129,15 +129,17 @@ class Context:
             )
         self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, n_sequences)
         self._n_passes = self._n_tokens = 0
-        self._decode_s = 0.0
+        self._decode_s = self.last_pass_s = 0.0
 
     @property
     def counters(self) -> Counters:
         """Forward passes, tokens and seconds so far."""
         return Counters(self._n_passes, self._n_tokens, self._decode_s)
 
-    def evaluate(self, rows: Sequence[Row]) -> None:
+    def evaluate(self, rows: Sequence[Row], first_sequence: int = 0) -> None:
         """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
+
+        The sequences of the rows are counted from ``first_sequence``.
 
         Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
         abort.
@@ -148,15 +150,18 @@ class Context:
             self._batch.pos[index] = row.position
             self._batch.n_seq_id[index] = len(row.sequences)
             for place, sequence in enumerate(row.sequences):
-                self._batch.seq_id[index][place] = sequence
+                self._batch.seq_id[index][place] = first_sequence + sequence
             self._batch.logits[index] = row.wants_logits
         self._batch.n_tokens = len(rows)
+        if self._home is None:
+            self.settle_in()
         is_home = threading.get_ident() == self._home
         with _CORES.share(self._n_threads if is_home else 1) as n_threads:
             lib.llama_set_n_threads(self._handle, n_threads, n_threads)
             start = time.perf_counter()
             status = lib.llama_decode(self._handle, self._batch)
-            self._decode_s += time.perf_counter() - start
+            self.last_pass_s = time.perf_counter() - start
+        self._decode_s += self.last_pass_s
         self._n_passes += 1
         self._n_tokens += len(rows)
         self._check(status)

@@ -40,8 +40,10 @@ _ROWS_TOGETHER = 8
 class SimulatedModel:
     """A model of which only the header is read. Not thread-safe."""
 
-    def __init__(self, path: Path, *, n_forks: int) -> None:
+    def __init__(self, path: Path, *, n_forks: int, n_seats: int = 1) -> None:
         """Read the headers of ``path`` and, of a model in parts, of the others beside it.
+
+        ``n_seats`` conversations have a context each.
 
         Raises MissingModelError, BrokenModelError or UnsupportedModelError.
         """
@@ -50,7 +52,7 @@ class SimulatedModel:
             check_file(path)
             self._headers = [read_header(part) for part in part_paths(path)]
             self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
-        self._n_forks = n_forks
+        self._n_forks, self._n_seats = n_forks, n_seats
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 
     def sizes(self, name: str) -> ModelSizes:
@@ -65,7 +67,8 @@ class SimulatedModel:
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
         n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
-        rows = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind) + 4 * n_tokens * MAX_PASS_LOGITS
+        kept = self._n_seats * min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
+        rows = kept + 4 * n_tokens * MAX_PASS_LOGITS
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -90,7 +93,8 @@ class SimulatedModel:
         self._model.close()
 
     def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
-        cells, sequences = n_cells(n_ctx, self._n_forks), n_sequences(self._n_forks)
+        cells = n_cells(n_ctx, self._n_forks, self._n_seats)
+        sequences = self._n_seats * n_sequences(self._n_forks)
         with bridge.kept() as lines:
             params = context_params(cells, sequences, 1, kv_type)
             handle = lib.llama_init_from_model(self._model.handle, params)

@@ -5,25 +5,22 @@ probabilities (``cache``), and the choice of the next token (``sampler``).
 """
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
+from typing import Unpack
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
-from cf_local.llama.context import Context
 from cf_local.llama.forks import n_cells, n_sequences
-from cf_local.llama.model import Model
-from cf_local.llama.prompt import ChatTemplate, encode_prompt
+from cf_local.llama.loaded import Loaded
 from cf_local.llama.sampler import Sampler
 from cf_local.llama.tree import Node
-from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.planning import DEFAULT_CONTEXT
-from cf_local.source import IsCancelled, Progress, never
+from cf_local.source import Beginning, IsCancelled, Progress, drained, never
 from cf_local.tokenization import ContextEncoder
 from cf_local.types import (
     Candidate,
@@ -37,8 +34,6 @@ from cf_local.types import (
     Score,
     SourceInfo,
 )
-
-_TINY_BYTES = 32_000_000
 
 
 @dataclass(slots=True)
@@ -70,6 +65,7 @@ class LlamaSource:
         *,
         n_ctx: int | None = None,
         n_forks: int = 4,
+        n_seats: int = 1,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
@@ -80,35 +76,41 @@ class LlamaSource:
     ) -> None:
         """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
 
-        ``n_ctx`` is 4096 tokens by default and never more than the model was trained with;
-        ``template`` replaces the file's chat template. ``devices`` are the GPUs for the layers:
-        none for the CPU alone, None for all. Raises what Model and Context raise.
+        ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
+        of ``n_seats`` conversations has as many. ``template`` replaces the file's chat template.
+        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. Raises what
+        Loaded raises.
         """
-        self._model = Model(
+        loaded = Loaded(
+            name,
             path,
+            n_ctx=n_ctx,
+            n_sequences=n_sequences(n_forks),
+            n_cells=partial(n_cells, n_forks=n_forks, n_seats=n_seats),
+            n_seats=n_seats,
+            n_threads=n_threads,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
+            kv_type=kv_type,
+            template=template,
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
-        try:
-            self._vocabulary = LlamaVocabulary(self._model)
-            template = template or self._model.metadata("tokenizer.chat_template")
-            self._template = ChatTemplate(template, self._vocabulary, name)
-            self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self._model.n_ctx_train)
-            n_threads = n_threads or threads_for(path)
-            self._context = Context(
-                self._model,
-                n_cells=n_cells(self.n_ctx, n_forks),
-                n_sequences=n_sequences(n_forks),
-                n_threads=n_threads,
-                kv_type=kv_type,
-            )
-        except BaseException:
-            self._model.close()
-            raise
-        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads)
-        self._cache = Cache(self._context, n_forks)
+        caches: list[Cache] = []
+        self._sit(loaded, n_forks, 0, caches)
+        self._others = tuple(object.__new__(LlamaSource) for _ in range(n_seats - 1))
+        for index, other in enumerate(self._others, 1):
+            other._sit(loaded, n_forks, index, caches)
+            other._others = ()
+
+    def _sit(self, loaded: Loaded, n_forks: int, index: int, caches: list[Cache]) -> None:
+        """Take a seat of the loaded model; ``caches`` are those of all seats."""
+        self._loaded = loaded
+        self._vocabulary, self._template = loaded.vocabulary, loaded.template
+        self.n_ctx = loaded.n_ctx
+        self._seat = loaded.seat(index, n_sequences(n_forks))
+        self._cache = Cache(self._seat, n_forks, caches)
+        caches.append(self._cache)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
         self._end_tokens = frozenset(self._vocabulary.end_tokens.tolist())
@@ -117,9 +119,19 @@ class LlamaSource:
         self._scored: dict[bytes, Node] = {}
 
     @property
+    def info(self) -> SourceInfo:
+        """Name, file, context and threads."""
+        return self._loaded.info
+
+    @property
+    def seats(self) -> tuple["LlamaSource", ...]:
+        """This source and its others over the same model (see Source.seats)."""
+        return (self, *self._others)
+
+    @property
     def counters(self) -> Counters:
         """Forward passes, tokens evaluated and seconds spent in them since the load."""
-        return self._context.counters
+        return self._seat.counters
 
     @property
     def has_template(self) -> bool:
@@ -138,18 +150,27 @@ class LlamaSource:
 
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""
-        self._context.use_threads(n_threads)
-        self.info = replace(self.info, n_threads=n_threads)
+        self._loaded.use_threads(n_threads)
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a forward pass over ``n_tokens``; before the first prompt only."""
-        return self._context.time_pass(n_tokens)
+        return self._loaded.context.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""
-        return encode_prompt(prompt, self._template, self._vocabulary)
+        return self._loaded.encode(prompt)
+
+    def continues(self, prompt: Prompt) -> int:
+        """Tokens of a prompt that goes on with its own (see Source.continues)."""
+        return self._cache.n_continued(self.prompt_tokens(prompt))
 
     def begin(
+        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
+    ) -> int:
+        """Evaluate the prompt (see Source.begin)."""
+        return drained(self.beginning(prompt, **how), on_progress)
+
+    def beginning(
         self,
         prompt: Prompt,
         *,
@@ -160,9 +181,8 @@ class LlamaSource:
         scores_prompt: bool = False,
         tells_uncertainty: bool = False,
         is_cancelled: IsCancelled = never,
-        on_progress: Progress | None = None,
-    ) -> int:
-        """Evaluate the prompt (see Source.begin)."""
+    ) -> Generator[float, None, int]:
+        """Evaluate the prompt in parts (see Source.beginning)."""
         self._check_open()
         tokens = self.prompt_tokens(prompt)
         self._check_prompt(prompt, tokens, reserve_tokens)
@@ -172,10 +192,9 @@ class LlamaSource:
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
-        self._context.settle_in()
-        self._cache.read_prompt(
+        self._loaded.context.settle_in()
+        yield from self._cache.reading(
             tokens,
-            on_progress,
             is_lazy=speculates and self.can_foresee,
             revisits=revisits and self.can_foresee,
             scores=scores_prompt,
@@ -260,7 +279,7 @@ class LlamaSource:
     @property
     def can_foresee(self) -> bool:
         """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._context.can_share
+        return self._seat.can_share
 
     def foreseen(self) -> Foreseen:
         """What is known of the next draft (see Source.foreseen)."""
@@ -311,7 +330,7 @@ class LlamaSource:
 
     def rollback(self) -> None:
         """Drop the draft, the scored candidates and what was foreseen."""
-        if not self._closed:
+        if not self._is_closed:
             self._draft, self._scored = None, {}
             self._cache.drop_all()
 
@@ -324,12 +343,12 @@ class LlamaSource:
         self._cache.restart(keep_response=expect_same)
 
     def close(self) -> None:
-        """Give the memory back. May be called twice."""
-        if not self._closed:
-            self._closed = True
-            self._sampler.close()
-            self._context.close()
-            self._model.close()
+        """Give the memory back, that of the other seats, too. May be called twice."""
+        for source in self.seats:
+            source._closed = True
+            source._sampler.close()
+            source._cache.close()
+        self._loaded.close()
 
     # ---- The tree
 
@@ -442,8 +461,12 @@ class LlamaSource:
             raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
         return self._draft
 
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed or self._loaded.is_closed
+
     def _check_open(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise ClosedError(f"{self.info.name} has been closed.")
 
     def _check_begun(self) -> None:
@@ -459,20 +482,5 @@ class LlamaSource:
             raise ContextError(
                 f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
                 f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
-                f"a larger context ({name} was trained with {self._model.n_ctx_train})."
+                f"a larger context ({name} was trained with {self._loaded.n_ctx_train})."
             )
-
-
-def threads_for(path: Path) -> int:
-    """All cores, but one for a tiny model: its passes are shorter than waiting for each other.
-
-    On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).
-    """
-    return 1 if path.stat().st_size < _TINY_BYTES else _available_cores()
-
-
-def _available_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -17,13 +17,13 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"planning", "tokenization", "weighing"},
-    frozenset({"advice", "contest", "crew", "speculation", "synchronizer", "writer"}),
+    frozenset({"advice", "contest", "crew", "seating", "speculation", "synchronizer", "worker"})
+    | {"writer"},
+    frozenset({"conversation", "stream", "writing"}),
     frozenset({"fusion"}),
-    frozenset(
-        {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
-    )
-    | {"child", "doctor", "inspection", "layers", "modelname", "placement", "removal"}
-    | {"fitting", "remote_header", "tomlfile", "trace", "userfile"},
+    frozenset({"bench", "builtin", "child", "config", "doctor", "evaluation", "fitting", "hub"})
+    | {"inspection", "layers", "llama", "loader", "modelname", "placement", "remote_header"}
+    | {"removal", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )

@@ -1,0 +1,159 @@
+"""The one thread in which a fusion computes, whoever asks.
+
+OpenMP keeps a pool of threads for every thread that computes, and pools that together have more
+threads than there are cores slow each other down (docs/speed.md). So there is one. Jobs are done in
+the order in which they come; an answer is a chain of short ones, which is how several take turns.
+
+With tiny models, which compute on one core and need no pool, handing a job over takes a few percent
+of the time of the job: there, who asks may do it himself while nobody else wants anything.
+"""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from cf_local.errors import CfLocalError, ClosedError
+
+T = TypeVar("T")
+Job = Callable[[], None]
+
+WAIT_S = 0.1
+"""Seconds after which who waits looks up: for a cancel, and on Windows for Ctrl-C."""
+_EXIT_WAIT_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Does jobs one after the other in a thread of its own, begun with the first one.
+
+    The thread ends with ``close``, when nobody refers to the worker any more, and with the program.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.RLock()  # what is finalized while it is held may submit a job
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._stopping = threading.Event()
+        self._computing = threading.Lock()
+        self.lends_turns = False
+        """Whether another thread may compute instead, where that needs no pool of threads."""
+        self._is_closed = False
+
+    @property
+    def is_stopping(self) -> Callable[[], bool]:
+        """Whether the program ends, so that what runs should; does not keep the worker alive."""
+        return self._stopping.is_set
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the worker's own thread."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a copy in a forked process, where the thread does not exist."""
+        return os.getpid() != self._process
+
+    def submit(self, job: Job) -> None:
+        """Have ``job`` done, which must not raise.
+
+        Raises ClosedError, and CfLocalError in a forked process.
+        """
+        if self.is_forked:
+            raise CfLocalError(
+                "This fusion was loaded before the process was forked, and its models cannot "
+                "compute here. Load it in the process that uses it."
+            )
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("This fusion has been closed.")
+            if self._thread is None:
+                self._thread = self._begun()
+            self._jobs.put(job)
+
+    def do(self, job: Job) -> None:
+        """As ``submit``, but done here and now if turns are lent and nobody waits for one."""
+        if self.lends_turns and self._jobs.empty() and self._computing.acquire(blocking=False):
+            try:
+                is_lent = not (self._is_closed or self.is_forked)
+                if is_lent:
+                    job()
+            finally:
+                self._computing.release()
+            if is_lent:
+                return
+        self.submit(job)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns or raises, done by the worker.
+
+        Waits for its end in any case: what comes up meanwhile, Ctrl-C, is raised afterwards.
+        """
+        if self.is_here:
+            return work()
+        done: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+        def job() -> None:
+            try:
+                done.put((work(), None))
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                done.put((None, error))
+
+        self.submit(job)
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                result, error = done.get(timeout=WAIT_S)
+                break
+            except Empty:
+                continue
+            except BaseException as other:  # noqa: BLE001 - raised below
+                interrupt = other
+        if interrupt is not None or error is not None:
+            raise interrupt or error or AssertionError
+        return result  # type: ignore[return-value]  # what ``work`` returned
+
+    def close(self) -> None:
+        """End the thread behind the jobs there are. May be called twice."""
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+            self._jobs.put(None)
+        if thread is not None and not self.is_forked and not self.is_here:
+            thread.join()
+
+    def _begun(self) -> threading.Thread:
+        thread = threading.Thread(
+            target=_work, args=(self._jobs, self._computing), name="cf-local", daemon=True
+        )
+        # Also at exit: a pass that runs while the native library is torn down may crash.
+        weakref.finalize(self, _end, self._jobs, thread, self._stopping, self._process)
+        thread.start()
+        return thread
+
+
+def _work(jobs: "SimpleQueue[Job | None]", computing: threading.Lock) -> None:
+    while (job := jobs.get()) is not None:
+        try:
+            with computing:
+                job()
+        except BaseException:  # noqa: BLE001 - the next job is somebody else's
+            _log.exception("A job of the fusion failed.")
+        del job  # or it would live until the next one comes
+
+
+def _end(
+    jobs: "SimpleQueue[Job | None]",
+    thread: threading.Thread,
+    stopping: threading.Event,
+    process: int,
+) -> None:
+    if os.getpid() == process and thread is not threading.current_thread():
+        stopping.set()
+        jobs.put(None)
+        thread.join(_EXIT_WAIT_S)

@@ -1,0 +1,85 @@
+"""What an answer needs while it is written: the plan that a stream carries out in some seat."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cf_local.crew import Crew
+from cf_local.errors import Cancelled
+from cf_local.source import IsCancelled, Source
+from cf_local.speculation import Speculator
+from cf_local.stream import Pieces
+from cf_local.types import Answer, Prompt, Settings
+from cf_local.writer import Writer, chosen_at_first
+
+
+@dataclass(slots=True)
+class Writing:
+    """One answer to write; ``sources`` and ``speculator`` are asked for by the seat."""
+
+    prompt: Prompt
+    settings: Settings
+    begun: bytes
+    sources: Callable[[int], tuple[Source, ...]]
+    speculator: Callable[[int], Speculator]
+    crew: Crew
+    is_cancelled: IsCancelled
+    _writer: Writer | None = field(default=None, init=False)
+
+    def fits(self, seat: int) -> int:
+        """Tokens of the prompt that the seat's sources have read, if it goes on with theirs."""
+        return sum(source.continues(self.prompt) for source in self.sources(seat))
+
+    def pieces(self, seat: int) -> Pieces:
+        """Write in this seat, and leave it without drafts whatever happens."""
+        self._writer = writer = Writer(
+            self.sources(seat), self.settings, self.is_cancelled, self.speculator(seat), self.crew
+        )
+        try:
+            yield from writer.beginning(self.prompt, self.begun)
+            yield from writer.writing()
+        except Cancelled:
+            writer.finish_reason = "cancelled"
+        finally:
+            writer.rollback()
+        yield writer.answer()
+
+    def cut_short(self) -> Answer:
+        """The answer as it stands, cancelled."""
+        if self._writer is not None:
+            self._writer.finish_reason = "cancelled"
+            return self._writer.answer()
+        infos = tuple(source.info for source in self.sources(0))
+        return Answer(
+            text="",
+            finish_reason="cancelled",
+            mode=self.settings.mode,
+            chosen=chosen_at_first(self.settings, infos[0].name),
+            passes={info.name: 0 for info in infos},
+            prompt_s=0.0,
+            prompt_tokens={},
+            elapsed_s=0.0,
+            decode_s=0.0,
+            sources=infos,
+        )
+
+
+@dataclass(slots=True)
+class Exclusive:
+    """Work of another kind with the sources of a seat: one piece, whose result is kept."""
+
+    work: Callable[[], None]
+    is_done: bool = False
+
+    def fits(self, seat: int) -> int:
+        """It has no prompt."""
+        return 0
+
+    def pieces(self, seat: int) -> Pieces:
+        """Do it; there is nothing to yield."""
+        self.work()
+        self.is_done = True
+        yield from ()
+
+    def cut_short(self) -> Answer:
+        """It cannot be."""
+        raise Cancelled("Cancelled.")
