@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cf_local.cli.options import chosen_models, set_options
 from cf_local.cli import columns
+from cf_local.cli.options import chosen_models, set_options
 from cf_local.planning import Arrangement
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def _as_text(fitted: "Fitted", n_own: int) -> str:
         what = "Main memory" if device.name == "CPU" else f"{device.name} ({device.description})"
         verdict = "fits" if need <= plan.budgets[device.name] else "does not fit"
         lines.append(
-            f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} may be "
-            f"used of {columns.size(device.available_bytes)} available: {verdict}."
+            f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} may "
+            f"be used of {columns.size(device.available_bytes)} available: {verdict}."
         )
     lines.append(f"The process itself holds {columns.size(n_own)} before the load.")
     if copied := sum(each.copied for each in plan.arrangements):
@@ -81,7 +81,7 @@ def _row(each: Arrangement) -> tuple[str, ...]:
         str(each.n_ctx),
         each.kv_type,
         str(each.n_threads or "auto"),
-        *map(size_text, sizes),
+        *map(columns.size, sizes),
     )
 
 
