@@ -22,6 +22,7 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
+from cf_local.structured import ResponseFormat
 from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "MissingModelError",
     "OutOfMemoryError",
     "RawText",
+    "ResponseFormat",
     "Sampling",
     "Settings",
     "Step",

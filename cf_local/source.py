@@ -64,6 +64,7 @@ class Source(Protocol):
         revisits: bool = False,
         scores_prompt: bool = False,
         tells_uncertainty: bool = False,
+        grammar: str | None = None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> int:
@@ -72,6 +73,8 @@ class Source(Protocol):
         ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to
         them; ``revisits`` announces a ``restart`` that expects the same response;
         ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
+        With a ``grammar`` (GBNF, see ``structured``) drafts and foreseen text obey it, from the
+        start of the response and whoever wrote it; scores are those without.
         Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
         InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
         used again).
@@ -86,14 +89,15 @@ class Source(Protocol):
     def draft(self, limit: int) -> Draft:
         """Write from the committed state to the next word boundary of this vocabulary.
 
-        Stops earlier when the answer would end or after ``limit`` tokens (at least 1). A former
-        draft is dropped.
+        Stops earlier when the answer would end, when the grammar leaves it no token (the draft is
+        stuck), or after ``limit`` tokens (at least 1). A former draft is dropped.
         """
 
     def extend(self, limit: int) -> Draft:
         """Go on with the draft by at least a token, to its next word boundary.
 
-        ``limit`` counts from the start of the draft. A draft that ends or is full stays as it is.
+        ``limit`` counts from the start of the draft. A draft that ends, is stuck or full stays as
+        it is.
         """
 
     def trim(self, n_bytes: int) -> Draft:
