@@ -178,4 +178,6 @@ def _tail_of(text: bytes) -> bytes | None:
         decoder.decode(text)
     except UnicodeDecodeError:
         return None
-    return decoder.getstate()[0]
+    tail = decoder.getstate()[0]
+    # Python waits for the third byte of a surrogate, which is no character.
+    return None if tail[:1] == b"\xed" and tail[1:] >= b"\xa0" else tail

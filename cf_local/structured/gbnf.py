@@ -16,7 +16,8 @@ from cf_local.errors import InputError
 
 MOST_TURNS = 2000
 MOST_SYMBOLS = 50_000
-_MOST_TURNS_OF_NOTHING = 100  # of something that may be empty: each is a state of its own
+MOST_RULES = 5000
+_MOST_TURNS_OF_NOTHING = 20  # of something that may be empty: each is a state of its own
 _DEEPEST = 64
 _LONGEST = 2_000_000  # characters
 
@@ -61,6 +62,8 @@ def check_grammar(grammar: str) -> None:
     except UnicodeEncodeError:
         raise InputError("The grammar is no text: it holds half of a surrogate pair.") from None
     rules = _Parser(grammar).rules()
+    if len(rules) > MOST_RULES:
+        raise InputError(f"The grammar has {len(rules)} rules; at most {MOST_RULES} are allowed.")
     if "root" not in rules:
         raise InputError("The grammar has no rule `root ::= ...`, where it begins.")
     _check_names(rules)
@@ -229,14 +232,21 @@ def _check_names(rules: dict[str, list[_Sequence]]) -> None:
 
 def _facts(rules: dict[str, list[_Sequence]]) -> _Facts:
     """Which rules may be empty, and which have an end: the least fixed point."""
-    facts, n_before = _Facts(), -1
-    while n_before < len(facts.empty) + len(facts.ending):
-        n_before = len(facts.empty) + len(facts.ending)
-        for name, ways in rules.items():
-            if any(_all_of(way, facts.empty, is_empty=True) for way in ways):
-                facts.empty.add(name)
-            if any(_all_of(way, facts.ending, is_empty=False) for way in ways):
-                facts.ending.add(name)
+    used_by: dict[str, set[str]] = {name: set() for name in rules}
+    for name, ways in rules.items():
+        for item in _items(ways):
+            if item.name is not None:
+                used_by[item.name].add(name)
+    facts = _Facts()
+    for found, is_empty in ((facts.empty, True), (facts.ending, False)):
+        waiting = list(rules)
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            if any(_all_of(way, found, is_empty=is_empty) for way in rules[name]):
+                found.add(name)
+                waiting += used_by[name]
     return facts
 
 
@@ -270,19 +280,21 @@ def _check_left_recursion(rules: dict[str, list[_Sequence]], empty: set[str]) ->
     first = {name: set(_leftmost(ways, empty)) for name, ways in rules.items()}
     done: set[str] = set()
     for start in rules:
-        path: list[str] = []
+        path, on_path = list[str](), set[str]()
         waiting = [(start, False)]
         while waiting:  # depth first, without recursion: a chain of rules may be long
             name, is_left = waiting.pop()
             if is_left:
+                on_path.remove(path[-1])
                 done.add(path.pop())
-            elif name in path:
+            elif name in on_path:
                 raise InputError(
                     f"The grammar cannot be used: the rule {name!r} may begin with itself "
                     "(left recursion)."
                 )
             elif name not in done:
                 path.append(name)
+                on_path.add(name)
                 waiting.append((name, True))
                 waiting += [(other, False) for other in first[name]]
 
