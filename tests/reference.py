@@ -609,9 +609,8 @@ def cool(
         before = [prompts[k] + own[k] for k in range(n)]
         drafts = [draft(sources, 0, before[0], response, limits[0], settings)]
         asked, from_gate = True, math.inf
-        if settings.weighing == "primary" and n > 1:
-            if not drafts[0].is_stuck:
-                asked, from_gate = doubt.asks(entropy_of(sources[0], before[0], drafts[0]))
+        if settings.weighing == "primary" and n > 1 and not drafts[0].is_stuck:
+            asked, from_gate = doubt.asks(entropy_of(sources[0], before[0], drafts[0]))
         if asked:
             drafts += [
                 draft(sources, k, before[k], response, limits[k], settings) for k in range(1, n)

@@ -178,7 +178,7 @@ class _Converter:
         required = schema.get("required", [])
         if not isinstance(properties, Mapping):
             raise InputError(f"{where}/properties: it must be an object")
-        if not isinstance(required, Sequence) or not all(isinstance(r, str) for r in required):
+        if not isinstance(required, list | tuple) or not all(isinstance(r, str) for r in required):
             raise InputError(f"{where}/required: it must be a list of names")
         unknown = [name for name in required if name not in properties]
         if unknown and others is False:
