@@ -2,7 +2,7 @@
 
 The grammar may be narrower than the schema (members stand in the schema's order, what it does not
 name is not written), never wider: a keyword that is not kept is an error that names it, where
-converters that skip it would let wrong answers pass. Whitespace is bounded, and none is written
+converters that skip it would let wrong answers pass. All is written on one line, and nothing
 behind the end. Draft 2020-12; docs/structured.md lists what is kept.
 """
 
@@ -33,7 +33,7 @@ _KEPT = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
 _KEPT |= {"anyOf", "oneOf", "allOf"}
 _NO_EFFECT = {"uniqueItems": False, "minProperties": 0, "additionalItems": True}
 _DEEPEST = 60
-_SPACE = '| " " | "\\n" [ \\t]{0,20}'
+_SPACE = '" "?'  # no line breaks: a model that loves them would fill its context with indents
 
 
 def grammar_of(schema: JsonSchema) -> str:
