@@ -23,6 +23,7 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
+from cf_local.structured import ResponseFormat
 from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ __all__ = [
     "MissingModelError",
     "OutOfMemoryError",
     "RawText",
+    "ResponseFormat",
     "Sampling",
     "Settings",
     "Step",

@@ -62,6 +62,8 @@ class Beginning(TypedDict, total=False):
     ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to them;
     ``revisits`` announces a ``restart`` that expects the same response;
     ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
+    With a ``grammar`` (GBNF, see ``structured``) drafts and foreseen text obey it, from the start
+    of the response and whoever wrote it; scores are those without.
     """
 
     sampling: Required[Sampling]
@@ -70,6 +72,7 @@ class Beginning(TypedDict, total=False):
     revisits: bool
     scores_prompt: bool
     tells_uncertainty: bool
+    grammar: str | None
     is_cancelled: IsCancelled
 
 
@@ -131,14 +134,15 @@ class Source(Protocol):
     def draft(self, limit: int) -> Draft:
         """Write from the committed state to the next word boundary of this vocabulary.
 
-        Stops earlier when the answer would end or after ``limit`` tokens (at least 1). A former
-        draft is dropped.
+        Stops earlier when the answer would end, when the grammar leaves it no token (the draft is
+        stuck), or after ``limit`` tokens (at least 1). A former draft is dropped.
         """
 
     def extend(self, limit: int) -> Draft:
         """Go on with the draft by at least a token, to its next word boundary.
 
-        ``limit`` counts from the start of the draft. A draft that ends or is full stays as it is.
+        ``limit`` counts from the start of the draft. A draft that ends, is stuck or full stays as
+        it is.
         """
 
     def trim(self, n_bytes: int) -> Draft:

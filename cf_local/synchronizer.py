@@ -24,11 +24,14 @@ def draft_segment(
 
     That is at the ``n_words``-th place where it may be cut, or the first of these that ends a
     sentence. After ``limit`` tokens without it the segment is cut at the last such place; without
-    any at the last whole character that is a token boundary of all sources.
+    any at the last whole character that is a token boundary of all sources. A stuck draft says
+    nothing and does not end, whatever was written of it (method: "Structured answers").
     """
     judges = () if kind == "shortest" else others
     draft, words = source.draft(limit), list[int]()
     while not draft.ends:
+        if draft.is_stuck:
+            return Draft(b"", ends=False, lookahead=b"", token_ends=(), is_stuck=True)
         if _ends_at_common_word(draft, judges):
             words.append(len(draft.text))
             if kind == "sentence":

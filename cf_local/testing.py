@@ -38,6 +38,9 @@ END = -1
 _FLOOR = 1e-6
 _SLACK = 64  # tokens by which a candidate may reach beyond the context, as in real caches
 
+Obeys = Callable[[str, bytes, bool], bool]
+"""Whether a grammar allows a text: as the beginning of an answer, or (True) as all of it."""
+
 Script = Callable[[bytes], Mapping[int, float]]
 """From the response so far to the probability of each next token; those left out get 1e-6."""
 
@@ -89,7 +92,7 @@ def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -
 @dataclass(slots=True)
 class _Branch:
     tokens: list[int] = field(default_factory=list)
-    next_token: int = END
+    next_token: int | None = END  # None where a grammar allows none
 
 
 class ScriptedSource:
@@ -103,14 +106,19 @@ class ScriptedSource:
         *,
         n_ctx: int = 4096,
         n_seats: int = 1,
+        obeys: Obeys | None = None,
     ) -> None:
+        """``obeys`` stands for the grammars that ``begin`` is given: no script can read them."""
         self._others = tuple(
-            type(self)(name, vocabulary, script, n_ctx=n_ctx) for _ in range(n_seats - 1)
+            type(self)(name, vocabulary, script, n_ctx=n_ctx, obeys=obeys)
+            for _ in range(n_seats - 1)
         )
         self.info = SourceInfo(name, "scripted")
         self._vocabulary = vocabulary
         self._script = script
         self._n_ctx = n_ctx
+        self._obeys = obeys
+        self._grammar: str | None = None
         self._encoder = ContextEncoder(vocabulary)
         self._counters = Counters()
         self._closed = False
@@ -165,6 +173,7 @@ class ScriptedSource:
         revisits: bool = False,
         scores_prompt: bool = False,
         tells_uncertainty: bool = False,
+        grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
         """Count the prompt's tokens, a pass for every PASS_TOKENS (see Source.beginning)."""
@@ -175,6 +184,9 @@ class ScriptedSource:
             raise InputError(f"{self.info.name}: the prompt is empty.")
         if n_prompt + reserve_tokens > self._n_ctx:
             raise ContextError(f"{self.info.name}: {n_prompt} tokens for {self._n_ctx} of context.")
+        if grammar is not None and self._obeys is None:
+            raise InputError(f"{self.info.name}: this script was not told what a grammar allows.")
+        self._grammar = grammar
         self._is_cancelled = is_cancelled
         self._sampling, self._random = sampling, random.Random(sampling.seed)
         self._n_prompt, self._prompt_text = 0, ""
@@ -207,7 +219,8 @@ class ScriptedSource:
     def extend(self, limit: int) -> Draft:
         """Go on with the draft (see Source.extend)."""
         draft = self._own_draft()
-        while draft.next_token != END and len(draft.tokens) < limit:
+        while draft.next_token not in (END, None) and len(draft.tokens) < limit:
+            assert draft.next_token is not None
             self._pass(1)
             draft.tokens.append(draft.next_token)
             draft.next_token = self._choose(draft.tokens)
@@ -310,13 +323,28 @@ class ScriptedSource:
             )
         return tokens
 
-    def _choose(self, drafted: Sequence[int]) -> int:
+    def _choose(self, drafted: Sequence[int]) -> int | None:
         """The most likely token behind response and draft, or one drawn by temperature."""
-        probabilities = self._script(self._text([*self._tokens, *drafted]))
+        probabilities = self._allowed(self._text([*self._tokens, *drafted]))
+        if not probabilities:
+            return None
         if self._sampling.temperature == 0:
             return max(probabilities, key=lambda token: probabilities[token])
         weights = [p ** (1 / self._sampling.temperature) for p in probabilities.values()]
         return self._random.choices(list(probabilities), weights)[0]
+
+    def _allowed(self, text: bytes) -> Mapping[int, float]:
+        """What may come behind ``text``: of what the script says, and else of all other tokens."""
+        said = self._script(text)
+        if self._grammar is None:
+            return said
+        assert self._obeys is not None
+        every = dict.fromkeys([*range(256), END], _FLOOR)  # at least every byte is a token
+        return {
+            token: share
+            for token, share in {**every, **said}.items()
+            if self._obeys(self._grammar, text + self._piece(token), token == END)
+        }
 
     def _score(self, candidate: Candidate) -> Score:
         own = candidate == self._own_candidate()
@@ -354,7 +382,8 @@ class ScriptedSource:
     def _as_draft(self, draft: _Branch) -> Draft:
         lookahead = self._piece(draft.next_token)
         text = self._text(draft.tokens)
-        return Draft(text, draft.next_token == END, lookahead, self._ends_of(draft.tokens))
+        token_ends, is_stuck = self._ends_of(draft.tokens), draft.next_token is None
+        return Draft(text, draft.next_token == END, lookahead, token_ends, is_stuck)
 
     def _text(self, tokens: Iterable[int]) -> bytes:
         return b"".join(map(self._piece, tokens))
@@ -362,8 +391,8 @@ class ScriptedSource:
     def _ends_of(self, tokens: Iterable[int]) -> tuple[int, ...]:
         return tuple(accumulate(len(self._piece(token)) for token in tokens))
 
-    def _piece(self, token: int) -> bytes:
-        return b"" if token == END else self._vocabulary.piece(token)
+    def _piece(self, token: int | None) -> bytes:
+        return b"" if token in (None, END) else self._vocabulary.piece(token)
 
     def _pass(self, n_tokens: int) -> None:
         if self._is_cancelled():

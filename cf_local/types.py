@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from cf_local.errors import InputError
+from cf_local.structured import ResponseFormat
 
 Mode = Literal["cool", "rerank", "cool+r", "single"]
 ScoreKind = Literal["perplexity", "nll", "bits_per_byte"]
@@ -17,7 +18,7 @@ SegmentKind = Literal["aligned", "shortest", "sentence"]
 WeighingKind = Literal["static", "prior", "hedge", "trim", "primary"]
 KvType = Literal["f16", "q8_0"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "stuck", "cancelled"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SCORES: tuple[str, ...] = get_args(ScoreKind)
@@ -82,12 +83,14 @@ class Draft:
     ``lookahead`` is the text of the token that would follow: chosen, never evaluated. It is empty
     when the draft ``ends`` (the next token is an end-of-generation token).
     ``token_ends`` are the byte offsets in ``text`` behind each of its tokens.
+    ``is_stuck``: the grammar allows no token of this vocabulary behind ``text``, nor the end.
     """
 
     text: bytes
     ends: bool
     lookahead: bytes
     token_ends: tuple[int, ...]
+    is_stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,8 @@ class Settings:
     one that can no longer win; without, such scores are left out of the step, its winner is the
     same.
     ``reserve_tokens``: context that the prompt must leave for the answer.
+    ``response_format``: the form the answer must have. An answer that does not end with "stop" is
+    incomplete; stop strings are not looked for, as the form says where the answer may end.
 
     Raises InputError for values that make no sense.
     """
@@ -238,6 +243,7 @@ class Settings:
     speculation: bool = True
     all_scores: bool = True
     sampling: Sampling = field(default_factory=Sampling)
+    response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)

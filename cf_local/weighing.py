@@ -46,7 +46,7 @@ class Weighing:
         """Mean scores, shape (n_candidates,)."""
         return weighted_mean(matrix, self._static)
 
-    def observe(self, matrix: Matrix, own: Sequence[int]) -> None:
+    def observe(self, matrix: Matrix, own: Sequence[int | None]) -> None:
         """A segment was scored; ``own`` has the column that each source proposed."""
 
     def asks(self, uncertainty: float) -> bool:
@@ -89,7 +89,7 @@ class Hedge(Weighing):
         learnt = np.exp(self._log_weights - self._log_weights.max())
         return weighted_mean(matrix, self._static * learnt)
 
-    def observe(self, matrix: Matrix, own: Sequence[int]) -> None:
+    def observe(self, matrix: Matrix, own: Sequence[int | None]) -> None:
         """Reward every source."""
         self._n_scored += 1
         judges = [k for k, weight in enumerate(self._static) if weight > 0]
@@ -142,12 +142,12 @@ class Primary(Weighing):
         return is_unsure
 
 
-def reward(matrix: Matrix, own: int, judges: Sequence[int]) -> float:
+def reward(matrix: Matrix, own: int | None, judges: Sequence[int]) -> float:
     """How often column ``own`` beats the others in the rows of ``judges``: a share of [0, 1].
 
-    A tie is half a win; without judges nothing is won.
+    A tie is half a win; without judges nothing is won, nor without a candidate.
     """
-    if not judges:
+    if own is None or not judges:
         return 0.0
     scores = matrix[list(judges)]
     others = np.delete(scores, own, axis=1)

@@ -35,6 +35,11 @@ from cf_local.weighing import weighing_of
 FUSED = "cool"
 """Who is named as the proposer of the fused answer in mode "cool+r"."""
 
+NOTHING = Candidate(b"", ends=False)
+"""What a source drafts whose vocabulary cannot go on as the form of the answer wants it."""
+
+_Whole = tuple[Candidate, FinishReason]
+
 
 class Writer:
     """Writes one answer with ``sources``: ``begin``, then ``write`` to the end, then ``answer``."""
@@ -55,7 +60,10 @@ class Writer:
         self._names = tuple(source.info.name for source in sources)
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
-        self._stream = TextStream(settings.stop)
+        # A form says itself where the answer may end: a stop string would break it.
+        self._format = settings.response_format
+        self._stop = () if self._format else settings.stop
+        self._stream = TextStream(self._stop)
         self._shown: list[str] = []
         self._speculator = speculator or Speculator()
         self._crew = (crew or Crew(0)).for_one()
@@ -84,6 +92,7 @@ class Writer:
                 revisits=self._settings.speculation and self._settings.mode == "cool+r",
                 scores_prompt=self._weighing.hears_prompt,
                 tells_uncertainty=self._weighing.has_primary and index == 0,
+                grammar=self._format.grammar if self._format else None,
                 is_cancelled=self._is_cancelled,
             )
             n_tokens = yield from _shares(parts, index, len(self._sources))
@@ -132,7 +141,7 @@ class Writer:
         verdict = self._rerank(proposals, self._crew, watch)
         with watch.phase("rerank"):
             if verdict.matrix is not None:
-                own = [proposals.candidates.index(draft) for draft in drafts]
+                own = [proposals.index(draft) for draft in drafts]
                 self._weighing.observe(verdict.matrix, own)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
@@ -144,19 +153,18 @@ class Writer:
         """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
         watch = _StepWatch(self._sources)
         with watch.phase("draft"):
-            own = yield from self._answers()
-            proposals = _Proposals.gather(
-                [*zip(self._names, (c for c, _ in own), strict=True), *((FUSED, c) for c in fused)]
-            )
+            own = dict(zip(self._names, (yield from self._answers()), strict=True))
+            answers = [*own.items(), *((FUSED, a) for a in fused.items())]
+            proposals = _Proposals.gather((name, c) for name, (c, _) in self._complete(answers))
         verdict = self._rerank_answers(proposals, watch)
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
-        self.finish_reason = {**fused, **dict(own)}[winner]
-        self._stream, self._shown = TextStream(self._settings.stop), []
+        self.finish_reason = {**fused, **dict(own.values())}[winner]
+        self._stream, self._shown = TextStream(self._stop), []
         text = self._stream.feed(winner.text)
         yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
 
-    def _answers(self) -> Generator[None, None, list[tuple[Candidate, FinishReason]]]:
+    def _answers(self) -> Generator[None, None, list[_Whole]]:
         """The whole answer of each source, pausing behind every segment."""
         # Several tokens a pass keep all cores busy: one source after the other is faster.
         if self._crew.is_one_by_one or self._settings.speculation:
@@ -195,7 +203,8 @@ class Writer:
         own: list[Candidate] = []
         if self._weighing.has_primary:
             own = [self._draft(self._sources[0])]
-            if not self._weighing.asks(self._sources[0].uncertainty()):
+            is_stuck = own[0] == NOTHING
+            if not (is_stuck or self._weighing.asks(self._sources[0].uncertainty())):
                 return own
         return own + self._crew.each(self._sources[len(own) :], self._draft)
 
@@ -207,22 +216,29 @@ class Writer:
         draft = draft_segment(source, others, kind, limit, n_words)
         return Candidate(draft.text, draft.ends)
 
-    def _answer_of(self, source: Source) -> Generator[None, None, tuple[Candidate, FinishReason]]:
+    def _answer_of(self, source: Source) -> Generator[None, None, _Whole]:
         """The whole answer of one source alone, and why it ended; pauses behind its segments."""
-        stream, limit = TextStream(self._settings.stop), self._room(source)
+        stream, limit = TextStream(self._stop), self._room(source)
         draft, n_read = source.draft(limit), 0
         while True:
             stream.feed(draft.text[n_read:])
             n_read = len(draft.text)
             is_full = len(draft.token_ends) >= limit
             # Nothing but control tokens: it has nothing to say, as in ``synchronizer``.
-            ends = draft.ends or (is_full and not draft.text)
+            ends = draft.ends or (is_full and not draft.text and not draft.is_stuck)
             reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
+            if reason is None and draft.is_stuck:
+                reason = "stuck"
             if reason is not None:
                 return Candidate(draft.text, ends), reason
             yield
             self._speculator.go_on(source, len(draft.text))
             draft = source.extend(limit)
+
+    def _complete(self, answers: list[tuple[str, _Whole]]) -> list[tuple[str, _Whole]]:
+        """Whole answers that compete: where a form is asked for, those that have it, if any do."""
+        has_form = [answer for answer in answers if answer[1][1] == "stop"]
+        return has_form if self._format and has_form else answers
 
     def _rerank(self, proposals: "_Proposals", crew: Crew, watch: "_StepWatch") -> rerank.Verdict:
         """The winner; nothing is scored when all propose the same (method: "One step")."""
@@ -254,6 +270,9 @@ class Writer:
             self._crew.each(self._sources, lambda source: source.commit(winner))
         except ContextError:  # it fits no more: the answer ends in front of it
             self.finish_reason = "length"
+            return self._show("")
+        if winner == NOTHING:
+            self.finish_reason = "stuck"
             return self._show("")
         self._response += winner.text
         text = self._stream.feed(winner.text)
@@ -306,7 +325,10 @@ def _shares(
 
 @dataclass(frozen=True, slots=True)
 class _Proposals:
-    """The distinct candidates of one step in the order of the sources, and who proposed each."""
+    """The distinct candidates of one step in the order of the sources, and who proposed each.
+
+    A source that proposes NOTHING abstains, unless all do.
+    """
 
     candidates: tuple[Candidate, ...]
     proposers: tuple[tuple[str, ...], ...]
@@ -316,7 +338,13 @@ class _Proposals:
         found: dict[Candidate, tuple[str, ...]] = {}
         for name, candidate in proposals:
             found[candidate] = (*found.get(candidate, ()), name)
+        if len(found) > 1:
+            found.pop(NOTHING, None)
         return cls(tuple(found), tuple(found.values()))
+
+    def index(self, candidate: Candidate) -> int | None:
+        """Which of the candidates it is; None for one that does not compete."""
+        return self.candidates.index(candidate) if candidate in self.candidates else None
 
     def of(self, *names: str) -> list[int]:
         """Indices of what any of ``names`` proposed."""

@@ -5,7 +5,8 @@ no saved state but one: when a token list extends the list evaluated last, only
 the rest is evaluated. Everything else is computed from scratch, greedily, in the page's order:
 draft, score, rerank, commit. Words in quotes below are the page's.
 
-Left out: chat templates (prompts are token ids) and sampling.
+Under a grammar the allowed tokens are those of llama.cpp's grammar sampler, made anew for every
+token. Left out: chat templates (prompts are token ids) and sampling.
 """
 
 from __future__ import annotations
@@ -103,6 +104,22 @@ def last_words(response: bytes, n_words: int = CONTEXT_WORDS) -> bytes:
     """The last words of the response: the context in which a segment is tokenized."""
     cuts = [0, *boundaries(response)]
     return response[cuts[-n_words] :] if len(cuts) >= n_words else response
+
+
+def ends_unfinished(data: bytes) -> bool:
+    """Whether `data` ends within a character."""
+    chars = characters(data)
+    return bool(chars) and chars[-1][1] is None
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether `data` is UTF-8, or may become it."""
+    whole = characters(data)
+    end = whole[-1][0] if ends_unfinished(data) else len(data)
+    tail = data[end:]
+    is_surrogate = tail[:1] == b"\xed" and tail[1:2] >= b"\xa0"
+    text = "".join(char for _, char in whole if char is not None)
+    return text.encode() == data[:end] and not is_surrogate
 
 
 # --- One source -----------------------------------------------------------------------------
@@ -220,6 +237,33 @@ class RefSource:
         self._evaluated, self._after_last = list(tokens), values[-1:]
         return values
 
+    def allowed(self, grammar: str, text: bytes) -> npt.NDArray[np.bool_]:
+        """Which tokens may follow `text` under a GBNF grammar, shape (n_vocab,), from scratch."""
+        sampler = lc.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
+        for token in self.encode(text):
+            lc.llama_sampler_accept(sampler, token)
+        data = (lc.llama_token_data * self.n_vocab)()
+        for token in range(self.n_vocab):
+            data[token].id, data[token].logit = token, 0.0
+        array = lc.llama_token_data_array(
+            data=ctypes.cast(data, lc.llama_token_data_p), size=self.n_vocab, selected=-1
+        )
+        lc.llama_sampler_apply(sampler, ctypes.byref(array))
+        lc.llama_sampler_free(sampler)
+        mask = np.array([data[token].logit == 0.0 for token in range(self.n_vocab)])
+        for token in np.flatnonzero(mask).tolist():
+            piece = self.piece(token)
+            if token in self.eog:
+                mask[token] = is_utf8(text) and not ends_unfinished(text)
+            else:
+                is_text = bool(piece) and 0 not in piece and not self._is_control(token)
+                mask[token] = is_text and is_utf8(text + piece)
+        return mask
+
+    def _is_control(self, token: int) -> bool:
+        bits = lc.LLAMA_TOKEN_ATTR_CONTROL | lc.LLAMA_TOKEN_ATTR_UNKNOWN
+        return bool(lc.llama_vocab_get_attr(self._vocab, token) & bits)
+
     def nlls(self, before: list[int], tokens: list[int], ends: bool) -> list[float]:
         """Nats: a term for each token after `before`, and one for all EOG tokens together."""
         logits = self.logits(before + tokens, len(tokens) + 1)
@@ -245,6 +289,7 @@ class RefSettings:
     max_tokens: int = 64
     segment_limit: int = 32
     single: int = 0  # which source, in mode "single"
+    grammar: str | None = None  # GBNF
     tie_tolerance: float = 1e-2  # logits, and nats (perplexity, nll) or bits per byte
 
 
@@ -254,6 +299,7 @@ class RefDraft:
     text: bytes
     ends: bool
     margin: float  # smallest lead of the top logit over the second, over all argmaxes taken
+    is_stuck: bool = False  # the grammar allowed no token: it abstains
 
 
 @dataclass(frozen=True)
@@ -278,7 +324,7 @@ class RefStep:
 class RefResult:
     text: bytes
     steps: list[RefStep]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "stuck"]
     tokens: list[list[int]]  # each source's own tokens of the response
     answers: list[RefResult] = field(default_factory=list)  # reranking: what was reranked
     votes: Votes | None = None  # as they were at the end
@@ -349,9 +395,13 @@ def draft(
     words: list[int] = []  # tokens down to each common word boundary
     while True:
         row = source.logits(before + tokens, 1)[-1]
-        ahead = int(np.argmax(row))
-        margin = min(margin, float(row[ahead] - np.delete(row, ahead).max()))
         text = source.text(tokens)
+        if settings.grammar is not None:
+            row = np.where(source.allowed(settings.grammar, response + text), row, -np.inf)
+        ahead = int(np.argmax(row))
+        if row[ahead] == -np.inf:
+            return RefDraft([], b"", False, margin, is_stuck=True)
+        margin = min(margin, float(row[ahead] - np.delete(row, ahead).max()))
         if ahead in source.eog:
             return RefDraft(tokens, text, True, margin)
         if is_common_boundary(sources, me, response, text, source.piece(ahead), aligned):
@@ -452,7 +502,9 @@ class Votes:
         self.n_scored += 1
         rate = 0.5 / math.sqrt(self.n_scored)
         for k in range(len(scores)):
-            own = next(j for j, c in enumerate(candidates) if k in c.proposers)
+            own = next((j for j, c in enumerate(candidates) if k in c.proposers), None)
+            if own is None:  # it abstained
+                continue
             wins, near, n = 0.0, 0, 0
             for judge in range(len(scores)):
                 for j in range(len(candidates)):
@@ -557,13 +609,19 @@ def cool(
         before = [prompts[k] + own[k] for k in range(n)]
         drafts = [draft(sources, 0, before[0], response, limits[0], settings)]
         asked, from_gate = True, math.inf
-        if settings.weighing == "primary" and n > 1:
+        if settings.weighing == "primary" and n > 1 and not drafts[0].is_stuck:
             asked, from_gate = doubt.asks(entropy_of(sources[0], before[0], drafts[0]))
         if asked:
             drafts += [
                 draft(sources, k, before[k], response, limits[k], settings) for k in range(1, n)
             ]
-        candidates = gather([(d.text, d.ends) for d in drafts])
+        if all(d.is_stuck for d in drafts):
+            return RefResult(response, steps, "stuck", own, votes=votes)
+        heard = [k for k, d in enumerate(drafts) if not d.is_stuck]
+        candidates = [
+            replace(c, proposers=tuple(heard[i] for i in c.proposers))
+            for c in gather([(drafts[k].text, drafts[k].ends) for k in heard])
+        ]
 
         ways = [
             [
@@ -604,7 +662,13 @@ def choose_answer(
     answers = [alone(sources, prompts, k, settings) for k in range(len(sources))]
     if with_cool:
         answers.append(cool(sources, prompts, settings))
-    candidates = gather([(a.text, a.finish_reason == "stop") for a in answers])
+    whole = [k for k, a in enumerate(answers) if a.finish_reason == "stop"]
+    if not (settings.grammar and whole):  # with a grammar, complete answers win over others
+        whole = list(range(len(answers)))
+    candidates = [
+        replace(c, proposers=tuple(whole[i] for i in c.proposers))
+        for c in gather([(answers[k].text, answers[k].finish_reason == "stop") for k in whole])
+    ]
     ways = [
         [
             answers[k].tokens[0] if k in c.proposers else sources[k].encode(c.text)

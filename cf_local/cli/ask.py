@@ -12,13 +12,27 @@ import click
 from cf_local import trace
 from cf_local.cli import render
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import fusion_options, loaded, model_options, settings_of, shows_colour
+from cf_local.cli.options import (
+    format_of,
+    format_options,
+    fusion_options,
+    loaded,
+    model_options,
+    settings_of,
+    shows_colour,
+)
 from cf_local.cli.prompt import read_question
 from cf_local.cli.winners import Winners
-from cf_local.errors import Cancelled
+from cf_local.errors import Cancelled, CfLocalError
 from cf_local.fusion import Fusion
 from cf_local.types import Answer, Prompt, RawText, Settings, Step
 from cf_local.types import chat as chat_prompt
+
+_WHY_INCOMPLETE = {
+    "length": "it is as long as --max-tokens or a context allows, and does not have its form yet.",
+    "repetition": "it went round in circles before it had its form.",
+    "stuck": "no model has a token that its form allows next.",
+}
 
 
 @click.command()
@@ -36,6 +50,7 @@ from cf_local.types import chat as chat_prompt
 )
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
+@format_options
 @fusion_options
 @model_options
 def ask(
@@ -58,6 +73,7 @@ def ask(
     cf-local ask "Tom has 23 apples and buys 45 more. How many has he now?" --show-winners
     cf-local ask -f notes.txt "Summarize this." --fusion laptop
     echo "What is 7 times 8?" | cf-local ask --json
+    cf-local ask "Name a colour." --schema colour.json
     """  # noqa: D301  # click keeps the lines behind a backspace as they are
     text = read_question(question, file)
     if raw and system:
@@ -65,9 +81,12 @@ def ask(
     if trace_file is not None:  # told now, not after the answer
         trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
+    response_format = format_of(options)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
         settings = replace(
-            settings_of(fusion, options), all_scores=as_json or trace_file is not None
+            settings_of(fusion, options),
+            all_scores=as_json or trace_file is not None,
+            response_format=response_format,
         )
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
@@ -81,6 +100,8 @@ def ask(
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
     if answer.finish_reason == "cancelled":
         raise Cancelled("The answer was interrupted; what came of it is above.")
+    if response_format is not None and answer.finish_reason != "stop":
+        raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
 
 
 def _write(

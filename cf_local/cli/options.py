@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
+from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES, MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
 PREFIX = "CF_LOCAL_"
@@ -106,6 +108,13 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
 )
 
 
+_FORMAT_OPTIONS: tuple[Option, ...] = (
+    click.option("--schema", metavar="FILE", help="Answer in JSON that this JSON schema accepts."),
+    click.option("--grammar", metavar="FILE", help="Answer in text of this GBNF grammar."),
+    click.option("--json-object", is_flag=True, help="Answer with a JSON object."),
+)
+
+
 def model_options(command: Command) -> Command:
     """Add the options that say which models are loaded, and how."""
     return _add(command, (*_SET_OPTIONS, *_LOAD_OPTIONS))
@@ -137,6 +146,41 @@ def chosen_models(options: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]
 def is_flag_given(context: click.Context, name: str) -> bool:
     """Whether a parameter was given on the command line (not by a variable, not by default)."""
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def format_options(command: Command) -> Command:
+    """Add the options that say which form the answer must have."""
+    return _add(command, _FORMAT_OPTIONS)
+
+
+def format_of(options: dict[str, Any]) -> ResponseFormat | None:
+    """The form of the answer; takes the values of ``format_options`` out of ``options``.
+
+    Done before a model is loaded: a form that cannot be kept is told at once.
+    """
+    given = {key: options.pop(key) for key in ("schema", "grammar", "json_object")}
+    chosen = [f"--{key.replace('_', '-')}" for key, value in given.items() if value]
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} exclude each other.")
+    if chosen and options.get("stop"):
+        raise click.UsageError(f"--stop would break what {chosen[0]} asks for; leave one out.")
+    if given["schema"]:
+        return _read_format(given["schema"], ResponseFormat.json_schema)
+    if given["grammar"]:
+        return _read_format(given["grammar"], ResponseFormat.gbnf)
+    return ResponseFormat.json_object() if given["json_object"] else None
+
+
+def _read_format(file: str, parse: Callable[[str], ResponseFormat]) -> ResponseFormat:
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise InputError(f"{file} cannot be read: {reason}.") from None
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import ctypes
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
+import numpy.typing as npt
 
 from cf_local.llama.distribution import Distribution
 from cf_local.types import Sampling
@@ -43,26 +44,54 @@ class Sampler:
         """Draw anew from here on."""
         self._n_renewed += 1
 
-    def choose(self, expected: Distribution, position: int) -> int:
-        """The token behind ``position``."""
+    def choose(
+        self, expected: Distribution, position: int, among: npt.NDArray[np.intp] | None = None
+    ) -> int:
+        """The token behind ``position``, drawn of the tokens ``among`` if they are given."""
         if self._chain is None:
             return expected.best
+        left = self._left(expected, among)
+        weights = np.exp(left["logit"] - left["logit"].max(), dtype=np.float64).cumsum()
+        draw = self._noise(position).random()
+        chosen = int(np.searchsorted(weights, draw * weights[-1], side="right"))
+        return int(left["id"][min(chosen, len(left) - 1)])
+
+    def ranking(
+        self, expected: Distribution, position: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Tokens and a key of each: the highest is the choice once those above are ruled out.
+
+        Sampling: to draw until a token is allowed, and never one twice, is to add Gumbel noise to
+        the logits once and take the highest that is allowed.
+        """
+        if self._chain is None:
+            return np.arange(len(expected.logits)), expected.logits.astype(np.float64)
+        left = self._left(expected, None)
+        tokens = left["id"].astype(np.intp)
+        noise = self._noise(position, 1).gumbel(size=len(expected.logits))
+        return tokens, left["logit"] + noise[tokens]
+
+    def _left(
+        self, expected: Distribution, among: npt.NDArray[np.intp] | None
+    ) -> npt.NDArray[np.void]:
+        """What the chain leaves to draw from; overwritten by the next call."""
         logits = expected.logits
-        self._data["id"] = np.arange(len(logits))  # samplers reorder the array
-        self._data["logit"] = logits
-        self._data["p"] = 0
+        tokens = np.arange(len(logits)) if among is None else among
+        data = self._data[: len(tokens)]
+        data["id"] = tokens  # samplers reorder the array
+        data["logit"] = logits if among is None else logits[among]
+        data["p"] = 0
         candidates = lib.llama_token_data_array(
-            data=self._data.ctypes.data_as(lib.llama_token_data_p),
-            size=len(logits),
+            data=data.ctypes.data_as(lib.llama_token_data_p),
+            size=len(tokens),
             selected=-1,
             sorted=False,
         )
         lib.llama_sampler_apply(self._chain, ctypes.byref(candidates))
-        left = self._data[: candidates.size]
-        weights = np.exp(left["logit"] - left["logit"].max(), dtype=np.float64).cumsum()
-        draw = np.random.default_rng((self._seed, self._n_renewed, position)).random()
-        chosen = int(np.searchsorted(weights, draw * weights[-1], side="right"))
-        return int(left["id"][min(chosen, len(left) - 1)])
+        return data[: candidates.size]
+
+    def _noise(self, position: int, *more: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, self._n_renewed, position, *more))
 
     def close(self) -> None:
         """Free the chain. May be called twice."""

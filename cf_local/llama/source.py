@@ -11,11 +11,12 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
-from typing import Unpack
+from typing import TypeGuard, Unpack
 
 from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
+from cf_local.llama.constraint import Constraint
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.loaded import Loaded
 from cf_local.llama.sampler import Sampler
@@ -38,11 +39,14 @@ from cf_local.types import (
 
 @dataclass(slots=True)
 class _Draft:
-    """What the source would write behind ``start``; ``next_token`` is chosen, not evaluated."""
+    """What the source would write behind ``start``; ``next_token`` is chosen, not evaluated.
+
+    It is None where a grammar allows no token.
+    """
 
     start: Node
     nodes: list[Node]
-    next_token: int
+    next_token: int | None
 
     @property
     def end(self) -> Node:
@@ -113,7 +117,7 @@ class LlamaSource:
         caches.append(self._cache)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
-        self._end_tokens = frozenset(self._vocabulary.end_tokens.tolist())
+        self._constraint: Constraint | None = None
         self._closed = False
         self._draft: _Draft | None = None
         self._scored: dict[bytes, Node] = {}
@@ -180,6 +184,7 @@ class LlamaSource:
         revisits: bool = False,
         scores_prompt: bool = False,
         tells_uncertainty: bool = False,
+        grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
         """Evaluate the prompt in parts (see Source.beginning)."""
@@ -188,6 +193,7 @@ class LlamaSource:
         self._check_prompt(prompt, tokens, reserve_tokens)
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
+        self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
         self._cache.is_cancelled = is_cancelled
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
@@ -220,12 +226,12 @@ class LlamaSource:
         """Go on with the draft to its next word boundary (see Source.extend)."""
         draft = self._own_draft()
         text = self._text(draft)
-        while not self._ends(draft) and len(draft.nodes) < limit:
+        while self._goes_on(draft.next_token) and len(draft.nodes) < limit:
             node = self._advance(draft.end, draft.next_token)
             draft.nodes.append(node)
             text += self._vocabulary.piece(node.token)
             draft.next_token = self._choose(node)
-            if is_word_boundary(text, self._vocabulary.piece(draft.next_token)):
+            if is_word_boundary(text, self._lookahead(draft)):
                 break
         return self._as_draft(draft)
 
@@ -272,6 +278,8 @@ class LlamaSource:
             )
         if not self._is_own(candidate):
             self._sampler.renew()  # what it drew for its own draft had a part in this choice
+        if self._constraint is not None:
+            self._constraint.commit(self._path(node))
         self._cache.commit(node)
         self._encoder.append(candidate.text)
         self._draft, self._scored = None, {}
@@ -290,7 +298,7 @@ class LlamaSource:
         path = list(self._known_path(head))
         next_token = self._choose(path[-1] if path else head)
         text = b"".join(self._vocabulary.piece(node.token) for node in path)
-        if next_token in self._end_tokens:
+        if not self._goes_on(next_token):
             return Foreseen(text, True)
         return Foreseen(text + self._vocabulary.piece(next_token), False)
 
@@ -302,7 +310,7 @@ class LlamaSource:
         *_, node = head, *self._known_path(head)
         for _ in range(min(n_tokens, self._n_left(node))):
             token = self._choose(node)
-            if token in self._end_tokens:
+            if not self._goes_on(token):
                 break
             node = self._advance(node, token)
 
@@ -317,7 +325,10 @@ class LlamaSource:
             n_bytes += len(self._vocabulary.piece(end.token))
             if n_bytes > start:
                 highest = max(highest, end.nll_nats)
-        return math.exp(-max(highest, end.expected.nll(self._choose(end))))
+        next_token = self._choose(end)
+        if next_token is not None:
+            highest = max(highest, end.expected.nll(next_token))
+        return math.exp(-highest)
 
     def preview(self, texts: Sequence[bytes]) -> None:
         """Evaluate texts that are likely to come (see Source.preview)."""
@@ -333,6 +344,8 @@ class LlamaSource:
         if not self._is_closed:
             self._draft, self._scored = None, {}
             self._cache.drop_all()
+            if self._constraint is not None:
+                self._constraint.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt (see Source.restart)."""
@@ -341,33 +354,50 @@ class LlamaSource:
         self._encoder.reset()
         self._sampler.renew()
         self._cache.restart(keep_response=expect_same)
+        if self._constraint is not None:
+            self._constraint.restart()
 
     def close(self) -> None:
         """Give the memory back, that of the other seats, too. May be called twice."""
         for source in self.seats:
             source._closed = True
             source._sampler.close()
+            source._constraint = None
             source._cache.close()
         self._loaded.close()
 
     # ---- The tree
 
-    def _choose(self, node: Node) -> int:
-        """The token this source would write behind a node."""
-        return self._sampler.choose(node.expected, node.position)
+    def _choose(self, node: Node) -> int | None:
+        """The token this source would write behind a node; None if a grammar allows none."""
+        if self._constraint is None:
+            return self._sampler.choose(node.expected, node.position)
+        path = self._path(node)
+        return self._constraint.choose(path, node.expected, node.position, self._sampler)
+
+    def _path(self, node: Node) -> tuple[int, ...]:
+        """The tokens behind the response down to a node."""
+        return tuple(n.token for n in node.path_from(self._cache.head))
+
+    def _goes_on(self, token: int | None) -> TypeGuard[int]:
+        """Whether a choice is text: no end of the answer, and not the lack of any token."""
+        return token is not None and token not in self._vocabulary.end_token_set
+
+    @property
+    def _wants_rows(self) -> bool:
+        """Whether the most likely token alone does not say what is chosen."""
+        return self._constraint is not None or not self._sampler.is_greedy
 
     def _advance(self, node: Node, token: int) -> Node:
         """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
-        whole_row = not self._sampler.is_greedy
-        known = self._cache.known(node, token, whole_row=whole_row)
+        known = self._cache.known(node, token, whole_row=self._wants_rows)
         return known or self._cache.read([(node, [token])])[0]
 
     def _known_path(self, start: Node) -> Iterator[Node]:
         """The nodes that this source would write behind ``start``, as far as they are known."""
         node: Node | None = start
-        whole_row = not self._sampler.is_greedy
-        while node and (token := self._choose(node)) not in self._end_tokens:
-            node = self._cache.known(node, token, whole_row=whole_row)
+        while node and self._goes_on(token := self._choose(node)):
+            node = self._cache.known(node, token, whole_row=self._wants_rows)
             if node is not None:
                 yield node
 
@@ -378,7 +408,7 @@ class LlamaSource:
             for end in self._known_path(head):
                 yield end.token
             token = self._choose(end)
-            if token not in self._end_tokens:
+            if self._goes_on(token):
                 yield token
 
     def _tokens_ahead(self, text: bytes) -> Sequence[int]:
@@ -442,12 +472,18 @@ class LlamaSource:
         return Draft(
             text=self._text(draft),
             ends=ends,
-            lookahead=b"" if ends else self._vocabulary.piece(draft.next_token),
+            lookahead=self._lookahead(draft),
             token_ends=self._token_ends(draft),
+            is_stuck=draft.next_token is None,
         )
 
     def _ends(self, draft: _Draft) -> bool:
-        return draft.next_token in self._end_tokens
+        return draft.next_token in self._vocabulary.end_token_set
+
+    def _lookahead(self, draft: _Draft) -> bytes:
+        """The text of the token that would follow; none for the end."""
+        token = draft.next_token
+        return self._vocabulary.piece(token) if self._goes_on(token) else b""
 
     def _text(self, draft: _Draft) -> bytes:
         return self._vocabulary.decode(draft.tokens)

@@ -4,6 +4,7 @@ import ctypes
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -28,11 +29,21 @@ class LlamaVocabulary:
         self._pieces: dict[int, bytes] = {}
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._handle))
 
+    @property
+    def handle(self) -> Any:
+        """What llama.cpp knows the vocabulary by."""
+        return self._handle
+
     @cached_property
     def end_tokens(self) -> npt.NDArray[np.intp]:
         """Ids of all end-of-generation tokens, shape (n_end_tokens,)."""
         is_end = [lib.llama_vocab_is_eog(self._handle, t) for t in range(self.n_tokens)]
         return np.flatnonzero(is_end)
+
+    @cached_property
+    def end_token_set(self) -> frozenset[int]:
+        """The same ids, to look one up."""
+        return frozenset(self.end_tokens.tolist())
 
     @property
     def bos_token(self) -> int | None:

@@ -919,3 +919,87 @@ def test_a_chat_is_a_prompt_too(open_source: Opener) -> None:
     assert source.begin(turns, sampling=GREEDY) > 3
     assert source.draft(LIMIT).text
     assert source.info.name == "s"
+
+
+# --- Grammars -------------------------------------------------------------------------------
+
+FORM = 'root ::= " " ("fox" | "24" | "zqx")+ ("." | ", é")\n'
+FORM_PATTERN = re.compile(r" (fox|24|zqx)+(\.|, é)")
+
+
+def form_allows(_grammar: str, text: bytes, ends: bool) -> bool:
+    """The same as FORM, for sources that cannot read it; texts are long enough for all cases."""
+    shown = text.decode(errors="ignore")
+    if shown.encode() != text and not ", é".encode().startswith(text[-3:]):
+        return False
+    if ends:
+        return FORM_PATTERN.fullmatch(shown) is not None
+    rests = ("", "fox", "ox", "x", "24", "4", "zqx", "qx")
+    return any(
+        FORM_PATTERN.fullmatch(head + rest + end)
+        for head in (shown, shown or " ")
+        for rest in rests
+        for end in (".", "", " é", "é")
+    )
+
+
+@pytest.fixture
+def formed(open_source: Opener, kind: str) -> Source:
+    """A source that has read PROMPT and answers in the form of FORM."""
+    source = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
+    source.begin(PROMPT, sampling=GREEDY, grammar=FORM)
+    return source  # type: ignore[no-any-return]
+
+
+def test_a_whole_draft_has_the_form(formed: Source) -> None:
+    for limit in range(1, 60):
+        draft = formed.extend(limit) if limit > 1 else formed.draft(limit)
+        assert form_allows(FORM, draft.text, draft.ends)
+        assert not draft.is_stuck
+        if draft.ends:
+            break
+
+
+def test_the_form_follows_whoever_writes(formed: Source) -> None:
+    for text in (b" fo", b"x2", b"4", b", "):  # straddles the tokens of words
+        formed.commit(Candidate(text, False))
+    draft = formed.draft(LIMIT)
+    while not draft.ends:
+        draft = formed.extend(LIMIT)
+    assert draft == Draft("é".encode(), True, b"", draft.token_ends)
+    formed.commit(Candidate(draft.text, False))
+    end = formed.draft(LIMIT)
+    assert (end.text, end.ends) == (b"", True)
+    formed.restart()
+    assert formed.draft(1).text[:1] == b" "
+
+
+def test_text_that_breaks_the_form_leaves_a_source_stuck(formed: Source) -> None:
+    formed.draft(LIMIT)
+    formed.commit(Candidate(b" dog", False))
+    draft = formed.draft(LIMIT)
+    assert draft == Draft(b"", False, b"", (), is_stuck=True)
+    assert formed.extend(LIMIT) == draft
+    formed.begin(PROMPT, sampling=GREEDY)
+    assert formed.draft(LIMIT).text
+
+
+def test_trimmed_and_rolled_back_drafts_keep_the_form(formed: Source) -> None:
+    draft = formed.draft(1)
+    while not draft.ends and len(draft.token_ends) < 3:
+        draft = formed.extend(3)
+    formed.trim(draft.token_ends[0])
+    assert formed.extend(3).text.startswith(draft.text[: draft.token_ends[1]])
+    formed.rollback()
+    assert formed.draft(1).text == draft.text[: draft.token_ends[0]]
+    formed.score([Candidate(b" zqx", False), Candidate(b" dog", True)])
+    formed.commit(Candidate(b" zqx", False))
+    following = formed.draft(LIMIT)
+    assert form_allows(FORM, b" zqx" + following.text, following.ends)
+
+
+def test_scores_are_the_same_with_and_without_a_form(open_source: Opener, kind: str) -> None:
+    free = begun(open_source())
+    bound = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
+    bound.begin(PROMPT, sampling=GREEDY, grammar=FORM)
+    assert_same(bound.score(MIXED), free.score(MIXED))

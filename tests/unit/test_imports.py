@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 # is put into the lowest layer that its imports allow. A folder counts as one module.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "memory"}),
+    frozenset({"structured"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"planning", "tokenization", "weighing"},

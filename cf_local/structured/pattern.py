@@ -1,0 +1,228 @@
+r"""Regular expressions of JSON schemas as GBNF: the anchored, backtrack-free ones.
+
+``^...$`` with literals, escapes, classes, groups, alternatives and counts. What Python and
+JavaScript read differently (``\w``, ``.``, negated classes of these) is written so narrowly that
+both accept it. Left out, and refused: look-around, references back, flags, ``\b``, text that is
+not anchored at both ends.
+"""
+
+from cf_local.errors import InputError
+from cf_local.structured.rules import char_class, literal
+
+_Ranges = list[tuple[int, int]]
+
+_CLASSES: dict[str, _Ranges] = {
+    "d": [(48, 57)],
+    "w": [(48, 57), (65, 90), (95, 95), (97, 122)],
+    "s": [(32, 32)],  # others would have to be escaped in JSON
+}
+_MUST_ESCAPE: _Ranges = [(0, 31), (34, 34), (92, 92), (127, 127)]
+_LINE_ENDS: _Ranges = [(0x85, 0x85), (0x2028, 0x2029)]
+_PRINTABLE = range(32, 127)
+_MOST_TURNS = 1000
+_DEEPEST = 50
+
+
+def pattern_rule(pattern: str, where: str) -> str:
+    """The body of a rule for what lies between the quotation marks of a matching string."""
+    if not (pattern.startswith("^") and pattern.endswith("$")) or pattern.endswith("\\$"):
+        raise InputError(f"{where}: {pattern!r} must begin with ^ and end with $ to be kept")
+    return _Parser(pattern, where).whole()
+
+
+class _Parser:
+    """Recursive descent over one pattern."""
+
+    def __init__(self, pattern: str, where: str) -> None:
+        self._pattern, self._where = pattern, where
+        self._text, self._at, self._depth = pattern[1:-1], 0, 0
+
+    def whole(self) -> str:
+        body = self._sequence()
+        if self._peek() == "|":
+            raise self._error("put the alternatives between ^ and $ into parentheses")
+        if self._at < len(self._text):
+            raise self._error("there is a ) too many")
+        return body
+
+    def _alternatives(self) -> str:
+        ways = [self._sequence()]
+        while self._peek() == "|":
+            self._at += 1
+            ways.append(self._sequence())
+        return " | ".join(way or '""' for way in ways)
+
+    def _sequence(self) -> str:
+        items = []
+        while self._peek() not in ("", "|", ")"):
+            items.append(self._atom() + self._count())
+        return " ".join(items)
+
+    def _atom(self) -> str:
+        char = self._take()
+        if char == "(":
+            return self._group()
+        if char == "[":
+            return self._class()
+        if char == ".":
+            return char_class([*_MUST_ESCAPE, *_LINE_ENDS], negated=True)
+        if char == "\\":
+            return self._escape()
+        if char in "*+?{}^$]":
+            raise self._error(f"{char!r} cannot stand there")
+        return _written(ord(char))
+
+    def _group(self) -> str:
+        if self._text.startswith("?:", self._at):
+            self._at += 2
+        elif self._peek() == "?":
+            raise self._error("only the groups ( ) and (?: ) can be kept")
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise self._error(f"groups lie more than {_DEEPEST} deep")
+        body = self._alternatives()
+        self._depth -= 1
+        if self._take() != ")":
+            raise self._error("a ) is missing")
+        return f"( {body} )"
+
+    def _escape(self) -> str:
+        kind = self._peek()
+        if kind in _CLASSES:
+            self._at += 1
+            return char_class(_CLASSES[kind])
+        if kind.lower() in _CLASSES and kind:
+            self._at += 1
+            return char_class(_but(_CLASSES[kind.lower()]))
+        return _written(self._escaped_point())
+
+    def _escaped_point(self) -> int:
+        char = self._take()
+        simple = {"t": 9, "n": 10, "r": 13, "f": 12, "v": 11}
+        if char in simple:
+            return simple[char]
+        if char in ("x", "u"):
+            n_digits = 2 if char == "x" else 4
+            digits = self._text[self._at : self._at + n_digits]
+            self._at += n_digits
+            if len(digits) < n_digits or not set(digits) <= set("0123456789abcdefABCDEF"):
+                raise self._error(f"\\{char} needs {n_digits} hexadecimal digits")
+            point = int(digits, 16)
+            if 0xD800 <= point < 0xE000:
+                raise self._error("half of a surrogate pair cannot be kept")
+            return point
+        if not char or char.isalnum():
+            raise self._error(f"\\{char} cannot be kept")
+        return ord(char)
+
+    def _class(self) -> str:
+        is_negated = self._peek() == "^"
+        self._at += is_negated
+        ranges: _Ranges = []
+        has_kind = False
+        while self._peek() != "]":
+            if not self._peek():
+                raise self._error("a ] is missing")
+            found, is_kind = self._class_item()
+            ranges += found
+            has_kind = has_kind or is_kind
+        self._at += 1
+        if is_negated:
+            refused = [*ranges, *_MUST_ESCAPE]
+            return char_class(_but(ranges)) if has_kind else char_class(refused, negated=True)
+        return _any_of(ranges) or self._nothing()
+
+    def _class_item(self) -> tuple[_Ranges, bool]:
+        if self._peek() == "\\" and self._text[self._at + 1 : self._at + 2].lower() in _CLASSES:
+            kind = self._text[self._at + 1]
+            self._at += 2
+            found = _CLASSES[kind.lower()]
+            return (found if kind.islower() else _but(found)), True
+        first = last = self._class_point()
+        if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in ("]", ""):
+            self._at += 1
+            last = self._class_point()
+        if last < first:
+            raise self._error("a range runs backwards")
+        return [(first, last)], False
+
+    def _class_point(self) -> int:
+        char = self._take()
+        if char == "[":
+            raise self._error("write \\[ inside of a class")
+        if char == "\\":
+            if self._peek() == "b" or self._peek().lower() in _CLASSES:
+                raise self._error(f"\\{self._peek()} cannot stand there")
+            return self._escaped_point()
+        return ord(char)
+
+    def _count(self) -> str:
+        char = self._peek()
+        if char in ("*", "+", "?") and char:
+            self._at += 1
+            count = char
+        elif char == "{":
+            count = self._braces()
+        else:
+            return ""
+        if self._peek() == "?":  # lazy: the same strings
+            self._at += 1
+        return count
+
+    def _braces(self) -> str:
+        end = self._text.find("}", self._at)
+        low, comma, high = self._text[self._at + 1 : max(end, 0)].partition(",")
+        digits = (low, high) if high else (low,)
+        if end < 0 or not all(part.isascii() and part.isdigit() for part in digits):
+            raise self._error("a count is written {2}, {2,} or {2,5}")
+        numbers = [int(part) for part in digits]
+        if max(numbers) > _MOST_TURNS or numbers != sorted(numbers):
+            raise self._error(f"a count runs upwards, to at most {_MOST_TURNS}")
+        self._at = end + 1
+        return f"{{{low}{comma}{high}}}"
+
+    def _nothing(self) -> str:
+        raise self._error("a class holds no character that it could be")
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _take(self) -> str:
+        char = self._peek()
+        self._at += 1
+        return char
+
+    def _error(self, problem: str) -> InputError:
+        return InputError(f"{self._where}: {self._pattern!r}: {problem}")
+
+
+def _written(point: int) -> str:
+    """One character as it stands in JSON."""
+    char = chr(point)
+    short = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r"}
+    short["\t"] = "\\t"
+    if char in short:
+        return literal(short[char])
+    return literal(char if point >= 32 and point != 127 else f"\\u{point:04x}")
+
+
+def _any_of(ranges: _Ranges) -> str:
+    """A choice of characters; those that JSON escapes are alternatives of their own."""
+    plain = _without(ranges, _MUST_ESCAPE)
+    escaped = [p for p in (34, 92, 9, 10, 13) if any(a <= p <= b for a, b in ranges)]
+    ways = ([char_class(plain)] if plain else []) + [_written(point) for point in escaped]
+    return ways[0] if len(ways) == 1 else f"( {' | '.join(ways)} )" if ways else ""
+
+
+def _but(ranges: _Ranges) -> _Ranges:
+    """The printable ASCII characters outside of ``ranges`` that JSON does not escape."""
+    return _without([(_PRINTABLE[0], _PRINTABLE[-1])], [*ranges, *_MUST_ESCAPE])
+
+
+def _without(ranges: _Ranges, holes: _Ranges) -> _Ranges:
+    for start, end in [*holes, (0xD800, 0xDFFF)]:
+        pieces = []
+        for first, last in ranges:
+            pieces += [(first, min(last, start - 1)), (max(first, end + 1), last)]
+        ranges = [(a, b) for a, b in pieces if a <= b]
+    return ranges

@@ -1,0 +1,78 @@
+"""What form an answer must have, checked when it is made."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from cf_local.errors import InputError
+from cf_local.structured.gbnf import check_grammar
+from cf_local.structured.schema import JsonSchema, grammar_of
+
+FormatKind = Literal["json_object", "json_schema", "grammar"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form of an answer, as a GBNF ``grammar`` with the start symbol ``root``.
+
+    Made by ``json_object``, ``json_schema``, ``gbnf`` or ``openai``; each raises InputError for a
+    form that cannot be kept: an answer that is complete obeys it, or there is none.
+    """
+
+    kind: FormatKind
+    grammar: str
+
+    def __post_init__(self) -> None:
+        check_grammar(self.grammar)
+
+    @classmethod
+    def json_object(cls) -> Self:
+        """Any JSON object."""
+        return cls("json_object", grammar_of({"type": "object"}))
+
+    @classmethod
+    def json_schema(cls, schema: JsonSchema | str) -> Self:
+        """JSON that a schema accepts; a ``str`` is the schema as JSON text."""
+        parsed = _parsed(schema)
+        try:
+            return cls("json_schema", grammar_of(parsed))
+        except InputError as error:
+            raise InputError(f"The schema cannot be used. {str(error).rstrip('.')}.") from None
+
+    @classmethod
+    def gbnf(cls, grammar: str) -> Self:
+        """Text of a grammar in llama.cpp's notation."""
+        return cls("grammar", grammar)
+
+    @classmethod
+    def openai(cls, response_format: Mapping[str, Any]) -> Self | None:
+        """The ``response_format`` of OpenAI's chat interface; None for ``{"type": "text"}``.
+
+        That is ``{"type": "json_object"}``, or ``{"type": "json_schema", "json_schema": {"schema":
+        ...}}``; llama.cpp's ``{"type": "json_object", "schema": ...}`` is known, too.
+        """
+        kind = response_format.get("type")
+        if kind == "text":
+            return None
+        if kind == "json_object":
+            schema = response_format.get("schema")
+            return cls.json_object() if schema is None else cls.json_schema(schema)
+        if kind == "json_schema":
+            wrapped = response_format.get("json_schema")
+            if isinstance(wrapped, Mapping) and "schema" in wrapped:
+                return cls.json_schema(wrapped["schema"])
+            raise InputError('response_format: "json_schema" must hold a "schema".')
+        raise InputError(
+            f"response_format: type is {kind!r}; it must be text, json_object or json_schema."
+        )
+
+
+def _parsed(schema: JsonSchema | str) -> JsonSchema:
+    if not isinstance(schema, str):
+        return schema
+    try:
+        parsed: JsonSchema = json.loads(schema)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The schema is no JSON: {error}.") from None
+    return parsed

@@ -1,0 +1,304 @@
+"""A JSON schema as a GBNF grammar that writes nothing the schema refuses.
+
+The grammar may be narrower than the schema (members stand in the schema's order, what it does not
+name is not written), never wider: a keyword that is not kept is an error that names it, where
+converters that skip it would let wrong answers pass. All is written on one line, and nothing
+behind the end. Draft 2020-12; docs/structured.md lists what is kept.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from cf_local.errors import InputError
+from cf_local.structured.disjoint import are_disjoint
+from cf_local.structured.numbers import bounds, integer_rule, number_rule
+from cf_local.structured.rules import Rules, json_literal
+from cf_local.structured.strings import any_string, lengths, string_rule
+
+JsonSchema = Mapping[str, Any] | bool
+
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_REMARKS = frozenset({"title", "description", "default", "examples", "deprecated", "readOnly"})
+_REMARKS |= {"writeOnly", "$comment", "$schema", "$id", "$defs", "definitions"}
+_OF_TYPE = {
+    "object": frozenset({"properties", "required", "additionalProperties"}),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
+    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
+}
+_OF_TYPE["integer"] = _OF_TYPE["number"]
+_KEPT = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
+_KEPT |= {"anyOf", "oneOf", "allOf"}
+_NO_EFFECT = {"uniqueItems": False, "minProperties": 0, "additionalItems": True}
+_DEEPEST = 60
+_SPACE = '" "?'  # no line breaks: a model that loves them would fill its context with indents
+
+
+def grammar_of(schema: JsonSchema) -> str:
+    """The GBNF grammar of a schema; raises InputError that names what cannot be kept, and where."""
+    return _Converter(schema).grammar()
+
+
+class _Converter:
+    """One conversion: the document, the rules so far, and the references already followed."""
+
+    def __init__(self, document: JsonSchema) -> None:
+        self._document = document
+        self._rules = Rules()
+        self._referred: dict[str, str] = {}
+        self._any: str | None = None
+
+    def grammar(self) -> str:
+        root = self._rules.reserve("root")
+        self._rules.define(root, self._visit(self._document, "#", 0))
+        return self._rules.text()
+
+    def _visit(self, schema: Any, where: str, depth: int) -> str:
+        """The name of the rule for a schema that stands at ``where`` in the document."""
+        if depth > _DEEPEST:
+            raise InputError(f"{where}: the schema is more than {_DEEPEST} levels deep")
+        if schema is True or schema == {}:
+            return self._any_value()
+        if not isinstance(schema, Mapping):
+            raise InputError(f"{where}: {schema!r} allows nothing, or is no schema")
+        schema = dict(schema)
+        _check_keywords(schema, where)
+        if "$ref" in schema:
+            _check_alone(schema, "$ref", where)
+            return self._reference(schema["$ref"], where, depth)
+        for key in ("anyOf", "oneOf", "allOf"):
+            if key in schema:
+                _check_alone(schema, key, where)
+                return self._choice(key, schema[key], where, depth)
+        if "enum" in schema or "const" in schema:
+            return self._values(schema, where)
+        ways = [self._of_type(kind, schema, where, depth) for kind in types_of(schema, where)]
+        return ways[0] if len(ways) == 1 else self._rules.add(where, " | ".join(ways))
+
+    def _reference(self, ref: Any, where: str, depth: int) -> str:
+        name = self._referred.get(str(ref))
+        if name is None:
+            target = resolve(self._document, ref, where)
+            name = self._referred[ref] = self._rules.reserve(f"ref{ref}")
+            self._rules.define(name, self._visit(target, ref, depth + 1))
+        return name
+
+    def _choice(self, key: str, schemas: Any, where: str, depth: int) -> str:
+        if not isinstance(schemas, Sequence) or isinstance(schemas, str) or not schemas:
+            raise InputError(f"{where}/{key}: it must be a list of schemas")
+        if key == "allOf" and len(schemas) > 1:
+            raise InputError(f"{where}/allOf: several schemas at once cannot be kept; merge them")
+        names = [self._visit(s, f"{where}/{key}/{i}", depth + 1) for i, s in enumerate(schemas)]
+        if key == "oneOf":
+            self._check_disjoint(schemas, f"{where}/oneOf")
+        return self._rules.add(f"{where}/{key}", " | ".join(dict.fromkeys(names)))
+
+    def _check_disjoint(self, schemas: Sequence[Any], where: str) -> None:
+        def resolved(schema: Any) -> Any:
+            for _ in range(_DEEPEST):
+                if not (isinstance(schema, Mapping) and "$ref" in schema):
+                    return schema
+                schema = resolve(self._document, schema["$ref"], where)
+            return True
+
+        for index, schema in enumerate(schemas):
+            for other in schemas[:index]:
+                if not are_disjoint(schema, other, resolved):
+                    raise InputError(
+                        f"{where}: alternative {index} may overlap an earlier one, and what two "
+                        "allow is refused by oneOf; use anyOf, or give them a constant that differs"
+                    )
+
+    def _values(self, schema: dict[str, Any], where: str) -> str:
+        """A choice of constants."""
+        for key in schema.keys() - _REMARKS - {"type", "enum", "const"}:
+            raise InputError(f"{where}/{key}: it cannot be kept together with enum or const")
+        values = schema.get("enum", [schema.get("const")])
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise InputError(f"{where}/enum: it must be a list of values")
+        if "const" in schema:
+            values = [value for value in values if _same(value, schema["const"])]
+        if "type" in schema:
+            allowed = types_of(schema, where)
+            values = [value for value in values if any(_is_of(value, kind) for kind in allowed)]
+        if not values:
+            raise InputError(f"{where}: none of its values is allowed by all it says")
+        written = dict.fromkeys(json_literal(value) for value in values)
+        return self._rules.add(where, " | ".join(written))
+
+    def _of_type(self, kind: str, schema: dict[str, Any], where: str, depth: int) -> str:
+        if kind == "object":
+            return self._object(schema, where, depth)
+        if kind == "array":
+            return self._array(schema, where, depth)
+        if kind == "string":
+            return string_rule(self._rules, schema, where)
+        if kind == "integer":
+            return self._rules.add("integer", integer_rule(*bounds(schema, where, whole=True)))
+        if kind == "number":
+            return self._rules.add("number", number_rule(*bounds(schema, where, whole=False)))
+        return self._rules.add(kind, '"true" | "false"' if kind == "boolean" else '"null"')
+
+    def _array(self, schema: dict[str, Any], where: str, depth: int) -> str:
+        low, high = lengths(schema, "minItems", "maxItems", where)
+        first = schema.get("prefixItems", [])
+        if not isinstance(first, Sequence) or isinstance(first, str):
+            raise InputError(f"{where}/prefixItems: it must be a list of schemas")
+        rest = schema.get("items", not first)
+        if isinstance(rest, Sequence):
+            raise InputError(f"{where}/items: a list of schemas is now called prefixItems")
+        if rest is False:
+            high = len(first) if high is None else min(high, len(first))
+        if high is not None and high < max(low, len(first)):
+            raise InputError(f"{where}: it has fewer items than minItems or prefixItems want")
+        space = self._space()
+        names = [self._visit(s, f"{where}/prefixItems/{i}", depth + 1) for i, s in enumerate(first)]
+        is_closed = rest is False or high == len(first) or (first and low <= len(first))
+        body = f' "," {space} '.join(names)
+        if not is_closed:
+            item = self._visit(rest, f"{where}/items", depth + 1)
+            body = self._many(body, item, max(0, low - len(first)), high, len(first))
+        inside = f"{space} {body} {space}" if body else space
+        return self._rules.add(where, f'"[" {inside} "]"')
+
+    def _many(self, first: str, item: str, low: int, high: int | None, n_first: int) -> str:
+        """``first`` (may be empty) and then items, separated by commas."""
+        more = self._rules.add("more", f'"," {self._space()} {item}')
+        most = None if high is None else high - n_first
+        if first:
+            return f"{first} {self._rules.counted(more, low, most)}"
+        fewest = max(0, low - 1)
+        body = f"{item} {self._rules.counted(more, fewest, None if most is None else most - 1)}"
+        return body if low else f"( {body} )?"
+
+    def _object(self, schema: dict[str, Any], where: str, depth: int) -> str:
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        required = schema.get("required", [])
+        if not isinstance(properties, Mapping):
+            raise InputError(f"{where}/properties: it must be an object")
+        if not isinstance(required, list | tuple) or not all(isinstance(r, str) for r in required):
+            raise InputError(f"{where}/required: it must be a list of names")
+        unknown = [name for name in required if name not in properties]
+        if unknown and others is False:
+            raise InputError(f"{where}/required: {unknown[0]!r} is not among the properties")
+        members = {name: (s, f"{where}/properties/{name}") for name, s in properties.items()}
+        members |= dict.fromkeys(unknown, (others, f"{where}/additionalProperties"))
+        if not members:
+            return self._map(others, where, depth)
+        pairs = []
+        for name, (value, path) in members.items():
+            if value is False and name not in required:
+                continue  # it must not be there, and is not written
+            colon = f'{json_literal(name)} ":" {self._space()}'
+            pairs.append((f"{colon} {self._visit(value, path, depth + 1)}", name in required))
+        return self._rules.add(where, f'"{{" {self._members(pairs, where)} "}}"')
+
+    def _members(self, pairs: Sequence[tuple[str, bool]], where: str) -> str:
+        """Pairs in their order, with commas between those that are there."""
+        space = self._space()
+        behind, alone = space, space  # what follows when a pair was written, and when none was
+        for pair, is_required in reversed(pairs):
+            start = self._rules.add(f"{where}-from", f"{space} {pair} {behind}")
+            next_ = self._rules.add(f"{where}-then", f'"," {space} {pair} {behind}')
+            if is_required:
+                behind, alone = next_, start
+            else:
+                behind = self._rules.add(f"{where}-rest", f"{next_} | {behind}")
+                alone = self._rules.add(f"{where}-start", f"{start} | {alone}")
+        return alone
+
+    def _map(self, others: Any, where: str, depth: int) -> str:
+        """An object of any names."""
+        space = self._space()
+        if others is False:
+            return self._rules.add(where, f'"{{" {space} "}}"')
+        value = self._visit(others, f"{where}/additionalProperties", depth + 1)
+        pair = self._rules.add("pair", f'{any_string(self._rules)} ":" {space} {value}')
+        body = f'( {pair} ( "," {space} {pair} )* )?'
+        return self._rules.add(where, f'"{{" {space} {body} {space} "}}"')
+
+    def _any_value(self) -> str:
+        if self._any is None:
+            self._any = self._rules.reserve("value")
+            parts = [self._of_type(kind, {}, f"any-{kind}", 0) for kind in _JSON_TYPES]
+            self._rules.define(self._any, " | ".join(parts))
+        return self._any
+
+    def _space(self) -> str:
+        return self._rules.add("space", _SPACE)
+
+
+_JSON_TYPES = ("object", "array", "string", "number", "boolean", "null")
+
+
+def types_of(schema: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The types a schema allows; without ``type`` those its keywords speak of, else all."""
+    given = schema.get("type")
+    if given is None and "type" not in schema:
+        if "enum" in schema or "const" in schema:
+            return _JSON_TYPES
+        meant = [k for k in _JSON_TYPES if _OF_TYPE.get(k, frozenset()) & schema.keys()]
+        return tuple(meant) or _JSON_TYPES
+    kinds = [given] if isinstance(given, str) else given
+    if not isinstance(kinds, Sequence) or not kinds or any(k not in TYPES for k in kinds):
+        raise InputError(f"{where}/type: {given!r} is not among {', '.join(TYPES)}")
+    return tuple(kinds)
+
+
+def resolve(document: JsonSchema, ref: Any, where: str) -> Any:
+    """What a reference within the document points to; nothing is ever fetched."""
+    if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
+        raise InputError(
+            f"{where}/$ref: {ref!r} lies outside of the schema; only references like "
+            "#/$defs/name are followed"
+        )
+    target: Any = document
+    for part in _pointer(ref):
+        if isinstance(target, Sequence) and not isinstance(target, str) and part.isdecimal():
+            target = target[int(part)] if int(part) < len(target) else None
+        else:
+            target = target.get(part) if isinstance(target, Mapping) else None
+        if target is None:
+            raise InputError(f"{where}/$ref: the schema has no {ref}")
+    return target
+
+
+def _pointer(ref: str) -> Iterator[str]:
+    for part in ref.split("/")[1:]:
+        yield unquote(part).replace("~1", "/").replace("~0", "~")
+
+
+def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
+    for key, value in schema.items():
+        if key in _KEPT or (key in _NO_EFFECT and _same(value, _NO_EFFECT[key])):
+            continue
+        if key == "nullable":
+            raise InputError(f'{where}/nullable: write "type": ["...", "null"] instead')
+        raise InputError(
+            f"{where}/{key}: this keyword cannot be kept, so the schema is refused; remove it, "
+            "and check the answer yourself"
+        )
+    if "$id" in schema and where != "#":
+        raise InputError(f"{where}/$id: a schema within the schema cannot have its own address")
+
+
+def _check_alone(schema: Mapping[str, Any], key: str, where: str) -> None:
+    for other in schema.keys() - _REMARKS - {key}:
+        raise InputError(f"{where}/{other}: it cannot be kept together with {key}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where true is not 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    """Whether a value is of a type of JSON."""
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, int | float):
+        return kind == "number" or (kind == "integer" and value % 1 == 0)
+    found = "null" if value is None else "string" if isinstance(value, str) else "object"
+    return kind == ("array" if isinstance(value, list | tuple) else found)
