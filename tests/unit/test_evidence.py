@@ -38,7 +38,7 @@ def test_the_keys_of_a_fusion() -> None:
     assert values == {
         "sources": ("ash", "my-cedar"), "mode": "cool", "score": "nll", "weights": (1.0, 0.5)
     }  # fmt: skip
-    assert values.keys() <= config.FUSION_KEYS
+    assert values.keys() <= config.FUSION_KEYS.keys()
     assert evidence.values_of(BIRCH, ("birch",)) == {"sources": ("birch",), "mode": "single"}
     assert evidence.names_of(BIRCH, ("ash", "birch")) == ("birch",)
     assert evidence.names_of(PART, ("ash", "birch", "cedar")) == ("ash", "cedar")
