@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -73,28 +74,13 @@ def download(
     """
     check_space(remotes)
     stopped = threading.Event()
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     outcomes: dict[int, Outcome] = {}
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(remotes)):
         waiting.put(index)
-
-    def work() -> None:
-        while not stopped.is_set():
-            try:
-                index = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                outcomes[index] = fetch(
-                    remotes[index],
-                    is_cancelled=stopped.is_set,
-                    on_bytes=lambda n_bytes, file=remotes[index]: on_progress(file, n_bytes),  # type: ignore[misc]
-                )
-            except CfLocalError as error:
-                outcomes[index] = error
-
     # Daemons: one that waits for a silent server must not keep an interrupted process alive. What
     # it leaves behind is what a kill leaves behind, a part.
+    work = partial(_work, remotes, waiting, outcomes, stopped, on_progress)
     workers = [threading.Thread(target=work, daemon=True) for _ in remotes[:N_AT_ONCE]]
     for worker in workers:
         worker.start()
@@ -109,6 +95,28 @@ def download(
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
     return [outcomes[index] for index in range(len(remotes))]
+
+
+def _work(
+    remotes: Sequence[RemoteFile],
+    waiting: "queue.SimpleQueue[int]",
+    outcomes: dict[int, Outcome],
+    stopped: threading.Event,
+    on_progress: OnProgress,
+) -> None:
+    """Fetch one waiting file after the other, until there is none or the work is stopped."""
+    while not stopped.is_set():
+        try:
+            index = waiting.get_nowait()
+        except queue.Empty:
+            return
+        remote = remotes[index]
+        try:
+            outcomes[index] = fetch(
+                remote, is_cancelled=stopped.is_set, on_bytes=partial(on_progress, remote)
+            )
+        except CfLocalError as error:
+            outcomes[index] = error
 
 
 def fetch(

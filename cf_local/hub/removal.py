@@ -33,6 +33,15 @@ class Removal:
     strategy: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A file in one revision; ``file`` is huggingface_hub's view of it."""
+
+    name: str
+    commit: str
+    file: Any
+
+
 def plan_removal(
     repo: str,
     *,
@@ -47,28 +56,14 @@ def plan_removal(
     Without ``file`` and ``quant``, all GGUF files. Raises MissingModelError when nothing is here.
     """
     info = scan()
-    known = (
-        next((r for r in info.repos if (r.repo_type, r.repo_id) == ("model", repo)), None)
-        if info
-        else None
-    )
-    if info is not None and known is None:
-        _check_readable(info, repo)
-    entries = [
-        (name_in(rev, entry), rev.commit_hash, entry)
-        for rev in (known.revisions if known else ())
-        for entry in rev.files
-    ]
-    blobs = store.repo_folder(repo) / "blobs"
-    found = [unfinished(path) for path in sorted(blobs.glob("*.incomplete"))]
-    open_parts = [part for part in found if part is not None]
-    names = {name for name, _, _ in entries} | {part.file for part in open_parts if part.file}
+    entries = _entries(info, repo)
+    found = (unfinished(path) for path in (store.repo_folder(repo) / "blobs").glob("*.incomplete"))
+    open_parts = sorted((part for part in found if part is not None), key=lambda p: p.path)
+    names = {entry.name for entry in entries} | {part.file for part in open_parts if part.file}
     wanted = _wanted(names, file, quant)
-    chosen = [entry for entry in entries if entry[0] in wanted]
+    chosen = [entry for entry in entries if entry.name in wanted]
     if not all_revisions:
-        commits = [path.name for path in snapshots_of(store.repo_folder(repo), revision)]
-        best = next((c for c in commits if any(commit == c for _, commit, _ in chosen)), None)
-        chosen = [entry for entry in chosen if entry[1] == best]
+        chosen = _of_one_revision(chosen, repo, revision)
     everything = not file and quant is None
     gone_parts = [p for p in open_parts if p.file in wanted or (everything and p.file is None)]
     if not chosen and not gone_parts:
@@ -101,25 +96,54 @@ def remove(removal: Removal) -> None:
         raise CfLocalError(f"{left[0]} could not be removed. Is it in use, or somebody else's?")
 
 
+def _entries(info: Any | None, repo: str) -> list[_Entry]:
+    """All files of a repository, of all its revisions.
+
+    Raises CfLocalError when the repository is there, but not in the form it should have.
+    """
+    for known in info.repos if info else ():
+        if (known.repo_type, known.repo_id) == ("model", repo):
+            return [
+                _Entry(name_in(revision, file), revision.commit_hash, file)
+                for revision in known.revisions
+                for file in revision.files
+            ]
+    folder = store.repo_folder(repo)
+    for warning in info.warnings if info else ():
+        if folder.name in str(warning):
+            raise CfLocalError(
+                f"The cache of {repo} is damaged: {warning} Remove {folder} by hand."
+            )
+    return []
+
+
+def _of_one_revision(entries: Sequence[_Entry], repo: str, revision: str | None) -> list[_Entry]:
+    """Those of the revision, or of the best one that has any."""
+    there = {entry.commit for entry in entries}
+    commits = (path.name for path in snapshots_of(store.repo_folder(repo), revision))
+    best = next((commit for commit in commits if commit in there), None)
+    return [entry for entry in entries if entry.commit == best]
+
+
 def _planned(
     info: Any,
     repo: str,
-    entries: Sequence[tuple[str, str, Any]],
-    chosen: Sequence[tuple[str, str, Any]],
+    entries: Sequence[_Entry],
+    chosen: Sequence[_Entry],
     gone_parts: Sequence[Unfinished],
 ) -> Removal:
-    gone = {entry for _, _, entry in chosen}
-    blobs = {entry.blob_path for entry in gone}
-    kept_by = {commit for _, commit, e in entries if e not in gone and e.blob_path in blobs}
+    gone = {entry.file for entry in chosen}
+    blobs = {file.blob_path for file in gone}
+    kept_by = {e.commit for e in entries if e.file not in gone and e.file.blob_path in blobs}
     strategy = info.delete_files(*gone) if gone else None
     freed = strategy.expected_freed_size if strategy else 0
     return Removal(
         repo=repo,
-        files=tuple(sorted((commit, name) for name, commit, _ in chosen)),
+        files=tuple(sorted((entry.commit, entry.name) for entry in chosen)),
         parts=tuple(gone_parts),
         freed_bytes=freed + sum(part.n_bytes for part in gone_parts),
         kept_by=tuple(sorted(kept_by)),
-        paths=tuple(sorted(entry.file_path for entry in gone)),
+        paths=tuple(sorted(file.file_path for file in gone)),
         strategy=strategy,
     )
 
@@ -133,13 +157,3 @@ def _wanted(names: set[str], file: str, quant: str | None) -> set[str]:
         return set(some_of(names, quant))
     except NoChoiceError:
         return set()
-
-
-def _check_readable(info: Any, repo: str) -> None:
-    """Raises CfLocalError when the repository is there, but not in the form it should have."""
-    folder = store.repo_folder(repo)
-    for warning in info.warnings:
-        if folder.name in str(warning):
-            raise CfLocalError(
-                f"The cache of {repo} is damaged: {warning} Remove {folder} by hand."
-            )

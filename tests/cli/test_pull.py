@@ -190,6 +190,26 @@ def test_bars_are_for_terminals(
     assert "1.6/1.6 MB" in text
 
 
+def test_the_library_fetches_what_it_loads(
+    environment: dict[str, str], work_folder: Path, hub: HubServer
+) -> None:
+    code = (
+        "import cf_local\n"
+        f"with cf_local.load(models=[{REPO!r}, 'eight']) as fusion:\n"
+        "    print([source.info.name for source in fusion.sources])\n"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=work_folder,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout == b"['model', 'eight']\n", done.stderr
+    assert len(hub.bodies(FILE)) == len(hub.bodies("model-Q8_0.gguf")) == 1
+
+
 # ---- Killed and interrupted ----------------------------------------------------------------------
 
 BIG = 40_000_000
