@@ -34,6 +34,7 @@ _PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
 _BYTES_PER_TOKEN = 230
 _BYTES_PER_MODEL = 4_000_000
+_BYTES_PER_CONTEXT_TOKEN = 300
 _ROWS_TOGETHER = 8
 
 
@@ -74,6 +75,7 @@ class SimulatedModel:
             outputs=sum(t.n_bytes for t in outside) - inputs,
             program=rows + _BYTES_PER_TOKEN * n_tokens + _BYTES_PER_MODEL,
             layout=self.layout,
+            per_token=_BYTES_PER_CONTEXT_TOKEN,
             copied=_n_copied(tensors, n_tokens),
             n_parameters=sum(map(_n_parameters, tensors)),
         )
