@@ -37,6 +37,9 @@ _BYTES_PER_MODEL = 4_000_000
 _BYTES_PER_CONTEXT_TOKEN = 300
 _ROWS_TOGETHER = 8
 
+_PASS_ROWS = MAX_PASS_LOGITS // 2
+"""Rows of logits that llama.cpp keeps room for: it grows with what passes want, seldom to all."""
+
 
 class SimulatedModel:
     """A model of which only the header is read. Not thread-safe."""
@@ -66,7 +69,7 @@ class SimulatedModel:
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
         n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
-        rows = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind) + 4 * n_tokens * MAX_PASS_LOGITS
+        rows = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind) + 4 * n_tokens * _PASS_ROWS
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
