@@ -59,7 +59,8 @@ class ModelSizes:
     """What one model takes, in bytes.
 
     ``blocks`` are the weights of its layers, ``inputs`` those that always stay in main memory,
-    ``outputs`` the rest. ``program`` is the vocabulary and rows of logits. ``copied`` weights are
+    ``outputs`` the rest. ``program`` is the vocabulary and rows of logits, ``per_token`` what
+    our own side keeps of each token of the context. ``copied`` weights are
     rearranged for the CPU: until the system drops them, the pages of the file are resident as
     well. ``layout`` says what a context takes, or None where llama.cpp refuses such a cache.
     """
@@ -71,6 +72,7 @@ class ModelSizes:
     outputs: int
     program: int
     layout: Callable[[int, KvType], Layout | None]
+    per_token: int = 0
     copied: int = 0
     n_parameters: int = 0
 
@@ -261,7 +263,7 @@ class _Placing:
             weights=model.weights - weights,
             cache=self._layout.cache - cache,
             buffers=0 if is_whole else buffers,
-            program=model.program,
+            program=model.program + self._n_ctx * model.per_token,
         )
         gpu = Need(weights, cache, buffers) if n_gpu_layers else Need()
         return Arrangement(

@@ -194,11 +194,11 @@ SETS: dict[str, tuple[Maker, dict[str, Any]]] = {
     ),
     "context of 32k": (
         _random(("qwen2", None, _LONG), ("llama", None, _LONG)),
-        {"n_ctx": 32768, "n_prompt": 6000},
+        {"n_ctx": 32768},
     ),
     "context of 32k, q8_0": (
         _random(("qwen2", None, _LONG), ("llama", None, _LONG)),
-        {"n_ctx": 32768, "n_prompt": 6000, "kv_type": "q8_0"},
+        {"n_ctx": 32768, "n_prompt": 12000, "kv_type": "q8_0"},
     ),
     "rearranged weights": (
         _random(("llama", None, {"n_embd": 2048, "weight_type": "Q4_0", "n_ctx": 4096})),

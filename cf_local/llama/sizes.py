@@ -34,7 +34,11 @@ _PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
 _BYTES_PER_TOKEN = 230
 _BYTES_PER_MODEL = 4_000_000
+_BYTES_PER_CONTEXT_TOKEN = 300
 _ROWS_TOGETHER = 8
+
+_PASS_ROWS = MAX_PASS_LOGITS // 2
+"""Rows of logits that llama.cpp keeps room for: it grows with what passes want, seldom to all."""
 
 
 class SimulatedModel:
@@ -68,7 +72,7 @@ class SimulatedModel:
         n_tokens = header.n_tokens
         n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
         kept = self._n_seats * min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
-        rows = kept + 4 * n_tokens * MAX_PASS_LOGITS
+        rows = kept + 4 * n_tokens * _PASS_ROWS
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -77,6 +81,7 @@ class SimulatedModel:
             outputs=sum(t.n_bytes for t in outside) - inputs,
             program=rows + _BYTES_PER_TOKEN * n_tokens + _BYTES_PER_MODEL,
             layout=self.layout,
+            per_token=_BYTES_PER_CONTEXT_TOKEN,
             copied=_n_copied(tensors, n_tokens),
             n_parameters=sum(map(_n_parameters, tensors)),
         )

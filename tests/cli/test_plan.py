@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+from hub_server import HubServer
 
 QUESTION = "Tom has 23 apples and buys 45 more. How many has he now?"
 
@@ -129,3 +130,26 @@ def test_a_model_of_the_hub_that_cannot_be_asked(run: Run) -> None:
     done = run("plan", "laptop", "--offline")
     assert done.returncode == 3
     assert b"is not on this machine" in done.stderr
+
+
+def test_a_model_of_the_hub_is_planned_by_its_header_alone(
+    run: Run, work_folder: Path, tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    whole = tiny_model("llama", n_embd=512)
+    (work_folder / "models.toml").write_text(
+        '[sources.far]\nrepo = "org/model-GGUF"\nfile = "model-Q4_K_M.gguf"\n'
+    )
+    with HubServer() as server:
+        server.add("org/model-GGUF", {"model-Q4_K_M.gguf": whole.read_bytes()})
+        env = {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "hub")}
+        env |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        far = run("plan", "--model", "far", "--json", env=env)
+        too_large = run("ask", QUESTION, "--model", "far", "--memory", "10MB", env=env)
+        n_sent = server.sent("model-Q4_K_M.gguf")
+    assert far.returncode == 0, far.stderr
+    assert too_large.returncode == 5  # before it is downloaded
+    assert n_sent < whole.stat().st_size
+    assert not list((tmp_path / "hub").rglob("*.gguf"))
+    (near,) = json.loads(run("plan", "--model", whole, "--json").stdout)["sources"]
+    (source,) = json.loads(far.stdout)["sources"]
+    assert source | {"source": near["source"]} == near

@@ -82,6 +82,11 @@ def test_a_model_with_less_context_has_no_more() -> None:
     assert [each.n_ctx for each in plan.arrangements] == [512, 4096]
 
 
+def test_what_is_kept_of_each_token_grows_with_the_context() -> None:
+    plan = planned([model("a", 100, per_token=300)], cpu(9999), n_ctx=1000)
+    assert plan.arrangements[0].main.program == 5 * MB + 300_000
+
+
 def test_a_cache_that_cannot_be_quantized_stays_as_it_is() -> None:
     stubborn = model("a", 1000, layout=lambda n, kv: None if kv == "q8_0" else layout(n, kv))
     plan = planned([stubborn], cpu(9999), limit=1050)
