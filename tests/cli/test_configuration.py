@@ -48,8 +48,11 @@ def test_a_flag_beats_a_variable_beats_the_project_beats_the_user_beats_what_is_
 
 
 def test_what_ask_would_use_is_shown(run: Run) -> None:
-    found = settings(run, "--model", "ash", "--model", str(ASH), "--weight", "ash=2", "--seed", "7")
-    assert found["models", "weights"] == ([2.0, 1.0], "--weight") or "ash" in str(found)
+    found = settings(
+        run, "--model", "ash", "--model", str(ASH), "--weight", "ash-2=2", "--seed", "7"
+    )
+    assert found["models", "weights"] == ([1.0, 2.0], "--weight")
+    assert found["source ash-2", "file"][0] == str(ASH)
     assert found["answers", "seed"] == (7, "--seed")
     assert found["answers", "max_tokens"] == (1024, "built in")
     found = settings(run, "laptop", "--only", "qwen2.5-3b", env={"HF_HUB_OFFLINE": "1"})
