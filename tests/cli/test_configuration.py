@@ -1,0 +1,182 @@
+"""`config`, `models add/remove`, `show` and `doctor` as commands of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+ASH = Path(__file__).parents[2] / "cf_local" / "builtin" / "ash.gguf"
+
+
+def settings(run: Run, *arguments: str, env: dict[str, str] | None = None) -> dict[Any, Any]:
+    done = run("config", "show", *arguments, "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["settings"]
+    return {(row["section"], row["key"]): (row["value"], row["origin"]) for row in rows}
+
+
+def test_a_flag_beats_a_variable_beats_the_project_beats_the_user_beats_what_is_built_in(
+    run: Run, work_folder: Path
+) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    own.parent.mkdir(parents=True)
+    own.write_text('[fusions.builtin]\nmode = "rerank"\nscore = "perplexity"\n')
+    project = work_folder / "models.toml"
+    project.write_text('[fusions.builtin]\nmode = "cool+r"\n[sources.ash]\ncontext = 64\n')
+    env = {"CF_LOCAL_CONTEXT": "99", "CF_LOCAL_SEGMENTS": "shortest"}
+
+    found = settings(run, "--context", "128", env=env)
+
+    section = "fusion builtin"
+    assert found[section, "mode"] == ("cool+r", f"{project}:2")
+    assert found[section, "score"] == ("perplexity", f"{own}:3")
+    assert found[section, "segments"] == ("shortest", "CF_LOCAL_SEGMENTS")
+    assert found[section, "weighing"] == ("static", "built in")
+    assert found["source ash", "context"] == (128, "--context")
+    assert settings(run, env=env)["source ash", "context"] == (99, "CF_LOCAL_CONTEXT")
+    assert settings(run)["source ash", "context"] == (64, f"{project}:4")
+    assert settings(run)["source birch", "context"] == (None, "built in")
+    text = run("config", "show", env=env).stdout.decode()
+    assert "  segments       shortest           CF_LOCAL_SEGMENTS\n" in text
+    assert "\x1b" not in text
+
+
+def test_what_ask_would_use_is_shown(run: Run) -> None:
+    found = settings(
+        run, "--model", "ash", "--model", str(ASH), "--weight", "ash-2=2", "--seed", "7"
+    )
+    assert found["models", "weights"] == ([1.0, 2.0], "--weight")
+    assert found["source ash-2", "file"][0] == str(ASH)
+    assert found["answers", "seed"] == (7, "--seed")
+    assert found["answers", "max_tokens"] == (1024, "built in")
+    found = settings(run, "laptop", "--only", "qwen2.5-3b", env={"HF_HUB_OFFLINE": "1"})
+    assert found["fusion laptop", "mode"] == ("single", "--only")
+    assert found["this machine", "offline"] == (True, "HF_HUB_OFFLINE")
+    assert ("source qwen2.5-3b", "repo") in found
+
+
+def test_a_variable_does_what_the_flag_does_and_a_flag_beats_it(run: Run) -> None:
+    question = "What is 7 times 8?"
+    by_flag = run("ask", question, "--model", "ash", "--mode", "single", "--json")
+    env = {"CF_LOCAL_MODEL": "ash", "CF_LOCAL_MODE": "single", "CF_LOCAL_FUSION": ""}
+    by_variable = run("ask", question, "--json", env=env)
+    texts = [json.loads(r.stdout.splitlines()[-1])["text"] for r in (by_flag, by_variable)]
+    assert texts[0] == texts[1]
+    both = run("ask", question, "--model", "ash", env={"CF_LOCAL_FUSION": "laptop"})
+    assert both.returncode == 0
+    wrong = run("ask", question, env={"CF_LOCAL_CONTEXT": "many"})
+    assert wrong.returncode == 2
+    assert b"CF_LOCAL_CONTEXT" in wrong.stderr
+    assert b"CF_LOCAL_THREADS" in run("ask", "--help").stdout
+
+
+def test_names_that_there_are_not(run: Run) -> None:
+    for arguments in (("laptp",), ("--model", "ahs"), ("--weight", "ahs=2")):
+        done = run("config", "show", *arguments)
+        assert done.returncode == 2
+        assert b"Error: " in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_check(run: Run, work_folder: Path) -> None:
+    done = run("config", "check")
+    assert done.returncode == 0
+    assert b"no mistake found" in done.stdout
+    file = work_folder / "new.toml"
+    file.write_text('[sources.x]\nfile = "x.gguf"\ncontxt = 5\n')
+    done = run("config", "check", file)
+    message = f"{file}, line 3: the key 'contxt' is not known (did you mean 'context'?)."
+    assert (done.returncode, done.stderr.decode()) == (2, f"Error: {message}\n")
+    done = run("config", "check", file, "--json")
+    assert json.loads(done.stdout) == {"ok": False, "error": message}
+    for bad in (work_folder, work_folder / "none.toml"):
+        assert b"cannot be read" in run("config", "check", bad).stderr
+
+
+def test_models_are_added_used_and_removed(run: Run, work_folder: Path) -> None:
+    own = Path(json.loads(run("config", "path", "--json").stdout)["path"])
+    own.parent.mkdir(parents=True)
+    before = "# mine\n\n[fusions.two]  # these\nsources = ['ash', 'birch']\n"
+    own.write_text(before)
+    added = run("models", "add", "mine", "--path", ASH, "--context", "256", "--json")
+    assert json.loads(added.stdout)["values"] == {"file": str(ASH), "context": 256}
+    done = run("models", "add-fusion", "pair", "mine", "birch", "--weight", "mine=2")
+    assert done.returncode == 0, done.stderr
+    answer = run("ask", "What is 7 times 8?", "--fusion", "pair", "--json")
+    assert [s["name"] for s in json.loads(answer.stdout.splitlines()[-1])["sources"]] == [
+        "mine",
+        "birch",
+    ]
+    refused = run("models", "remove", "mine")
+    assert refused.returncode == 2
+    assert b"used by the fusion 'pair'" in refused.stderr
+    assert run("models", "remove", "pair").returncode == 0
+    assert run("models", "remove", "mine").returncode == 0
+    assert own.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("add", "x"), 2),
+        (("add", "x", "--path", "none.gguf"), 3),
+        (("add", "x", "--path", __file__), 4),
+        (("add", "x", "--path", str(ASH), "--repo", "a/b"), 2),
+        (("add", "ash", "--path", str(ASH)), 2),
+        (("add", "x", "--repo", "a/b", "--file", "f.gguf", "--threads", "0"), 2),
+        (("add-fusion", "x", "ahs"), 2),
+        (("add-fusion", "x", "ash", "--weight", "birch=1"), 2),
+        (("remove", "ash"), 2),
+    ],
+)
+def test_what_is_not_added(run: Run, arguments: tuple[str, ...], code: int) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    done = run("models", *arguments)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert b"Traceback" not in done.stderr
+    assert not own.exists()
+
+
+def test_show(run: Run) -> None:
+    text = run("show", "ash").stdout.decode()
+    assert "architecture    llama\n" in text
+    assert "22 tensors Q8_0" in text
+    data = json.loads(run("show", ASH, "--json").stdout)
+    assert (data["n_parameters"], data["n_tokens"], data["cache"]) == (1500480, 896, "attention")
+    assert data["can_take_back_a_part"] is True
+    assert len(data["sha256"]) == 64
+    assert run("show", "ash", "--template").stdout.startswith(b"{{ bos_token }}")
+
+
+def test_show_what_is_not_here(run: Run, work_folder: Path) -> None:
+    done = run("show", "llama-3.2-1b")
+    assert done.returncode == 3
+    assert b"bartowski/Llama-3.2-1B-Instruct-GGUF" in done.stdout
+    assert b"cf-local pull llama-3.2-1b" in done.stderr
+    assert json.loads(run("show", "org/repo:Q8_0", "--json").stdout)["path"] is None
+    assert run("show", "none.gguf").returncode == 3
+    (work_folder / "page.gguf").write_text("<html>")
+    assert run("show", "page.gguf").returncode == 4
+    assert run("show", "builtin").returncode == 2
+
+
+def test_doctor(run: Run, work_folder: Path) -> None:
+    done = run("doctor", "--json", env={"HF_TOKEN": "hf_secretsecret"})
+    data = json.loads(done.stdout)
+    problems = [each for each in data["findings"] if each["level"] == "problem"]
+    assert done.returncode == (1 if problems else 0)
+    assert data["native"]["is_right"] is True
+    assert data["hub"]["has_token"] is True
+    assert b"hf_secret" not in done.stdout + done.stderr
+    (work_folder / "models.toml").write_text("x = 1\n")
+    done = run("doctor", env={"CF_LOCAL_CONTXT": "5"})
+    assert done.returncode == 1
+    text = done.stdout.decode()
+    assert "models.toml, line 1: the key 'x' is not known" in text
+    assert "CF_LOCAL_CONTXT means nothing to cf-local (did you mean 'CF_LOCAL_CONTEXT'?)" in text
