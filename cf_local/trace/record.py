@@ -1,11 +1,9 @@
 """A Trace of an answer that this process has just written."""
 
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +54,9 @@ def _traced(info: SourceInfo) -> TracedSource:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
+    import platform  # imported here: they take long, and other commands need them not
+    from importlib import metadata
+
     for name, package in (("cf_local", "cf-local"), ("llama_cpp_python", "llama-cpp-python")):
         try:
             yield name, metadata.version(package)

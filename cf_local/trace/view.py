@@ -6,15 +6,24 @@ from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
+from cf_local.trace.charts import (
+    Bar,
+    Rect,
+    bars,
+    css_of,
+    facts,
+    seconds,
+    strip,
+    strip_label,
+    style,
+    time_bars,
+)
 from cf_local.trace.labels import ENDS, letter
 from cf_local.trace.model import Trace
-from cf_local.trace.strip import Rect, strip
-from cf_local.trace.summary import Summary, summarize
+from cf_local.trace.summary import summarize
 from cf_local.trace.visible import in_one_line, visible
 from cf_local.trace.words import Piece, pieces, shown
 from cf_local.types import Chat, Message, Step
-
-_N_STYLES = 8  # colours and underlines of the page; further sources begin again, with their letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +54,6 @@ class Row:
     step: Step
     verdict: str
     cost: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of a chart; ``share`` is its length (0 to 1), ``value`` the text at its end."""
-
-    label: str
-    css: str
-    value: str
-    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def view_of(trace: Trace, index: int) -> View:
     rows = tuple(_row(trace, n, step, prefix) for n, step in enumerate(trace.steps, start=1))
     parts = pieces(trace.steps)
     several = len(trace.names) > 1
-    bins = strip(parts, trace.names, css_of) if several and len(parts) > 1 else ()
+    bins = strip(parts, trace.names) if several and len(parts) > 1 else ()
     return View(
         id=f"answer{index + 1}",
         question=question,
@@ -115,25 +114,17 @@ def view_of(trace: Trace, index: int) -> View:
         remark=_remark(trace),
         segments=tuple(_segments(trace, parts, prefix)),
         plain=visible(trace.text),
-        facts=tuple(_facts(trace, summary)),
+        facts=tuple(facts(trace, summary)),
         strip=bins,
-        strip_label=_strip_label(summary),
-        wins=_bars(trace.names, summary.wins) if several and bins and summary.n_disputed else (),
-        passes=_bars(trace.names, summary.passes),
-        times=_time_bars(summary),
+        strip_label=strip_label(summary),
+        wins=bars(trace.names, summary.wins) if several and bins and summary.n_disputed else (),
+        passes=bars(trace.names, summary.passes),
+        times=time_bars(summary),
         rows=rows,
         choices=tuple(row for row in rows if row.step.whole and len(row.step.candidates) > 1),
         sources=sources,
         settings=tuple(_settings(trace)),
     )
-
-
-def css_of(winners: Sequence[str], names: Sequence[str]) -> str:
-    """The style of a piece: that of its first winner, none where all sources agreed."""
-    if set(names) <= set(winners):
-        return ""
-    indices = [index for index, name in enumerate(names) if name in winners]
-    return f"w{indices[0] % _N_STYLES}" if indices else ""
 
 
 def _question(trace: Trace) -> tuple[str, tuple[Message, ...]]:
@@ -208,7 +199,7 @@ def _cost(step: Step, names: Sequence[str]) -> str:
         for i, n in enumerate(names)
         if n in step.passes
     ]
-    parts = [_time(step.elapsed_s)] if step.timings_s else []
+    parts = [seconds(step.elapsed_s)] if step.timings_s else []
     return " · ".join([*parts, *(["passes " + ", ".join(passes)] if passes else [])])
 
 
@@ -243,75 +234,11 @@ def _remark(trace: Trace) -> str:
     return told + endings[answer.finish_reason]
 
 
-def _facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """The figures in a line above the charts: each with what stands before and behind it."""
-    if len(trace.names) > 1 and any(not step.whole for step in trace.steps):
-        share = 100 * summary.n_agreed / summary.n_segments
-        yield "", f"{summary.n_segments:,}", "segment" if summary.n_segments == 1 else "segments"
-        yield "", f"{share:.0f}%", f"agreed ({summary.n_agreed:,})"
-    yield "", f"{summary.n_bytes:,}", "bytes"
-    if summary.elapsed_s is not None:
-        yield "in", _time(summary.elapsed_s), ""
-    if summary.bytes_per_s:
-        yield "", f"{summary.bytes_per_s:,.0f}", "bytes/s"
-    if summary.mode is not None:
-        yield "mode", summary.mode, ""
-    if summary.finish_reason is not None:
-        yield "ended by", summary.finish_reason, ""
-
-
-def _strip_label(summary: Summary) -> str:
-    won = ", ".join(f"{in_one_line(name, 40)} {n}" for name, n in summary.wins.items())
-    return f"{summary.n_agreed} of {summary.n_segments} segments agreed; disputed ones won: {won}."
-
-
-def _bars(names: Sequence[str], counts: Mapping[str, int]) -> tuple[Bar, ...]:
-    """A bar per source, in its colour."""
-    largest = max(counts.values(), default=0)
-    return tuple(
-        Bar(
-            f"{letter(names.index(name))} {in_one_line(name, 34)}"
-            if name in names
-            else in_one_line(name, 34),
-            css_of([name], [*names, ""]) and f"w {css_of([name], [*names, ''])}",
-            f"{n:,}",
-            n / largest if largest else 0.0,
-        )
-        for name, n in counts.items()
-    )
-
-
-def _time_bars(summary: Summary) -> tuple[Bar, ...]:
-    """A bar per phase, the prompt first and what is in no phase last."""
-    spent = {"prompt": summary.prompt_s} if summary.prompt_s is not None else {}
-    spent |= dict(summary.timings_s)
-    rest = (summary.elapsed_s or 0.0) - sum(spent.values())
-    if spent and rest > 0:
-        spent["between steps"] = rest
-    whole = sum(spent.values())
-    return tuple(
-        Bar(
-            in_one_line(name, 34),
-            "time",
-            f"{_time(taken_s)} ({100 * taken_s / whole:.0f}%)",
-            taken_s / whole,
-        )
-        for name, taken_s in spent.items()
-        if whole
-    )
-
-
-def _time(elapsed_s: float) -> str:
-    if elapsed_s < 1:
-        return f"{1000 * elapsed_s:.1f} ms" if elapsed_s < 0.1 else f"{1000 * elapsed_s:.0f} ms"
-    return f"{elapsed_s:.2f} s" if elapsed_s < 100 else f"{elapsed_s:,.0f} s"
-
-
 def _sources(trace: Trace) -> Iterator[SourceRow]:
     for index, source in enumerate(trace.sources):
         yield SourceRow(
             letter=letter(index),
-            css=f"w{index % _N_STYLES}",
+            css=style(index),
             name=source.name,
             file=_file_name(source.file),
             sha256=source.sha256 or "unknown",
