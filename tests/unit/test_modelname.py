@@ -100,7 +100,7 @@ def test_a_source_may_name_a_quantization() -> None:
     [
         ('repo = "org/a"\nfile = "a.gguf"\nquant = "Q8_0"', 4, "name repo and quant, without file"),
         ('file = "a.gguf"\nquant = "Q8_0"', 3, "quant chooses a file of a repo"),
-        ('quant = "Q8_0"', 1, "names no file"),
+        ('quant = "Q8_0"', 2, "quant chooses a file of a repo"),
         ('repo = "org/a"\nquant = 8', 3, "quant must be text"),
         ('repo = ""', 1, "names no file"),
     ],

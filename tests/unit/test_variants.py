@@ -70,7 +70,7 @@ def test_what_is_not_understood_is_told(text: str, part: str) -> None:
 
 
 def test_every_plain_field_can_be_set() -> None:
-    told = {"mode", "weights", "stop", "sampling"}
+    told = {"mode", "weights", "stop", "sampling", "response_format"}
     expected = {f.name for f in fields(Settings)} - told | {f.name for f in fields(Sampling)}
     assert set(variants._KEYS) == expected
 
