@@ -74,7 +74,9 @@ class Task:
         self._is_begun = False
         self._plan, self._worker, self._seating, self._only = plan, worker, seating, only
         self._pieces: Pieces | None = None
-        self._lock = threading.Lock()  # for what follows; never held while something is computed
+        # For what follows; never held while something is computed. A stream may be forgotten, and
+        # so abandoned, by the garbage collector while this very thread holds it.
+        self._lock = threading.RLock()
         self._deliver: _Deliver | None = None  # who waits for a piece
         self._is_working = False
         self._is_over = False
@@ -122,7 +124,10 @@ class Task:
     def abandon(self) -> None:
         """Nobody reads it any more. Does not wait."""
         self.cancelled.set()
-        self._deliver = None
+        with self._lock:
+            deliver, self._deliver = self._deliver, None
+        if deliver is not None:  # another thread closes it under its reader's eyes
+            deliver(_Reply(error=ClosedError("This stream has been closed.")))
         if self._is_begun and not self._is_over:
             self._submit_end()
 
@@ -279,8 +284,8 @@ class Stream:
 
     def _wait(self) -> _Reply:
         """The next reply; Ctrl-C ends the answer."""
+        self._ask(self._replies.put, Reader(threading.get_ident()), may_compute=True)
         try:
-            self._ask(self._replies.put, Reader(threading.get_ident()), may_compute=True)
             while True:
                 try:
                     return self._replies.get(timeout=WAIT_S)
@@ -301,10 +306,10 @@ class Stream:
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(_resolve, future, reply)
 
+        reader = Reader(threading.get_ident(), asyncio.current_task())
+        self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
         self._loop = loop
         try:
-            reader = Reader(threading.get_ident(), asyncio.current_task())
-            self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
             self._task.withdraw()  # if it was cancelled before
             return await future
         except BaseException:  # the asyncio task was cancelled, or timed out

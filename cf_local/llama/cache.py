@@ -95,6 +95,7 @@ class Cache:
         """
         self.drop_all()
         self._tree.release()
+        self._drop_rows()
         self._is_lazy = is_lazy
         self._revisits = revisits
         is_same = self.n_prompt and tokens == self.tokens[: self.n_prompt]
@@ -349,6 +350,14 @@ class Cache:
             oldest = self._kept.popleft()
             if oldest is not self._tree.root and oldest not in self._asked:
                 oldest.summarize()
+
+    def _drop_rows(self) -> None:
+        """Let go of the rows of the last answer: with several seats they would add up."""
+        kept = [node for node in self._kept if node in (self._tree.root, self._prompt_end)]
+        for node in self._kept:
+            if node not in kept:
+                node.expected.drop()
+        self._kept = deque(kept)
 
     def _forget(self) -> None:
         self._seat.clear()

@@ -1,4 +1,4 @@
-"""Several conversations on the built-in models: the texts given alone, no leak, soon cancelled."""
+"""Several conversations on real models: the texts given alone, no leak, quick cancelling."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_a_shared_system_prompt_is_evaluated_once() -> None:
 
 def test_cancel_within_a_long_prompt(tiny_model: Callable[..., Path]) -> None:
     """Passes over 256 tokens of a slow model are interrupted from within."""
-    path = tiny_model("llama", n_embd=512, n_layer=8)
-    with Fusion([LlamaSource("a", path, n_ctx=100_000, n_threads=1)]) as fusion:
-        text = cf_local.RawText("the quick brown fox " * 10_000)
+    path = tiny_model("llama", n_embd=1024, n_ctx=60_000)
+    with Fusion([LlamaSource("a", path, n_ctx=60_000, n_threads=1)]) as fusion:
+        text = cf_local.RawText("the quick brown fox " * 9_000)
         began = threading.Event()
         stream = fusion.stream(text, on_progress=lambda _share: began.set())
         with ThreadPoolExecutor(1) as pool:
