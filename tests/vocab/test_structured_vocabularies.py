@@ -41,11 +41,7 @@ FORM = ResponseFormat.json_schema(
         "required": ["naïve 東京", "note"],
     }
 )
-SETS = (
-    ("llama", "llama-spm", "qwen2", "gpt-2"),
-    ("qwen2", "gemma-4", "phi-3", "deepseek-llm"),
-    ("gpt2", "command-r", "falcon", "llama-bpe"),
-)
+SETS = (("llama", "llama-spm", "qwen2"), ("gpt2", "gpt-2", "phi-3"))
 
 
 @pytest.mark.parametrize("name", vocabularies.GENERATIVE)
@@ -80,7 +76,7 @@ def test_fused_answers_of_real_vocabularies_are_valid(
         tiny.make_model(path, arch, grafted, seed=index, n_embd=32, weight_type="Q8_0")  # type: ignore[arg-type]
         sources.append(LlamaSource(vocab, path, n_threads=1, n_ctx=512))
     with Fusion(sources) as fusion:
-        for index in range(4):
+        for index in range(2):
             schema = FIGURES["random_schema"](Random(300 + index))
             settings = Settings(
                 max_tokens=400,
