@@ -22,7 +22,7 @@ from cf_local.llama.vocabulary import LlamaVocabulary
 
 Tokens = tuple[int, ...]
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-_AT_ONCE = (32, 1024)  # candidates looked at before all are
+_AT_ONCE = (32, 1024, 16_384)  # candidates looked at before all are
 _CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 
@@ -44,6 +44,18 @@ class State:
 
     def allowed(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Whether each of ``tokens`` may come next, shape (n_tokens,)."""
+        is_allowed = self._matches(tokens)
+        for index in np.flatnonzero(is_allowed):
+            is_allowed[index] = self._is_text(int(tokens[index]))
+        return is_allowed
+
+    def first_allowed(self, tokens: npt.NDArray[np.intp]) -> int | None:
+        """The first of ``tokens`` that may come next."""
+        matching = tokens[self._matches(tokens)].tolist()
+        return next((token for token in matching if self._is_text(token)), None)
+
+    def _matches(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Whether llama.cpp lets them pass."""
         data = np.zeros(len(tokens), dtype=_TOKEN_DATA)
         data["id"] = tokens
         candidates = lib.llama_token_data_array(
@@ -53,10 +65,8 @@ class State:
             sorted=False,
         )
         lib.llama_sampler_apply(self._handle, ctypes.byref(candidates))
-        is_allowed: npt.NDArray[np.bool_] = data["logit"] == 0
-        for index in np.flatnonzero(is_allowed):
-            is_allowed[index] = self._is_text(int(tokens[index]))
-        return is_allowed
+        is_match: npt.NDArray[np.bool_] = data["logit"] == 0
+        return is_match
 
     def accept(self, tokens: Iterable[int]) -> bool:
         """Go on behind ``tokens``; False, and of no further use, where one is not allowed."""
@@ -163,11 +173,9 @@ def _first_allowed(
         else:
             chosen = np.arange(len(keys))
         chosen = chosen[np.argsort(-keys[chosen], kind="stable")]
-        hits = np.flatnonzero(state.allowed(tokens[chosen]) & (keys[chosen] > -np.inf))
-        if len(hits):
-            return int(tokens[chosen[hits[0]]])
-        if n >= len(keys):
-            break
+        found = state.first_allowed(tokens[chosen[keys[chosen] > -np.inf]])
+        if found is not None or n >= len(keys):
+            return found
     return None
 
 

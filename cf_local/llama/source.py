@@ -117,7 +117,9 @@ class LlamaSource:
         caches.append(self._cache)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
+        self._end_tokens = self._vocabulary.end_token_set
         self._constraint: Constraint | None = None
+        self._wants_rows = False  # whether the likeliest token alone does not say what is chosen
         self._closed = False
         self._draft: _Draft | None = None
         self._scored: dict[bytes, Node] = {}
@@ -194,6 +196,7 @@ class LlamaSource:
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
         self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
+        self._wants_rows = grammar is not None or not self._sampler.is_greedy
         self._cache.is_cancelled = is_cancelled
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
@@ -381,12 +384,7 @@ class LlamaSource:
 
     def _goes_on(self, token: int | None) -> TypeGuard[int]:
         """Whether a choice is text: no end of the answer, and not the lack of any token."""
-        return token is not None and token not in self._vocabulary.end_token_set
-
-    @property
-    def _wants_rows(self) -> bool:
-        """Whether the most likely token alone does not say what is chosen."""
-        return self._constraint is not None or not self._sampler.is_greedy
+        return token is not None and token not in self._end_tokens
 
     def _advance(self, node: Node, token: int) -> Node:
         """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
@@ -478,7 +476,7 @@ class LlamaSource:
         )
 
     def _ends(self, draft: _Draft) -> bool:
-        return draft.next_token in self._vocabulary.end_token_set
+        return draft.next_token in self._end_tokens
 
     def _lookahead(self, draft: _Draft) -> bytes:
         """The text of the token that would follow; none for the end."""

@@ -80,9 +80,18 @@ def trio(request: pytest.FixtureRequest, tiny_model: Callable[..., Path]) -> Ite
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("looks_ahead", [False, True])
 def test_the_engine_writes_what_the_reference_writes(
-    trio: Trio, mode: str, form: str, request: pytest.FixtureRequest
+    trio: Trio,
+    mode: str,
+    form: str,
+    looks_ahead: bool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if looks_ahead:  # these models are too quick for it to pay
+        monkeypatch.setattr("cf_local.speculation._TINY_PASS_S", 0.0)
+        monkeypatch.setattr("cf_local.speculation.Speculator._pays", lambda _self: True)
     draw = random.Random(f"{request.node.callspec.params['trio']} {mode} {form}")
     common: dict[str, Any] = {
         "mode": mode,
@@ -94,7 +103,9 @@ def test_the_engine_writes_what_the_reference_writes(
     }
     form_asked = FORMATS[form]
     ref_settings = ref.RefSettings(**common, grammar=form_asked.grammar, tie_tolerance=NEAR_TIE)
-    settings = Settings(**common, repetition_guard=False, response_format=form_asked)
+    settings = Settings(
+        **common, repetition_guard=False, response_format=form_asked, speculation=looks_ahead
+    )
     expected = ref.fuse(trio.references, trio.prompts, ref_settings)
     *steps, answer = trio.fusion.stream(PROMPT, settings)
     if (answer.text, answer.finish_reason) == (show(expected.text), expected.finish_reason):
