@@ -22,9 +22,21 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
-from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
+from cf_local.types import (
+    Answer,
+    Chat,
+    Event,
+    Message,
+    Mode,
+    RawText,
+    Sampling,
+    Settings,
+    Step,
+    chat,
+)
 
 if TYPE_CHECKING:
+    from cf_local.conversation import Conversation
     from cf_local.fusion import Fusion
     from cf_local.loader import load
 
@@ -39,11 +51,13 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ContextError",
+    "Conversation",
     "Event",
     "Fusion",
     "InputError",
     "Message",
     "MissingModelError",
+    "Mode",
     "OutOfMemoryError",
     "RawText",
     "Sampling",
@@ -57,11 +71,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``load`` and ``Fusion`` bring the native library, so they are imported when first used."""
+    """What brings numpy or the native library is imported when it is first used."""
     if name == "load":
         from cf_local.loader import load
 
         return load
+    if name == "Conversation":
+        from cf_local.conversation import Conversation
+
+        return Conversation
     if name == "Fusion":
         from cf_local.fusion import Fusion
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from cf_local.errors import ContextError
 from cf_local.fusion import Fusion
+from cf_local.source import Progress
 from cf_local.types import Chat, Event, Message, Settings, Step
 
 RESERVE_TOKENS = 128
@@ -24,15 +25,18 @@ class Conversation:
         settings: Settings | None = None,
         *,
         on_dropped: Callable[[int], None] = lambda _n_turns: None,
+        on_progress: Progress | None = None,
     ) -> Iterator[Event]:
         """Ask, and note question and answer once the answer ended or was stopped.
 
         When the conversation outgrows the context its oldest turns are left out of the prompt,
-        never system text or this question; ``on_dropped`` hears how many. Raises ContextError when
-        even the question alone does not fit.
+        never system text or this question; ``on_dropped`` hears how many. ``on_progress`` hears
+        the evaluated share of the prompt (0 to 1). Raises ContextError when even the question alone
+        does not fit.
         """
         asked = [*self.messages, Message("user", question)]
-        events = _first_that_fits(fusion, asked, settings or fusion.settings, on_dropped)
+        settings = settings or fusion.settings
+        events = _first_that_fits(fusion, asked, settings, on_dropped, on_progress)
         shown = ""
         try:
             for event in events:
@@ -52,6 +56,7 @@ def _first_that_fits(
     messages: list[Message],
     settings: Settings,
     on_dropped: Callable[[int], None],
+    on_progress: Progress | None,
 ) -> Iterator[Event]:
     """The events of the longest end of the conversation that fits."""
     n_dropped = 0
@@ -59,7 +64,8 @@ def _first_that_fits(
         kept = _without_oldest(messages, n_dropped)
         shortest = kept == _without_oldest(messages, n_dropped + 1)
         reserve = 1 if shortest else min(RESERVE_TOKENS, settings.max_tokens)
-        events = fusion.stream(Chat(tuple(kept)), replace(settings, reserve_tokens=reserve))
+        fitting = replace(settings, reserve_tokens=reserve)
+        events = fusion.stream(Chat(tuple(kept)), fitting, on_progress=on_progress)
         try:
             first = next(events)
         except ContextError:
