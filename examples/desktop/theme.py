@@ -64,7 +64,9 @@ def style(root: tk.Tk, theme: Theme) -> None:
     styles.configure(".", **plain, **edges, insertcolor=theme.text, arrowcolor=theme.text)
     field = {"fieldbackground": theme.ground, "selectbackground": theme.selection}
     styles.configure("TEntry", **field, selectforeground=theme.text, padding="4p")
-    styles.configure("TCombobox", **field, selectforeground=theme.text, padding="2p")
+    styles.configure(
+        "TCombobox", **field, selectforeground=theme.text, padding="2p", arrowsize="10p"
+    )
     styles.map("TCombobox", fieldbackground=[("readonly", theme.ground)])
     styles.configure("TButton", padding=("9p", "3p"))
     styles.map(
@@ -72,9 +74,14 @@ def style(root: tk.Tk, theme: Theme) -> None:
         background=[("active", theme.selection)],
         foreground=[("disabled", theme.faint)],
     )
-    styles.map("TCheckbutton", background=[("active", theme.frame)])
+    styles.configure("TCheckbutton", indicatorsize="9p", indicatorforeground=theme.text)
+    styles.map(
+        "TCheckbutton",
+        background=[("active", theme.frame)],
+        indicatorbackground=[("", theme.ground)],
+    )
     styles.configure("Horizontal.TProgressbar", background=theme.source(0), thickness="6p")
-    styles.configure("TScrollbar", background=theme.border, gripcount=0)
+    styles.configure("TScrollbar", background=theme.border, gripcount=0, arrowsize="10p")
     styles.configure("Faint.TLabel", foreground=theme.faint)
     # The list of a combobox is a classic widget, which knows no styles.
     for option, colour in (("background", theme.ground), ("foreground", theme.text)):

@@ -22,28 +22,29 @@ class ConversationView(ttk.Frame):
         self._explanations: dict[str, str] = {}  # by the tag of a step
         self._names: tuple[str, ...] = ()
         self._answer = ""
-        self._text = tk.Text(
+        self.text = tk.Text(
             self,
             wrap="word",
             state="disabled",
             font=reading_font(root),
             relief="flat",
             borderwidth=0,
+            highlightthickness=0,
             padx="10p",
             pady="8p",
             spacing3="3p",
             width=60,
             height=14,
         )
-        scrollbar = ttk.Scrollbar(self, command=self._text.yview)
-        self._text.configure(yscrollcommand=scrollbar.set)
-        self._text.grid(row=0, column=0, sticky="nsew")
+        scrollbar = ttk.Scrollbar(self, command=self.text.yview)
+        self.text.configure(yscrollcommand=scrollbar.set)
+        self.text.grid(row=0, column=0, sticky="nsew")
         scrollbar.grid(row=0, column=1, sticky="ns")
         self.columnconfigure(0, weight=1)
         self.rowconfigure(0, weight=1)
-        self._text.bind("<Motion>", self._point)
-        self._text.bind("<Leave>", lambda _event: explain(""))
-        self._text.bind("<Button-1>", lambda _event: self._text.focus_set())  # for Ctrl+C
+        self.text.bind("<Motion>", self._point)
+        self.text.bind("<Leave>", lambda _event: explain(""))
+        self.text.bind("<Button-1>", lambda _event: self.text.focus_set())  # for Ctrl+C
 
     @property
     def answer(self) -> str:
@@ -53,24 +54,24 @@ class ConversationView(ttk.Frame):
     @property
     def content(self) -> str:
         """All that is shown."""
-        return self._text.get("1.0", "end-1c")
+        return self.text.get("1.0", "end-1c")
 
     def style(self, theme: Theme, names: Sequence[str]) -> None:
         """Use these colours, for the sources of these names."""
         self._names = tuple(names)
-        self._text.configure(
+        self.text.configure(
             background=theme.ground,
             foreground=theme.text,
             selectbackground=theme.selection,
             selectforeground=theme.text,
         )
-        bold = reading_font(self._text, "bold")
-        self._text.tag_configure("question", font=bold, spacing1="10p")
-        self._text.tag_configure("notice", foreground=theme.faint)
-        self._text.tag_configure("error", foreground=theme.error)
+        bold = reading_font(self.text, "bold")
+        self.text.tag_configure("question", font=bold, spacing1="10p")
+        self.text.tag_configure("notice", foreground=theme.faint)
+        self.text.tag_configure("error", foreground=theme.error)
         for index, name in enumerate(names):
-            self._text.tag_configure(_tag_of(name), foreground=theme.source(index))
-        self._text.tag_raise("sel")
+            self.text.tag_configure(_tag_of(name), foreground=theme.source(index))
+        self.text.tag_raise("sel")
 
     def ask(self, question: str) -> None:
         """Show a question; what steps show next is its answer."""
@@ -82,11 +83,12 @@ class ConversationView(ttk.Frame):
         if step.whole:
             if step.text == self._answer:  # the fused answer won: keep its colours
                 return
-            self._clear("answer")
+            if self._answer:
+                self._clear("answer")
             self._answer = ""
         if not self._answer:
-            self._text.mark_set("answer", "end-1c")
-            self._text.mark_gravity("answer", "left")
+            self.text.mark_set("answer", "end-1c")
+            self.text.mark_gravity("answer", "left")
         self._answer += step.text
         self._write(step.text, *self._tags_of(step))
 
@@ -97,7 +99,7 @@ class ConversationView(ttk.Frame):
     def clear(self) -> None:
         """Show nothing."""
         self._clear("1.0")
-        self._text.tag_delete(*self._explanations)
+        self.text.tag_delete(*self._explanations)
         self._explanations.clear()
         self._answer = ""
 
@@ -111,25 +113,25 @@ class ConversationView(ttk.Frame):
         return (_tag_of(winner), tag)
 
     def _point(self, event: "tk.Event[tk.Text]") -> None:
-        tags = self._text.tag_names(f"@{event.x},{event.y}")
+        tags = self.text.tag_names(f"@{event.x},{event.y}")
         self._explain(next((self._explanations[t] for t in tags if t in self._explanations), ""))
 
     def _line(self, text: str, tag: str) -> None:
-        is_at_start = self._text.index("end-1c").endswith(".0")
+        is_at_start = self.text.index("end-1c").endswith(".0")
         self._write(f"{'' if is_at_start else chr(10)}{text}\n", tag)
 
     def _write(self, text: str, *tags: str) -> None:
-        follows = self._text.yview()[1] > 0.999  # who has scrolled up to read stays there
-        self._text.configure(state="normal")
-        self._text.insert("end-1c", text, tags)
-        self._text.configure(state="disabled")
+        follows = self.text.yview()[1] > 0.999  # who has scrolled up to read stays there
+        self.text.configure(state="normal")
+        self.text.insert("end-1c", text, tags)
+        self.text.configure(state="disabled")
         if follows:
-            self._text.see("end")
+            self.text.see("end")
 
     def _clear(self, start: str) -> None:
-        self._text.configure(state="normal")
-        self._text.delete(start, "end-1c")
-        self._text.configure(state="disabled")
+        self.text.configure(state="normal")
+        self.text.delete(start, "end-1c")
+        self.text.configure(state="disabled")
 
 
 def _tag_of(name: str) -> str:

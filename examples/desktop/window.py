@@ -135,6 +135,7 @@ class Window:
         if self._worker.is_alive:
             self._root.after(POLL_MS, self._end)
         else:
+            self._root.after_cancel(self._next_poll)
             self._root.destroy()
 
     def _chosen_settings(self) -> cf_local.Settings:
@@ -146,7 +147,8 @@ class Window:
     # ---- What the worker reports
 
     def _poll(self) -> None:
-        self._root.after(POLL_MS, self._poll)  # first: an error below must not end the looking
+        # Planned first: an error further down must not end the looking.
+        self._next_poll = self._root.after(POLL_MS, self._poll)
         for _ in range(REPORTS_PER_POLL):
             try:
                 report = self._worker.reports.get_nowait()
