@@ -82,6 +82,7 @@ def style(root: tk.Tk, theme: Theme) -> None:
     )
     styles.configure("Horizontal.TProgressbar", background=theme.source(0), thickness="6p")
     styles.configure("TScrollbar", background=theme.border, gripcount=0, arrowsize="10p")
+    styles.map("TScrollbar", background=[("disabled", theme.frame), ("active", theme.faint)])
     styles.configure("Faint.TLabel", foreground=theme.faint)
     # The list of a combobox is a classic widget, which knows no styles.
     for option, colour in (("background", theme.ground), ("foreground", theme.text)):

@@ -4,12 +4,18 @@ Point at coloured words to hear what the other sources would have written.
 """
 
 import tkinter as tk
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from tkinter import ttk
 
 from theme import Theme, reading_font
 
 from cf_local import Step
+
+Place = tuple[int, int]
+"""Line and column."""
 
 
 class ConversationView(ttk.Frame):
@@ -19,7 +25,7 @@ class ConversationView(ttk.Frame):
         """``explain`` hears about the words under the pointer, "" when it has left them."""
         super().__init__(root)
         self._explain = explain
-        self._explanations: dict[str, str] = {}  # by the tag of a step
+        self._disputed: list[tuple[Place, Place, str]] = []
         self._names: tuple[str, ...] = ()
         self._answer = ""
         self.text = tk.Text(
@@ -78,19 +84,21 @@ class ConversationView(ttk.Frame):
         self._line(question, "question")
         self._answer = ""
 
-    def add(self, step: Step) -> None:
-        """Show what a step adds, or the whole answer that it chose."""
-        if step.whole:
-            if step.text == self._answer:  # the fused answer won: keep its colours
-                return
-            if self._answer:
-                self._clear("answer")
-            self._answer = ""
-        if not self._answer:
-            self.text.mark_set("answer", "end-1c")
-            self.text.mark_gravity("answer", "left")
-        self._answer += step.text
-        self._write(step.text, *self._tags_of(step))
+    def add(self, steps: Sequence[Step]) -> None:
+        """Show what steps add, or the whole answer that one of them chose.
+
+        Tk lays a paragraph out anew whenever text is added to it. So that a long one stays quick,
+        the text of all steps is added at once, and coloured then.
+        """
+        for is_whole, run in groupby(steps, key=lambda step: step.whole):
+            if not is_whole:
+                self._append(list(run))
+                continue
+            for step in run:
+                if step.text != self._answer:  # else the fused answer won: it keeps its colours
+                    self._clear("answer" if self._answer else "end-1c")
+                    self._answer = ""
+                    self._append([step])
 
     def tell(self, text: str, kind: str = "notice") -> None:
         """Show a notice, or an "error", on a line of its own."""
@@ -99,22 +107,37 @@ class ConversationView(ttk.Frame):
     def clear(self) -> None:
         """Show nothing."""
         self._clear("1.0")
-        self.text.tag_delete(*self._explanations)
-        self._explanations.clear()
         self._answer = ""
 
-    def _tags_of(self, step: Step) -> tuple[str, ...]:
-        """The winner's colour and an explanation; none where all sources agree."""
-        if len(step.candidates) < 2 or not step.text:
-            return ()
-        tag = f"step-{len(self._explanations)}"
-        self._explanations[tag] = _explanation(step)
-        winner = next((name for name in step.winners if name in self._names), "")
-        return (_tag_of(winner), tag)
+    def _append(self, steps: Sequence[Step]) -> None:
+        """Add text, in the winner's colour and with an explanation where not all sources agree."""
+        start, end = self.text.index("end-1c"), 0
+        if not self._answer:
+            self.text.mark_set("answer", start)
+            self.text.mark_gravity("answer", "left")
+        text = "".join(step.text for step in steps)
+        self._answer += text
+        self._write(text)
+        ranges: defaultdict[str, list[str]] = defaultdict(list)
+        for step in steps:
+            begin, end = end, end + self._length(step.text)
+            if len(step.candidates) > 1 and step.text:
+                where = [self.text.index(f"{start}+{n}c") for n in (begin, end)]
+                winner = next((name for name in step.winners if name in self._names), "")
+                ranges[_tag_of(winner)] += where
+                self._disputed.append((_place(where[0]), _place(where[1]), _explanation(step)))
+        for tag, places in ranges.items():
+            self.text.tag_add(tag, *places)
+
+    def _length(self, text: str) -> int:
+        """How many characters Tk counts in it: before Tk 9 an emoji may be two."""
+        return len(text) if text.isascii() else int(self.tk.call("string", "length", text))
 
     def _point(self, event: "tk.Event[tk.Text]") -> None:
-        tags = self.text.tag_names(f"@{event.x},{event.y}")
-        self._explain(next((self._explanations[t] for t in tags if t in self._explanations), ""))
+        place = _place(self.text.index(f"@{event.x},{event.y}"))
+        before = bisect_right(self._disputed, place, key=lambda disputed: disputed[0])
+        _, end, explanation = self._disputed[before - 1] if before else (place, place, "")
+        self._explain(explanation if place < end else "")
 
     def _line(self, text: str, tag: str) -> None:
         is_at_start = self.text.index("end-1c").endswith(".0")
@@ -129,9 +152,17 @@ class ConversationView(ttk.Frame):
             self.text.see("end")
 
     def _clear(self, start: str) -> None:
+        place = _place(self.text.index(start))
+        self._disputed = [disputed for disputed in self._disputed if disputed[0] < place]
         self.text.configure(state="normal")
         self.text.delete(start, "end-1c")
         self.text.configure(state="disabled")
+
+
+def _place(index: str) -> Place:
+    """Line and column of Tk's "12.34", which can be compared."""
+    line, _, column = index.partition(".")
+    return int(line), int(column)
 
 
 def _tag_of(name: str) -> str:

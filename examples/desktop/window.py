@@ -6,7 +6,9 @@ some thirty times a second; nothing in this file waits for a model.
 
 import tkinter as tk
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 from queue import Empty
 from tkinter import filedialog
 
@@ -18,7 +20,7 @@ from worker import Busy, Failed, Loaded, Notice, Report, Worker
 import cf_local
 
 POLL_MS = 30
-REPORTS_PER_POLL = 50  # more wait for the next look, so that keys and clicks come through
+REPORTS_PER_POLL = 200  # more wait for the next look, so that keys and clicks come through
 
 UNUSUAL_ENDS = {
     "cancelled": "stopped",
@@ -149,12 +151,22 @@ class Window:
     def _poll(self) -> None:
         # Planned first: an error further down must not end the looking.
         self._next_poll = self._root.after(POLL_MS, self._poll)
-        for _ in range(REPORTS_PER_POLL):
-            try:
-                report = self._worker.reports.get_nowait()
-            except Empty:
-                return
-            self._show(report)
+        reports: list[Report] = []
+        with suppress(Empty):
+            while len(reports) < REPORTS_PER_POLL:
+                reports.append(self._worker.reports.get_nowait())
+        for is_text, run in groupby(reports, key=lambda report: isinstance(report, cf_local.Step)):
+            if is_text:
+                self._write([step for step in run if isinstance(step, cf_local.Step)])
+            else:
+                for report in run:
+                    self._show(report)
+
+    def _write(self, steps: Sequence[cf_local.Step]) -> None:
+        self._steps += steps
+        self.view.add(steps)
+        self.controls.progress(None)
+        self.controls.say("Writing …")
 
     def _show(self, report: Report) -> None:
         match report:
@@ -170,11 +182,6 @@ class Window:
                 self.view.tell(text)
             case Failed(text, has_models):
                 self._fail(text, has_models=has_models)
-            case cf_local.Step():
-                self._steps.append(report)
-                self.view.add(report)
-                self.controls.progress(None)
-                self.controls.say("Writing …")
             case cf_local.Answer():
                 self._enter("idle", summary(report, self._steps))
 

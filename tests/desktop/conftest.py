@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
@@ -139,22 +138,22 @@ class Desk:
         assert not self.worker.is_alive
 
 
+_EVER_OPENED: list[Desk] = []
+"""Kept to the end: were Tk's objects collected in another thread, Tcl would end the process."""
+
+
 @pytest.fixture
 def new_desk(screen: Screen) -> Iterator[Callable[..., Desk]]:
-    opened: list[Desk] = []
+    n_before = len(_EVER_OPENED)
 
     def open_one(temperature: float = 0.0) -> Desk:
-        opened.append(Desk(screen, temperature))
-        return opened[-1]
+        _EVER_OPENED.append(Desk(screen, temperature))
+        return _EVER_OPENED[-1]
 
     yield open_one
-    desk = None
-    while opened:
-        desk = opened.pop()
+    for desk in _EVER_OPENED[n_before:]:
         if desk.worker.is_alive:
             desk.close()
-    del desk
-    gc.collect()  # here: Tk's variables must not be collected in the next worker's thread
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 # From low to high: a module imports its own layer and lower ones, never a higher one. A new module
 # is put into the lowest layer that its imports allow. A folder counts as one module.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "_pyinstaller"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"tokenization", "weighing"},
@@ -36,6 +36,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "rich": frozenset({"cli"}),
     "prompt_toolkit": frozenset({"cli"}),
     "tomlkit": frozenset({"userfile"}),
+    "PyInstaller": frozenset({"_pyinstaller"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.
