@@ -7,7 +7,7 @@ import tkinter as tk
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from tkinter import ttk
 
 from theme import Theme, reading_font
@@ -111,27 +111,28 @@ class ConversationView(ttk.Frame):
 
     def _append(self, steps: Sequence[Step]) -> None:
         """Add text, in the winner's colour and with an explanation where not all sources agree."""
-        start, end = self.text.index("end-1c"), 0
+        text = "".join(step.text for step in steps)
+        if len(steps) > 1 and max(text, default="") > "\uffff":
+            for step in steps:  # one by one: versions of Tk differ in how they count an emoji
+                self._append([step])
+            return
+        start = self.text.index("end-1c")
         if not self._answer:
             self.text.mark_set("answer", start)
             self.text.mark_gravity("answer", "left")
-        text = "".join(step.text for step in steps)
         self._answer += text
         self._write(text)
+        ends = list(accumulate(len(step.text) for step in steps))
+        places = [start, *(f"{start}+{n}c" for n in ends[:-1]), "end-1c"]
         ranges: defaultdict[str, list[str]] = defaultdict(list)
-        for step in steps:
-            begin, end = end, end + self._length(step.text)
+        for step, *where in zip(steps, places, places[1:], strict=False):
             if len(step.candidates) > 1 and step.text:
-                where = [self.text.index(f"{start}+{n}c") for n in (begin, end)]
+                begin, end = (self.text.index(place) for place in where)
                 winner = next((name for name in step.winners if name in self._names), "")
-                ranges[_tag_of(winner)] += where
-                self._disputed.append((_place(where[0]), _place(where[1]), _explanation(step)))
-        for tag, places in ranges.items():
-            self.text.tag_add(tag, *places)
-
-    def _length(self, text: str) -> int:
-        """How many characters Tk counts in it: before Tk 9 an emoji may be two."""
-        return len(text) if text.isascii() else int(self.tk.call("string", "length", text))
+                ranges[_tag_of(winner)] += (begin, end)
+                self._disputed.append((_place(begin), _place(end), _explanation(step)))
+        for tag, of_tag in ranges.items():
+            self.text.tag_add(tag, *of_tag)
 
     def _point(self, event: "tk.Event[tk.Text]") -> None:
         place = _place(self.text.index(f"@{event.x},{event.y}"))

@@ -101,9 +101,10 @@ def test_a_signal_while_it_writes_exits_cleanly(
     program = start(*models, "--temperature=2")
     screen.focus_program(program)
     screen.type("go on")
-    for _ in range(10):  # until it has loaded
+    end = time.monotonic() + 60
+    while not copied(screen, "more than nothing", timeout_s=0.2):  # it has loaded, and writes
+        assert time.monotonic() < end
         screen.press("Return")
-        time.sleep(0.1)
     program.send_signal(number)
     assert ended(program) == (0, "", "")
 

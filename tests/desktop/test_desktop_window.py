@@ -12,7 +12,8 @@ from conftest import Desk, Screen  # type: ignore[attr-defined]
 from theme import DARK, LIGHT, Theme
 
 import cf_local
-from cf_local import Chat, Message
+from cf_local import Chat, Message, Step
+from cf_local.types import ScoredCandidate
 
 pytestmark = pytest.mark.model
 
@@ -78,6 +79,29 @@ def test_words_are_coloured_by_who_won_them_and_say_what_the_others_wanted(desk:
     desk.until(lambda: "(won)" in desk.controls.status.get())
     text.event_generate("<Leave>")
     desk.until(lambda: desk.controls.status.get() == said)
+
+
+def test_colours_stand_where_they_belong_behind_emoji_and_new_lines(
+    new_desk: Callable[..., Desk],
+) -> None:
+    desk = new_desk()
+    desk.view.style(LIGHT, ("a", "b"))
+    desk.view.ask("?")
+    pieces = [("All 🍎\n🍏 ", "ab"), ("éa", "a"), (" or ", "ab"), ("🍐 b", "b"), (" end", "ab")]
+    desk.view.add([step(text, *names) for text, names in pieces])
+    desk.view.add([step("🍋a", "a")])
+    text = desk.view.text
+    for name, words in (("a", "éa🍋a"), ("b", "🍐 b")):
+        ends = [str(index) for index in text.tag_ranges(f"source-{name}")]
+        parts = [text.get(*pair) for pair in zip(ends[::2], ends[1::2], strict=True)]
+        assert "".join(parts) == words
+
+
+def step(text: str, *winners: str) -> Step:
+    """A step that these sources of "a" and "b" won."""
+    won = ScoredCandidate(text, False, winners, {}, None)
+    lost = ScoredCandidate("other", False, tuple({"a", "b"} - set(winners)), {}, None)
+    return Step(text, False, 0, (won, lost) if lost.sources else (won,), {}, {})
 
 
 @pytest.mark.parametrize(
