@@ -24,7 +24,18 @@ from cf_local.errors import (
     UnsupportedModelError,
 )
 from cf_local.structured import ResponseFormat
-from cf_local.types import Answer, Chat, Event, Message, RawText, Sampling, Settings, Step, chat
+from cf_local.types import (
+    Answer,
+    Chat,
+    Event,
+    Message,
+    Mode,
+    RawText,
+    Sampling,
+    Settings,
+    Step,
+    chat,
+)
 
 if TYPE_CHECKING:
     from cf_local.conversation import Conversation
@@ -50,6 +61,7 @@ __all__ = [
     "LoadOptions",
     "Message",
     "MissingModelError",
+    "Mode",
     "OutOfMemoryError",
     "RawText",
     "ResponseFormat",

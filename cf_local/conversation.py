@@ -1,12 +1,13 @@
 """A conversation: its turns, and what of them fits the sources' contexts."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
 from cf_local.errors import CfLocalError, ContextError, InputError
+from cf_local.source import Progress
 from cf_local.stream import Stream
 from cf_local.types import Chat, Event, Message, Settings, Step
 
@@ -23,7 +24,13 @@ class Speaker(Protocol):
     def settings(self) -> Settings:
         """How, unless told otherwise."""
 
-    def stream(self, prompt: Chat, settings: Settings | None = None) -> Stream:
+    def stream(
+        self,
+        prompt: Chat,
+        settings: Settings | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Stream:
         """Write an answer."""
 
 
@@ -34,8 +41,18 @@ class Conversation:
     fusion.
     """
 
-    def __init__(self, system: str | None = None, *, speaker: Speaker | None = None) -> None:
-        """``speaker`` is the fusion that ``ask`` asks."""
+    def __init__(
+        self,
+        system: str | None = None,
+        *,
+        thinks: bool | None = None,
+        speaker: Speaker | None = None,
+    ) -> None:
+        """Begin with ``system`` text; ``thinks`` is that of ``types.Chat``.
+
+        ``speaker`` is the fusion that ``ask`` asks.
+        """
+        self.thinks = thinks
         self.messages: list[Message] = [Message("system", system)] if system else []
         self._speaker = speaker
         self._busy = threading.Lock()
@@ -46,17 +63,19 @@ class Conversation:
         settings: Settings | None = None,
         *,
         on_dropped: OnDropped = lambda _n_turns: None,
+        on_progress: Progress | None = None,
     ) -> "Turn":
         """Ask, and note question and answer once the answer ended or was stopped.
 
         When the conversation outgrows the context its oldest turns are left out of the prompt,
-        never system text or this question; ``on_dropped`` hears how many. Reading the answer raises
+        never system text or this question; ``on_dropped`` hears how many. ``on_progress`` hears the
+        evaluated share of the prompt (0 to 1), in the thread that reads. Reading the answer raises
         ContextError when even the question alone does not fit, and CfLocalError while an earlier
         one is still being read.
         """
         if self._speaker is None:
             raise InputError("Ask a conversation of a fusion: fusion.conversation().")
-        return Turn(self, self._speaker, question, settings, on_dropped)
+        return Turn(self, self._speaker, question, settings, on_dropped, on_progress)
 
     def stream(
         self,
@@ -65,9 +84,10 @@ class Conversation:
         settings: Settings | None = None,
         *,
         on_dropped: OnDropped = lambda _n_turns: None,
+        on_progress: Progress | None = None,
     ) -> Iterator[Event]:
         """As ``ask``, of any fusion."""
-        with Turn(self, fusion, question, settings, on_dropped) as turn:
+        with Turn(self, fusion, question, settings, on_dropped, on_progress) as turn:
             yield from turn
 
 
@@ -85,9 +105,11 @@ class Turn:
         question: str,
         settings: Settings | None,
         on_dropped: OnDropped,
+        on_progress: Progress | None,
     ) -> None:
         self._conversation, self._speaker, self._question = conversation, speaker, question
         self._settings, self._on_dropped = settings or speaker.settings, on_dropped
+        self._on_progress = on_progress
         self._asked: list[Message] = []
         self._n_dropped = 0
         self._shown = ""
@@ -178,18 +200,19 @@ class Turn:
 
     def _ask(self) -> Stream:
         """Ask with as many turns as may fit; how many are left out grows with every failure."""
-        kept = _without_oldest(self._asked, self._n_dropped)
+        kept = without_oldest(self._asked, self._n_dropped)
         reserve = 1 if self._is_shortest else min(RESERVE_TOKENS, self._settings.max_tokens)
         settings = replace(self._settings, reserve_tokens=reserve)
-        stream = self._speaker.stream(Chat(tuple(kept)), settings)
+        prompt = Chat(tuple(kept), self._conversation.thinks)
+        stream = self._speaker.stream(prompt, settings, on_progress=self._on_progress)
         if self._is_cancelled:
             stream.cancel()
         return stream
 
     @property
     def _is_shortest(self) -> bool:
-        fewer = _without_oldest(self._asked, self._n_dropped + 1)
-        return fewer == _without_oldest(self._asked, self._n_dropped)
+        fewer = without_oldest(self._asked, self._n_dropped + 1)
+        return fewer == without_oldest(self._asked, self._n_dropped)
 
     def _heard(self, event: Event) -> Event:
         if not self._is_heard and self._n_dropped:
@@ -221,7 +244,7 @@ class Turn:
             self._conversation._busy.release()
 
 
-def _without_oldest(messages: list[Message], n_turns: int) -> list[Message]:
+def without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
     """``messages`` without the first ``n_turns`` exchanges; system text and the last turn stay."""
     system = [m for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]

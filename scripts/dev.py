@@ -109,6 +109,7 @@ def check_style():
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy"],
+        "mypy examples": ["mypy", "examples"],
     }
     return [name for name, tool in checks.items() if status([PYTHON, "-m", *tool]) != 0]
 

@@ -49,6 +49,14 @@ def test_all_turns_are_in_the_prompt() -> None:
     assert answer.prompt_tokens["a"] == len("\n".join(["S", "Q", ANSWER, "R"]))
 
 
+def test_progress_of_the_prompt_is_told() -> None:
+    shares: list[float] = []
+    ask(Conversation(), fusion_of(), "How many?", on_progress=shares.append)
+    assert shares
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 def test_the_chosen_whole_answer_is_noted_not_the_fused_steps() -> None:
     texts = {"a": "It is 42.", "b": "It is 24."}
     sources = [

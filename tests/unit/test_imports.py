@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 # From low to high: a module imports its own layer and lower ones, never a higher one. A new module
 # is put into the lowest layer that its imports allow. A folder counts as one module.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "memory"}),
+    frozenset({"_pyinstaller", "errors", "memory"}),
     frozenset({"structured"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
@@ -38,6 +38,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "rich": frozenset({"cli"}),
     "prompt_toolkit": frozenset({"cli"}),
     "tomlkit": frozenset({"removal", "userfile"}),
+    "PyInstaller": frozenset({"_pyinstaller"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.
