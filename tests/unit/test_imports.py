@@ -20,7 +20,17 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"contest", "crew", "speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
     frozenset(
-        {"bench", "builtin", "config", "conversation", "evaluation", "hub", "llama", "loader"}
+        {
+            "bench",
+            "builtin",
+            "chats",
+            "config",
+            "conversation",
+            "evaluation",
+            "hub",
+            "llama",
+            "loader",
+        }
     )
     | {"placement", "tomlfile", "userfile"},
     frozenset({"__init__"}),
@@ -36,6 +46,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "rich": frozenset({"cli"}),
     "prompt_toolkit": frozenset({"cli"}),
     "tomlkit": frozenset({"userfile"}),
+    "sqlite3": frozenset({"chats"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.
