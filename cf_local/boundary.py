@@ -54,6 +54,11 @@ def _continues(char: str) -> bool:
     )
 
 
+def is_unspaced(char: str) -> bool:
+    """Whether a character is of a script without spaces, where it counts as a word."""
+    return _class_of(char) == "unspaced"
+
+
 def is_boundary_between(prev: str, next_: str) -> bool:
     """Whether a word ends between two neighbouring characters (method: "Word boundary")."""
     if prev == _ZERO_WIDTH_JOINER or _continues(next_):

@@ -12,8 +12,10 @@ from cf_local.cli import render
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of, shows_colour
 from cf_local.cli.prompt import read_question
+from cf_local.cli.winners import Winners
 from cf_local.errors import Cancelled
 from cf_local.fusion import Fusion
+from cf_local.trace import shown as shown_of
 from cf_local.types import Answer, Prompt, RawText, Settings, Step
 from cf_local.types import chat as chat_prompt
 
@@ -55,7 +57,7 @@ def ask(
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
         settings = replace(settings_of(fusion, options), all_scores=as_json)
         names = [source.info.name for source in fusion.sources]
-        winners = render.Winners(names, in_colour=shows_colour()) if show_winners else None
+        winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         # In the modes that rerank, what is written first may not be the answer.
         is_final = settings.mode in ("cool", "single")
         output: _Output = (
@@ -114,7 +116,7 @@ class _JsonOutput:
 class _TextOutput:
     """The answer as text, as it comes where that is possible."""
 
-    def __init__(self, streams: bool, winners: render.Winners | None) -> None:
+    def __init__(self, streams: bool, winners: Winners | None) -> None:
         self._streams = streams
         self._winners = winners
         if winners is not None:
@@ -128,7 +130,7 @@ class _TextOutput:
         click.echo("" if self._streams or not steps else self._marked(steps))
 
     def _marked(self, steps: Sequence[Step]) -> str:
-        shown = render.steps_shown(steps)
+        shown = shown_of(steps)
         if self._winners is None:
             return "".join(step.text for step in shown)
         return self._winners.text(shown)

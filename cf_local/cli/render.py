@@ -1,62 +1,14 @@
-"""Answers as text, as coloured or marked text that shows who won, and as JSON lines."""
+"""The figures of an answer on one line, and answers as JSON lines."""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import click
-
 from cf_local import hub
 from cf_local.types import Answer, Mode, ScoredCandidate, Step
-
-_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-class Winners:
-    """Shows which source won which words: in colours on a terminal, else with letters."""
-
-    def __init__(self, names: Sequence[str], *, in_colour: bool) -> None:
-        self._names = tuple(names)
-        self._in_colour = in_colour
-
-    def legend(self) -> str:
-        """What colours or letters mean."""
-        marks = [
-            self._mark((name,), name) if self._in_colour else f"{_LETTERS[i]} = {name}"
-            for i, name in enumerate(self._names)
-        ]
-        return f"{', '.join(marks)}; unmarked: all agreed"
-
-    def piece(self, text: str, winners: Sequence[str]) -> str:
-        """A piece of the answer marked with its winners; what all sources proposed stays plain."""
-        if not text or set(self._names) <= set(winners):
-            return text
-        return self._mark(winners, text)
-
-    def text(self, steps: Sequence[Step]) -> str:
-        """The text of steps; neighbouring pieces of the same winners are marked together."""
-        runs = groupby(steps, key=lambda step: step.winners)
-        return "".join(self.piece("".join(s.text for s in run), key) for key, run in runs)
-
-    def _mark(self, winners: Sequence[str], text: str) -> str:
-        indices = [self._names.index(name) for name in winners if name in self._names]
-        if self._in_colour:
-            return click.style(text, fg=_COLOURS[indices[0] % len(_COLOURS)])
-        space = text[: len(text) - len(text.lstrip())]
-        return f"{space}[{''.join(_LETTERS[i] for i in indices)}:{text.strip()}]"
-
-
-def steps_shown(steps: Sequence[Step]) -> Sequence[Step]:
-    """The steps whose texts make up the answer: those of its segments, or the choice of a whole."""
-    *segments, last = steps
-    if not last.whole:
-        return steps
-    return segments if "cool" in last.winners and segments else [last]
 
 
 def statistics(steps: Sequence[Step], answer: Answer, first_word_s: float) -> str:

@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "loader",
         }
     )
-    | {"placement", "tomlfile", "userfile"},
+    | {"placement", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
