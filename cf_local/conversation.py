@@ -1,10 +1,11 @@
 """A conversation: its turns, and what of them fits the sources' contexts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from cf_local.errors import ContextError
 from cf_local.fusion import Fusion
+from cf_local.source import Progress
 from cf_local.types import Chat, Event, Message, Settings, Step
 
 RESERVE_TOKENS = 128
@@ -14,7 +15,9 @@ RESERVE_TOKENS = 128
 class Conversation:
     """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came."""
 
-    def __init__(self, system: str | None = None) -> None:
+    def __init__(self, system: str | None = None, *, thinks: bool | None = None) -> None:
+        """Begin with ``system`` text; ``thinks`` is that of ``types.Chat``."""
+        self._thinks = thinks
         self.messages: list[Message] = [Message("system", system)] if system else []
 
     def stream(
@@ -24,15 +27,19 @@ class Conversation:
         settings: Settings | None = None,
         *,
         on_dropped: Callable[[int], None] = lambda _n_turns: None,
+        on_progress: Progress | None = None,
     ) -> Iterator[Event]:
         """Ask, and note question and answer once the answer ended or was stopped.
 
         When the conversation outgrows the context its oldest turns are left out of the prompt,
-        never system text or this question; ``on_dropped`` hears how many. Raises ContextError when
-        even the question alone does not fit.
+        never system text or this question; ``on_dropped`` hears how many. ``on_progress`` hears the
+        evaluated share of the prompt (0 to 1). Raises ContextError when even the question alone
+        does not fit.
         """
         asked = [*self.messages, Message("user", question)]
-        events = _first_that_fits(fusion, asked, settings or fusion.settings, on_dropped)
+        prompt = Chat(tuple(asked), self._thinks)
+        settings = settings or fusion.settings
+        events = _first_that_fits(fusion, prompt, settings, on_dropped, on_progress)
         shown = ""
         try:
             for event in events:
@@ -49,17 +56,22 @@ class Conversation:
 
 def _first_that_fits(
     fusion: Fusion,
-    messages: list[Message],
+    prompt: Chat,
     settings: Settings,
     on_dropped: Callable[[int], None],
+    on_progress: Progress | None,
 ) -> Iterator[Event]:
     """The events of the longest end of the conversation that fits."""
     n_dropped = 0
     while True:
-        kept = _without_oldest(messages, n_dropped)
-        shortest = kept == _without_oldest(messages, n_dropped + 1)
+        kept = _without_oldest(prompt.messages, n_dropped)
+        shortest = kept == _without_oldest(prompt.messages, n_dropped + 1)
         reserve = 1 if shortest else min(RESERVE_TOKENS, settings.max_tokens)
-        events = fusion.stream(Chat(tuple(kept)), replace(settings, reserve_tokens=reserve))
+        events = fusion.stream(
+            replace(prompt, messages=tuple(kept)),
+            replace(settings, reserve_tokens=reserve),
+            on_progress=on_progress,
+        )
         try:
             first = next(events)
         except ContextError:
@@ -74,7 +86,7 @@ def _first_that_fits(
         return
 
 
-def _without_oldest(messages: list[Message], n_turns: int) -> list[Message]:
+def _without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
     """``messages`` without the first ``n_turns`` exchanges; system text and the last turn stay."""
     system = [m for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]

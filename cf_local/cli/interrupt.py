@@ -18,6 +18,7 @@ class Interrupt:
         self._flag = threading.Event()
         self._calls: list[Callable[[], None]] = []
         self._former: Any = None
+        self._is_patient = False
 
     def is_set(self) -> bool:
         """Whether Ctrl-C was pressed since the last ``clear``."""
@@ -37,6 +38,15 @@ class Interrupt:
             self._calls.remove(callback)
 
     @contextmanager
+    def patient(self, is_patient: bool = True) -> Iterator[None]:
+        """Let the second and every further Ctrl-C ask once more instead of raising, for a while."""
+        former, self._is_patient = self._is_patient, is_patient
+        try:
+            yield
+        finally:
+            self._is_patient = former
+
+    @contextmanager
     def raising(self) -> Iterator[None]:
         """Let Ctrl-C raise KeyboardInterrupt at once, for a while in which nothing runs."""
         former = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +54,11 @@ class Interrupt:
             yield
         finally:
             signal.signal(signal.SIGINT, former)
+
+    def install(self) -> None:
+        """Take Ctrl-C back from whatever else handles it now."""
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._handle)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -60,7 +75,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._former)
 
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._flag.is_set():
+        if self._flag.is_set() and not self._is_patient:
             raise KeyboardInterrupt
         self._flag.set()
         for callback in self._calls:

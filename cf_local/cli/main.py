@@ -13,6 +13,7 @@ from cf_local.cli.bench import bench
 from cf_local.cli.calibrate import calibrate
 from cf_local.cli.chat import chat
 from cf_local.cli.eval import evaluate
+from cf_local.cli.history import history
 from cf_local.cli.models import models
 from cf_local.errors import Cancelled, CfLocalError
 
@@ -52,4 +53,5 @@ main.add_command(bench)
 main.add_command(calibrate)
 main.add_command(chat)
 main.add_command(evaluate)
+main.add_command(history)
 main.add_command(models)

@@ -99,7 +99,9 @@ class LlamaSource:
         except BaseException:
             self._model.close()
             raise
-        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads)
+        self.info = SourceInfo(
+            name, str(path), self.n_ctx, n_threads, self._template.opens_thinking()
+        )
         self._cache = Cache(self._context, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)

@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
-    | {"tokenization", "weighing"},
+    | {"thinking", "tokenization", "weighing"},
     frozenset({"contest", "crew", "speculation", "synchronizer", "writer"}),
     frozenset({"fusion"}),
     frozenset(
