@@ -123,7 +123,8 @@ def _text(content: Any) -> str | None:
     """The text of a message's content: as it is, or joined from parts of type "text"."""
     if isinstance(content, list) and content:
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        return "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
     return content if isinstance(content, str) else None
 
 

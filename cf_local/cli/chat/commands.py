@@ -101,13 +101,13 @@ def _models(chat: Chat, name: str) -> None:
 
 def _why(chat: Chat, word: str) -> None:
     written = reports.last_written(chat)
-    number = word.removeprefix("-")
-    what = int(word) if number.isascii() and number.isdigit() and len(number) < 9 else word
+    number = word.removeprefix("#")
+    is_number = number != word and number.isascii() and number.isdigit() and len(number) < 9
     chat.view.say(
         explained(
             written.steps,
             written.names,
-            what,
+            int(number) if is_number else word,
             in_colour=chat.view.in_colour,
             width=reports.width(),
         )
@@ -125,7 +125,7 @@ def _command_names(words: list[str]) -> Iterable[str]:
 def _setting_words(words: list[str]) -> Iterable[str]:
     if len(words) == 1:
         return (*NAMES, *_SWITCHES)
-    return (_SWITCHES | dict(CHOICES)).get(words[0], ()) if len(words) == 2 else ()
+    return {**CHOICES, **_SWITCHES}.get(words[0], ()) if len(words) == 2 else ()
 
 
 def _fusion_names(words: list[str]) -> Iterable[str]:
@@ -150,7 +150,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("context", "", "how full the models' contexts are", reports.context),
         Command("stats", "", "speed, agreement and wins of the last answer", reports.stats),
         Command("trace", "[FILE]", "who won which words; or write it to a file", trace, "file"),
-        Command("why", "WORD", "what the models proposed for a word (or its number)", _why),
+        Command("why", "WORD", "what the models proposed for a word; #3 is the third", _why),
         Command("models", "[NAME]", "list the fusions, or load one", _models, _fusion_names),
         Command("bye", "", "leave (or Ctrl-D)", _bye),
     )

@@ -116,8 +116,9 @@ class _CommandCompleter(Completer):
 
 
 def _output() -> Output:
-    """The terminal to draw on; its cursor is not asked for its place, for answers get mixed in
-    with what is typed ahead.
+    """The terminal to draw on.
+
+    Its cursor is not asked for its place: the reply gets mixed up with what is typed ahead.
     """
     stream = sys.stdout if sys.stdout.isatty() else sys.stderr
     output = create_output(stream, always_prefer_tty=True)
