@@ -68,7 +68,7 @@ class Autosave:
             former = self.number
             saved = store.save(None, 0, transcript, 0, self.models)
             self._on_notice(
-                f"Conversation {former} was changed or removed elsewhere; "
+                f"Chat {former} was changed or removed elsewhere; "
                 f"this one is saved as {saved[0]} from now on."
             )
         (self.number, self._revision), self._saved = saved, transcript

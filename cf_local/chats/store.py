@@ -110,7 +110,7 @@ class ChatStore:
                     (transcript.system, models, now, number, revision),
                 )
                 if done.rowcount == 0:
-                    raise StaleError(f"Conversation {number} was changed elsewhere.")
+                    raise StaleError(f"Chat {number} was changed elsewhere.")
                 revision += 1
             self._replace_turns(number, transcript.turns, n_kept)
         return number, revision
@@ -127,9 +127,7 @@ class ChatStore:
                 (number,),
             ).fetchall()
         if row is None:
-            raise InputError(
-                f"There is no conversation {number}. `cf-local history list` lists them."
-            )
+            raise InputError(f"There is no chat {number}. `cf-local history list` lists them.")
         return Transcript(row[0], tuple(Turn(*turn) for turn in turns)), row[1]
 
     def chats(self, limit: int = -1) -> list[ChatInfo]:
@@ -232,6 +230,7 @@ class ChatStore:
         database.create_function("folded", 1, str.casefold, deterministic=True)
         database.execute("PRAGMA journal_mode = WAL")  # stays as it was where that cannot be
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA secure_delete = ON")  # what the user removes is overwritten
         self._has_index = has_full_text(database)
         if version < VERSION or is_indexed(database) != self._has_index:
             with self._transaction():
