@@ -145,7 +145,7 @@ class Step:
     """One fused segment, or (``whole``) one choice among complete answers.
 
     ``text`` is what the step adds to the text shown. ``passes`` counts forward passes per source;
-    ``timings_s`` has the seconds of "draft", "score" and "commit".
+    ``timings_s`` has the seconds of "draft", "score", "rerank" and "commit".
     """
 
     text: str

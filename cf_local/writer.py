@@ -113,8 +113,8 @@ class Writer:
             self._speculator.prepare()
             drafts = self._drafts()
             proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
-        with watch.phase("score"):
-            verdict = self._rerank(proposals, self._crew)
+        verdict = self._rerank(proposals, self._crew, watch)
+        with watch.phase("rerank"):
             if verdict.matrix is not None:
                 own = [proposals.candidates.index(draft) for draft in drafts]
                 self._weighing.observe(verdict.matrix, own)
@@ -134,8 +134,7 @@ class Writer:
             proposals = _Proposals.gather(
                 [*zip(self._names, (c for c, _ in own), strict=True), *((FUSED, c) for c in fused)]
             )
-        with watch.phase("score"):
-            verdict = self._rerank_answers(proposals)
+        verdict = self._rerank_answers(proposals, watch)
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
         self.finish_reason = {**fused, **dict(own)}[winner]
@@ -200,25 +199,29 @@ class Writer:
             self._speculator.go_on(source, len(draft.text))
             draft = source.extend(limit)
 
-    def _rerank(self, proposals: "_Proposals", crew: Crew) -> rerank.Verdict:
+    def _rerank(self, proposals: "_Proposals", crew: Crew, watch: "_StepWatch") -> rerank.Verdict:
         """The winner; nothing is scored when all propose the same (method: "One step")."""
-        if len(proposals.candidates) == 1:
-            return rerank.Verdict(winner=0)
-        scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
+        with watch.phase("score"):
+            if len(proposals.candidates) == 1:
+                return rerank.Verdict(winner=0)
+            scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
         kind, means_of = self._settings.score, self._weighing.means
-        return rerank.decide(scores, proposals.candidates, kind, means_of)
+        with watch.phase("rerank"):
+            return rerank.decide(scores, proposals.candidates, kind, means_of)
 
-    def _rerank_answers(self, proposals: "_Proposals") -> rerank.Verdict:
+    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> rerank.Verdict:
         """The winner among whole answers; unless all scores are wanted, of those that may win."""
         candidates, kind = proposals.candidates, self._settings.score
         all_scores = self._settings.all_scores or not self._weighing.is_monotonic
         if all_scores or len(candidates) == 1:
-            return self._rerank(proposals, Crew(0))  # long candidates keep all cores busy, too
+            return self._rerank(proposals, Crew(0), watch)  # long ones keep all cores busy, too
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sources)
         means_of = self._weighing.means
-        scores = contest.scores(self._sources, candidates, wrote, order, kind, means_of)
-        return rerank.decide(scores, candidates, kind, means_of)
+        with watch.phase("score"):
+            scores = contest.scores(self._sources, candidates, wrote, order, kind, means_of)
+        with watch.phase("rerank"):
+            return rerank.decide(scores, candidates, kind, means_of)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
@@ -287,7 +290,8 @@ class _StepWatch:
     def phase(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._timings_s[name] = time.perf_counter() - start
+        before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
+        self._timings_s[name] = before_s + time.perf_counter() - start
 
     def report(self, text: str, proposals: _Proposals, verdict: rerank.Verdict) -> Step:
         """The step as everything outside the engine sees it."""

@@ -48,6 +48,6 @@ def _step(
         winner=winner,
         candidates=candidates,
         passes=dict.fromkeys(NAMES, 1),
-        timings_s={"draft": 0.25, "score": 0.125, "commit": 0.0},
+        timings_s={"draft": 0.25, "score": 0.125, "rerank": 0.0, "commit": 0.0},
         whole=is_whole,
     )

@@ -4,10 +4,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
+from cf_local import trace
 from cf_local.cli import render
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of, shows_colour
@@ -15,7 +17,6 @@ from cf_local.cli.prompt import read_question
 from cf_local.cli.winners import Winners
 from cf_local.errors import Cancelled
 from cf_local.fusion import Fusion
-from cf_local.trace import shown as shown_of
 from cf_local.types import Answer, Prompt, RawText, Settings, Step
 from cf_local.types import chat as chat_prompt
 
@@ -26,6 +27,13 @@ from cf_local.types import chat as chat_prompt
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per step, then the answer.")
 @click.option("--no-stream", is_flag=True, help="Print nothing before the answer is complete.")
+@click.option(
+    "--trace",
+    "trace_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write all of how the answer came about (see `trace`).",
+)
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
 @fusion_options
@@ -36,6 +44,7 @@ def ask(
     raw: bool,
     as_json: bool,
     no_stream: bool,
+    trace_file: Path | None,
     show_winners: bool,
     stats: bool,
     system: str | None,
@@ -53,9 +62,13 @@ def ask(
     text = read_question(question, file)
     if raw and system:
         raise click.UsageError("--system needs a chat template; leave out --raw.")
+    if trace_file is not None:  # told now, not after the answer
+        trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        settings = replace(settings_of(fusion, options), all_scores=as_json)
+        settings = replace(
+            settings_of(fusion, options), all_scores=as_json or trace_file is not None
+        )
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         # In the modes that rerank, what is written first may not be the answer.
@@ -65,26 +78,39 @@ def ask(
             if as_json
             else _TextOutput(is_final and not no_stream, winners)
         )
-        answer = _write(fusion, prompt, settings, output, stats)
+        answer = _write(fusion, prompt, settings, output, stats, trace_file)
     if answer.finish_reason == "cancelled":
         raise Cancelled("The answer was interrupted; what came of it is above.")
 
 
 def _write(
-    fusion: Fusion, prompt: Prompt, settings: Settings, output: "_Output", stats: bool
+    fusion: Fusion,
+    prompt: Prompt,
+    settings: Settings,
+    output: "_Output",
+    stats: bool,
+    trace_file: Path | None,
 ) -> Answer:
     """Stream one answer into ``output``; returns its end."""
-    start, first_word_s = time.perf_counter(), math.nan
+    start, first_word_s, date = time.perf_counter(), math.nan, trace.now()
     steps: list[Step] = []
-    for event in fusion.stream(prompt, settings):
-        if isinstance(event, Step):
-            if not steps:
-                first_word_s = time.perf_counter() - start
-            steps.append(event)
-            output.step(event)
-        else:
-            answer = event
-    output.answer(steps, answer)
+    answer: Answer | None = None
+    try:
+        for event in fusion.stream(prompt, settings):
+            if isinstance(event, Step):
+                if not steps:
+                    first_word_s = time.perf_counter() - start
+                steps.append(event)
+                output.step(event)
+            else:
+                answer = event
+        assert answer is not None
+        output.answer(steps, answer)
+    finally:  # an answer that broke off is traced as far as it came
+        if trace_file is not None and (steps or answer):
+            trace.write(
+                trace_file, [trace.record(fusion, prompt, settings, steps, answer, date=date)]
+            )
     if stats:
         click.echo(render.statistics(steps, answer, first_word_s), err=True)
     return answer
@@ -107,10 +133,10 @@ class _JsonOutput:
 
     def step(self, step: Step) -> None:
         if self._streams:
-            click.echo(render.step_json(step, self._mode))
+            click.echo(trace.step_line(step, self._mode))
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        click.echo(render.answer_json(answer))
+        click.echo(trace.answer_line(answer, trace.traced(answer.sources)))
 
 
 class _TextOutput:
@@ -130,7 +156,7 @@ class _TextOutput:
         click.echo("" if self._streams or not steps else self._marked(steps))
 
     def _marked(self, steps: Sequence[Step]) -> str:
-        shown = shown_of(steps)
+        shown = trace.shown(steps)
         if self._winners is None:
             return "".join(step.text for step in shown)
         return self._winners.text(shown)

@@ -15,6 +15,7 @@ from cf_local.cli.chat import chat
 from cf_local.cli.eval import evaluate
 from cf_local.cli.history import history
 from cf_local.cli.models import models
+from cf_local.cli.trace import trace
 from cf_local.errors import Cancelled, CfLocalError
 
 
@@ -55,3 +56,4 @@ main.add_command(chat)
 main.add_command(evaluate)
 main.add_command(history)
 main.add_command(models)
+main.add_command(trace)

@@ -1,14 +1,9 @@
-"""The figures of an answer on one line, and answers as JSON lines."""
+"""The figures of an answer on one line."""
 
-import json
-import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from cf_local import hub
-from cf_local.types import Answer, Mode, ScoredCandidate, Step
+from cf_local.types import Answer, Step
 
 
 def statistics(steps: Sequence[Step], answer: Answer, first_word_s: float) -> str:
@@ -27,56 +22,3 @@ def statistics(steps: Sequence[Step], answer: Answer, first_word_s: float) -> st
         f"ended by: {answer.finish_reason}",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def step_json(step: Step, mode: Mode) -> str:
-    """One line for a step; in mode "cool+r" the choice among whole answers is of type "rerank"."""
-    return _line(
-        {
-            "type": "rerank" if step.whole and mode == "cool+r" else "step",
-            "text": step.text,
-            "ends": step.ends,
-            "winners": step.winners,
-            "candidates": [_candidate(candidate) for candidate in step.candidates],
-            "passes": step.passes,
-            "elapsed_s": step.elapsed_s,
-        }
-    )
-
-
-def answer_json(answer: Answer) -> str:
-    """The last line."""
-    return _line(
-        {
-            "type": "answer",
-            "text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "mode": answer.mode,
-            "chosen": answer.chosen,
-            "passes": answer.passes,
-            "elapsed_s": answer.elapsed_s,
-            "sources": [
-                {"name": s.name, "file": s.file, "sha256": hub.sha256(Path(s.file))}
-                for s in answer.sources
-            ],
-        }
-    )
-
-
-def _candidate(candidate: ScoredCandidate) -> dict[str, Any]:
-    return {
-        "text": candidate.text,
-        "ends": candidate.ends,
-        "sources": candidate.sources,
-        "scores": {name: _number(score) for name, score in candidate.scores.items()},
-        "mean": None if candidate.mean is None else _number(candidate.mean),
-    }
-
-
-def _number(value: float) -> float | None:
-    """JSON has no infinity: an impossible candidate's score is null."""
-    return value if math.isfinite(value) else None
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False)

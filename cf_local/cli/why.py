@@ -4,8 +4,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cf_local.cli.winners import colour, letter
-from cf_local.trace import Covered, Piece, covering, in_one_line
+from cf_local.cli.winners import colour
+from cf_local.trace import ENDS, Covered, Piece, covering, in_one_line, letter, number, proposers
 from cf_local.types import ScoredCandidate, Step
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 _MOST_PLACES = 3
 _TEXT_WIDTH = 40  # characters of a candidate, or of a word asked about
-ENDS = "∎"
-"""Stands behind a candidate that ends the answer."""
 
 
 def why(
@@ -104,7 +102,7 @@ def _table(step: Step, names: Sequence[str], start: int) -> "Table":
         scores = [number(candidate.scores.get(name)) for name in names]
         cells = [
             _text(candidate, start),
-            _proposers(candidate, names),
+            proposers(candidate, names),
             *scores,
             number(candidate.mean),
         ]
@@ -118,19 +116,3 @@ def _text(candidate: ScoredCandidate, start: int) -> str:
     rest = f"…{candidate.text[start:]}" if start else candidate.text
     text = in_one_line(rest, _TEXT_WIDTH) or ("" if candidate.ends else "(nothing)")
     return f"{text}{ENDS}" if candidate.ends else text
-
-
-def _proposers(candidate: ScoredCandidate, names: Sequence[str]) -> str:
-    """Letters of the sources; "cool" is the fused answer among whole ones."""
-    letters = "".join(letter(i) for i, name in enumerate(names) if name in candidate.sources)
-    others = [in_one_line(name, 12) for name in candidate.sources if name not in names]
-    return "+".join([letters, *others] if letters else others)
-
-
-def number(value: float | None) -> str:
-    """A score or mean in few characters; a dash for one that was not needed."""
-    if value is None:
-        return "–"
-    if value == float("inf"):
-        return "∞"
-    return f"{value:.3f}" if value < 1000 else f"{value:.3g}"

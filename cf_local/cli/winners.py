@@ -11,22 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cf_local.trace import visible
+from cf_local.trace import letter, visible
 from cf_local.types import Step
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 COLOURS = (32, 166, 29, 169, 136, 244)  # blue, vermilion, green, purple, ochre, grey
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
 _RAISED_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def letter(index: int) -> str:
-    """The letter of the source that is listed at ``index`` (from 0): A to Z, then A2, B2, ..."""
-    round_ = index // len(_LETTERS)
-    return _LETTERS[index % len(_LETTERS)] + (str(round_ + 1) if round_ else "")
 
 
 def colour(index: int) -> int:

@@ -83,7 +83,7 @@ def test_a_step_reports_candidates_scores_and_mean() -> None:
     assert fox.scores == pytest.approx({"a": 0.6**-0.5, "b": 0.1**-0.5})
     assert fox.mean == pytest.approx((0.6**-0.5 + 0.1**-0.5) / 2)
     assert steps[0].winners == ("b",)
-    assert set(steps[0].timings_s) == {"draft", "score", "commit"}
+    assert set(steps[0].timings_s) == {"draft", "score", "rerank", "commit"}
 
 
 def test_weights_decide() -> None:
