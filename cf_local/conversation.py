@@ -64,8 +64,8 @@ def _first_that_fits(
     """The events of the longest end of the conversation that fits."""
     n_dropped = 0
     while True:
-        kept = _without_oldest(prompt.messages, n_dropped)
-        shortest = kept == _without_oldest(prompt.messages, n_dropped + 1)
+        kept = without_oldest(prompt.messages, n_dropped)
+        shortest = kept == without_oldest(prompt.messages, n_dropped + 1)
         reserve = 1 if shortest else min(RESERVE_TOKENS, settings.max_tokens)
         events = fusion.stream(
             replace(prompt, messages=tuple(kept)),
@@ -86,7 +86,7 @@ def _first_that_fits(
         return
 
 
-def _without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
+def without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
     """``messages`` without the first ``n_turns`` exchanges; system text and the last turn stay."""
     system = [m for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import sys
@@ -30,7 +31,7 @@ class Screen:
             encoding="utf-8",
             codec_errors="replace",
             dimensions=(30, 100),
-            timeout=60,
+            timeout=20,
         )
         self.child.delaybeforesend = None
 
@@ -43,6 +44,16 @@ class Screen:
         """Type a line, wait for the next prompt; what was shown in between."""
         self.child.send(line + "\r")
         return self.prompt()
+
+    def paste(self, text: str) -> None:
+        """Paste a long text, as terminals do; what it shows meanwhile is read, too."""
+        self.child.send("\x1b[200~")
+        for at in range(0, len(text), 1000):
+            self.child.send(text[at : at + 1000])
+            with contextlib.suppress(pexpect.TIMEOUT):
+                while True:
+                    self.child.read_nonblocking(100_000, timeout=0.02)
+        self.child.send("\x1b[201~\r")
 
     def leave(self) -> int | None:
         """Press Ctrl-D and wait for the end; the exit status."""

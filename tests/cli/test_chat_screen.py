@@ -19,6 +19,7 @@ from cli.screen import Screen, plain
 from tiny_models import bpe_vocab, make_model
 
 import cf_local
+from cf_local import trace
 from cf_local.chats.transcript import Transcript
 from cf_local.conversation import Conversation
 
@@ -86,6 +87,11 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     assert "The answer is 84." in screen.enter(SECOND)
     screen.enter("/clear")
     assert "nothing" in screen.enter("/stats").lower()
+    screen.enter("Hello!")
+    screen.enter(SECOND)
+    assert "Saved to" in screen.enter("/trace trace.jsonl")
+    traces = trace.read(work_folder / "trace.jsonl")
+    assert [one.text[-4:] for one in traces] == [" it.", " 84."]
     screen.child.send("/bye\r")
     screen.child.expect(pexpect.EOF)
     saved = json.loads((work_folder / "talk.json").read_text("utf-8"))["messages"]
@@ -152,7 +158,8 @@ def test_bad_input_never_loses_the_conversation(start: Open) -> None:
     screen.enter(FIRST)
     os.write(screen.child.child_fd, b"caf\xe9 \xff\xfe?\r")
     assert "not UTF-8" in screen.prompt()
-    assert "context" in screen.enter("apples " * 3000)
+    screen.paste("apples " * 3000)
+    assert "context" in screen.prompt()
     screen.enter("\x07\x0b control \x1d characters")
     screen.child.setwinsize(5, 20)
     screen.enter("Hello!")

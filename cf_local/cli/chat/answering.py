@@ -10,10 +10,12 @@ from cf_local.chats.transcript import State, Transcript, Turn
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.render import statistics
-from cf_local.conversation import Conversation
+from cf_local.conversation import Conversation, without_oldest
 from cf_local.errors import CfLocalError
+from cf_local.fusion import Fusion
 from cf_local.thinking import split
-from cf_local.types import Answer, Settings, Step
+from cf_local.trace import Trace, record
+from cf_local.types import Answer, Chat, Message, Settings, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,19 @@ class Written:
     steps: tuple[Step, ...]
     answer: Answer | None
     names: tuple[str, ...]
+    fusion: Fusion
+    prompt: Chat
     settings: Settings
+    asked_at: str
     first_word_s: float
     n_dropped: int
     n_answer_tokens: Mapping[str, int]
     """Tokens of the answer in each source's own vocabulary, as far as its context holds it."""
+
+    def trace(self) -> Trace:
+        """Its trace; made when asked for, because large model files are read for it."""
+        date, parts = self.asked_at, (self.prompt, self.settings, self.steps, self.answer)
+        return record(self.fusion, *parts, date=date)
 
     @property
     def statistics(self) -> str:
@@ -87,7 +97,7 @@ class Answering:
         if self._text or not has_failed:
             shown.end(self._steps, self._text, is_stopped=not ended)
         self._view.release()
-        return transcript, self._written(settings)
+        return transcript, self._written(base, turn, settings)
 
     def _stream(self, base: Transcript, turn: Turn, settings: Settings, shown: AnswerView) -> None:
         conversation = Conversation(thinks=self._thinks)
@@ -136,12 +146,17 @@ class Answering:
         turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
         self._view.note(f"The oldest {turns} the context; the models see what came after.")
 
-    def _written(self, settings: Settings) -> Written:
+    def _written(self, base: Transcript, turn: Turn, settings: Settings) -> Written:
+        asked = [*base.messages(), Message("user", turn.question)]
+        prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
         return Written(
             tuple(self._steps),
             self._answer,
             tuple(self._engine.names),
+            self._engine.fusion,
+            prompt,
             settings,
+            turn.asked_at,
             self._first_word_s,
             self._n_dropped,
             self._n_answer_tokens,

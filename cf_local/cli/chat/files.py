@@ -37,7 +37,10 @@ def trace(chat: Chat, name: str) -> None:
         chat.view.say(marks.text(traces.shown(written.steps)))
         chat.view.say(marks.legend())
         return
-    raise InputError("Not yet.")
+    path = _path(name, "/trace")
+    if _may_write(chat, path):
+        traces.write(path, [each.trace() for each in chat.written if each.steps])
+        chat.view.say(f"Saved to {path}. `cf-local trace {path}` shows it.")
 
 
 def _path(name: str, command: str) -> Path:
