@@ -20,6 +20,7 @@ from tiny_models import bpe_vocab, make_model
 
 import cf_local
 from cf_local import trace
+from cf_local.builtin.problems import generate
 from cf_local.chats.transcript import Transcript
 from cf_local.conversation import Conversation
 
@@ -206,45 +207,50 @@ def test_interrupts_at_random_moments(start: Open, endless: Path) -> None:
     interrupt_often(screen, randomness, 8)
 
 
-def interrupt_often(screen: Screen, randomness: random.Random, n_times: int) -> None:
-    """Ctrl-C at random moments; the chat goes on and its record is well-formed each time."""
+def interrupt_often(screen: Screen, randomness: random.Random, n_times: int) -> list[float]:
+    """Ctrl-C at random moments; the chat goes on and its record is well-formed each time.
+
+    Returns the seconds from each Ctrl-C to the next prompt.
+    """
     screen.prompt()
+    waits = []
     for index in range(n_times):
         screen.child.send(f"go on {index}\r")
         time.sleep(randomness.choice([0.0, 0.01, 0.05, 0.2, 0.6]) * randomness.random())
-        screen.child.sendintr()
         start_s = time.monotonic()
+        screen.child.sendintr()
         screen.prompt()
-        assert time.monotonic() - start_s < 2
+        waits.append(time.monotonic() - start_s)
         turns = [turn for talk in screen.saved() for turn in talk.turns]
         assert all(turn.state == "stopped" for turn in turns)
     assert screen.leave() == 0
+    return waits
 
 
-def test_after_an_interrupt_the_next_answer_is_that_of_a_fresh_conversation(start: Open) -> None:
-    randomness = random.Random(2)
-    screen = start("--context", "512")
+def test_answers_after_interrupts_are_those_of_a_fresh_conversation(start: Open) -> None:
+    interrupted_answers(start(), random.Random(2), 3)
+
+
+def interrupted_answers(screen: Screen, randomness: random.Random, n_times: int) -> None:
+    """Ctrl-C in every other answer; those between are what the same messages give without it."""
     screen.prompt()
-    for question in (FIRST, SECOND, "Hello!"):
-        screen.child.send(question + "\r")
-        time.sleep(randomness.random() * 0.05)
+    for problem in generate(n_times, seed=randomness.randrange(1000), split="test"):
+        screen.child.send(problem.question + "\r")
+        time.sleep(randomness.random() * 0.08)
         screen.child.sendintr()
         screen.prompt()
-    screen.enter(SECOND)
+        screen.enter(SECOND)
     assert screen.leave() == 0
     (talk,) = screen.saved()
-    assert_last_is_right(talk)
-
-
-def assert_last_is_right(talk: Transcript) -> None:
-    """The last answer is what a fresh conversation of the same messages gives."""
-    last = talk.turns[-1]
-    fresh = Conversation()
-    fresh.messages = talk.without_last().messages()
+    done = [index for index, turn in enumerate(talk.turns) if turn.state == "done"]
+    assert len(done) >= n_times
     with cf_local.load() as fusion:
-        for _ in fresh.stream(fusion, last.question):
-            pass
-    assert fresh.messages[-1].content == last.answer
+        for index in done:
+            fresh = Conversation()
+            fresh.messages = Transcript(None, talk.turns[:index]).messages()
+            for _ in fresh.stream(fusion, talk.turns[index].question):
+                pass
+            assert fresh.messages[-1].content == talk.turns[index].answer
 
 
 def test_killed_at_random_moments(start: Open, endless: Path) -> None:
