@@ -24,6 +24,12 @@ class Interrupt:
         """Whether Ctrl-C was pressed since the last ``clear``."""
         return self._flag.is_set()
 
+    def press(self) -> None:
+        """As if Ctrl-C had been pressed now."""
+        self._flag.set()
+        for callback in self._calls:
+            callback()
+
     def clear(self) -> None:
         """Forget a Ctrl-C that was answered."""
         self._flag.clear()
@@ -77,6 +83,4 @@ class Interrupt:
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
         if self._flag.is_set() and not self._is_patient:
             raise KeyboardInterrupt
-        self._flag.set()
-        for callback in self._calls:
-            callback()
+        self.press()

@@ -92,7 +92,7 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     screen.enter(SECOND)
     assert "Saved to" in screen.enter("/trace trace.jsonl")
     traces = trace.read(work_folder / "trace.jsonl")
-    assert [one.text[-4:] for one in traces] == [" it.", " 84."]
+    assert [one.heading.prompt.messages[-1].content for one in traces] == ["Hello!", SECOND]
     screen.child.send("/bye\r")
     screen.child.expect(pexpect.EOF)
     saved = json.loads((work_folder / "talk.json").read_text("utf-8"))["messages"]

@@ -34,7 +34,6 @@ class Chat:
             self.view.say(f"Fusing {self.engine.name}. /help lists the commands, /bye leaves.")
         interrupt = self.engine.interrupt
         while (line := self.lines.read()) is not None:
-            interrupt.clear()
             if not line.strip():
                 continue
             try:

@@ -1,5 +1,6 @@
 """Lines from a real terminal: line editing, history and completion by prompt_toolkit."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -11,6 +12,9 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import Output, create_output
 
 from cf_local.cli.chat.lines import MORE, PROMPT, is_open, is_yes, unquoted
@@ -63,11 +67,25 @@ class EditedLines:
 
     def _prompt(self, session: "PromptSession[str]", message: str) -> str:
         # It handles Ctrl-C itself; around it our own handler, which only sets a flag, is safer
-        # than an exception in the middle of an event loop.
+        # than an exception in the middle of an event loop. What comes from now on is for the
+        # answer.
         try:
-            return session.prompt(message)
+            return session.prompt(message, pre_run=self._interrupt.clear)
         finally:
             self._interrupt.install()
+            if os.name == "posix":
+                self._heed_typed_ahead(session.app.input)
+
+    def _heed_typed_ahead(self, keyboard: Input) -> None:
+        """Find a Ctrl-C that was pressed behind Enter, before the terminal made it a signal."""
+        keys = get_typeahead(keyboard)
+        with keyboard.raw_mode():
+            keys += keyboard.read_keys()
+        pressed = [at for at, key in enumerate(keys) if key.key == Keys.ControlC]
+        if pressed:
+            keys = keys[pressed[-1] + 1 :]
+            self._interrupt.press()
+        store_typeahead(keyboard, keys)
 
 
 class _KeptHistory(FileHistory):

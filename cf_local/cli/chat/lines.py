@@ -28,7 +28,7 @@ class Lines(Protocol):
 def lines_for(interrupt: Interrupt, commands: Mapping[str, Command], history: Path | None) -> Lines:
     """The lines of standard input; ``history`` is the file that remembers them."""
     if not sys.stdin.isatty():
-        return PipeLines()
+        return PipeLines(interrupt)
     is_dumb = os.name == "posix" and os.environ.get("TERM", "") in ("", "dumb", "unknown")
     if is_dumb or not (sys.stdout.isatty() or sys.stderr.isatty()):
         return PlainLines(interrupt)
@@ -40,9 +40,14 @@ def lines_for(interrupt: Interrupt, commands: Mapping[str, Command], history: Pa
 class PipeLines:
     """Lines from a pipe or a file. One that is no UTF-8 is told and left out."""
 
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
     def read(self) -> str | None:
-        """The next line, or text between triple quotes."""
-        return joined(self._next)
+        """The next line, or text between triple quotes; Ctrl-C ends the wait, and the chat."""
+        self._interrupt.clear()
+        with self._interrupt.raising():
+            return joined(self._next)
 
     def confirm(self, question: str) -> bool:
         """Nobody is there to ask."""
@@ -67,6 +72,7 @@ class PlainLines:
     def read(self) -> str | None:
         """The next line; Ctrl-C at the prompt only drops what was typed."""
         while True:
+            self._interrupt.clear()
             try:
                 with self._interrupt.raising():
                     return joined(self._next)
