@@ -98,13 +98,18 @@ def rows(block: str, width: int) -> int | None:
     n_rows = 0
     for line in block.removesuffix("\n").split("\n"):
         line = line.expandtabs(8)
-        if any(unicodedata.category(char) in ("Mn", "Me", "Cf", "So", "Sk") for char in line):
+        if not line.isascii() and any(map(_is_uncertain, line)):
             return None
         n_cells = cell_len(line)
         if n_cells >= width and n_cells != len(line):
             return None
         n_rows += max(1, -(-n_cells // width))
     return n_rows
+
+
+def _is_uncertain(char: str) -> bool:
+    """Whether terminals differ in how wide they draw it: marks that combine, emoji."""
+    return not char.isascii() and unicodedata.category(char) in ("Mn", "Me", "Cf", "So", "Sk")
 
 
 def _drawn(block: str, width: int) -> str:
