@@ -61,11 +61,6 @@ class Interrupt:
         finally:
             signal.signal(signal.SIGINT, former)
 
-    def install(self) -> None:
-        """Take Ctrl-C back from whatever else handles it now."""
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._handle)
-
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._former = signal.signal(signal.SIGINT, self._handle)

@@ -16,6 +16,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import Output, create_output
+from prompt_toolkit.validation import Validator
 
 from cf_local.cli.chat.lines import MORE, PROMPT, is_open, is_yes, unquoted
 from cf_local.cli.chat.table import Command
@@ -36,6 +37,8 @@ class EditedLines:
             complete_while_typing=False,
             multiline=Condition(lambda: is_open(self._session.default_buffer.text)),
             prompt_continuation=MORE,
+            validator=_Entered(interrupt),
+            validate_while_typing=False,
             enable_history_search=True,
             enable_open_in_editor=True,
             output=output,
@@ -66,13 +69,11 @@ class EditedLines:
             return False
 
     def _prompt(self, session: "PromptSession[str]", message: str) -> str:
-        # It handles Ctrl-C itself; around it our own handler, which only sets a flag, is safer
-        # than an exception in the middle of an event loop. What comes from now on is for the
-        # answer.
+        # Ctrl-C is a key to it. As a signal, just before or behind, it stays ours: its own handler
+        # would drop what comes while it ends.
         try:
-            return session.prompt(message, pre_run=self._interrupt.clear)
+            return session.prompt(message, handle_sigint=False)
         finally:
-            self._interrupt.install()
             if os.name == "posix":
                 self._heed_typed_ahead(session.app.input)
 
@@ -86,6 +87,17 @@ class EditedLines:
             keys = keys[pressed[-1] + 1 :]
             self._interrupt.press()
         store_typeahead(keyboard, keys)
+
+
+class _Entered(Validator):
+    """Takes any text; a Ctrl-C from before Enter is not for the answer."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    def validate(self, document: Document) -> None:
+        """Called at Enter."""
+        self._interrupt.clear()
 
 
 class _KeptHistory(FileHistory):
