@@ -38,9 +38,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A prompt that every source puts into its own chat template."""
+    """A prompt that every source puts into its own chat template.
+
+    ``thinks`` asks reasoning models to think first or not to; None leaves it to them.
+    """
 
     messages: tuple[Message, ...]
+    thinks: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +176,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which model stood behind a name, with its tokens of context and its threads."""
+    """Which model stood behind a name, with its tokens of context and its threads.
+
+    ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag
+    behind which the model thinks, so that the answer begins inside.
+    """
 
     name: str
     file: str
     n_ctx: int = 0
     n_threads: int = 0
+    opens_thinking: frozenset[bool | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,17 @@ class Interrupt:
         self._flag = threading.Event()
         self._calls: list[Callable[[], None]] = []
         self._former: Any = None
+        self._is_patient = False
 
     def is_set(self) -> bool:
         """Whether Ctrl-C was pressed since the last ``clear``."""
         return self._flag.is_set()
+
+    def press(self) -> None:
+        """As if Ctrl-C had been pressed now."""
+        self._flag.set()
+        for callback in self._calls:
+            callback()
 
     def clear(self) -> None:
         """Forget a Ctrl-C that was answered."""
@@ -35,6 +42,15 @@ class Interrupt:
             yield
         finally:
             self._calls.remove(callback)
+
+    @contextmanager
+    def patient(self, is_patient: bool = True) -> Iterator[None]:
+        """Let the second and every further Ctrl-C ask once more instead of raising, for a while."""
+        former, self._is_patient = self._is_patient, is_patient
+        try:
+            yield
+        finally:
+            self._is_patient = former
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -60,8 +76,6 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._former)
 
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._flag.is_set():
+        if self._flag.is_set() and not self._is_patient:
             raise KeyboardInterrupt
-        self._flag.set()
-        for callback in self._calls:
-            callback()
+        self.press()

@@ -15,6 +15,7 @@ from cf_local.cli.chat import chat
 from cf_local.cli.config import config
 from cf_local.cli.doctor import doctor
 from cf_local.cli.eval import evaluate
+from cf_local.cli.history import history
 from cf_local.cli.list import list_models
 from cf_local.cli.models import models
 from cf_local.cli.plan import plan
@@ -62,6 +63,7 @@ main.add_command(chat)
 main.add_command(config)
 main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(history)
 main.add_command(list_models)
 main.add_command(models)
 main.add_command(plan)

@@ -67,7 +67,9 @@ class Loaded:
         except BaseException:
             self._model.close()
             raise
-        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads)
+        self.info = SourceInfo(
+            name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
+        )
         self.is_closed = False
         self._n_seats = n_seats
         self._buffer = LogitsBuffer()

@@ -8,6 +8,7 @@ piece, content and markup together, because that is how the model saw it in trai
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -17,6 +18,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from cf_local.errors import BrokenModelError, InputError
 from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.thinking import OPENING
 from cf_local.types import Message, Prompt, RawText
 
 # A private-use character that no text carries; put into a typed special string, it breaks it up.
@@ -51,18 +53,19 @@ class ChatTemplate:
                 "Set `template` for this source in models.toml, or use --raw."
             ) from error
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
         """The conversation as the model expects it, up to where its answer begins.
 
         System text is folded into the first user turn, and turns of one role are merged, where the
-        template refuses or ignores the messages as they are. Raises InputError if it accepts none.
+        template refuses or ignores the messages as they are. ``thinks`` is told to templates that
+        can switch thinking on and off. Raises InputError if it accepts none.
         """
         failure: Exception | None = None
         # Templates that cannot do without tools get an empty list; others take that for tools.
         no_tools: tuple[Any, ...] = (None, [])
         for tools, variant in product(no_tools, _variants(messages)):
             try:
-                text = self._render(variant, tools)
+                text = self._render(variant, tools, thinks)
             except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
                 failure = failure or error
                 continue
@@ -73,6 +76,15 @@ class ChatTemplate:
             f"The chat template of {self._name} refuses this conversation: {why}. "
             "Set `template` for this source in models.toml, or use --raw."
         )
+
+    def opens_thinking(self) -> frozenset[bool | None]:
+        """The values of ``thinks`` for which an answer begins inside thinking."""
+        question, found = [Message("user", "Hello")], set[bool | None]()
+        for thinks in (None, True, False):
+            with suppress(InputError):
+                if self.render(question, thinks).rstrip().endswith(OPENING):
+                    found.add(thinks)
+        return frozenset(found)
 
     def is_markup(self, token: int) -> bool:
         """Whether only the template may write a token.
@@ -86,10 +98,14 @@ class ChatTemplate:
         text = self._vocabulary.text(token)
         return bool(attributes & _USER_DEFINED) and len(text.strip()) > 1 and text in self._source
 
-    def _render(self, messages: Sequence[Message], tools: Any) -> str:
+    def _render(self, messages: Sequence[Message], tools: Any, thinks: bool | None) -> str:
         # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
         turns: Any = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self._formatter(messages=turns, tools=tools, functions=tools).prompt)
+        # Qwen3 and most others call it enable_thinking; Granite and DeepSeek V3.1 thinking.
+        told: dict[str, Any] = (
+            {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
+        )
+        return str(self._formatter(messages=turns, tools=tools, functions=tools, **told).prompt)
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
@@ -97,7 +113,7 @@ def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocab
     if isinstance(prompt, RawText):
         return _bos(vocabulary) + _encode_text(prompt.text, vocabulary)
     guarded = [Message(m.role, _guard(m.content, template, vocabulary)) for m in prompt.messages]
-    tokens = _encode_rendered(template.render(guarded), vocabulary)
+    tokens = _encode_rendered(template.render(guarded, prompt.thinks), vocabulary)
     return _bos(vocabulary) + tokens if template.is_plain else tokens
 
 

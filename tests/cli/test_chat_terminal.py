@@ -53,6 +53,8 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(
 ) -> None:
     endless = make_model(tmp_path / "endless.gguf", "llama", bpe_vocab(), seed=1, eog_bias=-60)
     command = [sys.executable, "-m", "cf_local", "chat", "--model", str(endless)]
+    # A terminal that can do nothing but show text; test_chat_screen.py has the others.
+    environment["TERM"] = "dumb"
     terminal = Terminal([*command, "--temperature=2", "--max-tokens=100000"], environment)
     terminal.read_until(b"> ")
     for _ in range(2):

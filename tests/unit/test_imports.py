@@ -17,14 +17,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"structured"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
-    | {"planning", "tokenization", "weighing"},
+    | {"planning", "thinking", "tokenization", "weighing"},
     frozenset({"advice", "contest", "crew", "seating", "speculation", "synchronizer", "worker"})
     | {"writer"},
     frozenset({"conversation", "stream", "writing"}),
     frozenset({"fusion"}),
-    frozenset({"bench", "builtin", "child", "config", "doctor", "evaluation", "fitting", "hub"})
+    frozenset(
+        {"bench", "builtin", "chats", "child", "config", "doctor", "evaluation", "fitting", "hub"}
+    )
     | {"inspection", "layers", "llama", "loader", "modelname", "placement", "remote_header"}
-    | {"removal", "tomlfile", "trace", "userfile"},
+    | {"hub", "removal", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"__main__", "cli", "server"}),
 )
@@ -39,6 +41,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "prompt_toolkit": frozenset({"cli"}),
     "tomlkit": frozenset({"removal", "userfile"}),
     "PyInstaller": frozenset({"_pyinstaller"}),
+    "sqlite3": frozenset({"chats"}),
 }
 
 # A public fake for tests: it may import what it likes below the CLI, nobody imports it.

@@ -1,0 +1,284 @@
+"""The database of conversations: one SQLite file, safe to kill and to share between processes.
+
+Write-ahead logging where the file system allows it; every change is one transaction. The schema's
+version is SQLite's ``user_version``. A file that is broken, foreign or newer is never touched.
+
+A conversation is saved by several processes without locks between them: each change names the
+revision that it builds on, and ``save`` refuses one that another process has left behind.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cf_local.chats.folder import UnwritableError, data_folder, make_private
+from cf_local.chats.schema import (
+    APPLICATION_ID,
+    SCHEMA,
+    VERSION,
+    has_full_text,
+    is_indexed,
+    set_index,
+)
+from cf_local.chats.transcript import Transcript, Turn
+from cf_local.errors import CfLocalError, InputError
+
+_TIMEOUT_S = 5.0
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_UNWRITABLE = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN),
+)
+
+
+class BrokenStoreError(CfLocalError):
+    """The file of conversations is damaged, foreign, or of a newer version."""
+
+    exit_code = 4
+
+
+class StaleError(CfLocalError):
+    """Another process has changed or removed the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatInfo:
+    """A saved conversation without its text. Times are UTC in ISO 8601."""
+
+    number: int
+    title: str
+    n_turns: int
+    models: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A turn that a search found, with the words around the first of them."""
+
+    chat: int
+    turn: int
+    title: str
+    excerpt: str
+
+
+class ChatStore:
+    """The open database. One thread; close it when done."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the user's database (or ``path``), made if there is none.
+
+        Raises UnwritableError, or BrokenStoreError for a file that cannot be used as it is.
+        """
+        self.path = path or data_folder() / "conversations.db"
+        make_private(self.path)
+        with self._errors():
+            self._database = sqlite3.connect(self.path, timeout=_TIMEOUT_S, isolation_level=None)
+        try:
+            with self._errors():
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def save(
+        self, number: int | None, revision: int, transcript: Transcript, n_kept: int, models: str
+    ) -> tuple[int, int]:
+        """Write a conversation; returns its number and revision, which the next save names.
+
+        The first ``n_kept`` turns are there already and unchanged. ``number`` None makes a new one.
+        Raises StaleError when the conversation is not at that revision any more.
+        """
+        now = _now()
+        with self._transaction():
+            if number is None:
+                number = self._execute(
+                    "INSERT INTO chats (system, models, created_at, updated_at) VALUES (?,?,?,?)",
+                    (transcript.system, models, now, now),
+                ).lastrowid
+                assert number is not None
+            else:
+                done = self._execute(
+                    "UPDATE chats SET system = ?, models = ?, updated_at = ?, "
+                    "revision = revision + 1 WHERE number = ? AND revision = ?",
+                    (transcript.system, models, now, number, revision),
+                )
+                if done.rowcount == 0:
+                    raise StaleError(f"Chat {number} was changed elsewhere.")
+                revision += 1
+            self._replace_turns(number, transcript.turns, n_kept)
+        return number, revision
+
+    def load(self, number: int) -> tuple[Transcript, int]:
+        """A conversation and its revision. Raises InputError when there is none."""
+        with self._transaction("DEFERRED"):  # both queries see the same moment
+            row = self._execute(
+                "SELECT system, revision FROM chats WHERE number = ?", (number,)
+            ).fetchone()
+            turns = self._execute(
+                "SELECT question, answer, thinking, state, asked_at FROM turns WHERE chat = ? "
+                "ORDER BY position",
+                (number,),
+            ).fetchall()
+        if row is None:
+            raise InputError(f"There is no chat {number}. `cf-local history list` lists them.")
+        return Transcript(row[0], tuple(Turn(*turn) for turn in turns)), row[1]
+
+    def chats(self, limit: int = -1) -> list[ChatInfo]:
+        """The conversations, the last changed first."""
+        rows = self._execute(
+            "SELECT number, COALESCE((SELECT substr(question, 1, 400) FROM turns WHERE chat = "
+            "number ORDER BY position LIMIT 1), ''), (SELECT count(*) FROM turns WHERE chat = "
+            "number), models, created_at, updated_at FROM chats ORDER BY updated_at DESC, "
+            "number DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+        return [ChatInfo(row[0], Transcript(turns=(Turn(row[1]),)).title, *row[2:]) for row in rows]
+
+    def last(self) -> int | None:
+        """The number of the conversation that changed last."""
+        found = self.chats(limit=1)
+        return found[0].number if found else None
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Delete conversations; returns how many there were."""
+        with self._transaction():
+            marks = ",".join("?" * len(numbers))
+            self._execute(f"DELETE FROM turns WHERE chat IN ({marks})", numbers)
+            done = self._execute(f"DELETE FROM chats WHERE number IN ({marks})", numbers)
+        return done.rowcount
+
+    def search(self, words: Sequence[str], limit: int = 50) -> list[Found]:
+        """The turns that hold all ``words``, in upper or lower case, the last asked first."""
+        wanted = [word.casefold() for word in words if word]
+        if not wanted:
+            raise InputError("Search for at least one word.")
+        rows = self._execute(*self._query(wanted)).fetchmany(limit)
+        return [
+            Found(chat, position + 1, Transcript(turns=(Turn(first),)).title, _around(text, wanted))
+            for chat, position, first, text in rows
+        ]
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _query(self, wanted: Sequence[str]) -> tuple[str, list[str]]:
+        """The search as SQL: the index narrows it down where it can, then each word is looked for.
+
+        The index knows runs of three characters and no answer that is still written.
+        """
+        parts, values = ["instr(folded(question || char(10) || answer), ?) > 0"] * len(wanted), []
+        long = [word for word in wanted if len(word) >= 3 and '"' not in word and "\0" not in word]
+        if self._has_index and long:
+            parts.append(
+                "(state = 'writing' OR id IN (SELECT rowid FROM turns_index "
+                "WHERE turns_index MATCH ?))"
+            )
+            values.append(" AND ".join(f'"{word}"' for word in long))
+        return (
+            "SELECT chat, position, (SELECT question FROM turns AS first WHERE first.chat = "
+            "turns.chat ORDER BY position LIMIT 1), question || char(10) || answer FROM turns "
+            f"WHERE {' AND '.join(parts)} ORDER BY id DESC"
+        ), [*wanted, *values]
+
+    def _replace_turns(self, number: int, turns: Sequence[Turn], n_kept: int) -> None:
+        """Make the turns behind the first ``n_kept`` be those of ``turns``."""
+        self._execute("DELETE FROM turns WHERE chat = ? AND position >= ?", (number, n_kept))
+        self._database.executemany(
+            "INSERT INTO turns (chat, position, question, answer, thinking, state, asked_at) "
+            "VALUES (?,?,?,?,?,?,?)",
+            [
+                (number, at, t.question, t.answer, t.thinking, t.state, t.asked_at)
+                for at, t in enumerate(turns[n_kept:], start=n_kept)
+            ],
+        )
+
+    def _prepare(self) -> None:
+        """Make or check the tables, and the index if this SQLite has full-text search."""
+        database = self._database
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (owner,) = database.execute("PRAGMA application_id").fetchone()
+        (n_tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version > VERSION and owner == APPLICATION_ID:
+            raise BrokenStoreError(
+                f"{self.path} was written by a newer cf-local (version {version} of its tables, "
+                f"this one knows {VERSION}). Update cf-local, or chat with --no-history."
+            )
+        if owner != APPLICATION_ID and (n_tables or version):
+            raise BrokenStoreError(
+                f"{self.path} is another program's database. Move it away, or chat with "
+                "--no-history."
+            )
+        database.create_function("folded", 1, str.casefold, deterministic=True)
+        database.execute("PRAGMA journal_mode = WAL")  # stays as it was where that cannot be
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA secure_delete = ON")  # what the user removes is overwritten
+        self._has_index = has_full_text(database)
+        if version < VERSION or is_indexed(database) != self._has_index:
+            with self._transaction():
+                for statement in SCHEMA:
+                    database.execute(statement)
+                set_index(database)
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        with self._errors():
+            return self._database.execute(statement, values)
+
+    @contextlib.contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """All or nothing of what is executed within."""
+        with self._errors():
+            self._database.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._database.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, which say what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code in _IN_USE:
+                raise UnwritableError(f"{self.path} is in use by another program.") from error
+            if code in _UNWRITABLE:
+                raise UnwritableError(f"{self.path} cannot be written: {error}.") from error
+            raise BrokenStoreError(
+                f"{self.path} cannot be used: {error}. Nothing in it was changed. Move it away "
+                "to begin a new one (with its -wal and -shm files), or chat with --no-history."
+            ) from error
+
+
+def _around(text: str, wanted: Sequence[str], n_chars: int = 90) -> str:
+    """About ``n_chars`` of a text around the first wanted word, on one line."""
+    at = max(0, text.casefold().find(wanted[0]) - n_chars // 3)
+    cut = " ".join(text[at : at + n_chars].split())
+    return f"{'…' if at else ''}{cut}{'…' if at + n_chars < len(text) else ''}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,163 @@
+"""One answer of a chat: asked, shown and saved while it streams."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from cf_local.chats.autosave import Autosave
+from cf_local.chats.transcript import State, Transcript, Turn
+from cf_local.cli.chat.engine import Engine
+from cf_local.cli.chat.view import AnswerView, View
+from cf_local.cli.render import statistics
+from cf_local.conversation import Conversation, without_oldest
+from cf_local.errors import CfLocalError
+from cf_local.fusion import Fusion
+from cf_local.thinking import split
+from cf_local.trace import Trace, record
+from cf_local.types import Answer, Chat, Message, Settings, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is known of an answer of this chat: ``answer`` is None when it failed."""
+
+    steps: tuple[Step, ...]
+    answer: Answer | None
+    names: tuple[str, ...]
+    fusion: Fusion
+    prompt: Chat
+    settings: Settings
+    asked_at: str
+    first_word_s: float
+    n_dropped: int
+    n_answer_tokens: Mapping[str, int]
+    """Tokens of the answer in each source's own vocabulary, as far as its context holds it."""
+
+    def trace(self) -> Trace:
+        """Its trace; made when asked for, because large model files are read for it."""
+        date, parts = self.asked_at, (self.prompt, self.settings, self.steps, self.answer)
+        return record(self.fusion, *parts, date=date)
+
+    @property
+    def statistics(self) -> str:
+        """Speed, agreement and wins on one line."""
+        if self.answer is None or not self.steps:
+            return "Nothing was written."
+        return statistics(self.steps, self.answer, self.first_word_s)
+
+
+class Answering:
+    """Writes the answer to the last question of a conversation."""
+
+    def __init__(self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None) -> None:
+        self._engine = engine
+        self._view = view
+        self._autosave = autosave
+        self._thinks = thinks
+        infos = [source.info for source in engine.fusion.speakers(engine.settings)]
+        self._opened = any(thinks in info.opens_thinking for info in infos)
+        self._steps: list[Step] = []
+        self._answer: Answer | None = None
+        self._text = ""
+        self._n_dropped = 0
+        self._n_answer_tokens: dict[str, int] = {}
+        self._start_s = time.perf_counter()
+        self._first_word_s = math.nan
+
+    def write(
+        self, base: Transcript, turn: Turn, former: Turn | None = None
+    ) -> tuple[Transcript, Written]:
+        """Answer ``turn`` behind ``base``; returns both, and how it went.
+
+        Ctrl-C keeps what came. An error is told and keeps what came; without any the question is
+        dropped. ``former`` is the turn that this one replaces: it stays when nothing came. Whatever
+        happens, what is returned is what was saved.
+        """
+        if former is None:
+            self._autosave.save(base.with_turn(turn))
+        settings = replace(self._engine.settings, all_scores=False)
+        streams = settings.mode in ("cool", "single")
+        shown = AnswerView(self._view, self._engine.names, streams=streams, opened=self._opened)
+        has_failed = False
+        self._view.hold()
+        try:
+            self._stream(base, turn, settings, shown)
+        except CfLocalError as error:
+            has_failed = True
+            self._view.error(error)
+        finally:  # also when the terminal has gone
+            ended = self._answer is not None and self._answer.finish_reason != "cancelled"
+            transcript = base.with_turn(self._turn(turn, "done" if ended else "stopped"))
+            if not self._text and former is not None:
+                transcript = base.with_turn(former)
+            elif not self._text and has_failed:
+                transcript = base
+            self._autosave.save(transcript)
+        if self._text or not has_failed:
+            shown.end(self._steps, self._text, is_stopped=not ended)
+        self._view.release()
+        return transcript, self._written(base, turn, settings)
+
+    def _stream(self, base: Transcript, turn: Turn, settings: Settings, shown: AnswerView) -> None:
+        conversation = Conversation(thinks=self._thinks)
+        conversation.messages = base.messages()
+        events = conversation.stream(
+            self._engine.fusion,
+            turn.question,
+            settings,
+            on_dropped=self._note_dropped,
+            on_progress=self._stoppable(shown.reading),
+        )
+        for event in events:
+            self._stop_if_asked()
+            if isinstance(event, Answer):
+                self._answer = event
+                self._n_answer_tokens = {
+                    source.info.name: source.n_response_tokens
+                    for source in self._engine.fusion.speakers(settings)
+                }
+                continue
+            if not self._steps:
+                self._first_word_s = time.perf_counter() - self._start_s
+            self._steps.append(event)
+            self._text = event.text if event.whole else self._text + event.text
+            shown.step(event)
+            self._autosave.save_soon(base.with_turn(self._turn(turn, "writing")))
+
+    def _turn(self, turn: Turn, state: State) -> Turn:
+        thinking, answer = split(self._text, opened=self._opened, ended=state == "done")
+        return replace(turn, thinking=thinking, answer=answer, state=state)
+
+    def _stoppable(self, on_progress: Callable[[float], None]) -> Callable[[float], None]:
+        def progress(share: float) -> None:
+            self._stop_if_asked()
+            on_progress(share)
+
+        return progress
+
+    def _stop_if_asked(self) -> None:
+        """End the stream, also where Ctrl-C came before there was one to end."""
+        if self._engine.interrupt.is_set():
+            self._engine.fusion.cancel()
+
+    def _note_dropped(self, n_turns: int) -> None:
+        self._n_dropped = n_turns
+        turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
+        self._view.note(f"The oldest {turns} the context; the models see what came after.")
+
+    def _written(self, base: Transcript, turn: Turn, settings: Settings) -> Written:
+        asked = [*base.messages(), Message("user", turn.question)]
+        prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
+        return Written(
+            tuple(self._steps),
+            self._answer,
+            tuple(self._engine.names),
+            self._engine.fusion,
+            prompt,
+            settings,
+            turn.asked_at,
+            self._first_word_s,
+            self._n_dropped,
+            self._n_answer_tokens,
+        )

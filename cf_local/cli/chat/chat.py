@@ -1,0 +1,103 @@
+"""The conversation at the terminal: reads a line, answers it or does what it commands."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cf_local.chats.autosave import Autosave
+from cf_local.chats.transcript import Transcript, Turn
+from cf_local.cli.chat.answering import Answering, Written
+from cf_local.cli.chat.engine import Engine
+from cf_local.cli.chat.lines import Lines
+from cf_local.cli.chat.table import Command
+from cf_local.cli.chat.view import View
+from cf_local.errors import CfLocalError
+from cf_local.tomlfile import nearest
+
+
+class Chat:
+    """What commands work on. The conversation changes only as a whole, and is saved then."""
+
+    def __init__(self, engine: Engine, view: View, lines: Lines, autosave: Autosave) -> None:
+        self.engine = engine
+        self.view = view
+        self.lines = lines
+        self.autosave = autosave
+        self.transcript = Transcript()
+        self.written: list[Written] = []
+        """The answers of this chat, as far as they were written by this process."""
+        self.thinks: bool | None = None
+
+    def run(self, commands: Mapping[str, Command]) -> None:
+        """Read lines until the end, or until a command says to leave."""
+        if self.view.is_terminal:
+            self.view.say(f"Fusing {self.engine.name}. /help lists the commands, /bye leaves.")
+        interrupt = self.engine.interrupt
+        while (line := self.lines.read()) is not None:
+            if not line.strip():
+                continue
+            try:
+                with interrupt.patient():
+                    if self._obey(line, commands):
+                        return
+            except CfLocalError as error:
+                self.view.error(error)
+            except KeyboardInterrupt:
+                self.view.say("Interrupted.")
+
+    def ask(self, question: str) -> None:
+        """Answer a question and make both a part of the conversation."""
+        self.answer(self.transcript, question)
+
+    def answer(self, base: Transcript, question: str, former: Turn | None = None) -> None:
+        """Answer a question behind ``base``, which becomes the conversation with that turn.
+
+        ``former`` is the turn that it replaces, if there is one.
+        """
+        asked_at = datetime.now(UTC).isoformat(timespec="seconds")
+        turn = Turn(question, state="writing", asked_at=asked_at)
+        answering = Answering(self.engine, self.view, self.autosave, self.thinks)
+        self.transcript, written = answering.write(base, turn, former)
+        self.written.append(written)
+        if self.view.switches["stats"]:
+            self.view.say(written.statistics)
+
+    def change(self, transcript: Transcript) -> None:
+        """Go on with a conversation that a command has changed."""
+        self.transcript = transcript
+        self.autosave.save(transcript)
+
+    def begin(self, transcript: Transcript) -> None:
+        """Go on with another conversation; the former stays in the history."""
+        self.autosave.follow(None)
+        self.written.clear()
+        self.change(transcript)
+
+    def go_on_with(
+        self, number: int, saved: Transcript, revision: int, *, system: str | None = None
+    ) -> None:
+        """Take up a saved conversation."""
+        self.autosave.follow(number, revision, saved)
+        settled = tuple(
+            replace(turn, state="stopped") if turn.state == "writing" else turn
+            for turn in saved.turns
+        )
+        self.transcript = Transcript(system or saved.system, settled)
+        n_turns = f"{len(settled)} turn" + ("s" if len(settled) != 1 else "")
+        self.view.say(f"Going on with chat {number} ({n_turns}): {self.view.safe(saved.title)}")
+        if settled:
+            last = settled[-1]
+            self.view.say(f"> {self.view.safe(last.question)}")
+            self.view.say(self.view.safe(last.answer) or "(no answer; /regen asks again)")
+
+    def _obey(self, line: str, commands: Mapping[str, Command]) -> bool:
+        """Do what a line says; whether to leave."""
+        if not line.lstrip().startswith("/"):
+            self.ask(line)
+            return False
+        name, _, rest = line.strip().removeprefix("/").partition(" ")
+        if name not in commands:
+            hint = nearest(name, commands)
+            self.view.error(f"There is no command /{name}{hint}. /help lists them.")
+            return False
+        return bool(commands[name].run(self, rest.strip()))

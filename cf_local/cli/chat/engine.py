@@ -1,0 +1,103 @@
+"""The models of a chat and the settings of its answers; both can change while it runs."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from cf_local.cli.chat.settings import changed
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import loaded, settings_of
+from cf_local.errors import InputError
+from cf_local.fusion import Fusion
+from cf_local.types import Settings
+
+_MODEL_KEYS = ("fusion", "models")
+
+
+class Engine:
+    """A loaded fusion, and the settings that the user's options and ``/set`` make of its own."""
+
+    def __init__(self, interrupt: Interrupt, options: Mapping[str, Any]) -> None:
+        """Load what the options of the command say (see ``cli.options``)."""
+        self._interrupt = interrupt
+        self._options = dict(options)
+        self._changes: dict[str, str] = {}
+        self._opened = ExitStack()
+        self.fusion: Fusion
+        self.settings: Settings
+        self._load(self._options, [])
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The sources in their order."""
+        return tuple(source.info.name for source in self.fusion.sources)
+
+    @property
+    def name(self) -> str:
+        """What is loaded, on one line."""
+        return ", ".join(self.names)
+
+    @property
+    def interrupt(self) -> Interrupt:
+        """Whether the user pressed Ctrl-C."""
+        return self._interrupt
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the next answers. Raises InputError; the settings stay then."""
+        self.settings = changed(self.settings, self.fusion, name, value)
+        self._changes[name] = value
+
+    def switch(self, fusion: str) -> list[str]:
+        """Load another fusion in place of this one; returns notes about settings left behind.
+
+        Raises CfLocalError when it cannot be loaded: this one stays then. For a moment both are
+        in memory.
+        """
+        notes: list[str] = []
+        options = self._options | {"fusion": fusion, "models": ()}
+        self._load(options, notes)
+        return notes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+    def _load(self, options: dict[str, Any], notes: list[str]) -> None:
+        """Load, and only then give up what was loaded before."""
+        with ExitStack() as opening:
+            given = dict(options)
+            self._interrupt.clear()
+            with self._interrupt.patient(False):
+                fusion = opening.enter_context(loaded(self._interrupt, given))
+            is_first = not hasattr(self, "fusion")
+            settings = self._settings(fusion, given, None if is_first else notes)
+            former, self._opened = self._opened, opening.pop_all()
+        self.fusion, self.settings, self._options = fusion, settings, options
+        former.close()
+
+    def _settings(self, fusion: Fusion, given: dict[str, Any], notes: list[str] | None) -> Settings:
+        """The fusion's settings with the user's; what does not suit it is noted and left out."""
+        try:
+            settings = settings_of(fusion, given)
+            fusion.speakers(settings)
+        except InputError as error:
+            if notes is None:
+                raise
+            notes.append(f"The options of the command do not suit it: {error}")
+            settings = fusion.settings
+        for name, value in list(self._changes.items()):
+            try:
+                settings = changed(settings, fusion, name, value)
+            except InputError as error:
+                del self._changes[name]
+                if notes is not None:
+                    notes.append(f"{name} is as the fusion has it: {error}")
+        return settings

@@ -1,0 +1,82 @@
+"""Puts a chat together: the saved conversation, the models, the lines and the view."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from cf_local.chats.autosave import Autosave
+from cf_local.chats.folder import UnwritableError, data_folder, make_private
+from cf_local.chats.store import ChatStore
+from cf_local.chats.transcript import Transcript
+from cf_local.cli.chat.chat import Chat
+from cf_local.cli.chat.commands import COMMANDS
+from cf_local.cli.chat.engine import Engine
+from cf_local.cli.chat.lines import Lines, lines_for
+from cf_local.cli.chat.view import View
+from cf_local.cli.interrupt import Interrupt
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asked for beside models and settings (see the options of ``command``)."""
+
+    continues: bool
+    number: int | None
+    no_history: bool
+    show_winners: bool
+    thinks: bool | None
+    system: str | None
+
+
+def start(interrupt: Interrupt, wishes: Wishes, options: dict[str, Any]) -> None:
+    """Run a chat to its end."""
+    with ExitStack() as opened:
+        view = View(winners=wishes.show_winners)
+        # The file first: that it is broken is told before a long load.
+        store = None if wishes.no_history else _open_store(opened, view, wishes)
+        earlier = _earlier(store, wishes, view)
+        engine = opened.enter_context(Engine(interrupt, options))
+        autosave = Autosave(store, engine.name, view.note)
+        chat = Chat(engine, view, _lines(interrupt, wishes, view), autosave)
+        chat.thinks = wishes.thinks
+        chat.transcript = Transcript(wishes.system)
+        if earlier is not None:
+            chat.go_on_with(*earlier, system=wishes.system)
+        chat.run(COMMANDS)
+
+
+def _open_store(opened: ExitStack, view: View, wishes: Wishes) -> ChatStore | None:
+    """The database; None, and a note, where nothing can be written."""
+    try:
+        return opened.enter_context(ChatStore())
+    except UnwritableError as error:
+        if wishes.continues or wishes.number is not None:
+            raise
+        view.note(f"This chat is not saved. {error}")
+        return None
+
+
+def _earlier(
+    store: ChatStore | None, wishes: Wishes, view: View
+) -> tuple[int, Transcript, int] | None:
+    """The conversation to go on with: its number, what it holds, its revision."""
+    if store is None:
+        return None
+    number = wishes.number
+    if wishes.continues and number is None:
+        number = store.last()
+        if number is None:
+            view.note("There is no earlier chat; this is the first.")
+    return None if number is None else (number, *store.load(number))
+
+
+def _lines(interrupt: Interrupt, wishes: Wishes, view: View) -> Lines:
+    """Where lines come from; what was typed is remembered in the data folder if possible."""
+    if wishes.no_history:
+        return lines_for(interrupt, COMMANDS, history=None)
+    try:
+        path = data_folder() / "input_history"
+        make_private(path)
+    except UnwritableError:
+        return lines_for(interrupt, COMMANDS, history=None)
+    return lines_for(interrupt, COMMANDS, history=path)

@@ -1,0 +1,177 @@
+"""What a chat shows: answers on stdout, everything else on stderr.
+
+Colours, markdown and progress are for terminals that allow them. What a model writes is shown with
+its control characters made visible there, and as it is where no terminal reads it.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import click
+
+from cf_local.cli.chat.markdown import MarkdownSink
+from cf_local.cli.options import shows_colour
+from cf_local.cli.winners import Winners
+from cf_local.thinking import ThinkingSplitter, split
+from cf_local.trace import shown, visible
+from cf_local.types import Step
+
+_PATIENCE_S = 0.3
+
+
+class View:
+    """What the user wants to see, and where messages go."""
+
+    def __init__(self, *, winners: bool) -> None:
+        is_dumb = os.environ.get("TERM") == "dumb"
+        self.is_terminal = sys.stdout.isatty()
+        self.in_colour = shows_colour() and not is_dumb
+        self.has_status = sys.stderr.isatty() and not is_dumb
+        self.switches = {
+            "markdown": self.in_colour,
+            "think": self.is_terminal,
+            "winners": winners,
+            "stats": False,
+        }
+        """What ``/set`` can switch on and off."""
+        self._held: list[str] | None = None
+
+    def say(self, text: str) -> None:
+        """A message or the result of a command."""
+        if self._held is not None:  # in the middle of an answer, whose lines are counted
+            self._held.append(text)
+            return
+        click.echo(text, err=True)
+
+    def note(self, text: str) -> None:
+        """What the user should know."""
+        self.say(f"Note: {text}")
+
+    def error(self, error: object) -> None:
+        """What went wrong."""
+        self.say(f"Error: {error}")
+
+    def safe(self, text: str) -> str:
+        """Text of a model or a file as a terminal may show it."""
+        return visible(text) if self.is_terminal else text
+
+    def hold(self) -> None:
+        """Keep messages back while an answer is shown."""
+        self._held = []
+
+    def release(self) -> None:
+        """Show the messages that were kept back."""
+        held, self._held = self._held, None
+        for text in held or ():
+            click.echo(text, err=True)
+
+
+class _Sink(Protocol):
+    """Where the text of an answer goes."""
+
+    def write(self, text: str) -> None: ...
+
+    def end(self, *, redraws: bool = True) -> None: ...
+
+
+class _PlainSink:
+    """Text as it is."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def write(self, text: str) -> None:
+        click.echo(text, nl=False)
+        self._last = text or self._last
+
+    def end(self, *, redraws: bool = True) -> None:
+        # Always: a script that reads along counts a line per answer.
+        click.echo()
+
+
+class AnswerView:
+    """Shows one answer while it is written."""
+
+    def __init__(self, view: View, names: Sequence[str], *, streams: bool, opened: bool) -> None:
+        """``names`` are the sources; without ``streams`` the answer is shown when it is complete.
+
+        ``opened``: the answer begins inside thinking.
+        """
+        self._view = view
+        self._streams = streams
+        self._splitter, self._opened = ThinkingSplitter(opened=opened), opened
+        self._marks = Winners(names, in_colour=view.in_colour) if view.switches["winners"] else None
+        is_plain = self._marks is not None or not view.switches["markdown"]
+        self._sink: _Sink = _PlainSink() if is_plain else MarkdownSink()
+        self._kind = ""
+        self._status = ""
+        self._start_s = time.monotonic()
+
+    def reading(self, share: float) -> None:
+        """How much of the prompt was read (0 to 1)."""
+        if time.monotonic() - self._start_s > _PATIENCE_S:
+            self._show_status(f"reading {share:.0%}")
+
+    def step(self, step: Step) -> None:
+        """Show what a step adds."""
+        if not self._streams:
+            self._show_status("writing")
+            return
+        for piece in self._splitter.feed(step.text):
+            self._show(piece.kind, piece.text, step.winners)
+
+    def end(self, steps: Sequence[Step], text: str, *, is_stopped: bool) -> None:
+        """Show what is still missing, and end the line. ``text`` is what is kept of the answer."""
+        if not self._streams:
+            self._show_whole(steps, text)
+        for piece in self._splitter.flush():
+            self._show(piece.kind, piece.text, steps[-1].winners if steps else ())
+        _, answer = split(text, opened=self._opened, ended=not is_stopped)
+        if answer and self._kind != "answer":  # taken for thinking until now
+            self._show("answer", answer, ())
+        self._clear_status()
+        if is_stopped and self._view.is_terminal:
+            self._sink.write(self._dim(" (stopped)"))
+        self._sink.end(redraws=not is_stopped)
+
+    def _show_whole(self, steps: Sequence[Step], text: str) -> None:
+        kept = shown(steps) if steps and steps[-1].whole else ()
+        if kept and "".join(step.text for step in kept) == text:
+            for step in kept:
+                for piece in self._splitter.feed(step.text):
+                    self._show(piece.kind, piece.text, step.winners)
+            return
+        for piece in self._splitter.feed(text):
+            self._show(piece.kind, piece.text, ())
+
+    def _show(self, kind: str, text: str, winners: Sequence[str]) -> None:
+        """Show a piece of thinking (dimmed, or not at all) or of the answer."""
+        if kind == "thinking" and not self._view.switches["think"]:
+            self._show_status("thinking")
+            return
+        self._clear_status()
+        if kind == "answer" and self._kind == "thinking":
+            self._sink.write("\n\n")
+        self._kind = kind
+        if kind == "thinking":
+            self._sink.write(self._dim(self._view.safe(text)))
+        elif self._marks is None or not winners:
+            self._sink.write(self._view.safe(text))
+        else:
+            self._sink.write(self._marks.piece(text, winners))
+
+    def _dim(self, text: str) -> str:
+        return click.style(text, dim=True) if self._view.in_colour else text
+
+    def _show_status(self, text: str) -> None:
+        if self._view.has_status and text != self._status and not self._kind:
+            self._status = text
+            click.echo(f"\r\x1b[K{text} …", nl=False, err=True)
+
+    def _clear_status(self) -> None:
+        if self._status:
+            self._status = ""
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,106 @@
+"""Tells what a reasoning model thinks from what it answers, while the text streams.
+
+Thinking stands between a pair of tags at the very start of an answer. Some templates write the
+opening tag themselves (DeepSeek-R1, Qwen3), so that the text begins inside. A tag may arrive in
+pieces: what may become one is held back until it is known.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+_TAGS = {
+    **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")},
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+}
+OPENING = tuple(_TAGS)
+"""Tags behind which a model thinks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text of one kind."""
+
+    kind: Literal["thinking", "answer"]
+    text: str
+
+
+class ThinkingSplitter:
+    """Splits one answer: ``feed`` its text as it comes, then ``flush``.
+
+    The texts of all pieces are the text that was fed, in order, but for the tags and the line
+    breaks between thinking and answer. ``opened``: the prompt ended inside thinking.
+    """
+
+    def __init__(self, *, opened: bool = False) -> None:
+        self._state: Literal["start", "thinking", "gap", "answer"]
+        self._state = "thinking" if opened else "start"
+        self._closing = tuple(_TAGS.values())
+        self._held = ""
+
+    def feed(self, text: str) -> Iterator[Piece]:
+        """The pieces that are certain now."""
+        self._held += text
+        if self._state == "start":
+            self._begin()
+        if self._state == "thinking":
+            yield from self._think()
+        if self._state == "gap":  # line breaks between thinking and answer
+            self._held = self._held.lstrip("\n")
+            self._state = "answer" if self._held else "gap"
+        if self._state == "answer" and self._held:
+            text, self._held = self._held, ""
+            yield Piece("answer", text)
+
+    def flush(self) -> Iterator[Piece]:
+        """What was held back, when no more comes."""
+        text, self._held = self._held, ""
+        if text:
+            yield Piece("thinking" if self._state == "thinking" else "answer", text)
+
+    def _begin(self) -> None:
+        """See whether the answer starts with an opening tag; white space may stand before it."""
+        start = self._held.lstrip()
+        for tag, closing in _TAGS.items():
+            if start.startswith(tag):
+                self._state, self._closing = "thinking", (closing,)
+                self._held = start.removeprefix(tag)
+                return
+        if not any(tag.startswith(start) for tag in _TAGS):
+            self._state = "answer"
+
+    def _think(self) -> Iterator[Piece]:
+        found = [(self._held.find(tag), tag) for tag in self._closing if tag in self._held]
+        if found:
+            at, tag = min(found)
+            thought, self._held = self._held[:at], self._held[at + len(tag) :]
+            self._state = "gap"
+        else:
+            keep = max(_overlap(self._held, tag) for tag in self._closing)
+            thought = self._held[: len(self._held) - keep]
+            self._held = self._held[len(thought) :]
+        if thought:
+            yield Piece("thinking", thought)
+
+
+def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, str]:
+    """Thinking and answer of a whole text.
+
+    Text that was thought to begin inside thinking, and has ``ended`` by itself without leaving it,
+    is an answer.
+    """
+    splitter = ThinkingSplitter(opened=opened)
+    pieces = [*splitter.feed(text), *splitter.flush()]
+    thinking, answer = (
+        "".join(piece.text for piece in pieces if piece.kind == kind)
+        for kind in ("thinking", "answer")
+    )
+    if opened and ended and not any(tag in text for tag in _TAGS.values()):
+        return "", thinking + answer
+    return thinking, answer
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Characters at the end of ``text`` that may be the start of ``tag``."""
+    return max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
