@@ -45,6 +45,11 @@ class Seating:
         """Who has a seat or waits for one."""
         return [*self._taken, *self._waiting]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is one sitter at most; may be asked from any thread."""
+        return len(self._taken) + len(self._waiting) <= 1
+
     def take(
         self, sitter: Sitter, fits: Callable[[int], int], only: int | None = None
     ) -> int | None:

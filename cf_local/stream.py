@@ -103,7 +103,7 @@ class Task:
             deliver(reply)
             return
         try:
-            if may_compute:
+            if may_compute and self._seating.is_quiet:
                 self._worker.do(self._turn)
             else:
                 self._worker.submit(self._turn)
