@@ -28,10 +28,19 @@ def run(
     command = [sys.executable, "-P", "-m", module, *arguments]
     package = str(Path(__file__).parents[1])  # found in the child as it was found here
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUTF8": "1",
+        "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger before it ends the process
+    }
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, check=False, env=environment
+            command,
+            stdin=subprocess.DEVNULL,  # what is piped in is the user's question
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired as error:
         return _records(error.stdout or b""), f"it did not end within {timeout_s:g} s"

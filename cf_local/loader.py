@@ -13,7 +13,7 @@ from cf_local.errors import InputError
 from cf_local.fitting import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource, devices
-from cf_local.modelname import spec_of
+from cf_local.modelname import distinct, spec_of
 from cf_local.placement import measure
 from cf_local.planning import Wish
 from cf_local.source import IsCancelled, Progress, never, share_of
@@ -57,18 +57,22 @@ def load(
     is_cancelled: IsCancelled = never,
     on_progress: Progress | None = None,
     on_notice: Callable[[str], None] = _log.warning,
+    fetch: Callable[[Sequence[SourceSpec]], None] | None = None,
 ) -> Fusion:
     """Load the fusion of that name (default: the built-in one), or the ``models`` instead.
 
     A model is an alias of models.toml, ``org/repo[:QUANT]`` of the hub, or the path of a .gguf
     file; what is not here is downloaded. ``on_progress`` hears the loaded share (0 to 1),
-    ``on_notice`` what the user should know. Raises ConfigError, MissingModelError,
+    ``on_notice`` what the user should know. ``fetch`` may bring the models here before they are
+    looked for, once it is known that they fit into memory. Raises ConfigError, MissingModelError,
     BrokenModelError, OutOfMemoryError, or Cancelled once ``is_cancelled`` turned true.
     """
     registry = load_registry()
     specs, settings = choose(registry, fusion, models)
     options = options or LoadOptions()
     hows = _arranged(specs, options, on_notice)  # before any download
+    if fetch is not None:
+        fetch(specs)
     # All files first: a missing one is told before minutes of loading.
     paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
     with ExitStack() as opened:
@@ -117,7 +121,7 @@ def choose(
     if models:
         if fusion is not None:
             raise InputError("Name a fusion or models, not both.")
-        return _distinct([spec_of(registry, model) for model in models]), Settings()
+        return distinct([spec_of(registry, model) for model in models]), Settings()
     spec = registry.fusion(fusion)
     settings = Settings(
         mode=spec.mode,
@@ -128,16 +132,6 @@ def choose(
         weights=spec.weights,
     )
     return [registry.source(name) for name in spec.sources], settings
-
-
-def _distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
-    """The specs under different names: the second "model" becomes "model-2"."""
-    named: dict[str, SourceSpec] = {}
-    for spec in specs:
-        candidates = (spec.name, *(f"{spec.name}-{n}" for n in range(2, len(specs) + 1)))
-        name = next(name for name in candidates if name not in named)
-        named[name] = replace(spec, name=name)
-    return list(named.values())
 
 
 def _locate(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:

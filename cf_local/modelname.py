@@ -1,6 +1,8 @@
 """What a user may call a model: an alias of models.toml, a repository of the hub, a path."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cf_local.config import BUILTIN_PREFIX, Registry, SourceSpec
@@ -45,6 +47,16 @@ def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
         what = "comes with cf-local" if is_builtin else f"is the file {spec.file}"
         raise InputError(f"{name} {what}: it is no download, so there is nothing to remove.")
     return spec
+
+
+def distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
+    """The specs under different names: the second "model" becomes "model-2"."""
+    named: dict[str, SourceSpec] = {}
+    for spec in specs:
+        candidates = (spec.name, *(f"{spec.name}-{n}" for n in range(2, len(specs) + 1)))
+        name = next(name for name in candidates if name not in named)
+        named[name] = replace(spec, name=name)
+    return list(named.values())
 
 
 def _of_repo(repo: str, quant: str | None) -> SourceSpec:

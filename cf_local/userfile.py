@@ -110,6 +110,33 @@ def write(entry: Entry) -> Path:
     return path
 
 
+def write_default(name: str) -> Path:
+    """Make the fusion of that name the default in the user's file; returns the file.
+
+    Raises as ``write``, and ConfigError when a file that is read later names another default.
+    """
+    registry, path = config.load_registry(), config.user_file()
+    registry.fusion(name)
+    text = read(path)
+    try:
+        document = tomlkit.parse(text)
+        document["default"] = name
+        new = tomlkit.dumps(document)
+        is_right = tomllib.loads(new) == tomllib.loads(text) | {"default": name}
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be added to: {error}.") from error
+    if not is_right:
+        raise ConfigError(f'{path} cannot be added to; write `default = "{name}"` at its top.')
+    save(path, new)
+    registry = config.load_registry()
+    if registry.default_fusion != name:
+        raise ConfigError(
+            f"{path} names {name!r} now, but {registry.default_origin} overrules it with "
+            f"{registry.default_fusion!r}; change it there, too."
+        )
+    return path
+
+
 def render(text: str, entry: Entry) -> str:
     """The text of a models.toml with the entry in it, all else as it was.
 

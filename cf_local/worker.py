@@ -40,6 +40,7 @@ class Worker:
         self._process = os.getpid()
         self._stopping = threading.Event()
         self._computing = threading.Lock()
+        self._borrower: int | None = None  # the thread that computes in place of ours
         self.lends_turns = False
         """Whether another thread may compute instead, where that needs no pool of threads."""
         self._is_closed = False
@@ -51,8 +52,9 @@ class Worker:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the worker's own thread."""
-        return threading.current_thread() is self._thread
+        """Whether this is the thread that computes now: the worker's own, or one with its turn."""
+        here = threading.current_thread()
+        return here is self._thread or here.ident == self._borrower
 
     @property
     def is_forked(self) -> bool:
@@ -82,8 +84,10 @@ class Worker:
             try:
                 is_lent = not (self._is_closed or self.is_forked)
                 if is_lent:
+                    self._borrower = threading.get_ident()
                     job()
             finally:
+                self._borrower = None
                 self._computing.release()
             if is_lent:
                 return

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cf_local import hub
-from cf_local.config import SourceSpec, load_registry
+from cf_local.config import SourceSpec
 from cf_local.errors import CfLocalError, MissingModelError
-from cf_local.modelname import spec_of
 from cf_local.source import IsCancelled, never
 
 
@@ -52,18 +51,10 @@ def fetch(
     return outcomes
 
 
-def fetch_missing(
-    fusion: str | None, models: Sequence[str], *, offline: bool, is_cancelled: IsCancelled
-) -> None:
+def fetch_missing(specs: Sequence[SourceSpec], *, offline: bool, is_cancelled: IsCancelled) -> None:
     """Fetch what a command is about to load, all of it at once. Raises as ``fetch`` does."""
-    if fusion and models:
-        return  # the loader says that this makes no sense
-    registry = load_registry()
-    names = models or registry.fusion(fusion).sources
-    specs = [spec_of(registry, name) for name in names]
-    for _, outcome in fetch(
-        [spec for spec in specs if spec.repo], offline=offline, is_cancelled=is_cancelled
-    ):
+    remote = [spec for spec in specs if spec.repo]
+    for _, outcome in fetch(remote, offline=offline, is_cancelled=is_cancelled):
         if isinstance(outcome, CfLocalError):
             raise outcome
 

@@ -10,7 +10,7 @@ import click
 
 from cf_local import config, hub
 from cf_local.cli import columns
-from cf_local.cli.registering import add, add_fusion, remove
+from cf_local.cli.registering import add, add_fusion, default, remove
 from cf_local.config import FusionSpec, Registry, SourceSpec
 
 
@@ -46,6 +46,7 @@ def _list(as_json: bool) -> None:
 
 models.add_command(add)
 models.add_command(add_fusion)
+models.add_command(default)
 models.add_command(remove)
 
 

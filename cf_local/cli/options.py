@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
+from cf_local.source import Progress
 from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES, MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
@@ -195,21 +197,33 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     fusion, models = chosen_models(options)
     given = [key.name for key in fields(LoadOptions) if key.name in options]
     how = LoadOptions(**{name: options.pop(name) for name in given})
-    fetch_missing(fusion, models, offline=how.offline, is_cancelled=interrupt.is_set)
-    stderr = sys.stderr
-    with click.progressbar(
-        length=100, label="Loading", file=stderr, hidden=not stderr.isatty()
-    ) as bar:
+    with _loading_bar() as on_progress:
         opened = load(
             fusion,
             models=models,
             options=how,
             is_cancelled=interrupt.is_set,
-            on_progress=lambda share: bar.update(int(100 * share) - bar.pos),
+            on_progress=on_progress,
             on_notice=lambda text: click.echo(f"Note: {text}", err=True),
+            fetch=partial(fetch_missing, offline=how.offline, is_cancelled=interrupt.is_set),
         )
     with opened, interrupt.calls(opened.cancel):
         yield opened
+
+
+@contextmanager
+def _loading_bar() -> Iterator[Progress]:
+    """A bar on stderr from the first progress on: downloads, which come before, have their own."""
+    stderr = sys.stderr
+    bar = click.progressbar(length=100, label="Loading", file=stderr, hidden=not stderr.isatty())
+    with ExitStack() as opened:
+
+        def tell(share: float) -> None:
+            if not bar.entered:
+                opened.enter_context(bar)
+            bar.update(int(100 * share) - bar.pos)
+
+        yield tell
 
 
 def shows_colour() -> bool:

@@ -39,7 +39,8 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
     if name is not None and (fusion or models):
         raise click.UsageError("Name a fusion once, or models.")
     specs, _ = choose(load_registry(), name or fusion, models)
-    fitted = fit(specs, FitOptions(**{key.name: options[key.name] for key in fields(FitOptions)}))
+    known = {key.name for key in fields(FitOptions)} & options.keys()
+    fitted = fit(specs, FitOptions(**{name: options[name] for name in known}))
     click.echo(_as_json(fitted, own_bytes()) if as_json else _as_text(fitted, own_bytes()))
     fitted.check()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import click
@@ -18,7 +18,7 @@ from cf_local.config import (
     Registry,
     SourceSpec,
 )
-from cf_local.modelname import spec_of
+from cf_local.modelname import distinct, spec_of
 from cf_local.types import Sampling, Settings
 
 UNSET = {
@@ -93,7 +93,7 @@ def settings(
         names = list(models)
         section = "models"
         yield Setting(section, "sources", names, given["model"].origin)
-        specs = _distinct([spec_of(registry, name) for name in names])
+        specs = distinct([spec_of(registry, name) for name in names])
         spec = None
     else:
         spec = registry.fusion(fusion)
@@ -107,16 +107,6 @@ def settings(
     yield from _answering(options)
     for each in specs:
         yield from _source(registry, each, given)
-
-
-def _distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
-    """Under the names that the loader gives them: the second "model" becomes "model-2"."""
-    named: dict[str, SourceSpec] = {}
-    for spec in specs:
-        candidates = (spec.name, *(f"{spec.name}-{n}" for n in range(2, len(specs) + 1)))
-        name = next(name for name in candidates if name not in named)
-        named[name] = replace(spec, name=name)
-    return list(named.values())
 
 
 def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[Setting]:

@@ -1,4 +1,4 @@
-"""``cf-local models add``, ``add-fusion`` and ``remove``: the user's models.toml by command."""
+"""``cf-local models add``, ``add-fusion``, ``default`` and ``remove``: the user's models.toml."""
 
 import json
 from pathlib import Path
@@ -98,6 +98,18 @@ def add_fusion(
     if weight:
         values["weights"] = weights_of(weight, sources)
     _write("fusions", name, values, force=force, as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@_json_option
+def default(name: str, as_json: bool) -> None:
+    """Make NAME the fusion that is used when none is named."""
+    path = userfile.write_default(name)
+    if as_json:
+        click.echo(json.dumps({"default": name, "written_to": str(path)}))
+    else:
+        click.echo(f"{name} is the default now ({path}).")
 
 
 @click.command()

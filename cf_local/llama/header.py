@@ -75,7 +75,7 @@ def parsed_file(path: Path) -> Iterator[int]:
     bridge.install()
     initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
     handle = initialize(str(path).encode(), _Parameters(True, None))
-    with _parsed(handle, path.name) as sound:
+    with _parsed(handle, str(path)) as sound:
         yield sound
 
 

@@ -47,6 +47,27 @@ def test_a_flag_beats_a_variable_beats_the_project_beats_the_user_beats_what_is_
     assert "\x1b" not in text
 
 
+def test_the_default_is_chosen_by_command(run: Run, work_folder: Path) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    own.parent.mkdir(parents=True)
+    text = '# mine\n\n[fusions.pair]  # two\nsources = ["ash", "birch"]\n'
+    own.write_text(text)
+    done = run("models", "default", "pair", "--json")
+    assert json.loads(done.stdout) == {"default": "pair", "written_to": str(own)}
+    assert own.read_text() == text.replace("\n\n", '\ndefault = "pair"\n\n', 1)
+    assert settings(run)["fusion pair", "sources"][0] == ["ash", "birch"]
+    assert run("models", "default", "builtin").returncode == 0
+    assert own.read_text() == text.replace("\n\n", '\ndefault = "builtin"\n\n', 1)
+    unknown = run("models", "default", "pear")
+    assert unknown.returncode == 2
+    assert b"pair" in unknown.stderr
+    (work_folder / "models.toml").write_text('default = "laptop"\n')
+    overruled = run("models", "default", "pair")
+    assert overruled.returncode == 2
+    assert b"models.toml" in overruled.stderr
+    assert b"overrules it with 'laptop'" in overruled.stderr
+
+
 def test_what_ask_would_use_is_shown(run: Run) -> None:
     found = settings(
         run, "--model", "ash", "--model", str(ASH), "--weight", "ash-2=2", "--seed", "7"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from hub_server import HubServer
 
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
 QUESTION = "Tom has 23 apples and buys 45 more. How many has he now?"
 
 

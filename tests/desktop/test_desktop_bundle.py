@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLE, ROOT, Screen  # type: ignore[attr-defined]
+from desk import EXAMPLE, ROOT, Screen  # type: ignore[attr-defined]
 from test_desktop_program import QUESTION, copied, ended
 
 import cf_local

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLE, ROOT, Screen, main, tk  # type: ignore[attr-defined]
+from desk import EXAMPLE, ROOT, Screen, main, tk  # type: ignore[attr-defined]
 
 import cf_local
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Desk, Screen  # type: ignore[attr-defined]
+from desk import Desk, Screen  # type: ignore[attr-defined]
 from theme import DARK, LIGHT, Theme
 
 import cf_local
