@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cf_local.chats import folder as chats_folder
 from cf_local.cli import columns
 from cf_local.cli.options import PREFIX
 from cf_local.config import ENVIRONMENT_VARIABLE
@@ -42,7 +43,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands hear."""
-    found = {ENVIRONMENT_VARIABLE}
+    found = {ENVIRONMENT_VARIABLE, chats_folder.ENVIRONMENT_VARIABLE}
     commands = list(root.commands.values()) if isinstance(root, click.Group) else []
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}

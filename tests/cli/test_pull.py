@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -60,8 +61,14 @@ def cache(tmp_path: Path) -> Path:
 
 def start(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cf_local", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
+    pipes: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "stdin": subprocess.DEVNULL,
+    }
+    if sys.platform != "win32":  # a shell's background job ignores Ctrl-C, and all that it starts
+        pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
 
 def fill_by_hand(cache: Path) -> None:
@@ -304,6 +311,22 @@ COMMANDS = [
     ("ask", QUESTION, "--fusion", "both"),
     ("ask", QUESTION, "--model", REPO, "--model", f"{REPO}:Q8_0"),
 ]
+OTHER_COMMANDS = [
+    ("ask", QUESTION, "--fusion", "both", "--trace", "answer.jsonl"),
+    ("bench", "--fusion", "both", "--n", "2"),
+    ("calibrate", "builtin", "--fusion", "both", "--limit", "20", "--dry-run"),
+    ("chat", "--fusion", "both"),
+    ("config", "show", "both"),
+    ("doctor",),
+    ("eval", "builtin", "--fusion", "both", "--limit", "2"),
+    ("history", "list"),
+    ("list",),
+    ("models",),
+    ("plan", "both"),
+    ("show", REPO),
+    ("trace", "answer.jsonl"),
+    ("rm", f"{REPO}:Q8_0", "--yes"),
+]
 
 
 @pytest.mark.parametrize(("variables", "flags"), OFFLINE)
@@ -344,15 +367,18 @@ def test_what_is_in_the_cache_needs_no_network(
     ):
         pytest.skip("no network namespaces here")
     fill_by_hand(cache)
-    for command in COMMANDS:
+    for command in (*COMMANDS, *OTHER_COMMANDS):
         done = subprocess.run(
             [*unshare, sys.executable, "-m", "cf_local", *command],
             cwd=work_folder,
             env=environment,
+            input=f"{QUESTION}\n".encode(),
             capture_output=True,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.returncode == 0, (command, done.stderr)
+        assert command not in COMMANDS or done.stderr == b""
+        assert command[0] != "chat" or b"68" in done.stdout
 
 
 # ---- list and rm ---------------------------------------------------------------------------------
