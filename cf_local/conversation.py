@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Protocol, Self
 
+from cf_local.closing import AsyncClosing
 from cf_local.errors import CfLocalError, ContextError, InputError
 from cf_local.source import Progress
 from cf_local.stream import Stream
@@ -91,7 +91,7 @@ class Conversation:
             yield from turn
 
 
-class Turn:
+class Turn(AsyncClosing):
     """A question of a conversation and the events of its answer: ``for`` or ``async for``.
 
     ``cancel`` from any thread ends the answer, ``close`` and forgetting the turn end the reading;
@@ -153,32 +153,6 @@ class Turn:
             except BaseException as error:
                 if not self._goes_on(error):
                     raise
-
-    async def aclose(self) -> None:
-        """As ``close``."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()

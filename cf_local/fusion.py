@@ -10,9 +10,9 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from cf_local.closing import Closing
 from cf_local.conversation import Conversation
 from cf_local.costs import PassCosts
 from cf_local.crew import Crew
@@ -28,7 +28,7 @@ from cf_local.writing import Exclusive, Writing
 T = TypeVar("T")
 
 
-class Fusion:
+class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
     As many answers are written at once as the sources have seats, in turn, segment by segment;
@@ -180,17 +180,6 @@ class Fusion:
             self._worker.call(lambda: self._close_all(closer))
         finally:
             self._worker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _close_all(self, closer: int) -> None:
         for sitter in self._seating.sitters:

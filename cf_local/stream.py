@@ -10,9 +10,9 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from cf_local.closing import AsyncClosing
 from cf_local.errors import CfLocalError, ClosedError
 from cf_local.seating import Reader, Seating
 from cf_local.source import Progress
@@ -201,7 +201,7 @@ class Task:
         return _Reply(next(self._pieces))
 
 
-class Stream:
+class Stream(AsyncClosing):
     """The events of an answer: ``for event in stream``, or ``async for event in stream``.
 
     Each Step as it is written, then one Answer. One reader at a time; ``cancel`` from any thread.
@@ -255,32 +255,6 @@ class Stream:
             event = self._taken(await self._await())
             if event is not None:
                 return event
-
-    async def aclose(self) -> None:
-        """As ``close``."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _wait(self) -> _Reply:
         """The next reply; Ctrl-C ends the answer."""

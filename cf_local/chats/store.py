@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cf_local.chats.folder import UnwritableError, data_folder, make_private
 from cf_local.chats.schema import (
@@ -26,6 +24,7 @@ from cf_local.chats.schema import (
     set_index,
 )
 from cf_local.chats.transcript import Transcript, Turn
+from cf_local.closing import Closing
 from cf_local.errors import CfLocalError, InputError
 
 _TIMEOUT_S = 5.0
@@ -68,7 +67,7 @@ class Found:
     excerpt: str
 
 
-class ChatStore:
+class ChatStore(Closing):
     """The open database. One thread; close it when done."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -168,17 +167,6 @@ class ChatStore:
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _query(self, wanted: Sequence[str]) -> tuple[str, list[str]]:
         """The search as SQL: the index narrows it down where it can, then each word is looked for.

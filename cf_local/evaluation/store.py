@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cf_local import hub
+from cf_local.closing import Closing
 from cf_local.errors import InputError
 from cf_local.evaluation.runner import Result, Store
 from cf_local.evaluation.task import Item, Task
@@ -48,7 +48,7 @@ def record_of(
     }
 
 
-class FolderStore(Store):
+class FolderStore(Store, Closing):
     """Results in a folder. Use it in a ``with`` statement; ``n_dropped`` counts torn lines."""
 
     def __init__(
@@ -84,17 +84,6 @@ class FolderStore(Store):
     def close(self) -> None:
         """Close the file; a ``with`` statement does it."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _go_on(self, folder: Path, record: Record, resume: bool) -> None:
         if not resume:

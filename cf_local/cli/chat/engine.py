@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cf_local.cli.chat.settings import changed
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, settings_of
+from cf_local.closing import Closing
 from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.types import Settings
@@ -15,7 +15,7 @@ from cf_local.types import Settings
 _MODEL_KEYS = ("fusion", "models")
 
 
-class Engine:
+class Engine(Closing):
     """A loaded fusion, and the settings that the user's options and ``/set`` make of its own."""
 
     def __init__(self, interrupt: Interrupt, options: Mapping[str, Any]) -> None:
@@ -59,15 +59,8 @@ class Engine:
         self._load(options, notes)
         return notes
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Unload the models. May be called twice."""
         self._opened.close()
 
     def _load(self, options: dict[str, Any], notes: list[str]) -> None:
