@@ -83,16 +83,16 @@ function facts(answer) {
   const mode = answer.stats?.mode || answer.mode;
   const who = [answer.model, answer.model.endsWith(`:${mode}`) ? "" : mode].filter(Boolean).join(", ");
   const time = seconds ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : "";
-  return [who, `${words} ${words === 1 ? "word" : "words"}`, speed, time].filter(Boolean).join(" · ");
+  return [who, `${words} ${words === 1 ? "word" : "words"}`, speed, time].filter(Boolean);
 }
 
 function State({ answer }) {
   if (answer.state === "running") {
-    const waits = answer.segments.length || answer.content ? "Writing" : "Reading the question";
-    return html`<span class="state"><span class="pulse" aria-hidden="true"></span>${waits} · </span>`;
+    const what = answer.segments.length || answer.content ? "Writing" : "Waiting for the first words";
+    return html`<span class="state"><span class="pulse" aria-hidden="true"></span>${what}</span>`;
   }
   const why = answer.state === "stopped" ? "Stopped." : ENDS[answer.stats?.finish_reason ?? answer.finish];
-  return why ? html`<span class="state">${why} </span>` : null;
+  return why ? html`<span class="state">${why}</span>` : null;
 }
 
 function Failure({ error, chat }) {
@@ -153,24 +153,25 @@ export function AnswerView({ turn, answer, isLast, chat }) {
   }, [point]);
   const chosen = answer.segments.at(-1)?.whole ? answer.segments.length - 1 : null;
   const isRunning = answer.state === "running";
+  const hasText = Boolean(answer.content || answer.segments.length);
   const onStep = (by) => {
     const next = neighbour(point.piece, by);
     if (next) show(Number(next.dataset.i), next, true);
     next?.scrollIntoView({ block: "nearest" });
   };
   return html`<article class="answer" aria-label="Answer" aria-busy=${isRunning} ref=${root}>
-    <${Pieces} answer=${answer} sources=${sources} onPoint=${onPoint} />
+    ${(hasText || answer.state === "running") && html`<${Pieces} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
     ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
     ${answer.state === "failed" && (isLast ? html`<${Failure} error=${answer.error} chat=${chat} />` : html`<p class="failure">${answer.error.message}</p>`)}
-    <footer>
+    ${(hasText || answer.state !== "failed") && html`<footer>
       <${Legend} answer=${answer} sources=${sources} />
-      <p class="facts quiet"><${State} answer=${answer} />${answer.content || answer.segments.length ? facts(answer) : ""}</p>
+      <p class="facts quiet"><${State} answer=${answer} />${hasText && facts(answer).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
       <div class=${`actions ${isRunning ? "later" : ""}`}>
         ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
         ${isLast && answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate()} />`}
         <${Versions} turn=${turn} chat=${chat} />
         ${chosen !== null && html`<button type="button" class="text-button" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}
       </div>
-    </footer>
+    </footer>`}
   </article>`;
 }

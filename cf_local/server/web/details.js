@@ -34,8 +34,8 @@ function Row({ candidate, sources }) {
   return html`<tr class=${candidate.won ? "won" : ""}>
     <th scope="row" dir="auto"><span class="mark">${candidate.won ? "→" : ""}<span class="sr">${candidate.won ? "won: " : ""}</span></span><span class="words">${marked(candidate.text, candidate.ends)}</span></th>
     <td><${Proposers} candidate=${candidate} sources=${sources} /></td>
-    ${sources.map((name) => html`<td class="n">${scored(candidate, name)}</td>`)}
     <td class="n mean">${score(candidate.mean)}</td>
+    ${sources.map((name) => html`<td class="n">${scored(candidate, name)}</td>`)}
   </tr>`;
 }
 
@@ -43,9 +43,8 @@ function Table({ segment, sources }) {
   const rows = [...segment.candidates].sort((a, b) => b.won - a.won || (a.mean ?? Infinity) - (b.mean ?? Infinity));
   return html`<div class="scroll"><table>
     <thead><tr>
-      <th scope="col">candidate</th><th scope="col">by</th>
+      <th scope="col">candidate</th><th scope="col">by</th><th scope="col" class="n">mean</th>
       ${sources.map((name, index) => html`<th scope="col" class="n"><${Badge} index=${index} name=${name} /></th>`)}
-      <th scope="col" class="n">mean</th>
     </tr></thead>
     <tbody>${rows.map((candidate) => html`<${Row} candidate=${candidate} sources=${sources} />`)}</tbody>
   </table></div>`;
@@ -60,6 +59,7 @@ function summary(segment, sources) {
 
 /** Below the piece, or above where there is more room; style.css makes a sheet of it on phones. */
 function place(card, piece) {
+  if (getComputedStyle(card).position === "fixed") return; // a sheet
   const frame = card.offsetParent.getBoundingClientRect();
   const lines = [...piece.getClientRects()];
   const [first, last] = [lines[0], lines.at(-1)];

@@ -23,10 +23,9 @@ export class Layout {
 
   /** There is no more: what was held back is shown. */
   finish() {
-    if (!this.#held?.length) return;
-    const line = this.#held.map((piece) => piece.text).join("");
-    if (!this.#turn(line)) this.#release();
+    if (this.#held?.length && !this.#turn(this.#held.map((piece) => piece.text).join(""))) this.#release();
     this.#held = null;
+    this.#trim();
   }
 
   #part(text, index) {
@@ -73,12 +72,29 @@ export class Layout {
   }
 
   #begin(kind, language) {
+    this.#trim();
     this.sections.push({ kind, language, blocks: [] });
+  }
+
+  /** Empty lines at the end of a section are not shown. */
+  #trim() {
+    for (const block of this.sections.at(-1)?.blocks.toReversed() ?? []) {
+      for (const piece of block.pieces.toReversed()) {
+        const shown = piece.text.replace(/\n\s*$/, "");
+        if (shown !== piece.text) block.version += 1;
+        piece.text = shown;
+        if (shown.trim()) return;
+      }
+    }
   }
 
   #add(text, index) {
     if (!this.sections.length) this.#begin("prose", "");
-    const { blocks } = this.sections.at(-1);
+    const { kind, blocks } = this.sections.at(-1);
+    if (kind === "prose" && !blocks.length && text) {
+      text = text.replace(/^\n+/, ""); // nor are those at its beginning
+      if (!text) return;
+    }
     let block = blocks.at(-1);
     const last = block?.pieces.at(-1);
     if (last?.index === index && index >= 0) {

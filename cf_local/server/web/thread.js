@@ -48,19 +48,21 @@ function useFollowing(id) {
     root.current.scrollTop = root.current.scrollHeight;
   };
   useLayoutEffect(toEnd, [id]);
-  useEffect(() => {
-    const observer = new ResizeObserver(() => {
-      if (follows.current) root.current.scrollTop = root.current.scrollHeight;
-    });
-    observer.observe(inner.current);
-    observer.observe(root.current);
-    return () => observer.disconnect();
-  }, []);
   const onScroll = () => {
     const { scrollHeight, scrollTop, clientHeight } = root.current;
     follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
     setAway(!follows.current);
   };
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      const isRead = root.current.querySelector(".card") !== null; // nothing moves under a card
+      if (follows.current && !isRead) root.current.scrollTop = root.current.scrollHeight;
+      else onScroll();
+    });
+    observer.observe(inner.current);
+    observer.observe(root.current);
+    return () => observer.disconnect();
+  }, []);
   return { root, inner, isAway, toEnd, onScroll };
 }
 

@@ -1,7 +1,7 @@
 /** The bar on top: which models answer, and how the page looks. */
 
 import { modeName } from "./answerview.js";
-import { html, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 import { IconButton } from "./icons.js";
 import { keep } from "./store.js";
 
@@ -39,6 +39,12 @@ function isDark() {
 
 function Theme() {
   const [dark, setDark] = useState(isDark());
+  useEffect(() => {
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const turned = () => setDark(isDark());
+    system.addEventListener("change", turned);
+    return () => system.removeEventListener("change", turned);
+  }, []);
   const turn = () => {
     const next = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = next;
