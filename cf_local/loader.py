@@ -65,8 +65,27 @@ def load(
     ``on_notice`` what the user should know. Raises ConfigError, MissingModelError,
     BrokenModelError, OutOfMemoryError, or Cancelled once ``is_cancelled`` turned true.
     """
-    registry = load_registry()
-    specs, settings = choose(registry, fusion, models)
+    specs, settings = choose(load_registry(), fusion, models)
+    return load_chosen(
+        specs,
+        settings,
+        options=options,
+        is_cancelled=is_cancelled,
+        on_progress=on_progress,
+        on_notice=on_notice,
+    )
+
+
+def load_chosen(
+    specs: Sequence[SourceSpec],
+    settings: Settings,
+    *,
+    options: LoadOptions | None = None,
+    is_cancelled: IsCancelled = never,
+    on_progress: Progress | None = None,
+    on_notice: Callable[[str], None] = _log.warning,
+) -> Fusion:
+    """As ``load``, of what ``choose`` returned."""
     options = options or LoadOptions()
     hows = _arranged(specs, options, on_notice)  # before any download
     # All files first: a missing one is told before minutes of loading.

@@ -159,6 +159,9 @@ class Source(Protocol):
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Byte offsets in ``text`` at which tokens end when it is tokenized behind the response."""
 
+    def n_tokens(self, text: str) -> int:
+        """Tokens of ``text`` in this source's own vocabulary, from any thread; no pass."""
+
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each candidate behind the response, one forward pass for all.
 

@@ -253,6 +253,11 @@ class ScriptedSource:
         self._check_open()
         return self._encoder.token_ends(text)
 
+    def n_tokens(self, text: str) -> int:
+        """Tokens of a text on its own (see Source.n_tokens)."""
+        self._check_open()
+        return len(self._vocabulary.encode(text.encode()))
+
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each candidate under the script (see Source.score)."""
         self._check_begun()

@@ -20,6 +20,7 @@ from cf_local.cli.models import models
 from cf_local.cli.plan import plan
 from cf_local.cli.pull import pull
 from cf_local.cli.rm import rm
+from cf_local.cli.serve import serve
 from cf_local.cli.show import show
 from cf_local.cli.trace import trace
 from cf_local.errors import Cancelled, CfLocalError
@@ -67,5 +68,6 @@ main.add_command(models)
 main.add_command(plan)
 main.add_command(pull)
 main.add_command(rm)
+main.add_command(serve)
 main.add_command(show)
 main.add_command(trace)

@@ -26,7 +26,7 @@ _NO_VARIABLE = {"only", "weight", "stop"}  # of one question, or of one set of s
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 
-_SET_OPTIONS: tuple[Option, ...] = (
+_NAME_OPTIONS: tuple[Option, ...] = (
     click.option("--fusion", metavar="NAME", help="A fusion of models.toml (see `models`)."),
     click.option(
         "--model",
@@ -36,6 +36,8 @@ _SET_OPTIONS: tuple[Option, ...] = (
         help="A source of models.toml, org/repo[:QUANT] of the hub or a .gguf file, instead of a "
         "fusion; repeat for more.",
     ),
+)
+_PLAN_OPTIONS: tuple[Option, ...] = (
     click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
     click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
     click.option(
@@ -117,12 +119,17 @@ _FORMAT_OPTIONS: tuple[Option, ...] = (
 
 def model_options(command: Command) -> Command:
     """Add the options that say which models are loaded, and how."""
-    return _add(command, (*_SET_OPTIONS, *_LOAD_OPTIONS))
+    return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS, *_LOAD_OPTIONS))
+
+
+def load_options(command: Command) -> Command:
+    """Add the options that say how models are loaded, whichever they are."""
+    return _add(command, (*_PLAN_OPTIONS, *_LOAD_OPTIONS))
 
 
 def set_options(command: Command) -> Command:
     """Add the options that say which models are meant and how they are arranged; no load."""
-    return _add(command, _SET_OPTIONS)
+    return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS))
 
 
 def fusion_options(command: Command) -> Command:

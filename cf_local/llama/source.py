@@ -259,6 +259,11 @@ class LlamaSource:
         self._check_open()
         return self._encoder.token_ends(text)
 
+    def n_tokens(self, text: str) -> int:
+        """Tokens of a text on its own (see Source.n_tokens)."""
+        self._check_open()
+        return len(self._vocabulary.encode(text.encode()))
+
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """What this source thinks of the candidates (see Source.score)."""
         self._check_begun()

@@ -146,6 +146,15 @@ def test_a_draft_ends_where_its_own_word_ends(source: Source) -> None:
         source.commit(candidate(draft))
 
 
+def test_the_tokens_of_a_text_are_counted_without_a_pass(source: Source) -> None:
+    source.begin(PROMPT, sampling=GREEDY)
+    n_passes = source.counters.n_passes
+    assert source.n_tokens("") == 0
+    assert 1 <= source.n_tokens(" the fox") <= len(" the fox")
+    assert source.n_tokens(" the fox" * 50) > source.n_tokens(" the fox")
+    assert source.counters.n_passes == n_passes
+
+
 def test_token_ends_of_a_draft_grow_to_its_length(source: Source) -> None:
     draft = source.extend(LIMIT) if source.draft(LIMIT) else None
     assert draft is not None

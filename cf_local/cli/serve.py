@@ -1,0 +1,165 @@
+"""``cf-local serve``: fusions behind OpenAI's HTTP interface."""
+
+import logging
+import sys
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from cf_local.cli.fetching import fetch_missing
+from cf_local.cli.options import load_options
+from cf_local.config import load_registry
+from cf_local.errors import CfLocalError, InputError
+from cf_local.source import never
+
+_NEEDED = ("starlette", "uvicorn")
+
+
+@click.command()
+@click.argument("fusions", metavar="[FUSION]...", nargs=-1)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: a free one."
+)
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    envvar="CF_LOCAL_API_KEY",
+    help="Key that requests must send. Better set by CF_LOCAL_API_KEY: others see a command line.",
+)
+@click.option(
+    "--parallel",
+    "n_places",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Answers at once; each takes memory for a context of its own.",
+)
+@click.option(
+    "--queue",
+    "n_queue",
+    type=click.IntRange(0),
+    default=64,
+    show_default=True,
+    help="Requests that may wait for their turn; one more gets status 429.",
+)
+@click.option(
+    "--idle",
+    "idle_minutes",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Unload models that nobody used for so long; 0 keeps them.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a request may be answered.",
+)
+@click.option(
+    "--grace",
+    "shutdown_s",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long Ctrl-C waits for running answers.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Let pages of https://this.site ask, too ('*': of any); repeatable.",
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name under which this server is known, such as that of a proxy; repeatable.",
+)
+@click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts into the log.")
+@load_options
+def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
+    """Serve fusions to any client of OpenAI's interface, and a page to try them.
+
+    The FUSIONs are loaded at once, the first is the default, and only they and their sources are
+    served. Without, all models of models.toml that are on this machine are, loaded when asked for.
+
+    \b
+    cf-local serve
+    cf-local serve laptop --parallel 2 --idle 0
+    curl http://127.0.0.1:8642/v1/chat/completions -H "Content-Type: application/json" \\
+        -d '{"model": "builtin", "messages": [{"role": "user", "content": "What is 7 times 8?"}]}'
+    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise CfLocalError(
+            f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
+        )
+    # Imported here: they bring the native library and the extra.
+    from cf_local.loader import LoadOptions
+    from cf_local.server.options import ServeOptions
+    from cf_local.server.running import serve as run
+
+    registry = load_registry()
+    for name in fusions:
+        registry.fusion(name)  # told before a download
+    given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
+    how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
+    for name in fusions:
+        fetch_missing(name, (), offline=given["offline"], is_cancelled=never)
+    _log_to_stderr()
+    if not how.is_local and how.api_key is None:
+        _note(f"Anybody who reaches {how.host} can use this server. Set an --api-key.")
+    run(
+        registry,
+        list(fusions),
+        how,
+        # A request never downloads: that is for who sits at this machine.
+        LoadOptions(**given | {"offline": True, "n_conversations": how.n_places}),
+        on_ready=_tell_address,
+        on_notice=_note,
+    )
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with origins as browsers send them."""
+    origins = tuple(origin.rstrip("/") for origin in options.pop("allowed_origins"))
+    for origin in origins:
+        is_plain = origin.startswith(("http://", "https://")) and origin.count("/") == 2
+        if origin not in ("*", "null") and not is_plain:
+            raise InputError(f"--allow-origin {origin}: an origin looks like https://this.site.")
+    if options["api_key"] is not None and not options["api_key"].strip():
+        raise InputError(
+            "The API key is empty. Leave --api-key and CF_LOCAL_API_KEY out, or set it."
+        )
+    return options | {"allowed_origins": origins}
+
+
+def _log_to_stderr() -> None:
+    """A line per request, and what goes wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name, level in (("cf_local", logging.WARNING), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
+    logging.getLogger("cf_local.server").setLevel(logging.INFO)  # llama.cpp tells much more
+
+
+def _tell_address(url: str) -> None:
+    click.echo(f"Listening on {url} (OpenAI's interface: {url}v1). Ctrl-C ends it.", err=True)
+
+
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}", err=True)

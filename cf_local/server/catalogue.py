@@ -1,0 +1,122 @@
+"""The models a client can name: fusions and single sources of the registry, and their modes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from cf_local import hub
+from cf_local.config import Registry, SourceSpec
+from cf_local.errors import MissingModelError
+from cf_local.loader import choose
+from cf_local.server.errors import invalid, model_not_found
+from cf_local.tomlfile import nearest
+from cf_local.types import MODES, Mode, Settings
+
+_SINGLE = ("single",)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A fusion or a source as a client names it; ``id`` may hold a mode."""
+
+    id: str
+    name: str
+    kind: Literal["fusion", "source"]
+    description: str | None
+    sources: tuple[SourceSpec, ...]
+    settings: Settings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its sources."""
+        return tuple(spec.name for spec in self.sources)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that can be asked for."""
+        return MODES if self.kind == "fusion" else _SINGLE
+
+
+class Catalogue:
+    """What the registry had when the server began; only these names reach a file."""
+
+    def __init__(self, registry: Registry, fusions: Sequence[str] = ()) -> None:
+        """``fusions`` are served with their sources, the first as the default; without any, all.
+
+        Raises ConfigError for a name that is no fusion.
+        """
+        self._registry = registry
+        self.fusions = [registry.fusion(name).name for name in fusions]
+        self.default = self.fusions[0] if self.fusions else registry.default_fusion
+
+    def find(self, id: str) -> Model:
+        """The model ``name`` or ``name:mode``. Raises ApiError."""
+        name, colon, mode = id.partition(":")
+        known = {model.name: model for model in self._all()}
+        if name not in known:
+            raise model_not_found(id[:100], nearest(name, known))
+        model = known[name]
+        if not colon:
+            return model
+        if mode not in model.modes:
+            raise invalid(
+                f"{name} has no mode {mode[:60]!r}; known are {', '.join(model.modes)}.",
+                "model",
+                "model_not_found",
+            )
+        return replace(model, id=id, settings=replace(model.settings, mode=cast(Mode, mode)))
+
+    def listed(self) -> Iterator[Model]:
+        """The models whose files are on this machine."""
+        found: dict[str, bool] = {}
+        for model in self._all():
+            for spec in model.sources:
+                if spec.name not in found:
+                    found[spec.name] = _is_here(spec)
+            if all(found[name] for name in model.names):
+                yield model
+
+    def _all(self) -> Iterator[Model]:
+        """Fusions first: a source of the same name is not to be had."""
+        registry = self._registry
+        fusions = self.fusions or list(registry.fusions)
+        sources = registry.sources
+        if self.fusions:
+            sources = {n: sources[n] for f in fusions for n in registry.fusions[f].sources}
+        for name in fusions:
+            specs, settings = choose(registry, name, ())
+            description = registry.fusions[name].description
+            yield Model(name, name, "fusion", description, tuple(specs), settings)
+        for name, spec in sources.items():
+            if name not in fusions:
+                yield Model(
+                    name, name, "source", spec.description, (spec,), Settings(mode="single")
+                )
+
+
+def as_openai(model: Model, created: int, *, is_default: bool, is_loaded: bool) -> dict[str, Any]:
+    """A model as ``/v1/models`` shows it."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": created,
+        "owned_by": "cf-local",
+        "cf_local": {
+            "kind": model.kind,
+            "description": model.description,
+            "modes": list(model.modes),
+            "sources": list(model.names),
+            "default": is_default,
+            "loaded": is_loaded,
+        },
+    }
+
+
+def _is_here(spec: SourceSpec) -> bool:
+    path = spec.local_path
+    try:
+        if path is None:
+            path = hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
+        return path is not None and path.is_file()
+    except (MissingModelError, OSError):
+        return False

@@ -1,0 +1,127 @@
+"""Responses that take their time: given up as soon as the client has gone.
+
+A stream begins with its first event, so that what goes wrong before becomes a proper status; where
+that takes long, it begins without, and comments keep the connection alive.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from cf_local.server.errors import ApiError
+from cf_local.server.options import ServeOptions
+
+Body = dict[str, Any]
+
+_DONE = "data: [DONE]\n\n"
+_COMMENT = ": still working\n\n"
+
+
+class Whole(Response):
+    """One JSON body, which ``work`` makes."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Body]]) -> None:
+        super().__init__()
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Make it and send it, unless the client goes before."""
+
+        async def deliver() -> None:
+            response = JSONResponse(await self._work(), headers={"cache-control": "no-store"})
+            await response(scope, receive, send)
+
+        await _unless_gone(receive, deliver())
+
+
+class EventStream(Response):
+    """Server-sent events, one for each body of ``bodies``."""
+
+    def __init__(self, bodies: AsyncGenerator[Body], options: ServeOptions) -> None:
+        super().__init__()
+        self._bodies, self._options = bodies, options
+        self._is_started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them as they come, unless the client goes before."""
+        await _unless_gone(receive, self._deliver(send))
+
+    async def _deliver(self, send: Send) -> None:
+        beat = asyncio.create_task(self._beat(send))
+        try:
+            async with aclosing(self._bodies) as bodies:
+                async for body in bodies:
+                    await self._send(send, f"data: {json.dumps(body, ensure_ascii=False)}\n\n")
+            await self._send(send, _DONE)
+        except ApiError as error:
+            if not self._is_started:
+                raise
+            await self._send(send, f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n")
+        finally:
+            beat.cancel()
+            with suppress(asyncio.CancelledError, OSError, TimeoutError):
+                await beat
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _beat(self, send: Send) -> None:
+        """Begin the stream if nothing else does, and keep it alive."""
+        await asyncio.sleep(self._options.first_s)
+        while True:
+            await self._send(send, _COMMENT)
+            await asyncio.sleep(self._options.alive_s)
+
+    async def _send(self, send: Send, text: str) -> None:
+        """Give it to the connection; who reads nothing for long is taken for gone."""
+        if not self._is_started:
+            self._is_started = True
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [
+                        (b"content-type", b"text/event-stream; charset=utf-8"),
+                        (b"cache-control", b"no-store"),
+                        (b"x-accel-buffering", b"no"),
+                    ],
+                }
+            )
+        try:
+            async with asyncio.timeout(self._options.send_s):
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        except TimeoutError:
+            raise ClientGone from None
+
+
+class ClientGone(Exception):
+    """Nobody reads the response."""
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``; it is cancelled when the client closes the connection. Raises ClientGone."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        await task
+    finally:
+        await _ended(gone)
+        await _ended(task)
+
+
+async def _ended(task: "asyncio.Future[None]") -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

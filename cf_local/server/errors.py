@@ -1,0 +1,139 @@
+"""Errors in OpenAI's shape, and which of the library's errors is which."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from cf_local.errors import (
+    BrokenModelError,
+    Cancelled,
+    CfLocalError,
+    ClosedError,
+    ConfigError,
+    ContextError,
+    InputError,
+    MissingModelError,
+    OutOfMemoryError,
+)
+
+_log = logging.getLogger(__name__)
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+"""Tells OpenAI's own clients that the same request would end the same way."""
+
+
+class ApiError(Exception):
+    """What a request is answered with instead; ``code`` and ``param`` as in OpenAI's errors."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = INVALID,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.code, self.param = status, kind, code, param
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON of it."""
+        told = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": told}
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """A request that cannot be used as it is."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unsupported(message: str, param: str) -> ApiError:
+    """A request for something that a fusion does not do."""
+    return ApiError(400, message, param=param, code="unsupported_parameter")
+
+
+def of_answer(error: CfLocalError) -> ApiError:
+    """What went wrong with an answer, as its client should know it."""
+    if isinstance(error, ContextError):
+        return ApiError(400, str(error), code="context_length_exceeded", param="messages")
+    if isinstance(error, InputError):
+        return invalid(str(error))
+    if isinstance(error, ClosedError | Cancelled):
+        return shutting_down()
+    if isinstance(error, OutOfMemoryError):
+        return ApiError(503, str(error), kind=SERVER, code="out_of_memory", headers=NO_RETRY)
+    _log.error("An answer failed: %s", error)
+    return ApiError(500, "The answer failed; the log of the server says why.", kind=SERVER)
+
+
+def of_load(error: CfLocalError, model: str) -> ApiError:
+    """Why a model could not be loaded. Paths of this machine are for its log, not for clients."""
+    _log.error("%s could not be loaded: %s", model, error)
+    if isinstance(error, MissingModelError):
+        return ApiError(
+            404,
+            f"The model {model!r} is known, but its files are not on the server's machine. "
+            "`cf-local pull` fetches them there.",
+            code="model_not_found",
+            param="model",
+        )
+    if isinstance(error, OutOfMemoryError):
+        return ApiError(503, str(error), kind=SERVER, code="out_of_memory", headers=NO_RETRY)
+    if isinstance(error, ClosedError | Cancelled):
+        return shutting_down()
+    why = {BrokenModelError: "a file of it is broken", ConfigError: "models.toml is wrong"}
+    told = next((text for kind, text in why.items() if isinstance(error, kind)), "loading failed")
+    return ApiError(
+        503,
+        f"The model {model!r} cannot be used: {told}. The log of the server says more.",
+        kind=SERVER,
+        code="model_unavailable",
+        param="model",
+        headers=NO_RETRY,
+    )
+
+
+def model_not_found(model: str, hint: str = "") -> ApiError:
+    """There is no model of that name."""
+    return ApiError(
+        404,
+        f"There is no model {model!r}{hint}. GET /v1/models lists those there are.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def shutting_down() -> ApiError:
+    """The server ends, and begins nothing new."""
+    message = "The server is shutting down."
+    return ApiError(503, message, kind=SERVER, code="shutting_down", headers={"Retry-After": "5"})
+
+
+def queue_full(retry_after_s: int) -> ApiError:
+    """Too many requests wait already."""
+    return ApiError(
+        429,
+        "Too many requests are waiting. Try again later, or start the server with a longer --queue "
+        "or more --parallel answers.",
+        kind="rate_limit_error",
+        code="queue_full",
+        headers={"Retry-After": str(retry_after_s)},
+    )
+
+
+def timed_out(limit_s: float) -> ApiError:
+    """The answer took longer than the server allows."""
+    return ApiError(
+        504,
+        f"The answer took longer than the {limit_s:g} seconds that the server allows (--timeout). "
+        "Ask for fewer max_tokens.",
+        kind=SERVER,
+        code="timeout",
+        headers=NO_RETRY,
+    )

@@ -1,0 +1,218 @@
+"""What a request may say: one table each for chat and completions, as JSON schemas.
+
+Requests are checked against them (``shape``) and the OpenAPI description shows them. Three kinds:
+what is obeyed, what is accepted and has no meaning here, and what a fusion does not do, of which
+only the values are accepted that ask for nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
+
+Schema = dict[str, Any]
+
+MOST_CHOICES = 16
+"""Answers of one request: prompts times ``n``."""
+_MOST_STOPS = 16
+_MOST_MESSAGES = 4096
+_MOST_LOGPROBS = 20
+
+
+def _maybe(schema: Schema) -> Schema:
+    """The schema, or null, which is the same as leaving it out."""
+    kind = schema["type"]
+    kinds = kind if isinstance(kind, list) else [kind]
+    more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [*kinds, "null"]} | more
+
+
+def _text(**more: Any) -> Schema:
+    return {"type": "string", **more}
+
+
+def _whole(minimum: int | None = None, maximum: int | None = None) -> Schema:
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return _maybe({"type": "integer", **{k: v for k, v in bounds.items() if v is not None}})
+
+
+def _number(minimum: float, maximum: float) -> Schema:
+    return _maybe({"type": "number", "minimum": minimum, "maximum": maximum})
+
+
+def _choice(names: tuple[str, ...]) -> Schema:
+    return _maybe(_text(enum=list(names)))
+
+
+def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+_FLAG = _maybe({"type": "boolean"})
+_ANY: Schema = {}
+_NULL: Schema = {"type": "null"}
+_NO_LIST = _maybe({"type": "array", "maxItems": 0})
+_NO_OBJECT = _maybe({"type": "object", "maxProperties": 0})
+_ZERO = _maybe({"type": "number", "minimum": 0, "maximum": 0})
+_NO = _maybe({"type": "boolean", "enum": [False]})
+
+_TEXT_PARTS: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "items": _object({"type": _text(enum=["text"]), "text": _text()}, "type", "text"),
+}
+_CONTENT: Schema = {"anyOf": [_text(), _TEXT_PARTS]}
+_TURN = _object(
+    {
+        "role": _text(enum=["system", "developer", "user"]),
+        "content": _CONTENT,
+        "name": _maybe(_text()),
+    },
+    "role",
+    "content",
+)
+_REPLY = _object(
+    {
+        "role": _text(enum=["assistant"]),
+        "content": _CONTENT,
+        "name": _maybe(_text()),
+        # An answer that comes back as the client library holds it, with the fields that are empty.
+        "refusal": _NULL,
+        "audio": _NULL,
+        "function_call": _NULL,
+        "tool_calls": _NO_LIST,
+        "annotations": _NO_LIST,
+    },
+    "role",
+    "content",
+)
+
+_JSON_SCHEMA = _object(
+    {
+        "name": _maybe(_text()),
+        "description": _maybe(_text()),
+        "schema": {"type": "object"},
+        "strict": _FLAG,
+    },
+    "schema",
+)
+RESPONSE_FORMAT: Schema = {
+    "anyOf": [
+        _object({"type": _text(enum=["text"])}, "type"),
+        _object({"type": _text(enum=["json_object"]), "schema": {"type": "object"}}, "type"),
+        _object({"type": _text(enum=["json_schema"]), "json_schema": _JSON_SCHEMA},
+                "type", "json_schema"),
+        _object({"type": _text(enum=["grammar"]), "grammar": _text()}, "type", "grammar"),
+        _NULL,
+    ]
+}  # fmt: skip
+
+EXTENSION = _object(
+    {
+        "trace": _FLAG,
+        "mode": _choice(MODES),
+        "score": _choice(SCORES),
+        "segments": _choice(SEGMENTS),
+        "segment_words": _whole(1, 1000),
+        "weighing": _choice(WEIGHINGS),
+        "weights": _maybe(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1e6},
+            }
+        ),
+        "only": _maybe(_text()),
+        "min_p": _number(0, 1),
+        "speculation": _FLAG,
+        "repetition_guard": _FLAG,
+    }
+)
+"""The field ``cf_local``: what OpenAI's interface has no word for."""
+
+_COMMON: Mapping[str, Schema] = {
+    "model": _text(minLength=1),
+    "max_tokens": _whole(1),
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "n": _whole(1, MOST_CHOICES),
+    "seed": _whole(-(2**63), 2**63 - 1),
+    "stop": {
+        "anyOf": [
+            _text(minLength=1),
+            {"type": "array", "maxItems": _MOST_STOPS, "items": _text(minLength=1)},
+            _NULL,
+        ]
+    },
+    "stream": _FLAG,
+    "stream_options": _maybe(_object({"include_usage": _FLAG, "include_obfuscation": _NO})),
+    "response_format": RESPONSE_FORMAT,
+    "grammar": _maybe(_text(minLength=1)),
+    "cf_local": _maybe(EXTENSION),
+    "user": _maybe(_text()),
+}
+_CHAT: Mapping[str, Schema] = {
+    "messages": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": _MOST_MESSAGES,
+        "items": {"anyOf": [_TURN, _REPLY]},
+    },
+    "max_completion_tokens": _whole(1),
+    "logprobs": _FLAG,
+    "top_logprobs": _whole(0, _MOST_LOGPROBS),
+}
+_COMPLETION: Mapping[str, Schema] = {
+    "prompt": {
+        "anyOf": [
+            _text(minLength=1),
+            {"type": "array", "minItems": 1, "maxItems": MOST_CHOICES, "items": _text(minLength=1)},
+        ]
+    },
+    "logprobs": _whole(0, _MOST_LOGPROBS),
+}
+_WITHOUT_MEANING: Mapping[str, Schema] = {
+    **dict.fromkeys(
+        ("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"), _ANY
+    ),
+    **dict.fromkeys(
+        ("reasoning_effort", "safety_identifier", "service_tier", "store", "verbosity"), _ANY
+    ),
+}
+_REFUSED: Mapping[str, Schema] = {
+    "frequency_penalty": _ZERO,
+    "presence_penalty": _ZERO,
+    "logit_bias": _NO_OBJECT,
+}
+_REFUSED_CHAT: Mapping[str, Schema] = {
+    "tools": _NO_LIST,
+    "tool_choice": _maybe(_text(enum=["none", "auto"])),
+    "functions": _NO_LIST,
+    "function_call": _maybe(_text(enum=["none", "auto"])),
+    "modalities": _maybe({"type": "array", "items": _text(enum=["text"]), "minItems": 1}),
+    "audio": _NULL,
+    "prediction": _NULL,
+    "web_search_options": _NULL,
+}
+_REFUSED_COMPLETION: Mapping[str, Schema] = {
+    "best_of": _whole(1, 1),
+    "echo": _NO,
+    "suffix": _maybe(_text(maxLength=0)),
+}
+
+CHAT = _object(
+    {**_COMMON, **_CHAT, **_WITHOUT_MEANING, **_REFUSED, **_REFUSED_CHAT}, "model", "messages"
+)
+"""The body of a chat request."""
+COMPLETION = _object(
+    {**_COMMON, **_COMPLETION, **_WITHOUT_MEANING, **_REFUSED, **_REFUSED_COMPLETION},
+    "model",
+    "prompt",
+)
+"""The body of a completion request."""
+REFUSED: Mapping[str, Schema] = {**_REFUSED, **_REFUSED_CHAT, **_REFUSED_COMPLETION}
+"""What a fusion does not do, with the values that ask for nothing."""

@@ -1,0 +1,216 @@
+"""Loaded fusions: on demand, shared by all models over the same sources, unloaded when idle.
+
+Everything here runs in one event loop, except loading and closing, which threads do.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from cf_local.errors import CfLocalError, OutOfMemoryError
+from cf_local.fusion import Fusion
+from cf_local.server.catalogue import Model
+from cf_local.server.errors import ApiError, of_load, queue_full, shutting_down
+from cf_local.server.gate import Gate, GateClosed, QueueFull
+from cf_local.server.metrics import Metrics
+from cf_local.source import IsCancelled
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[Model, IsCancelled], Fusion]
+"""Loads the sources of a model, for as many conversations as there are places."""
+
+_MOST_RETRY_S = 60
+
+
+class _Loaded:
+    """The sources of one model, loaded or about to be, and who uses them."""
+
+    def __init__(self, model: Model, n_places: int, n_queue: int) -> None:
+        self.model = model
+        self.names = frozenset(model.names)
+        self.gate = Gate(n_places, n_queue)
+        self.n_users = 0
+        self.last_used = time.monotonic()
+        self.loading: asyncio.Task[Fusion] | None = None
+        self._parts: dict[str, Fusion] = {}
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """What was loaded, if the load is done and went well."""
+        task = self.loading
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        return task.result()
+
+    def part(self, fusion: Fusion, model: Model) -> Fusion:
+        """The fusion that a model asks for, without a second load; it learns from its answers."""
+        if model.name not in self._parts:
+            # Whoever shares sources with one without a template stops where that would go on.
+            settings = replace(model.settings, stop=fusion.settings.stop)
+            self._parts[model.name] = fusion.of(model.names, settings)
+        return self._parts[model.name]
+
+
+class Pool:
+    """A turn on a loaded fusion for each answer; at most ``n_places`` at once on the same one."""
+
+    def __init__(
+        self, load: Load, metrics: Metrics, *, n_places: int, n_queue: int, idle_s: float
+    ) -> None:
+        """Models unused for ``idle_s`` seconds are unloaded; 0 keeps them."""
+        self._load, self._metrics = load, metrics
+        self._n_places, self._n_queue, self._idle_s = n_places, n_queue, idle_s
+        self._entries: list[_Loaded] = []
+        self._one_load = asyncio.Lock()  # what fits is planned by what is free
+        self._is_draining = self._is_closing = False
+        metrics.gauge("cf_local_queue_length", "Requests that wait for a turn.", self._n_waiting)
+        metrics.gauge("cf_local_running", "Requests that have a turn.", self._n_running)
+        metrics.gauge("cf_local_loaded", "Sets of sources that are loaded.", self._n_loaded)
+
+    @asynccontextmanager
+    async def turn(self, model: Model) -> AsyncIterator[Fusion]:
+        """The fusion of a model while entered, loaded before if need be. Raises ApiError."""
+        if self._is_draining:
+            raise shutting_down()
+        entry = self._entry(model)
+        entry.n_users += 1
+        try:
+            async with entry.gate.place():
+                yield entry.part(await self._ready(entry), model)
+        except QueueFull:
+            raise queue_full(self._retry_after_s(entry)) from None
+        except GateClosed:
+            raise shutting_down() from None
+        finally:
+            entry.n_users -= 1
+            entry.last_used = time.monotonic()
+
+    async def preload(self, model: Model) -> None:
+        """Load a model before it is asked for. Raises what loading raises."""
+        entry = self._entry(model)
+        if entry.loading is None:
+            entry.loading = asyncio.create_task(self._loaded(entry))
+        await entry.loading
+
+    def is_loaded(self, model: Model) -> bool:
+        """Whether a request for it would find it loaded."""
+        return any(set(model.names) <= e.names and e.fusion for e in self._entries)
+
+    def drain(self) -> None:
+        """Begin nothing new: who waits is sent away, who has a turn keeps it."""
+        self._is_draining = True
+        for entry in self._entries:
+            entry.gate.close()
+
+    async def close(self) -> None:
+        """Unload everything; what is still written ends."""
+        self._is_closing = True
+        self.drain()
+        for entry in list(self._entries):
+            if entry.loading is not None:
+                with suppress(CfLocalError, ApiError, asyncio.CancelledError):
+                    await entry.loading
+            await self._unload(entry)
+
+    async def watch(self) -> None:
+        """Unload what is idle, for ever."""
+        while self._idle_s:
+            await asyncio.sleep(min(self._idle_s / 4, 5.0))
+            await self.unload_idle()
+
+    async def unload_idle(self) -> None:
+        """Unload what nobody has used for long."""
+        now = time.monotonic()
+        idle = [entry for entry in self._unused() if now - entry.last_used >= self._idle_s]
+        async with self._one_load:
+            for entry in idle:
+                if not entry.n_users:
+                    _log.info("%s: unloaded, as it was idle.", entry.model.name)
+                    await self._unload(entry)
+
+    def _entry(self, model: Model) -> _Loaded:
+        """Sources that are loaded, or will be, and hold those of the model."""
+        wanted = set(model.names)
+        for entry in self._entries:
+            if wanted <= entry.names:
+                return entry
+        entry = _Loaded(model, self._n_places, self._n_queue)
+        self._entries.append(entry)
+        return entry
+
+    async def _ready(self, entry: _Loaded) -> Fusion:
+        """The loaded fusion; who loses patience does not end the load for others."""
+        if entry.loading is None:
+            entry.loading = asyncio.create_task(self._loaded(entry))
+            # Heard of, even if everybody has left meanwhile.
+            entry.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            return await asyncio.shield(entry.loading)
+        except CfLocalError as error:
+            raise of_load(error, entry.model.name) from error
+
+    async def _loaded(self, entry: _Loaded) -> Fusion:
+        try:
+            async with self._one_load:
+                fusion = await self._load_with_room(entry)
+        except BaseException:
+            self._metrics.loads.add("failed")
+            self._forget(entry)  # the next request tries again
+            raise
+        self._metrics.loads.add("loaded")
+        # Parts of it that were loaded before are not asked for any more.
+        self._forget(entry)
+        self._entries.insert(0, entry)
+        for other in self._unused():
+            if other.names < entry.names:
+                await self._unload(other)
+        return fusion
+
+    async def _load_with_room(self, entry: _Loaded) -> Fusion:
+        """Load; if the memory does not suffice, once more without what nobody uses."""
+        try:
+            return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
+        except OutOfMemoryError:
+            unused = self._unused()
+            if not unused:
+                raise
+            for other in unused:
+                _log.info("%s: unloaded, to make room.", other.model.name)
+                await self._unload(other)
+            return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
+
+    async def _unload(self, entry: _Loaded) -> None:
+        self._forget(entry)
+        fusion = entry.fusion
+        if fusion is not None:
+            await asyncio.to_thread(fusion.close)
+
+    def _forget(self, entry: _Loaded) -> None:
+        if entry in self._entries:
+            self._entries.remove(entry)
+
+    def _unused(self) -> list[_Loaded]:
+        return [entry for entry in self._entries if entry.fusion and not entry.n_users]
+
+    def _retry_after_s(self, entry: _Loaded) -> int:
+        """Seconds until about half of those who wait have had their turn."""
+        mean_s = self._metrics.answer_s.mean() or 1.0
+        guess = mean_s * entry.gate.n_waiting / (2 * self._n_places)
+        return max(1, min(_MOST_RETRY_S, round(guess)))
+
+    def _each(self) -> Iterator[tuple[int, int]]:
+        """Users and those of them who wait, of each entry."""
+        return ((entry.n_users, entry.gate.n_waiting) for entry in self._entries)
+
+    def _n_waiting(self) -> int:
+        return sum(waiting for _, waiting in self._each())
+
+    def _n_running(self) -> int:
+        return sum(users - waiting for users, waiting in self._each())
+
+    def _n_loaded(self) -> int:
+        return sum(entry.fusion is not None for entry in self._entries)

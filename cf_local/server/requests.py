@@ -1,0 +1,214 @@
+"""From the body of a request to what a fusion is asked: prompts and settings, or a clear error."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cf_local.errors import InputError
+from cf_local.server.errors import ApiError, invalid, unsupported
+from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, REFUSED
+from cf_local.server.shape import checked
+from cf_local.structured import ResponseFormat
+from cf_local.types import Chat, Message, Prompt, RawText, Settings
+
+Endpoint = Literal["chat", "completion"]
+
+_ROLES = {"developer": "system"}
+_SEED_STRIDE = 1_000_003
+"""From one choice to the next; sources take the seeds that follow theirs."""
+_AS_GIVEN = ("mode", "score", "segments", "segment_words", "weighing")
+_FLAGS = ("speculation", "repetition_guard")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A checked request; ``settings`` and ``sampling`` hold only what it says itself.
+
+    ``n_logprobs`` counts the candidates to tell beside the winner, None for no log-probabilities.
+    """
+
+    endpoint: Endpoint
+    model: str
+    prompts: tuple[Prompt, ...]
+    n: int
+    streams: bool
+    tells_usage: bool
+    traces: bool
+    n_logprobs: int | None
+    stop: tuple[str, ...]
+    settings: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    weights: Mapping[str, float] | None
+    seed: int
+
+    @property
+    def choices(self) -> list[tuple[int, Prompt, int]]:
+        """Index, prompt and seed of every answer to write."""
+        pairs = [(prompt, i) for prompt in self.prompts for i in range(self.n)]
+        return [
+            (index, prompt, self.seed + i * _SEED_STRIDE) for index, (prompt, i) in enumerate(pairs)
+        ]
+
+    def settings_over(self, defaults: Settings, names: list[str], seed: int) -> Settings:
+        """How a fusion of sources ``names`` writes one of the answers.
+
+        Raises InputError where the settings make no sense together.
+        """
+        given = dict(self.settings)
+        if self.weights is not None:
+            given["weights"] = _weights(self.weights, names)
+        return replace(
+            defaults,
+            sampling=replace(defaults.sampling, **self.sampling, seed=seed),
+            stop=(*defaults.stop, *self.stop),
+            all_scores=self.traces or self.n_logprobs is not None,
+            **given,
+        )
+
+
+def read_json(raw: bytes) -> Any:
+    """The JSON of a body, strictly."""
+    try:
+        return json.loads(raw, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise invalid(f"The body is no JSON: {why}.", None, "invalid_json") from None
+
+
+def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
+    """What a body asks for; ``seed`` where it names none. Raises ApiError."""
+    if isinstance(body, dict):
+        _refuse_unsupported(body, endpoint)
+    given = checked(body, CHAT if endpoint == "chat" else COMPLETION)
+    given = {key: value for key, value in given.items() if value is not None}
+    extension = {k: v for k, v in given.get("cf_local", {}).items() if v is not None}
+    settings = {key: extension[key] for key in (*_AS_GIVEN, *_FLAGS) if key in extension}
+    if "only" in extension:
+        settings |= {"mode": "single", "single": extension["only"]}
+    if (n_tokens := _max_tokens(given)) is not None:
+        settings["max_tokens"] = n_tokens
+    stop = given.get("stop", [])
+    response_format = _response_format(given)
+    if response_format is not None:
+        settings["response_format"] = response_format
+        if stop:
+            raise invalid("stop would break the form that is asked for; leave one out.", "stop")
+    ask = Ask(
+        endpoint=endpoint,
+        model=given["model"],
+        prompts=_prompts(given, endpoint),
+        n=given.get("n", 1),
+        streams=given.get("stream", False),
+        tells_usage=bool(given.get("stream_options", {}).get("include_usage")),
+        traces=extension.get("trace", False),
+        n_logprobs=_n_logprobs(given, endpoint),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        settings=settings,
+        sampling={k: v for k, v in (given | extension).items()
+                  if k in ("temperature", "top_p", "min_p")},
+        weights=extension.get("weights"),
+        seed=given.get("seed", seed),
+    )  # fmt: skip
+    _check_together(ask, given)
+    return ask
+
+
+def _check_together(ask: Ask, given: Mapping[str, Any]) -> None:
+    if "stream_options" in given and not ask.streams:
+        raise invalid("stream_options needs stream: true.", "stream_options")
+    if len(ask.choices) > MOST_CHOICES:
+        raise invalid(f"At most {MOST_CHOICES} answers at once: prompts times n.", "n")
+
+
+def _max_tokens(given: Mapping[str, Any]) -> int | None:
+    if "max_tokens" in given and "max_completion_tokens" in given:
+        raise invalid(
+            "max_tokens and max_completion_tokens say the same; leave one out.", "max_tokens"
+        )
+    n_tokens: int | None = given.get("max_completion_tokens", given.get("max_tokens"))
+    return n_tokens
+
+
+def _n_logprobs(given: Mapping[str, Any], endpoint: Endpoint) -> int | None:
+    if endpoint == "completion":
+        n_told: int | None = given.get("logprobs")
+        return n_told
+    if not given.get("logprobs"):
+        if given.get("top_logprobs"):
+            raise invalid("top_logprobs needs logprobs: true.", "top_logprobs")
+        return None
+    return int(given.get("top_logprobs", 0))
+
+
+def _prompts(given: Mapping[str, Any], endpoint: Endpoint) -> tuple[Prompt, ...]:
+    if endpoint == "chat":
+        return (Chat(tuple(map(_message, given["messages"]))),)
+    prompt = given["prompt"]
+    return tuple(map(RawText, [prompt] if isinstance(prompt, str) else prompt))
+
+
+def _message(given: Mapping[str, Any]) -> Message:
+    content = given["content"]
+    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+    return Message(_ROLES.get(given["role"], given["role"]), text)
+
+
+def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
+    form, grammar = given.get("response_format", {"type": "text"}), given.get("grammar")
+    if grammar is not None and form["type"] != "text":
+        raise invalid("grammar and response_format exclude each other.", "grammar")
+    is_grammar = form["type"] == "grammar"
+    param = "response_format" if form["type"] != "text" else "grammar"
+    try:
+        if grammar is None and not is_grammar:
+            return ResponseFormat.openai(form)
+        return ResponseFormat.gbnf(grammar if grammar is not None else form["grammar"])
+    except (InputError, RecursionError) as error:
+        told = str(error) if isinstance(error, InputError) else "The form is nested too deep."
+        raise invalid(told, param) from None
+
+
+def _weights(weights: Mapping[str, float], names: list[str]) -> tuple[float, ...]:
+    """One weight per source; 1 for those that are not named."""
+    for name in weights:
+        if name not in names:
+            known = ", ".join(names)
+            raise InputError(f"cf_local.weights: {name[:60]!r} is no source; there are {known}.")
+    return tuple(float(weights.get(name, 1.0)) for name in names)
+
+
+def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
+    """Say clearly of what OpenAI has and a fusion has not that it is not supported."""
+    known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
+    for key in REFUSED.keys() & body.keys() & known.keys():
+        try:
+            checked(body[key], REFUSED[key], key)
+        except ApiError:
+            raise unsupported(f"{key} is not supported by a fusion.", key) from None
+    messages = body.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            _refuse_parts(message, f"messages[{index}]")
+    prompt = body.get("prompt")
+    if isinstance(prompt, list) and any(isinstance(part, int | list) for part in prompt):
+        raise unsupported("prompt: tokens are not supported, as each source has its own.", "prompt")
+
+
+def _refuse_parts(message: Mapping[str, Any], where: str) -> None:
+    if message.get("role") in ("tool", "function"):
+        raise unsupported(f"{where}: tools are not supported by a fusion.", f"{where}.role")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise unsupported(f"{where}: tools are not supported by a fusion.", f"{where}.tool_calls")
+    content = message.get("content")
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind != "text":
+            raise unsupported(
+                f"{where}: content of type {kind[:60]!r} is not supported; a fusion reads text.",
+                f"{where}.content[{index}].type",
+            )
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,141 @@
+"""The server as a process: its socket, its signals, its end."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from cf_local.config import Registry
+from cf_local.errors import CfLocalError, InputError
+from cf_local.fusion import Fusion
+from cf_local.loader import LoadOptions, load_chosen
+from cf_local.server.app import Server
+from cf_local.server.catalogue import Catalogue, Model
+from cf_local.server.options import ServeOptions
+from cf_local.server.pool import Load
+from cf_local.source import IsCancelled
+
+_BACKLOG = 128
+
+
+def serve(
+    registry: Registry,
+    fusions: list[str],
+    options: ServeOptions,
+    load_options: LoadOptions,
+    *,
+    on_ready: Callable[[str], None],
+    on_notice: Callable[[str], None],
+) -> None:
+    """Serve until a signal ends it; the models ``fusions`` are loaded before the first request.
+
+    ``on_ready`` hears the address. Raises ConfigError for a fusion that there is not, CfLocalError
+    where the address cannot be had, and what loading raises.
+    """
+    server = Server(Catalogue(registry, fusions), loader(load_options, on_notice), options)
+    with listening(options) as bound:
+        runner = Runner(server, bound, on_ready)
+        asyncio.run(runner.run(fusions))
+
+
+def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
+    """What loads a model; nothing is downloaded because of a request."""
+
+    def load(model: Model, is_cancelled: IsCancelled) -> Fusion:
+        return load_chosen(
+            list(model.sources),
+            model.settings,
+            options=options,
+            is_cancelled=is_cancelled,
+            on_notice=on_notice,
+        )
+
+    return load
+
+
+class Runner(uvicorn.Server):
+    """Ends gracefully on the first SIGINT or SIGTERM, and at once on the second."""
+
+    def __init__(
+        self, server: Server, bound: socket.socket, on_ready: Callable[[str], None]
+    ) -> None:
+        """``bound`` is the socket to listen on; ``on_ready`` hears the address."""
+        self._served, self._bound, self._on_ready = server, bound, on_ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+        options = server.options
+        super().__init__(
+            uvicorn.Config(
+                server.app,
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, round(options.shutdown_s)),
+            )
+        )
+
+    async def run(self, preloaded: list[str]) -> None:  # type: ignore[override]
+        """Load what is to be there from the start, then serve."""
+        self._loop = asyncio.get_running_loop()
+        with self.capture_signals():
+            try:
+                for name in preloaded:
+                    if not self.should_exit:
+                        await self._served.pool.preload(self._served.catalogue.find(name))
+                if not self.should_exit:
+                    await self._serve([self._bound])
+            finally:
+                await self._served.pool.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, then tell."""
+        await super().startup(sockets)
+        self._on_ready(url_of(self._bound))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but the process ends by itself and not by the signal."""
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends gracefully, the second at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._served.drain)
+
+
+@contextmanager
+def listening(options: ServeOptions) -> Iterator[socket.socket]:
+    """A bound socket. Raises InputError and CfLocalError, which say why there is none."""
+    try:
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise InputError(f"--host {options.host}: there is no such address.") from None
+    family, _, _, _, address = found[0]
+    try:
+        bound = socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise CfLocalError(
+            f"{options.host} port {options.port} cannot be listened on: {error.strerror}. "
+            "Choose another one with --port."
+        ) from None
+    with bound:
+        bound.setblocking(False)
+        yield bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """The address of a socket as people open it."""
+    host, port, *_ = bound.getsockname()
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

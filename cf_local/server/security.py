@@ -1,0 +1,188 @@
+"""Who may ask: Host, Origin and key of each request are checked before anything reads its body.
+
+A page of any website can make a browser send requests to this machine, and with DNS rebinding read
+the answers; so a request must name a host that is this server's, and come from no other origin.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cf_local.server.errors import ApiError, invalid
+from cf_local.server.options import LOOPBACK, ServeOptions
+
+OPEN_PATHS = frozenset({"/", "/health", "/openapi.json"})
+"""What needs no key, as do the files of the page: a browser sends none when it opens a page."""
+_KEYED = ("/v1", "/metrics")
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Guard:
+    """Lets requests through that name this server as their host, from its own or named origins."""
+
+    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
+        self._app, self._options = app, options
+        self._hosts = {host.lower() for host in (*LOOPBACK, *options.allowed_hosts)}
+        if not options.is_local:
+            self._hosts |= {options.host.lower(), socket.gethostname().lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, then go on. Raises ApiError."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            self._check_host(headers)
+            self._check_origin(headers)
+            send = _with_headers(send, is_shared=bool(self._options.allowed_origins))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await self._app(scope, receive, send)
+
+    def _check_host(self, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(_name(hosts[0])):
+            raise ApiError(
+                403,
+                "This server does not go by the name in the Host header. If it should, start it "
+                "with --allow-host NAME.",
+                kind="permission_error",
+                code="host_not_allowed",
+            )
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self._hosts:
+            return True
+        # An address cannot be rebound; on this machine alone nobody needs another one.
+        return not self._options.is_local and _is_address(name)
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None or origin in self._options.allowed_origins:
+            return
+        if "*" in self._options.allowed_origins:
+            return
+        if _host_of(origin) == headers["host"].lower():
+            return
+        raise ApiError(
+            403,
+            "Requests from pages of this origin are not allowed. If they should be, start the "
+            "server with --allow-origin ORIGIN.",
+            kind="permission_error",
+            code="origin_not_allowed",
+        )
+
+
+class Key:
+    """Asks for the API key, if there is one, wherever a model is concerned."""
+
+    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
+        self._app = app
+        self._key = options.api_key.encode() if options.api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, then go on. Raises ApiError."""
+        if scope["type"] == "http" and self._key is not None and scope["path"].startswith(_KEYED):
+            kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+            # Compared in constant time, so that the time does not tell how much of it is right.
+            is_right = hmac.compare_digest(given.strip().encode(errors="replace"), self._key)
+            if kind.lower() != "bearer" or not is_right:
+                raise ApiError(
+                    401,
+                    "This server needs its API key: send it as 'Authorization: Bearer KEY'.",
+                    code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        await self._app(scope, receive, send)
+
+
+async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -> bytes:
+    """The body of a request, if it is JSON, not too long and comes soon enough."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(
+            415, "Send JSON, with the header 'Content-Type: application/json'.", code="not_json"
+        )
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > options.body_bytes:
+        raise _too_long(options)
+    try:
+        async with asyncio.timeout(options.body_s):
+            return await _read(receive, options)
+    except TimeoutError:
+        raise ApiError(
+            408, f"The body did not come within {options.body_s:g} seconds.", code="body_timeout",
+            headers={"Connection": "close"},
+        ) from None  # fmt: skip
+
+
+async def _read(receive: Receive, options: ServeOptions) -> bytes:
+    body = bytearray()
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise invalid("The connection ended within the body.")
+        body += message.get("body", b"")
+        if len(body) > options.body_bytes:
+            raise _too_long(options)
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _too_long(options: ServeOptions) -> ApiError:
+    return ApiError(
+        413,
+        f"The body is longer than {options.body_bytes} bytes.",
+        code="body_too_long",
+        headers={"Connection": "close"},
+    )
+
+
+def _with_headers(send: Send, *, is_shared: bool) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            more = [h for h in HEADERS if not (is_shared and h[0].startswith(b"cross-origin"))]
+            message["headers"] = [*message.get("headers", ()), *more]
+        await send(message)
+
+    return sending
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without the port; empty for what is none."""
+    return urlsplit(f"//{host}").hostname or "" if _is_plain(host) else ""
+
+
+def _is_plain(host: str) -> bool:
+    if any(c in host for c in "/\\@?#%, ") or not host.isascii():
+        return False
+    try:
+        urlsplit(f"//{host}").port  # noqa: B018 - raises for what is no port
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin, as a Host header has them."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""How an answer came about, as the field ``cf_local`` of responses tells it, and as logprobs."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cf_local.trace import Trace, TracedSource, summarize
+from cf_local.types import Answer, ScoreKind, Settings, Step
+
+Fields = dict[str, Any]
+
+_IMPOSSIBLE = -9999.0
+"""OpenAI's word for a log-probability of minus infinity, which JSON has not."""
+
+
+def segment(step: Step, names: Sequence[str]) -> Fields:
+    """One step: what it added, who won, and what everybody thought of every candidate."""
+    return {
+        "text": step.text,
+        "whole": step.whole,
+        "ends": step.ends,
+        "agreed": set(names) <= set(step.winners),
+        "winners": list(step.winners),
+        "candidates": [
+            {
+                "text": candidate.text,
+                "ends": candidate.ends,
+                "sources": list(candidate.sources),
+                "scores": {name: _finite(score) for name, score in candidate.scores.items()},
+                "mean": None if candidate.mean is None else _finite(candidate.mean),
+                "won": index == step.winner,
+            }
+            for index, candidate in enumerate(step.candidates)
+        ],
+    }
+
+
+def end(steps: Sequence[Step], answer: Answer) -> Fields:
+    """The answer in figures."""
+    sources = tuple(TracedSource(s.name, "", None, None, 0, 0) for s in answer.sources)
+    summary = summarize(Trace(None, sources, tuple(steps), answer))
+    n = summary.n_segments
+    return {
+        "finish_reason": answer.finish_reason,
+        "agreement": summary.n_agreed / n if n else None,
+        "wins": dict(summary.wins),
+        "segments": n,
+        "seconds": answer.elapsed_s,
+        "text": answer.text,
+        "chosen": answer.chosen,
+        "mode": answer.mode,
+    }
+
+
+def chat_logprobs(step: Step, text: str, settings: Settings, n_told: int) -> Fields:
+    """A segment as a token of OpenAI's chat interface, with the candidates beside it."""
+    own, others = _logprobs(step, settings.score)
+    told = [_token(t, logprob) for t, logprob in others[:n_told]]
+    return _token(text, own) | {"top_logprobs": told}
+
+
+def completion_logprobs(
+    pieces: Sequence[tuple[Step, str]], settings: Settings, n_told: int, offset: int = 0
+) -> Fields:
+    """Segments as tokens of the older interface; ``offset`` is where the first one starts."""
+    found = [(text, *_logprobs(step, settings.score)) for step, text in pieces]
+    starts = []
+    for text, *_ in found:
+        starts.append(offset)
+        offset += len(text)
+    return {
+        "tokens": [text for text, *_ in found],
+        "token_logprobs": [own for _, own, _ in found],
+        "top_logprobs": [dict(reversed(others[:n_told])) for *_, others in found]
+        if n_told
+        else None,
+        "text_offset": starts,
+    }
+
+
+def _token(text: str, logprob: float) -> Fields:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+def _logprobs(step: Step, score: ScoreKind) -> tuple[float, list[tuple[str, float]]]:
+    """Of the winner, and of all candidates with the likeliest first.
+
+    The mean log-likelihood, nats per token (of the score "bits_per_byte": per byte). Where all
+    propose the same nothing is scored, and nothing else could be: 0.
+    """
+    found = [(c.text, _likelihood(c.mean, score)) for c in step.candidates]
+    winner = found[step.winner][1]
+    return winner, sorted(found, key=lambda pair: -pair[1])
+
+
+def _likelihood(mean: float | None, score: ScoreKind) -> float:
+    if mean is None:
+        return 0.0
+    if not math.isfinite(mean):
+        return _IMPOSSIBLE
+    if score == "perplexity":
+        return -math.log(max(mean, 1.0))
+    return -mean * math.log(2) if score == "bits_per_byte" else -mean
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,274 @@
+"""Answers in OpenAI's words: choices of chats and of completions, whole or in chunks."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cf_local import __version__
+from cf_local.server import tracing
+from cf_local.server.answering import Usage, Written
+from cf_local.server.requests import Ask
+from cf_local.types import Answer, Settings, Step
+
+Fields = dict[str, Any]
+
+FINGERPRINT = f"cf-local-{__version__}"
+_FINAL_AS_WRITTEN = ("cool", "single")  # in the other modes a choice among whole answers follows
+
+
+def finish_reason(answer: Answer) -> str:
+    """What does not end by itself, as a model or a stop string wants it, is cut: "length"."""
+    return "stop" if answer.finish_reason == "stop" else "length"
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer as it comes: its steps, and what of them is the text."""
+
+    index: int
+    settings: Settings
+    steps: list[Step] = field(default_factory=list)
+    pieces: list[tuple[Step, str]] = field(default_factory=list)
+    answer: Answer | None = None
+    usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(text for _, text in self.pieces)
+
+    def add(self, step: Step) -> str:
+        """Take a step; returns what it adds to the text, which is known to be the answer's."""
+        self.steps.append(step)
+        is_final = step.whole or self.settings.mode in _FINAL_AS_WRITTEN
+        text = step.text if is_final else ""
+        if text:
+            self.pieces.append((step, text))
+        return text
+
+    def end(self, written: Written) -> str:
+        """Take the end; returns what is missing of the text, of an answer that broke off."""
+        assert isinstance(written.event, Answer)
+        self.answer, self.usage = written.event, written.usage
+        if self.pieces or not self.steps or not self.answer.text:
+            return ""
+        self.pieces.append((self.steps[-1], self.answer.text))
+        return self.answer.text
+
+    @property
+    def names(self) -> list[str]:
+        """The sources that took part; known at the end."""
+        return [info.name for info in self.answer.sources] if self.answer else []
+
+
+class Words(Protocol):
+    """How one of OpenAI's two interfaces words a choice."""
+
+    prefix: str
+    whole_object: str
+    chunk_object: str
+
+    def opening(self, index: int) -> Fields | None:
+        """The choice of the first chunk, if there is a first one without text."""
+
+    def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
+        """The choice of a chunk with text."""
+
+    def closing(self, choice: Choice) -> Fields:
+        """The choice of the last chunk."""
+
+    def whole(self, choice: Choice, n_logprobs: int | None) -> Fields:
+        """The choice of a response in one piece."""
+
+
+class ChatWords:
+    """``chat.completion``."""
+
+    prefix, whole_object, chunk_object = "chatcmpl-", "chat.completion", "chat.completion.chunk"
+
+    def opening(self, index: int) -> Fields | None:
+        """Says who speaks."""
+        return _chunk_choice(index, {"delta": {"role": "assistant", "content": ""}})
+
+    def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
+        """A delta."""
+        logprobs = None
+        if n_logprobs is not None and text:
+            logprobs = _content(choice, [(step, text)], n_logprobs)
+        return _chunk_choice(choice.index, {"delta": {"content": text}}, logprobs)
+
+    def closing(self, choice: Choice) -> Fields:
+        """An empty delta."""
+        assert choice.answer is not None
+        reason = finish_reason(choice.answer)
+        return _chunk_choice(choice.index, {"delta": {}}) | {"finish_reason": reason}
+
+    def whole(self, choice: Choice, n_logprobs: int | None) -> Fields:
+        """A message."""
+        assert choice.answer is not None
+        logprobs = None if n_logprobs is None else _content(choice, choice.pieces, n_logprobs)
+        return {
+            "index": choice.index,
+            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "logprobs": logprobs,
+            "finish_reason": finish_reason(choice.answer),
+        }
+
+
+class CompletionWords:
+    """``text_completion``."""
+
+    prefix, whole_object, chunk_object = "cmpl-", "text_completion", "text_completion"
+
+    def opening(self, index: int) -> Fields | None:
+        """None: there is no role to tell."""
+        return None
+
+    def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
+        """Some text."""
+        logprobs = None
+        if n_logprobs is not None and text:
+            offset = len(choice.text) - len(text)
+            logprobs = tracing.completion_logprobs(
+                [(step, text)], choice.settings, n_logprobs, offset
+            )
+        return _chunk_choice(choice.index, {"text": text}, logprobs)
+
+    def closing(self, choice: Choice) -> Fields:
+        """No text."""
+        assert choice.answer is not None
+        reason = finish_reason(choice.answer)
+        return _chunk_choice(choice.index, {"text": ""}) | {"finish_reason": reason}
+
+    def whole(self, choice: Choice, n_logprobs: int | None) -> Fields:
+        """The text."""
+        assert choice.answer is not None
+        logprobs = None
+        if n_logprobs is not None:
+            logprobs = tracing.completion_logprobs(choice.pieces, choice.settings, n_logprobs)
+        return {
+            "index": choice.index,
+            "text": choice.text,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason(choice.answer),
+        }
+
+
+WORDS: dict[str, Words] = {"chat": ChatWords(), "completion": CompletionWords()}
+
+
+class Response:
+    """Bodies of the response to one request."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask, self._words = ask, WORDS[ask.endpoint]
+        self._id = f"{self._words.prefix}{secrets.token_hex(12)}"
+        self._created = int(time.time())
+
+    async def whole(self, written: AsyncGenerator[Written]) -> Fields:
+        """The response in one piece."""
+        choices: list[Choice] = []
+        async with aclosing(written):
+            async for each in written:
+                choice = _choice(choices, each)
+                if isinstance(each.event, Step):
+                    choice.add(each.event)
+                else:
+                    choice.end(each)
+        shown = []
+        for choice in choices:
+            told = self._words.whole(choice, self._ask.n_logprobs)
+            if self._ask.traces and choice.answer is not None:
+                segments = [tracing.segment(step, choice.names) for step in choice.steps]
+                answer = tracing.end(choice.steps, choice.answer)
+                told["cf_local"] = {"segments": segments, "answer": answer}
+            shown.append(told)
+        return self._body(self._words.whole_object, shown) | {"usage": self._usage(choices)}
+
+    async def chunks(
+        self, written: AsyncGenerator[Written], names: Sequence[str]
+    ) -> AsyncGenerator[Fields]:
+        """The response in chunks; ``names`` are those of the sources."""
+        choices: list[Choice] = []
+        async with aclosing(written):
+            async for each in written:
+                if len(choices) <= each.index and (opening := self._words.opening(each.index)):
+                    yield self._chunk(opening)
+                for chunk in self._chunks_of(_choice(choices, each), each, names):
+                    yield chunk
+        if self._ask.tells_usage:
+            usage = self._usage(choices)
+            yield self._body(self._words.chunk_object, []) | {"usage": usage}
+
+    def _chunks_of(
+        self, choice: Choice, written: Written, names: Sequence[str]
+    ) -> Iterator[Fields]:
+        """The chunks of one event."""
+        event = written.event
+        if isinstance(event, Step):
+            text = choice.add(event)
+            if text or self._ask.traces:
+                speakers = _speakers(choice.settings, names)
+                told = self._piece(choice, event, text)
+                yield self._traced(told, "segment", tracing.segment, event, speakers)
+            return
+        if missing := choice.end(written):
+            yield self._piece(choice, choice.steps[-1], missing)
+        closing = self._chunk(self._words.closing(choice))
+        yield self._traced(closing, "answer", tracing.end, choice.steps, event)
+
+    def _piece(self, choice: Choice, step: Step, text: str) -> Fields:
+        return self._chunk(self._words.piece(choice, step, text, self._ask.n_logprobs))
+
+    def _traced(self, chunk: Fields, key: str, tell: Any, *what: Any) -> Fields:
+        return chunk | ({"cf_local": {key: tell(*what)}} if self._ask.traces else {})
+
+    def _chunk(self, choice: Fields) -> Fields:
+        usage = {"usage": None} if self._ask.tells_usage else {}
+        return self._body(self._words.chunk_object, [choice]) | usage
+
+    def _body(self, kind: str, choices: list[Fields]) -> Fields:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._ask.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+
+    def _usage(self, choices: Sequence[Choice]) -> Fields:
+        """A prompt counts once, however many answers it gets."""
+        usages = [choice.usage or Usage(0, 0) for choice in choices]
+        n_prompt = sum(usage.prompt for usage in usages[:: self._ask.n])
+        n_completion = sum(usage.completion for usage in usages)
+        return {
+            "prompt_tokens": n_prompt,
+            "completion_tokens": n_completion,
+            "total_tokens": n_prompt + n_completion,
+        }
+
+
+def _choice(choices: list[Choice], written: Written) -> Choice:
+    """The choice of an event; they are written one after the other."""
+    if len(choices) <= written.index:
+        choices.append(Choice(written.index, written.settings))
+    return choices[written.index]
+
+
+def _speakers(settings: Settings, names: Sequence[str]) -> Sequence[str]:
+    """Who takes part (see Fusion.speakers)."""
+    return [settings.single or names[0]] if settings.mode == "single" else names
+
+
+def _chunk_choice(index: int, content: Fields, logprobs: Fields | None = None) -> Fields:
+    return {"index": index, **content, "logprobs": logprobs, "finish_reason": None}
+
+
+def _content(choice: Choice, pieces: Sequence[tuple[Step, str]], n_logprobs: int) -> Fields:
+    settings = choice.settings
+    tokens = [tracing.chat_logprobs(step, text, settings, n_logprobs) for step, text in pieces]
+    return {"content": tokens, "refusal": None}
