@@ -59,23 +59,49 @@ class Page:
 
     def open(self, path: Path, fragment: str = "") -> float:
         """Load a file; returns the seconds until it had loaded."""
+        return self.visit(path.as_uri() + fragment)
+
+    def visit(self, url: str) -> float:
+        """Load an address; returns the seconds until it had loaded."""
         start = time.monotonic()
-        self.call("Page.navigate", url=path.as_uri() + fragment)
+        self.call("Page.navigate", url=url)
         while self.eval("document.readyState") != "complete":
             time.sleep(0.01)
         return time.monotonic() - start
 
     def eval(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """The value of a JavaScript expression, or of what it promises."""
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def press(self, key: str, text: str = "") -> None:
+    def wait(self, expression: str, timeout_s: float = 20.0) -> None:
+        """Until a JavaScript expression is true; an element is."""
+        end = time.monotonic() + timeout_s
+        while not self.eval(f"Boolean({expression})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"still not true: {expression}")
+            time.sleep(0.02)
+
+    def type(self, text: str) -> None:
+        """Put text in where the keyboard is, as an input method would."""
+        self.call("Input.insertText", text=text)
+
+    def click(self, selector: str) -> None:
+        """Press the middle of an element with the mouse."""
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        at = self.eval(f"(b => ({{x: b.x + b.width / 2, y: b.y + b.height / 2}}))({box})")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
+
+    def press(self, key: str, text: str = "", *, shift: bool = False) -> None:
         """Press and release a key."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27}
-        how = {"key": key, "code": key, "windowsVirtualKeyCode": codes.get(key, 0)}
+        how: dict[str, Any] = {"key": key, "code": key}
+        how |= {"windowsVirtualKeyCode": codes.get(key, 0), "modifiers": 8 if shift else 0}
         down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
         self.call("Input.dispatchKeyEvent", **down, **how)
         self.call("Input.dispatchKeyEvent", type="keyUp", **how)

@@ -1,0 +1,106 @@
+/** What an answer consists of, while it comes and afterwards. Plain functions over its data. */
+
+import { Layout } from "./layout.js";
+
+const layouts = new WeakMap(); // answer -> what has been laid out of it
+const watchers = new WeakMap(); // answer -> who draws it
+
+/** Be told when something of an answer has come; returns how to stop that. */
+export function watch(answer, listener) {
+  const all = watchers.get(answer) ?? new Set();
+  watchers.set(answer, all.add(listener));
+  return () => all.delete(listener);
+}
+
+/** Something of an answer has come. */
+export function tell(answer) {
+  for (const listener of watchers.get(answer) ?? []) listener();
+}
+
+/** Take in one piece of news from the server (see `api.ask`). */
+export function receive(answer, news) {
+  if (news.content) answer.content += news.content;
+  if (news.segment) answer.segments.push(news.segment);
+  if (news.answer) answer.stats = news.answer;
+  if (news.usage) answer.usage = news.usage;
+  if (news.finish) answer.finish = news.finish;
+}
+
+/** The choice among whole answers, or null; while it is awaited, too. */
+export function choice(answer) {
+  const last = answer.segments.at(-1);
+  return last?.whole ? last : null;
+}
+
+/** From and to which segment the answer shown is made: those of the fused one, or the choice. */
+export function shownRange(answer) {
+  const { segments } = answer;
+  const chosen = choice(answer);
+  if (!chosen) return [0, segments.length];
+  const isFused = chosen.winners.includes("cool") && segments.length > 1;
+  return isFused ? [0, segments.length - 1] : [segments.length - 1, segments.length];
+}
+
+/** Sections, blocks and pieces to draw; grows with the answer. `number` changes when it begins anew. */
+export function layoutOf(answer) {
+  const [from, to] = shownRange(answer);
+  let known = layouts.get(answer);
+  if (!known || known.from !== from) {
+    known = { layout: new Layout(), from, fed: from, characters: 0, number: (known?.number ?? 0) + 1 };
+    layouts.set(answer, known);
+  }
+  for (; known.fed < to; known.fed += 1) known.layout.push(answer.segments[known.fed].text, known.fed);
+  if (!answer.segments.length) {
+    const text = answer.content.slice(known.characters); // a server that sends no trace
+    if (text) known.layout.push(text, -1);
+    known.characters = answer.content.length;
+  }
+  if (answer.state !== "running") known.layout.finish();
+  return known;
+}
+
+/** Whether somebody proposed something else. */
+export function isDisputed(segment) {
+  return segment.candidates.length > 1;
+}
+
+/** Which of the sources won; none where all proposed it. */
+export function winnersOf(segment, sources) {
+  if (segment.agreed) return [];
+  return sources.flatMap((name, index) => (segment.winners.includes(name) ? [index] : []));
+}
+
+/** Everybody who takes part in an answer, in their order. */
+export function sourcesOf(answer) {
+  if (answer.sources.length) return answer.sources;
+  const found = new Set();
+  for (const segment of answer.segments)
+    for (const candidate of segment.candidates)
+      for (const name of candidate.sources) if (name !== "cool") found.add(name);
+  return [...found].sort();
+}
+
+/** The share of segments that all proposed, and the disputes each source won; so far or in the end. */
+export function tally(answer) {
+  if (answer.stats) return { agreement: answer.stats.agreement, wins: answer.stats.wins };
+  const segments = answer.segments.filter((segment) => !segment.whole);
+  const wins = {};
+  for (const segment of segments) {
+    if (segment.agreed) continue;
+    for (const name of segment.winners) wins[name] = (wins[name] ?? 0) + 1;
+  }
+  const agreed = segments.filter((segment) => segment.agreed).length;
+  return { agreement: segments.length ? agreed / segments.length : null, wins };
+}
+
+const WORD = /[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}]|[^\s\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}]+/gu;
+
+/** How many words a text has; where words are not spaced every character counts. */
+export function countWords(text) {
+  return text.match(WORD)?.length ?? 0;
+}
+
+/** The text so far, also while the choice among whole answers is awaited. */
+export function textOf(answer) {
+  return answer.content || answer.segments.map((segment) => segment.text).join("");
+}

@@ -1,0 +1,177 @@
+/** One answer: its text, the card of a piece, its figures and what can be done with it. */
+
+import { countWords, isDisputed, sourcesOf, tally, textOf, watch } from "./answer.js";
+import { Badge, Details } from "./details.js";
+import { html, useCallback, useEffect, useRef, useState } from "./html.js";
+import { Icon, IconButton } from "./icons.js";
+import { KeyForm } from "./keyform.js";
+import { focusPiece, Pieces } from "./pieces.js";
+
+const HOVER_MS = 140;
+const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, then the best whole", single: "alone" };
+
+/** What a mode does, in a few words. */
+export function modeName(mode) {
+  return MODES[mode] ? `${mode}: ${MODES[mode]}` : mode;
+}
+
+let closeOther = () => {}; // only one card is open at a time
+
+/** Which piece is pointed at, and how firmly. */
+function usePoint(answer, sources) {
+  const [point, setPoint] = useState(null); // {index, piece, isPinned}
+  const timer = useRef(0);
+  const later = (what, delay) => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(what, delay);
+  };
+  const show = (index, piece, isPinned) => {
+    clearTimeout(timer.current);
+    closeOther();
+    closeOther = () => setPoint(null);
+    setPoint({ index, piece, isPinned });
+  };
+  const unpinned = () => setPoint((now) => (now?.isPinned ? now : null));
+  const onPoint = (kind, index, piece) => {
+    if (kind === "leave") later(unpinned, 250);
+    else if (kind === "away") setPoint(null);
+    else if (kind === "over") {
+      if (isDisputed(answer.segments[index]) && !point?.isPinned) later(() => show(index, piece, false), HOVER_MS);
+    } else if (kind === "enter") {
+      show(index, piece, true);
+      setTimeout(() => document.querySelector(".card h3")?.focus(), 50);
+    } else if (kind === "click" && !getSelection().isCollapsed) return;
+    else if (kind === "click") focusPiece(piece, answer, sources, onPoint);
+    else show(index, piece, true);
+  };
+  const close = (returns) => {
+    setPoint(null);
+    if (returns && point) {
+      focusPiece(point.piece, answer, sources, () => {});
+    }
+  };
+  const keep = () => clearTimeout(timer.current);
+  return { point, onPoint, close, keep, show, release: () => later(unpinned, 250) };
+}
+
+function neighbour(piece, by) {
+  const all = [...piece.closest(".text").querySelectorAll(".s")];
+  const at = all.indexOf(piece);
+  const isMarked = (one) => one.matches(".w, .d, .end");
+  return by < 0 ? all.slice(0, at).findLast(isMarked) : all.slice(at + 1).find(isMarked);
+}
+
+function Legend({ answer, sources }) {
+  const { agreement, wins } = tally(answer);
+  if (sources.length < 2) return null;
+  return html`<ul class="legend" aria-label="Who won disputed pieces">
+    ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
+    <li class="quiet">${agreement === null ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
+  </ul>`;
+}
+
+const ENDS = {
+  length: "Cut off: the most tokens were reached.",
+  repetition: "Ended: it had begun to repeat itself.",
+  stuck: "Ended: no source could go on.",
+};
+
+function facts(answer) {
+  const seconds = answer.stats?.seconds ?? answer.seconds;
+  const words = countWords(textOf(answer));
+  const speed = seconds ? `${(words / seconds).toFixed(words / seconds < 10 ? 1 : 0)} words/s` : "";
+  const mode = answer.stats?.mode || answer.mode;
+  const who = [answer.model, answer.model.endsWith(`:${mode}`) ? "" : mode].filter(Boolean).join(", ");
+  const time = seconds ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : "";
+  return [who, `${words} ${words === 1 ? "word" : "words"}`, speed, time].filter(Boolean);
+}
+
+function State({ answer }) {
+  if (answer.state === "running") {
+    const what = answer.segments.length || answer.content ? "Writing" : "Waiting for the first words";
+    return html`<span class="state"><span class="pulse" aria-hidden="true"></span>${what}</span>`;
+  }
+  const why = answer.state === "stopped" ? "Stopped." : ENDS[answer.stats?.finish_reason ?? answer.finish];
+  return why ? html`<span class="state">${why}</span>` : null;
+}
+
+function Failure({ error, chat }) {
+  return html`<div class="failure" role="alert">
+    <p>${error.message}</p>
+    ${error.kind === "key"
+      ? html`<${KeyForm} onKey=${(key) => chat.unlock(key)} />`
+      : html`<button type="button" onClick=${() => chat.regenerate()}><${Icon} name="again" /> Try again</button>`}
+  </div>`;
+}
+
+function Versions({ turn, chat }) {
+  const count = turn.versions.length;
+  if (count < 2) return null;
+  return html`<span class="versions" role="group" aria-label="Versions of this answer">
+    <${IconButton} icon="back" label="Version before" disabled=${turn.at === 0} onClick=${() => chat.showVersion(turn, turn.at - 1)} />
+    <span><span class="sr">version </span>${turn.at + 1}/${count}</span>
+    <${IconButton} icon="next" label="Next version" disabled=${turn.at === count - 1} onClick=${() => chat.showVersion(turn, turn.at + 1)} />
+  </span>`;
+}
+
+function Copy({ answer, chat }) {
+  const [isDone, setDone] = useState(false);
+  const copy = async () => {
+    await toClipboard(answer.content);
+    setDone(true);
+    chat.announce("Copied");
+    setTimeout(() => setDone(false), 1500);
+  };
+  return html`<${IconButton} icon=${isDone ? "done" : "copy"} label="Copy the answer" onClick=${copy} />`;
+}
+
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = document.body.appendChild(document.createElement("textarea")); // no secure context
+  area.value = text;
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  return undefined;
+}
+
+/** The answer of a turn. `isLast`: of the conversation, so that it can be written again. */
+export function AnswerView({ turn, answer, isLast, chat }) {
+  const [, redraw] = useState(0);
+  useEffect(() => watch(answer, () => redraw((count) => count + 1)), [answer]);
+  const sources = sourcesOf(answer);
+  const { point, onPoint, close, keep, show, release } = usePoint(answer, sources);
+  const root = useRef(null);
+  const onClose = useCallback(close, [point]);
+  useEffect(() => {
+    if (!point) return undefined;
+    const all = root.current.querySelectorAll(`[data-i="${point.index}"]`);
+    for (const one of all) one.classList.add("on");
+    return () => {
+      for (const one of all) one.classList.remove("on");
+    };
+  }, [point]);
+  const chosen = answer.segments.at(-1)?.whole ? answer.segments.length - 1 : null;
+  const isRunning = answer.state === "running";
+  const hasText = Boolean(answer.content || answer.segments.length);
+  const onStep = (by) => {
+    const next = neighbour(point.piece, by);
+    if (next) show(Number(next.dataset.i), next, true);
+    next?.scrollIntoView({ block: "nearest" });
+  };
+  return html`<article class="answer" aria-label="Answer" aria-busy=${isRunning} ref=${root}>
+    ${(hasText || answer.state === "running") && html`<${Pieces} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
+    ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
+    ${answer.state === "failed" && (isLast ? html`<${Failure} error=${answer.error} chat=${chat} />` : html`<p class="failure">${answer.error.message}</p>`)}
+    ${(hasText || answer.state !== "failed") && html`<footer>
+      <${Legend} answer=${answer} sources=${sources} />
+      <p class="facts quiet"><${State} answer=${answer} />${hasText && facts(answer).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
+      <div class=${`actions ${isRunning ? "later" : ""}`}>
+        ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
+        ${isLast && answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate()} />`}
+        <${Versions} turn=${turn} chat=${chat} />
+        ${chosen !== null && html`<button type="button" class="text-button" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}
+      </div>
+    </footer>`}
+  </article>`;
+}

@@ -1,0 +1,118 @@
+/**
+ * Conversations as plain data, and what is made of them.
+ *
+ * A conversation has turns: `{role: "user", content}` and `{role: "assistant", versions, at}`. A
+ * version is an answer: its text, the segments it was fused from, who answered, how it ended.
+ */
+
+const TITLE = 60; // characters
+
+/** A name that no other conversation has, also without a secure context. */
+export function newId() {
+  const random = crypto.getRandomValues(new Uint32Array(2));
+  return Date.now().toString(36) + random[0].toString(36) + random[1].toString(36);
+}
+
+/** An empty conversation. */
+export function empty(model, mode) {
+  const now = Date.now();
+  return {
+    id: newId(), title: "New chat", named: false, created: now, updated: now,
+    model, mode, system: "", temperature: null, maxTokens: null, turns: [],
+  };
+}
+
+/** An answer of which nothing has come yet. `state`: "running", "done", "stopped", "failed". */
+export function emptyAnswer(model, mode, sources) {
+  return {
+    content: "", segments: [], model, mode, sources, state: "running",
+    finish: null, error: null, stats: null, usage: null, seconds: null,
+  };
+}
+
+/** The answer of a turn that is shown. */
+export function shownAnswer(turn) {
+  return turn.versions[turn.at];
+}
+
+/** The first words of a text. */
+export function titleOf(text) {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > TITLE ? `${line.slice(0, TITLE - 1).trimEnd()}…` : line || "New chat";
+}
+
+/** The messages to send for the question at that place. Questions without an answer are left out:
+ * chat templates want the roles to take turns. */
+export function messages(conversation, last) {
+  const found = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
+  const { turns } = conversation;
+  for (let at = 0; at <= last; at += 1) {
+    const turn = turns[at];
+    if (turn.role === "user") {
+      const answer = turns[at + 1]?.role === "assistant" ? shownAnswer(turns[at + 1]).content : "";
+      if (at === last || answer) found.push({ role: "user", content: turn.content });
+    } else if (shownAnswer(turn).content) {
+      found.push({ role: "assistant", content: shownAnswer(turn).content });
+    }
+  }
+  return found;
+}
+
+/** As a file: the messages of OpenAI's API, and what else is needed to go on with it. */
+export function exported(conversation) {
+  const { title, model, mode, turns } = conversation;
+  const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
+  const said = turns.map((turn) => ({
+    role: turn.role,
+    content: turn.role === "user" ? turn.content : shownAnswer(turn).content,
+  }));
+  return { title, model: mode ? `${model}:${mode}` : model, messages: [...system, ...said] };
+}
+
+/** The conversations in the text of a file; raises an Error that says what is wrong with it. */
+export function imported(text, model) {
+  let found;
+  try {
+    found = JSON.parse(text);
+  } catch {
+    throw new Error("The file is no JSON.");
+  }
+  const isMessages = Array.isArray(found) && found.length > 0 && found.every((one) => one?.role);
+  const several = Array.isArray(found) && !isMessages ? found : [found];
+  if (!several.length) throw new Error("The file holds no conversation.");
+  return several.map((one) => conversationOf(isMessages ? { messages: one } : one, model));
+}
+
+function conversationOf(one, model) {
+  if (!Array.isArray(one?.messages)) throw new Error("The file has no list “messages”.");
+  const conversation = empty(model, "");
+  one.messages.forEach((message, index) => {
+    const content = textOf(message?.content);
+    if (content === null) throw new Error(`Message ${index + 1} has no text as its content.`);
+    add(conversation, message.role, content, index);
+  });
+  const question = conversation.turns.find((turn) => turn.role === "user");
+  const title = typeof one.title === "string" ? one.title : "";
+  return { ...conversation, title: titleOf(title || question?.content || ""), named: title !== "" };
+}
+
+function add(conversation, role, content, index) {
+  if (role === "system" || role === "developer") {
+    conversation.system = [conversation.system, content].filter(Boolean).join("\n\n");
+  } else if (role === "user") {
+    conversation.turns.push({ role, content });
+  } else if (role === "assistant") {
+    const answer = { ...emptyAnswer("", "", []), content, state: "done" };
+    conversation.turns.push({ role, versions: [answer], at: 0 });
+  } else {
+    throw new Error(`Message ${index + 1} has the role “${role}”; system, user and assistant can be read.`);
+  }
+}
+
+function textOf(content) {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) return null;
+  return content.every((part) => typeof part?.text === "string")
+    ? content.map((part) => part.text).join("")
+    : null;
+}
