@@ -155,10 +155,9 @@ def test_only_the_user_can_read_a_state(tmp_path: Path) -> None:
 def test_half_a_file_never_takes_a_place(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "states")
     place = put(folder, "a", 10, 1)
-    with pytest.raises(OSError, match="full"):  # noqa: PT012 - it has to come up within
-        with folder.writing(place) as path:
-            path.write_bytes(b"half")
-            raise OSError("The disk is full.")
+    with pytest.raises(OSError, match="full"), folder.writing(place) as path:  # noqa: PT012
+        path.write_bytes(b"half")
+        raise OSError("The disk is full.")
     assert place.read_bytes() == bytes(10)
     with folder.writing(place) as path:
         path.unlink()
