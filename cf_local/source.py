@@ -16,7 +16,17 @@ several conversations go on at once. Calls of all seats come one after the other
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
+from pathlib import Path
+from typing import (
+    Any,
+    NamedTuple,
+    Protocol,
+    Required,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    runtime_checkable,
+)
 
 from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Sampling, Score, SourceInfo
 
@@ -207,3 +217,43 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""
+
+
+class Readable(NamedTuple):
+    """What a source has read of a prompt and could keep: tokens, bytes, seconds to read it anew."""
+
+    n_tokens: int
+    n_bytes: int
+    reading_s: float
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """What a Source may offer besides: its state behind a prompt, kept in a file (see ``kept``)."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name and file of the model."""
+
+    @property
+    def state_kind(self) -> str:
+        """What its states depend on besides the model file: one of another kind is of no use."""
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt as ``begin`` would evaluate them."""
+
+    def readable(self, prompt: Prompt) -> Readable:
+        """What of ``prompt`` it has read, as far as ``keep`` can keep it."""
+
+    def keep(self, path: Path, prompt: Prompt) -> list[int]:
+        """Write the state behind what it has read of ``prompt`` to a file; its tokens.
+
+        None of them if there is nothing to keep or the file cannot be written.
+        """
+
+    def restore(self, path: Path) -> int:
+        """Take up the state of a file, in place of all it has read; the number of its tokens.
+
+        The next prompt is not evaluated as far as it begins with them. 0 where the file is of no
+        use: nothing is read then. The file must be one that ``keep`` has written, unchanged.
+        """

@@ -69,3 +69,11 @@ class ContextEncoder:
         if joint[: len(alone)] == alone:
             return joint[len(alone) :]
         return tuple(self._vocabulary.encode(segment))
+
+
+def n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with in common."""
+    n_shorter = min(len(one), len(other))
+    if one[:n_shorter] == other[:n_shorter]:
+        return n_shorter
+    return next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)

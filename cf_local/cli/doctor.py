@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from cf_local.chats import folder as chats_folder
+from cf_local import config
 from cf_local.cli import columns
 from cf_local.cli.options import PREFIX
-from cf_local.config import ENVIRONMENT_VARIABLE
 from cf_local.doctor import Facts, Finding, collect, examine
 from cf_local.tomlfile import nearest
 
@@ -43,7 +42,10 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands hear."""
-    found = {ENVIRONMENT_VARIABLE, chats_folder.ENVIRONMENT_VARIABLE}
+    from cf_local import kept  # here: `--help` needs no engine
+    from cf_local.chats import folder
+
+    found = {v.ENVIRONMENT_VARIABLE for v in (config, folder, kept)}
     commands = list(root.commands.values()) if isinstance(root, click.Group) else []
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}

@@ -108,7 +108,7 @@ def export(number: int, kind: str, output: str | None, force: bool) -> None:
 @click.option("--all", "removes_all", is_flag=True, help="Delete all chats.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(numbers: tuple[int, ...], removes_all: bool, yes: bool) -> None:
-    """Delete chats. It asks first."""
+    """Delete chats, and what the models have kept of them. It asks first."""
     if bool(numbers) == removes_all:
         raise click.UsageError("Name the chats to delete, or --all.")
     with _store() as store:
@@ -121,6 +121,7 @@ def rm(numbers: tuple[int, ...], removes_all: bool, yes: bool) -> None:
         if wanted and not yes:
             _ask(f"Delete {len(wanted)} chat{'s' if len(wanted) != 1 else ''}?", "--yes")
         n_removed = sum(store.remove([number]) for number in wanted)
+        _forget(store.path, None if removes_all else wanted)
     click.echo(f"Deleted {n_removed}.", err=True)
 
 
@@ -128,6 +129,14 @@ def _store() -> "ChatStore":
     from cf_local.chats.store import ChatStore
 
     return ChatStore()
+
+
+def _forget(database: Path, numbers: list[int] | None) -> None:
+    """Delete what the models have read of these chats, of all chats for None."""
+    from cf_local.kept import Folder, owner_of
+
+    for owner in [None] if numbers is None else [owner_of(database, n) for n in numbers]:
+        Folder().forget(owner)
 
 
 def _ask(question: str, flag: str) -> None:

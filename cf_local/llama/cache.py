@@ -14,17 +14,20 @@ Several conversations have a cache each over one context: a prompt that begins a
 another one does shares its cells instead of being evaluated again.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from cf_local.errors import Cancelled
 from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Row
 from cf_local.llama.distribution import Distribution
-from cf_local.llama.forks import COMMITTED, PROMPT, Forks, Pending
+from cf_local.llama.forks import COMMITTED, PROMPT, SPARE, Forks, Pending
 from cf_local.llama.seat import Seat
 from cf_local.llama.tree import Node
-from cf_local.source import IsCancelled, never
+from cf_local.source import IsCancelled, Readable, never
+from cf_local.tokenization import n_common
 from cf_local.types import Score
 
 # What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
@@ -55,6 +58,7 @@ class Cache:
         self._max_rows = _n_rows(seat.n_vocab)
         self._revisits = self._is_lazy = False
         self.keeps_entropy = False  # of the rows that it keeps or summarizes
+        self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
         self.prompt_score: Score | None = None
         self.is_cancelled: IsCancelled = never
         self.tokens: list[int] = []
@@ -120,8 +124,8 @@ class Cache:
 
     def n_continued(self, tokens: Sequence[int]) -> int:
         """How many of ``tokens`` this text has, if they go on with its prompt; else 0."""
-        n_common = _n_common(self.tokens, tokens)
-        return n_common if n_common >= self.n_prompt else 0
+        n_same = n_common(self.tokens, tokens)
+        return n_same if n_same >= self.n_prompt else 0
 
     def restart(self, *, keep_response: bool = False) -> None:
         """Return to the end of the prompt; the response stays readable behind it if asked for."""
@@ -145,6 +149,57 @@ class Cache:
             self._tree.root.children = {end.token: end}
         else:
             self.settle()
+
+    # ---- Kept in files
+
+    def readable(self, text: Sequence[int]) -> Readable:
+        """What of ``text`` was read and can be kept."""
+        sequence, n_tokens = self._kept_part(text)
+        n_whole = self.n_prompt if sequence == PROMPT else len(self.tokens)
+        n_bytes = self._seat.n_state_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
+        # Of what was restored and never read it is not known; once it was worth it.
+        token_s = self._timed_s / self._n_timed if self._n_timed else math.inf
+        return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
+
+    def keep(self, path: Path, text: Sequence[int]) -> list[int]:
+        """Write the state behind what was read of ``text``; its tokens, none on failure."""
+        self.drop_all()
+        self._tree.release()
+        sequence, n_tokens = self._kept_part(text)
+        tokens, is_whole = self.tokens[:n_tokens], sequence == PROMPT or n_tokens == self.n_read
+        if not is_whole:
+            self._seat.share(COMMITTED, SPARE, 0, n_tokens)
+            sequence = SPARE
+        try:
+            is_written = bool(tokens) and self._seat.save(sequence, path, tokens)
+        finally:
+            if not is_whole:
+                self._seat.drop(SPARE)
+        return tokens if is_written else []
+
+    def restore(self, path: Path) -> int:
+        """Make the state of a file the committed text; the number of its tokens, 0 on failure."""
+        self.drop_all()
+        self._tree.release()
+        self._drop_rows()
+        self._forget()
+        self.tokens = self._seat.load(COMMITTED, path)
+        return self.n_read
+
+    @property
+    def n_read(self) -> int:
+        """Committed tokens that were evaluated."""
+        return len(self.tokens)
+
+    def _kept_part(self, text: Sequence[int]) -> tuple[int, int]:
+        """The sequence that has most of ``text``, and how many tokens of it can be kept.
+
+        Where cells cannot be shared by the part, only a whole sequence can be kept.
+        """
+        n_same = n_common(self.tokens, text)
+        if n_same == self.n_read or self._seat.shares_all:
+            return COMMITTED, n_same
+        return PROMPT, self.n_prompt if n_same >= self.n_prompt else 0
 
     # ---- Continuations
 
@@ -279,11 +334,13 @@ class Cache:
         n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
         size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         while n_done < len(tokens):
-            chunk = tokens[n_done : n_done + size]
+            chunk, before_s = tokens[n_done : n_done + size], self._seat.counters.decode_s
             self._pass(
                 [Row(t, p, (COMMITTED,), scores or p == last) for p, t in enumerate(chunk, n_done)],
                 abortable=True,
             )
+            self._n_timed += len(chunk)
+            self._timed_s += self._seat.counters.decode_s - before_s
             if scores:
                 following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
                 nll_nats += sum(self._seat.expected(i).nll(t) for i, t in following)
@@ -303,7 +360,7 @@ class Cache:
 
         At most all but the last: what is expected behind that one has to be computed.
         """
-        n_own = _n_common(self.tokens, tokens[:-1])
+        n_own = n_common(self.tokens, tokens[:-1])
         if n_own != len(self.tokens) and not (n_own and self._seat.cut(COMMITTED, n_own)):
             self._seat.clear()  # nothing shared, or a recurrent cache, which cannot be cut
             n_own = 0
@@ -319,12 +376,12 @@ class Cache:
             if other is self:
                 continue
             for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
-                n_common = _n_common(other.tokens[:n_read], tokens[:-1])
-                is_whole = n_common == n_read
-                if n_common > n_done and (is_whole or self._seat.shares_all):
-                    n_tokens = None if is_whole else n_common
+                n_same = n_common(other.tokens[:n_read], tokens[:-1])
+                is_whole = n_same == n_read
+                if n_same > n_done and (is_whole or self._seat.shares_all):
+                    n_tokens = None if is_whole else n_same
                     self._seat.adopt(other._seat, sequence, COMMITTED, n_tokens)
-                    n_done = n_common
+                    n_done = n_same
         self.tokens = tokens[:n_done]
         return n_done
 
@@ -364,11 +421,3 @@ class Cache:
         self.tokens, self.n_prompt = [], 0
         self._tree.restart(Node(-1, None, -1))
         self.head = self._prompt_end = self._tree.root
-
-
-def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two texts begin with in common."""
-    n_shorter = min(len(one), len(other))
-    if one[:n_shorter] == other[:n_shorter]:
-        return n_shorter
-    return next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)

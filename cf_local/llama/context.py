@@ -4,10 +4,12 @@ Sequences are forked and dropped whole, not cut: that works for attention, slidi
 and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 """
 
+import ctypes
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import llama_cpp.llama_cpp as lib
@@ -212,8 +214,44 @@ class Context:
         lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def cut(self, sequence: int, n_kept: int) -> bool:
-        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot."""
+        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot.
+
+        A sliding-window cache that was read from a file lacks what lies before its window.
+        """
+        if self.can_share and self.reach < self.n_cells:
+            first = lib.llama_memory_seq_pos_min(self._memory, sequence)
+            if first > max(0, n_kept + 1 - self.reach):
+                return False
         return bool(lib.llama_memory_seq_rm(self._memory, sequence, n_kept, -1))
+
+    def n_state_bytes(self, sequence: int) -> int:
+        """Bytes of the file that ``save`` would write, about."""
+        return int(lib.llama_state_seq_get_size(self._handle, sequence))
+
+    def save(self, sequence: int, path: Path, tokens: Sequence[int]) -> bool:
+        """Write the state of a sequence, which has ``tokens``, to a file; whether that worked."""
+        raw = (lib.llama_token * len(tokens))(*tokens)
+        return bool(
+            lib.llama_state_seq_save_file(
+                self._handle, str(path).encode(), sequence, raw, len(tokens)
+            )
+        )
+
+    def load(self, sequence: int, path: Path) -> list[int]:
+        """Make a sequence what ``save`` has written; its tokens, none if that did not work.
+
+        The file must be undamaged: what is wrong in it may end the process.
+        """
+        raw = (lib.llama_token * self.n_max)()
+        n_tokens = ctypes.c_size_t()
+        is_read = lib.llama_state_seq_load_file(
+            self._handle, str(path).encode(), sequence, raw, self.n_max, ctypes.byref(n_tokens)
+        )
+        last = lib.llama_memory_seq_pos_max(self._memory, sequence)
+        if not is_read or last != n_tokens.value - 1:
+            self.drop(sequence)
+            return []
+        return list(raw[: n_tokens.value])
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -13,6 +13,8 @@ from cf_local.llama.seat import Seat
 from cf_local.llama.tree import Node
 
 COMMITTED, PROMPT, _FIRST_FORK = range(3)
+SPARE = _FIRST_FORK
+"""A sequence for other purposes while no fork is in use."""
 _FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
 _OWN_FORKS = 2  # the draft, and text that is expected to come
 

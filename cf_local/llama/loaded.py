@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import llama_cpp
+
 from cf_local.llama.context import Context
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
@@ -70,6 +72,7 @@ class Loaded:
         self.info = SourceInfo(
             name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
         )
+        self.state_kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}"
         self.is_closed = False
         self._n_seats = n_seats
         self._buffer = LogitsBuffer()

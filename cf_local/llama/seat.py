@@ -7,6 +7,7 @@ overwritten. Sequences are counted from 0 in every seat.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from cf_local.errors import InputError
 from cf_local.llama.context import Context, Row
@@ -122,6 +123,18 @@ class Seat:
     def cut(self, sequence: int, n_kept: int) -> bool:
         """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot."""
         return self._context.cut(self._first + sequence, n_kept)
+
+    def n_state_bytes(self, sequence: int) -> int:
+        """Bytes of the file that ``save`` would write, about."""
+        return self._context.n_state_bytes(self._first + sequence)
+
+    def save(self, sequence: int, path: Path, tokens: Sequence[int]) -> bool:
+        """Write the state of a sequence (see Context.save)."""
+        return self._context.save(self._first + sequence, path, tokens)
+
+    def load(self, sequence: int, path: Path) -> list[int]:
+        """Read the state of a sequence (see Context.load)."""
+        return self._context.load(self._first + sequence, path)
 
     def clear(self) -> None:
         """Forget all sequences of this seat."""

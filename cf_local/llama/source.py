@@ -21,7 +21,7 @@ from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.loaded import Loaded
 from cf_local.llama.sampler import Sampler
 from cf_local.llama.tree import Node
-from cf_local.source import Beginning, IsCancelled, Progress, drained, never
+from cf_local.source import Beginning, IsCancelled, Progress, Readable, drained, never
 from cf_local.tokenization import ContextEncoder
 from cf_local.types import (
     Candidate,
@@ -346,6 +346,28 @@ class LlamaSource:
         self._cache.read(
             [(head, self._tokens_ahead(text)[:n_left]) for text in texts], all_rows=True
         )
+
+    @property
+    def state_kind(self) -> str:
+        """Version and shape of the cache (see Keeping.state_kind)."""
+        return self._loaded.state_kind
+
+    def readable(self, prompt: Prompt) -> Readable:
+        """What of a prompt it has read (see Keeping.readable)."""
+        self._check_open()
+        return self._cache.readable(self.prompt_tokens(prompt))
+
+    def keep(self, path: Path, prompt: Prompt) -> list[int]:
+        """Write the state behind what it has read of a prompt (see Keeping.keep)."""
+        self._check_open()
+        self.rollback()
+        return self._cache.keep(path, self.prompt_tokens(prompt))
+
+    def restore(self, path: Path) -> int:
+        """Take up a state (see Keeping.restore)."""
+        self._check_open()
+        self.rollback()
+        return self._cache.restore(path)
 
     def rollback(self) -> None:
         """Drop the draft, the scored candidates and what was foreseen."""

@@ -16,7 +16,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     home = tmp_path / "home"
     home.mkdir()
     ours = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "APPDATA": str(home)}
-    ours |= {"CF_LOCAL_DATA": str(home / "data")}
+    ours |= {"CF_LOCAL_DATA": str(home / "data"), "CF_LOCAL_CACHE": str(home / "cache")}
     dropped = ("NO_COLOR", "HF_HOME", "HF_HUB_CACHE")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CF_LOCAL_")}
     return {k: v for k, v in kept.items() if k not in dropped} | ours

@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "chats", "child", "config", "doctor", "evaluation", "fitting", "hub"}
     )
-    | {"inspection", "layers", "llama", "loader", "modelname", "placement", "remote_header"}
+    | {"inspection", "kept", "layers", "llama", "loader", "modelname", "placement", "remote_header"}
     | {"hub", "removal", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"server"}),

@@ -8,6 +8,7 @@ from cf_local.chats.autosave import Autosave
 from cf_local.chats.transcript import Transcript, Turn
 from cf_local.cli.chat.answering import Answering, Written
 from cf_local.cli.chat.engine import Engine
+from cf_local.cli.chat.keeping import Keeping
 from cf_local.cli.chat.lines import Lines
 from cf_local.cli.chat.table import Command
 from cf_local.cli.chat.view import View
@@ -18,8 +19,11 @@ from cf_local.tomlfile import nearest
 class Chat:
     """What commands work on. The conversation changes only as a whole, and is saved then."""
 
-    def __init__(self, engine: Engine, view: View, lines: Lines, autosave: Autosave) -> None:
+    def __init__(
+        self, engine: Engine, view: View, lines: Lines, autosave: Autosave, keeping: Keeping
+    ) -> None:
         self.engine = engine
+        self._keeping = keeping
         self.view = view
         self.lines = lines
         self.autosave = autosave
@@ -69,9 +73,11 @@ class Chat:
 
     def begin(self, transcript: Transcript) -> None:
         """Go on with another conversation; the former stays in the history."""
+        self.keep()
         self.autosave.follow(None)
         self.written.clear()
         self.change(transcript)
+        self.restore()
 
     def go_on_with(
         self, number: int, saved: Transcript, revision: int, *, system: str | None = None
@@ -89,6 +95,16 @@ class Chat:
             last = settled[-1]
             self.view.say(f"> {self.view.safe(last.question)}")
             self.view.say(self.view.safe(last.answer) or "(no answer; /regen asks again)")
+        self.restore()
+
+    def keep(self) -> None:
+        """Keep what the models have read of this conversation, for when it is taken up again."""
+        n_dropped = self.written[-1].n_dropped if self.written else 0
+        self._keeping.keep(self.autosave.number, self.transcript, self.thinks, n_dropped)
+
+    def restore(self) -> None:
+        """Let the models take up what was kept of this conversation."""
+        self._keeping.restore(self.autosave.number, self.transcript, self.thinks)
 
     def _obey(self, line: str, commands: Mapping[str, Command]) -> bool:
         """Do what a line says; whether to leave."""

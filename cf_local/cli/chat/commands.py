@@ -88,9 +88,11 @@ def _models(chat: Chat, name: str) -> None:
     registry = load_registry()
     if name:
         registry.fusion(name)  # the error that names the nearest comes before the load
+        chat.keep()
         for note in chat.engine.switch(name):
             chat.view.note(note)
         chat.autosave.models = chat.engine.name
+        chat.restore()
         chat.view.say(f"Fusing {chat.engine.name}.")
         return
     chat.view.say(f"loaded: {chat.engine.name}")

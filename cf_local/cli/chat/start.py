@@ -11,6 +11,7 @@ from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.chat import Chat
 from cf_local.cli.chat.commands import COMMANDS
 from cf_local.cli.chat.engine import Engine
+from cf_local.cli.chat.keeping import Keeping
 from cf_local.cli.chat.lines import Lines, lines_for
 from cf_local.cli.chat.view import View
 from cf_local.cli.interrupt import Interrupt
@@ -37,12 +38,14 @@ def start(interrupt: Interrupt, wishes: Wishes, options: dict[str, Any]) -> None
         earlier = _earlier(store, wishes, view)
         engine = opened.enter_context(Engine(interrupt, options))
         autosave = Autosave(store, engine.name, view.note)
-        chat = Chat(engine, view, _lines(interrupt, wishes, view), autosave)
+        keeping = Keeping(engine, store.path if store is not None else None)
+        chat = Chat(engine, view, _lines(interrupt, wishes, view), autosave, keeping)
         chat.thinks = wishes.thinks
         chat.transcript = Transcript(wishes.system)
         if earlier is not None:
             chat.go_on_with(*earlier, system=wishes.system)
         chat.run(COMMANDS)
+        chat.keep()
 
 
 def _open_store(opened: ExitStack, view: View, wishes: Wishes) -> ChatStore | None:

@@ -1,0 +1,116 @@
+"""The folder of kept states: private to the user, bounded, and nobody's loss when it is deleted."""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+
+ENVIRONMENT_VARIABLE = "CF_LOCAL_CACHE"
+"""Names another folder for what is kept only to save time."""
+MAX_BYTES = 2_000_000_000
+"""All kept states together take no more than this,"""
+MAX_SHARE = 0.1
+"""nor more than this share of the space that is free without them."""
+
+_SUFFIX, _UNFINISHED = ".kv", ".unfinished"
+_ABANDONED_S = 3600.0
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where kept states lie, made or not."""
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    base = Path(named) if named else platformdirs.user_cache_path("cf-local", appauthor=False)
+    return base / "read"
+
+
+class Folder:
+    """The files ``OWNER-KEY.kv``, one for each source of a conversation.
+
+    Several processes may use it at the same time: a file appears as a whole or not at all.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_folder()
+
+    def file(self, owner: str, key: str) -> Path:
+        """The place of a state."""
+        return self.path / f"{owner}-{key}{_SUFFIX}"
+
+    def of_key(self, key: str) -> list[Path]:
+        """The states under a key, of all owners."""
+        return [path for path in self._files() if path.stem.endswith(f"-{key}")]
+
+    def forget(self, owner: str | None) -> int:
+        """Delete the states of an owner, or all (None), as far as possible; how many."""
+        n_deleted = 0
+        for path in self._files():
+            if owner is None or path.name.startswith(f"{owner}-"):
+                n_deleted += _delete(path)
+        return n_deleted
+
+    def make_room(self, n_bytes: int, place: Path) -> bool:
+        """Delete the states not used for longest, until one more can be written to ``place``.
+
+        False, and all stay, when it is too large in any case. Raises OSError.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._clean()
+        used = {path: path.stat() for path in self._files()}
+        n_kept = sum(status.st_size for status in used.values())
+        free = shutil.disk_usage(self.path).free + n_kept
+        limit = min(MAX_BYTES, int(MAX_SHARE * free))
+        if n_bytes > limit:
+            return False
+        if place in used:  # it is there until the new one takes its place
+            n_kept -= used.pop(place).st_size
+        for path in sorted(used, key=lambda path: used[path].st_mtime):
+            if n_kept + n_bytes <= limit:
+                break
+            n_kept -= used[path].st_size if _delete(path) else 0
+        return n_kept + n_bytes <= limit
+
+    @contextmanager
+    def writing(self, place: Path) -> Iterator[Path]:
+        """A private file to write, which takes its place at the end. Raises OSError.
+
+        If an exception comes up, or it was deleted, ``place`` stays as it was.
+        """
+        descriptor, name = tempfile.mkstemp(_UNFINISHED, dir=self.path)  # mode 0600
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            if temporary.exists():
+                temporary.replace(place)
+        finally:
+            _delete(temporary)
+
+    def _files(self) -> list[Path]:
+        with suppress(OSError):
+            return [path for path in self.path.iterdir() if path.suffix == _SUFFIX]
+        return []
+
+    def _clean(self) -> None:
+        """Delete what a killed process has left."""
+        for path in self.path.glob(f"*{_UNFINISHED}"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    _delete(path)
+
+
+def _delete(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # on Windows while another process reads it
+        _log.info("%s stays: %s", path, error)
+        return False
+    return True
