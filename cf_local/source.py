@@ -236,8 +236,8 @@ class Keeping(Protocol):
         """Name and file of the model."""
 
     @property
-    def state_kind(self) -> str:
-        """What its states depend on besides the model file: one of another kind is of no use."""
+    def state_key(self) -> str:
+        """What its states belong to (see ``kept.key``): under another key they are of no use."""
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""

@@ -26,7 +26,11 @@ _log = logging.getLogger(__name__)
 def cache_folder() -> Path:
     """Where kept states lie, made or not."""
     named = os.environ.get(ENVIRONMENT_VARIABLE)
-    base = Path(named) if named else platformdirs.user_cache_path("cf-local", appauthor=False)
+    base = (
+        Path(named).absolute()
+        if named
+        else platformdirs.user_cache_path("cf-local", appauthor=False)
+    )
     return base / "read"
 
 
@@ -60,6 +64,8 @@ class Folder:
 
         False, and all stay, when it is too large in any case. Raises OSError.
         """
+        if not self.path.is_absolute():  # "~" as it stands: the user has no home
+            raise FileNotFoundError("There is no home folder.")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clean()
         used = {path: path.stat() for path in self._files()}

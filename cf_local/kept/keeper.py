@@ -10,7 +10,6 @@ from cf_local.errors import CfLocalError
 from cf_local.fusion import Fusion
 from cf_local.kept import sealed
 from cf_local.kept.folder import Folder
-from cf_local.kept.key import key_of
 from cf_local.source import IsCancelled, Keeping, Readable, never
 from cf_local.tokenization import n_common
 from cf_local.types import Prompt
@@ -76,7 +75,7 @@ def _each(fusion: Fusion, work: Callable[[Keeping], bool], is_cancelled: IsCance
 
 
 def _keep(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
-    key = key_of(Path(source.info.file), source.state_kind)
+    key = source.state_key
     place = folder.file(owner, key)
     there = source.readable(prompt)
     if not is_worthwhile(there) or not folder.make_room(there.n_bytes, place):
@@ -93,7 +92,7 @@ def _keep(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
 
 
 def _restore(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
-    key = key_of(Path(source.info.file), source.state_kind)
+    key = source.state_key
     n_read = source.readable(prompt).n_tokens
     path = folder.file(owner, key)
     # Its own is taken as it is: where the oldest turns were left out, only the next question shows

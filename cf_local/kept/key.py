@@ -15,13 +15,17 @@ from cf_local.hub.choice import parts
 _BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
-def key_of(file: Path, kind: str) -> str:
-    """The key of states of a model file (the first of a split one).
+def key_of(identity: str, kind: str) -> str:
+    """The key of states of a model; ``kind`` is all else that they depend on."""
+    return hashlib.sha256(f"{kind}\n{identity}".encode()).hexdigest()[:32]
 
-    ``kind`` is all else that they depend on. Raises OSError when a file cannot be looked at.
+
+def identity_of(file: Path) -> str:
+    """What tells a model file (the first of a split one) from others.
+
+    Raises OSError when it cannot be looked at.
     """
-    identities = [_identity(file.with_name(part)) for part in parts(file.name)]
-    return hashlib.sha256("\n".join([kind, *identities]).encode()).hexdigest()[:32]
+    return "\n".join(_identity(file.with_name(part)) for part in parts(file.name))
 
 
 def owner_of(database: Path, number: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from cf_local.kept.key import identity_of, key_of
 from cf_local.llama.context import Context
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
@@ -53,6 +54,7 @@ class Loaded:
             on_progress=on_progress,
         )
         try:
+            identity = identity_of(path)  # now: the file may be replaced while the model is loaded
             self.vocabulary = LlamaVocabulary(self._model)
             template = template or self._model.metadata("tokenizer.chat_template")
             self.template = ChatTemplate(template, self.vocabulary, name)
@@ -72,7 +74,8 @@ class Loaded:
         self.info = SourceInfo(
             name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
         )
-        self.state_kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}"
+        kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}"
+        self.state_key = key_of(identity, kind)
         self.is_closed = False
         self._n_seats = n_seats
         self._buffer = LogitsBuffer()

@@ -348,9 +348,9 @@ class LlamaSource:
         )
 
     @property
-    def state_kind(self) -> str:
-        """Version and shape of the cache (see Keeping.state_kind)."""
-        return self._loaded.state_kind
+    def state_key(self) -> str:
+        """Model file, version and shape of the cache (see Keeping.state_key)."""
+        return self._loaded.state_key
 
     def readable(self, prompt: Prompt) -> Readable:
         """What of a prompt it has read (see Keeping.readable)."""

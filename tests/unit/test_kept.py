@@ -15,7 +15,7 @@ from cf_local.fusion import Fusion
 from cf_local.kept import folder as folders
 from cf_local.kept import keep, keeper, owner_of, restore, sealed
 from cf_local.kept.folder import ENVIRONMENT_VARIABLE, Folder, cache_folder
-from cf_local.kept.key import key_of
+from cf_local.kept.key import identity_of, key_of
 from cf_local.source import Readable
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import Answer, RawText, Settings
@@ -76,15 +76,16 @@ def test_foreign_files_hold_no_tokens(tmp_path: Path) -> None:
 def test_a_model_is_known_by_its_blob_or_by_its_file(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     model.write_bytes(b"one")
-    first = key_of(model, "kind")
-    assert first == key_of(model, "kind") != key_of(model, "other")
+    first = identity_of(model)
+    assert first == identity_of(model)
+    assert key_of(first, "kind") == key_of(first, "kind") != key_of(first, "other")
     os.utime(model, ns=(1, 1))
-    second = key_of(model, "kind")
+    second = identity_of(model)
     model.write_bytes(b"three")
     os.utime(model, ns=(1, 1))
-    assert len({first, second, key_of(model, "kind")}) == 3
+    assert len({key_of(i, "kind") for i in (first, second, identity_of(model))}) == 3
     with pytest.raises(OSError, match="missing"):
-        key_of(tmp_path / "missing.gguf", "kind")
+        identity_of(tmp_path / "missing.gguf")
 
 
 @posix_only
@@ -97,7 +98,7 @@ def test_a_blob_of_the_hub_is_the_same_under_any_name_and_date(tmp_path: Path) -
         link = tmp_path / name / "model.gguf"
         link.symlink_to(blob)
         os.utime(blob, ns=(len(name), len(keys)))
-        keys.add(key_of(link, "kind"))
+        keys.add(identity_of(link))
     assert len(keys) == 1
 
 
@@ -105,9 +106,9 @@ def test_all_parts_of_a_split_model_count(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2)]
     for part in parts:
         part.touch()
-    before = key_of(parts[0], "kind")
+    before = identity_of(parts[0])
     parts[1].write_bytes(b"changed")
-    assert key_of(parts[0], "kind") != before
+    assert identity_of(parts[0]) != before
 
 
 def test_owners_tell_nothing(tmp_path: Path) -> None:
@@ -186,6 +187,10 @@ def test_the_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "cf-local" in str(cache_folder())
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
     assert cache_folder().parent == tmp_path
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Folder(Path("~/.cache/read")).make_room(1, Path("place"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Keeping and restoring
@@ -288,10 +293,22 @@ def test_states_of_other_caches_and_versions_are_not_touched(
     with monkeypatch.context() as other:
         other.setattr("llama_cpp.__version__", "0.0.1")
         assert restore(open_fusion(), prompt, OWNER, folder=states) == 0
-    for path in states.path.iterdir():  # a file under the name of another model
-        swapped = [p for p in states.path.iterdir() if p != path]
-        path.write_bytes(swapped[0].read_bytes())
+    one, other = states.path.iterdir()
+    one.write_bytes(other.read_bytes())  # under the name of another model
     assert restore(open_fusion(), prompt, OWNER, folder=states) == 1
+    assert not one.exists()
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_keeps_its_name(
+    open_fusion: Callable[..., Fusion], states: Folder
+) -> None:
+    first = open_fusion()
+    prompt = gone_on(first)
+    for source in first.sources:
+        file = Path(source.info.file)
+        os.utime(file, ns=(1, file.stat().st_mtime_ns + 1_000_000_000))
+    assert keep(first, prompt, OWNER, folder=states) == 2
+    assert restore(open_fusion(), prompt, OWNER, folder=states) == 0
 
 
 def test_a_conversation_that_became_another_one_leaves_nothing(
