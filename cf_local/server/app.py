@@ -62,7 +62,6 @@ class Server:
             routes=self._routes(),
             middleware=self._middleware(),
             exception_handlers={HTTPException: _as_api_error},
-            lifespan=self._lifespan,
         )
 
     def drain(self) -> None:
@@ -105,7 +104,8 @@ class Server:
         ]
 
     @asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
+        """Around the time in which the app is run: unloads what is idle, and at the end all."""
         watch = asyncio.create_task(self.pool.watch())
         try:
             yield

@@ -71,7 +71,7 @@ class Runner(uvicorn.Server):
                 server.app,
                 http="h11",
                 ws="none",
-                lifespan="on",
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -83,14 +83,12 @@ class Runner(uvicorn.Server):
         """Load what is to be there from the start, then serve."""
         self._loop = asyncio.get_running_loop()
         with self.capture_signals():
-            try:
+            async with self._served.running():
                 for name in preloaded:
                     if not self.should_exit:
                         await self._served.pool.preload(self._served.catalogue.find(name))
                 if not self.should_exit:
                     await self._serve([self._bound])
-            finally:
-                await self._served.pool.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does, then tell."""

@@ -1,0 +1,304 @@
+"""The real client of OpenAI against a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import jsonschema
+import pytest
+from serving import PATIENCE_S, QUESTION, Served, endless
+
+import cf_local
+
+openai = pytest.importorskip("openai", reason="needs the openai package")
+pytestmark = pytest.mark.model
+
+MESSAGES = [{"role": "user", "content": QUESTION}]
+COLOUR = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "minimum": 0, "maximum": 99},
+        "ok": {"type": "boolean"},
+    },
+    "required": ["n", "ok"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Any:
+    return openai.OpenAI(
+        base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S
+    )
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, cf_local.Answer]:
+    """What the library answers."""
+    with cf_local.load() as fusion:
+        modes = ("cool", "rerank", "cool+r")
+        settings = {m: cf_local.Settings(mode=m) for m in modes}  # type: ignore[arg-type]
+        return {m: fusion.answer(cf_local.chat(QUESTION), s) for m, s in settings.items()}
+
+
+def test_models(client: Any) -> None:
+    models = {model.id: model.cf_local for model in client.models.list()}
+    assert models["builtin"]["kind"] == "fusion"
+    assert models["builtin"]["sources"] == ["ash", "birch", "cedar"]
+    assert models["builtin"]["modes"] == ["cool", "rerank", "cool+r", "single"]
+    assert models["builtin"]["default"] is True
+    assert models["ash"]["kind"] == "source"
+    assert "laptop" not in models  # not on this machine
+    assert client.models.retrieve("builtin:cool+r").id == "builtin:cool+r"
+
+
+@pytest.mark.parametrize("mode", ["cool", "rerank", "cool+r"])
+def test_an_answer_is_the_librarys(
+    client: Any, mode: str, alone: dict[str, cf_local.Answer]
+) -> None:
+    done = client.chat.completions.create(model=f"builtin:{mode}", messages=MESSAGES)
+    choice = done.choices[0]
+    assert (choice.message.role, choice.message.content) == ("assistant", alone[mode].text)
+    assert choice.finish_reason == "stop"
+    assert done.usage.prompt_tokens == alone[mode].prompt_tokens["ash"]
+    assert done.usage.completion_tokens > 5
+    assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+
+
+@pytest.mark.parametrize("mode", ["cool", "rerank", "cool+r"])
+def test_a_stream_says_the_same(client: Any, mode: str, alone: dict[str, cf_local.Answer]) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model=f"builtin:{mode}",
+            messages=MESSAGES,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    *parts, usage = chunks
+    texts = [chunk.choices[0].delta.content or "" for chunk in parts]
+    assert "".join(texts) == alone[mode].text
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert [c.choices[0].finish_reason for c in parts] == [None] * (len(parts) - 1) + ["stop"]
+    n_pieces = len([text for text in texts if text])
+    assert n_pieces > 5 if mode == "cool" else n_pieces == 1
+    assert usage.choices == []
+    assert usage.usage.prompt_tokens == alone[mode].prompt_tokens["ash"]
+    assert all(chunk.usage is None for chunk in parts)
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_an_aborted_stream_ends_its_answer(client: Any, served: Served) -> None:
+    line = 'cf_local_answers_total{model="builtin",end="given_up"}'
+    n_before = served.figure(line)
+    body = endless() | {"extra_body": {"cf_local": endless()["cf_local"]}}
+    body.pop("cf_local")
+    stream = client.chat.completions.create(**body, stream=True)
+    assert next(stream).choices[0].delta.role == "assistant"
+    start = time.monotonic()
+    stream.close()
+    served.wait_for(line, n_before + 1)
+    assert time.monotonic() - start < 1  # test_server_turns measures it closely
+
+
+def test_a_source_alone_and_roles_and_parts(client: Any) -> None:
+    with cf_local.load(models=["ash"]) as ash:
+        turns = (
+            cf_local.Message("system", "Answer."),
+            cf_local.Message("user", "What is 2 + 2?\nNow."),
+        )
+        expected = ash.answer(cf_local.Chat(turns), cf_local.Settings(max_tokens=12)).text
+    parts = [{"type": "text", "text": "What is 2 + 2?"}, {"type": "text", "text": "Now."}]
+    messages = [{"role": "developer", "content": "Answer."}, {"role": "user", "content": parts}]
+    done = client.chat.completions.create(model="ash", messages=messages, max_completion_tokens=12)
+    assert done.choices[0].message.content == expected
+
+
+def test_an_answer_can_go_back_as_it_came(client: Any) -> None:
+    first = client.chat.completions.create(model="builtin", messages=MESSAGES)
+    again = [*MESSAGES, first.choices[0].message, {"role": "user", "content": "And 2 more?"}]
+    assert client.chat.completions.create(model="builtin", messages=again).choices[0].message
+
+
+def test_stop_as_text_and_as_list(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    whole = alone["cool"].text
+    cut = whole[: whole.index(" apples")]
+    for stop in (" apples", ["nowhere", " apples"]):
+        done = client.chat.completions.create(model="builtin", messages=MESSAGES, stop=stop)
+        assert done.choices[0].message.content == cut
+        assert done.choices[0].finish_reason == "stop"
+
+
+def test_too_few_tokens_are_a_length(client: Any) -> None:
+    done = client.chat.completions.create(model="builtin", messages=MESSAGES, max_tokens=3)
+    assert done.choices[0].finish_reason == "length"
+    assert 1 <= done.usage.completion_tokens <= 3
+
+
+def test_several_choices_and_their_seeds(client: Any) -> None:
+    def texts(**more: Any) -> list[str]:
+        done = client.chat.completions.create(
+            model="builtin", messages=MESSAGES, n=3, temperature=1.5, max_tokens=20, **more
+        )
+        assert [choice.index for choice in done.choices] == [0, 1, 2]
+        return [choice.message.content for choice in done.choices]
+
+    assert len(set(texts(seed=7))) > 1
+    assert texts(seed=7) == texts(seed=7)
+    assert texts(seed=7) != texts(seed=8)
+    assert texts() != texts()  # none was named
+    assert len(set(texts(seed=7, top_p=0.0))) == 1
+
+
+def test_several_choices_in_a_stream(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    found = ["", ""]
+    for chunk in client.chat.completions.create(
+        model="builtin", messages=MESSAGES, n=2, stream=True
+    ):
+        found[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert found == [alone["cool"].text] * 2
+
+
+def test_logprobs_are_of_segments(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    done = client.chat.completions.create(
+        model="builtin",
+        messages=MESSAGES,
+        logprobs=True,
+        top_logprobs=3,
+        extra_body={"cf_local": {"trace": True}},
+    )
+    choice = done.choices[0]
+    tokens = choice.logprobs.content
+    assert "".join(token.token for token in tokens) == alone["cool"].text
+    assert all(bytes(token.bytes).decode() == token.token for token in tokens)
+    segments = choice.cf_local["segments"]
+    for token, segment in zip(tokens, segments, strict=True):
+        means = [c["mean"] for c in segment["candidates"]]
+        won = next(c for c in segment["candidates"] if c["won"])
+        if won["mean"] is None:
+            assert (token.logprob, len(token.top_logprobs)) == (0.0, 1)
+        else:
+            assert token.logprob == -won["mean"] == -min(means)
+            assert [t.logprob for t in token.top_logprobs] == sorted(-m for m in means)[::-1][:3]
+    assert any(len(token.top_logprobs) > 1 for token in tokens)
+
+
+def test_logprobs_of_another_score_are_in_nats(client: Any) -> None:
+    done = client.chat.completions.create(
+        model="builtin",
+        messages=MESSAGES,
+        logprobs=True,
+        extra_body={"cf_local": {"score": "perplexity"}},
+    )
+    found = [token.logprob for token in done.choices[0].logprobs.content]
+    assert max(found) == 0
+    assert min(found) < -0.1
+
+
+def test_completions(client: Any) -> None:
+    with cf_local.load() as fusion:
+        settings = cf_local.Settings(max_tokens=10)
+        expected = [fusion.answer(cf_local.RawText(t), settings).text for t in ("Tom has", "A box")]
+    done = client.completions.create(
+        model="builtin", prompt=["Tom has", "A box"], max_tokens=10, logprobs=2
+    )
+    assert [choice.text for choice in done.choices] == expected
+    told = done.choices[0].logprobs
+    assert "".join(told.tokens) == expected[0]
+    starts = [expected[0].index(told.tokens[0]), *told.text_offset[1:]]
+    assert all(expected[0][at:].startswith(t) for at, t in zip(starts, told.tokens, strict=True))
+    assert all(t in top for t, top in zip(told.tokens, told.top_logprobs, strict=True))
+    chunks = list(
+        client.completions.create(model="builtin", prompt="Tom has", max_tokens=10, stream=True)
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks) == expected[0]
+    assert chunks[-1].choices[0].finish_reason == done.choices[0].finish_reason
+
+
+def test_an_answer_of_a_schema(client: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "colour", "schema": COLOUR}}
+    done = client.chat.completions.create(model="builtin", messages=MESSAGES, response_format=form)
+    assert done.choices[0].finish_reason == "stop"
+    jsonschema.validate(json.loads(done.choices[0].message.content), COLOUR)
+
+
+def test_an_answer_of_a_grammar(client: Any) -> None:
+    grammar = 'root ::= "yes" | "no"'
+    for more in (
+        {"response_format": {"type": "grammar", "grammar": grammar}},
+        {"grammar": grammar},
+    ):
+        done = client.chat.completions.create(model="builtin", messages=MESSAGES, extra_body=more)
+        assert done.choices[0].message.content in ("yes", "no")
+
+
+def test_settings_of_the_extension(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    def told(**extension: Any) -> Any:
+        return client.chat.completions.create(
+            model="builtin",
+            messages=MESSAGES,
+            extra_body={"cf_local": {"trace": True} | extension},
+        ).choices[0]
+
+    assert told(mode="rerank").cf_local["answer"]["mode"] == "rerank"
+    alone_again = told(only="birch").cf_local
+    assert alone_again["answer"]["chosen"] == "birch"
+    assert all(segment["agreed"] for segment in alone_again["segments"])
+    swayed = told(weights={"birch": 0, "cedar": 0})
+    with cf_local.load() as fusion:
+        weighed = cf_local.Settings(weights=(1.0, 0.0, 0.0))
+        assert swayed.message.content == fusion.answer(cf_local.chat(QUESTION), weighed).text
+
+
+def test_the_trace_of_a_stream(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="builtin:cool+r",
+            messages=MESSAGES,
+            stream=True,
+            extra_body={"cf_local": {"trace": True}},
+        )
+    )
+    segments = [c.cf_local["segment"] for c in chunks if "segment" in getattr(c, "cf_local", {})]
+    answer = chunks[-1].cf_local["answer"]
+    *fused, whole = segments
+    assert whole["whole"]
+    assert whole["text"] == alone["cool+r"].text == answer["text"]
+    assert not any(segment["whole"] for segment in fused)
+    assert answer["segments"] == len(fused)
+    assert answer["agreement"] == sum(s["agreed"] for s in fused) / len(fused)
+    for segment in segments:
+        (won,) = [c for c in segment["candidates"] if c["won"]]
+        assert won["sources"] == segment["winners"]
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "code"),
+    [
+        ({"model": "nonesuch"}, "NotFoundError", "model_not_found"),
+        ({"model": "laptop"}, "NotFoundError", "model_not_found"),  # known, but not here
+        ({"model": "builtin:fast"}, "BadRequestError", "model_not_found"),
+        ({"model": "../../etc/passwd"}, "NotFoundError", "model_not_found"),
+        ({"tools": [{"type": "function"}]}, "BadRequestError", "unsupported_parameter"),
+        ({"messages": []}, "BadRequestError", "invalid_value"),
+        ({"extra_body": {"nonsense": 1}}, "BadRequestError", "unknown_parameter"),
+        ({"extra_body": {"cf_local": {"only": "zoe"}}}, "BadRequestError", None),
+        (
+            {"messages": [{"role": "user", "content": "many words " * 2000}]},
+            "BadRequestError",
+            "context_length_exceeded",
+        ),
+    ],
+)
+def test_errors_are_the_clients_own(
+    client: Any, more: dict[str, Any], kind: str, code: str | None
+) -> None:
+    for stream in (False, True):
+        with pytest.raises(getattr(openai, kind)) as caught:
+            client.chat.completions.create(
+                **{"model": "builtin", "messages": MESSAGES, "stream": stream} | more
+            )
+        assert caught.value.code == code
+        assert caught.value.body["message"]
