@@ -64,9 +64,9 @@ export function isDisputed(segment) {
   return segment.candidates.length > 1;
 }
 
-/** Which of the sources won; none where all proposed it. */
+/** Which of the sources won; none where all proposed it, or only one was asked. */
 export function winnersOf(segment, sources) {
-  if (segment.agreed) return [];
+  if (segment.agreed || !isDisputed(segment)) return [];
   return sources.flatMap((name, index) => (segment.winners.includes(name) ? [index] : []));
 }
 
@@ -86,8 +86,7 @@ export function tally(answer) {
   const segments = answer.segments.filter((segment) => !segment.whole);
   const wins = {};
   for (const segment of segments) {
-    if (segment.agreed) continue;
-    for (const name of segment.winners) wins[name] = (wins[name] ?? 0) + 1;
+    for (const name of isDisputed(segment) && !segment.agreed ? segment.winners : []) wins[name] = (wins[name] ?? 0) + 1;
   }
   const agreed = segments.filter((segment) => segment.agreed).length;
   return { agreement: segments.length ? agreed / segments.length : null, wins };

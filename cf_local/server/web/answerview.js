@@ -61,9 +61,13 @@ function neighbour(piece, by) {
   return by < 0 ? all.slice(0, at).findLast(isMarked) : all.slice(at + 1).find(isMarked);
 }
 
+function modeOf(answer) {
+  return answer.stats?.mode || answer.mode;
+}
+
 function Legend({ answer, sources }) {
   const { agreement, wins } = tally(answer);
-  if (sources.length < 2) return null;
+  if (sources.length < 2 || modeOf(answer) === "single") return null;
   return html`<ul class="legend" aria-label="Who won disputed pieces">
     ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
     <li class="quiet">${agreement === null ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
@@ -80,10 +84,11 @@ function facts(answer) {
   const seconds = answer.stats?.seconds ?? answer.seconds;
   const words = countWords(textOf(answer));
   const speed = seconds ? `${(words / seconds).toFixed(words / seconds < 10 ? 1 : 0)} words/s` : "";
-  const mode = answer.stats?.mode || answer.mode;
-  const who = [answer.model, answer.model.endsWith(`:${mode}`) ? "" : mode].filter(Boolean).join(", ");
+  const mode = modeOf(answer);
+  const alone = mode === "single" && answer.stats?.chosen !== answer.model ? answer.stats?.chosen : "";
+  const who = [answer.model, alone || (mode === "single" ? "" : mode)].filter(Boolean).join(", ");
   const time = seconds ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : "";
-  return [who, `${words} ${words === 1 ? "word" : "words"}`, speed, time].filter(Boolean);
+  return [`${words} ${words === 1 ? "word" : "words"}`, speed, time, who].filter(Boolean);
 }
 
 function State({ answer }) {
@@ -165,7 +170,7 @@ export function AnswerView({ turn, answer, isLast, chat }) {
     ${answer.state === "failed" && (isLast ? html`<${Failure} error=${answer.error} chat=${chat} />` : html`<p class="failure">${answer.error.message}</p>`)}
     ${(hasText || answer.state !== "failed") && html`<footer>
       <${Legend} answer=${answer} sources=${sources} />
-      <p class="facts quiet"><${State} answer=${answer} />${hasText && facts(answer).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
+      <p class="facts quiet">${hasText && facts(answer).map((fact, at) => html`<span key=${at}>${fact}</span>`)}<${State} answer=${answer} /></p>
       <div class=${`actions ${isRunning ? "later" : ""}`}>
         ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
         ${isLast && answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate()} />`}

@@ -54,7 +54,17 @@ function summary(segment, sources) {
   const names = winnersOf(segment, sources).map((index) => sources[index]);
   if (names.length) return `${names.join(" and ")} won`;
   if (segment.winners.includes("cool")) return "the fused answer won";
-  return sources.length > 1 ? "all agreed" : "one source alone";
+  return isAlone(segment, sources) ? `${segment.winners.join(" and ")} alone` : "all agreed";
+}
+
+function isAlone(segment, sources) {
+  return sources.length < 2 || !segment.agreed;
+}
+
+function Undisputed({ segment, sources }) {
+  const words = html`<span class="words">${marked(segment.text, segment.ends)}</span>`;
+  if (isAlone(segment, sources)) return html`<p>Nobody else was asked: ${words}</p>`;
+  return html`<p>Every source proposed ${words}, so nothing had to be scored.</p>`;
 }
 
 /** Below the piece, or above where there is more room; style.css makes a sheet of it on phones. */
@@ -109,6 +119,6 @@ export function Details({ answer, index, piece, isPinned, sources, onClose, onSt
     ${isDisputed(segment)
       ? html`<${Table} segment=${segment} sources=${sources} />
           <p class="quiet">How much each candidate surprises each source; the lowest mean wins.</p>`
-      : html`<p>${sources.length > 1 ? "Every source proposed" : "Proposed"} <span class="words">${marked(segment.text, segment.ends)}</span>${sources.length > 1 ? ", so nothing had to be scored." : "."}</p>`}
+      : html`<${Undisputed} segment=${segment} sources=${sources} />`}
   </section>`;
 }

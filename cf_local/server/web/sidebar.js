@@ -98,7 +98,7 @@ export function Sidebar({ chat, onPick }) {
         const isOpen = heading.id === current.id;
         return html`<li key=${heading.id} class=${isOpen ? "open" : ""}>
           <button type="button" class="title" aria-current=${isOpen ? "page" : null} onClick=${pick(() => chat.open(heading.id))}>
-            ${chat.isRunning(heading.id) && html`<span class="pulse"><span class="sr">Answering: </span></span>`}<span dir="auto">${heading.title}</span>
+            <span class="name" dir="auto">${heading.title}</span>${chat.isRunning(heading.id) && html`<span class="pulse"><span class="sr">, answering</span></span>`}
           </button>
           ${isOpen && html`<${Current} heading=${heading} chat=${chat} />`}
         </li>`;
