@@ -9,10 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cf_local.errors import Cancelled
+from cf_local.source import IsCancelled, never
+
+_ASK_S = 0.05  # between two looks whether it is still wanted
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL, and what Windows calls it
 
 
@@ -22,32 +27,60 @@ def can_run() -> bool:
 
 
 def run(
-    module: str, arguments: Sequence[str] = (), *, timeout_s: float = 120
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    timeout_s: float = 120,
+    is_cancelled: IsCancelled = never,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """What ``python -m module`` printed, and how it came to a bad end, None if it did not."""
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    """What ``python -m module`` printed, and how it came to a bad end, None if it did not.
+
+    Raises Cancelled once ``is_cancelled`` turned true.
+    """
+    try:
+        # A session of its own: Ctrl-C in the terminal is for us, who then end it.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,  # what is piped in is the user's question
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        return [], f"it could not be started: {error.strerror}"
+    with process:
+        try:
+            return _result_of(process, timeout_s, is_cancelled)
+        finally:
+            process.kill()  # does nothing to one that has ended
+
+
+def _environment() -> dict[str, str]:
     package = str(Path(__file__).parents[1])  # found in the child as it was found here
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {
+    return os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUTF8": "1",
         "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger before it ends the process
     }
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,  # what is piped in is the user's question
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired as error:
-        return _records(error.stdout or b""), f"it did not end within {timeout_s:g} s"
-    except OSError as error:
-        return [], f"it could not be started: {error.strerror}"
-    ended = how_it_ended(done.returncode, done.stderr) if done.returncode else None
-    return _records(done.stdout), ended
+
+
+def _result_of(
+    process: subprocess.Popen[bytes], timeout_s: float, is_cancelled: IsCancelled
+) -> tuple[list[dict[str, Any]], str | None]:
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            stdout, stderr = process.communicate(timeout=_ASK_S)
+        except subprocess.TimeoutExpired as error:
+            if is_cancelled():
+                raise Cancelled("Reading a model file was cancelled.") from None
+            if time.monotonic() > end:
+                return _records(error.stdout or b""), f"it did not end within {timeout_s:g} s"
+        else:
+            ended = how_it_ended(process.returncode, stderr) if process.returncode else None
+            return _records(stdout), ended
 
 
 def how_it_ended(status: int, stderr: bytes) -> str:

@@ -17,6 +17,7 @@ from cf_local.llama.trial import try_headers
 from cf_local.memory import Device
 from cf_local.planning import DEFAULT_CONTEXT, MIN_CONTEXT, ModelSizes, Plan, Room, Wish, best_plan
 from cf_local.remote_header import fetch_headers
+from cf_local.source import IsCancelled, never
 from cf_local.types import DeviceChoice, KvType
 
 _NOTABLE_BYTES = 256_000_000  # of smaller sets nobody asks how they were fitted
@@ -82,17 +83,19 @@ class Fitted:
         return "; ".join([f"the set takes {' and '.join(memory)}", ", ".join(details), *places])
 
 
-def fit(specs: Sequence[SourceSpec], options: FitOptions) -> Fitted:
+def fit(
+    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled = never
+) -> Fitted:
     """The best arrangement of the sources in the memory that is available now.
 
     Models that are not on this machine are asked for their headers. Raises what finding and
-    reading them raises, and InputError for a GPU that is asked for and not there.
+    reading them raises, InputError for a GPU that is asked for and not there, and Cancelled.
     """
     there = devices()
     room = Room.of(there, options.memory_bytes)
     wishes = [wish_of(spec, options) for spec in specs]
     check_devices([wish.device for wish in wishes], there)
-    with _sizes(specs, options) as (models, n_threads):
+    with _sizes(specs, options, is_cancelled) as (models, n_threads):
         wishes = [
             replace(wish, n_threads=wish.n_threads or n)
             for wish, n in zip(wishes, n_threads, strict=True)
@@ -135,14 +138,15 @@ def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
 
 @contextmanager
 def _sizes(
-    specs: Sequence[SourceSpec], options: FitOptions
+    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled
 ) -> Iterator[tuple[list[ModelSizes], list[int]]]:
     """What each source takes, and its threads; layouts can be asked for inside the ``with``."""
     with ExitStack() as opened:
         models = []
         paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
         foreign = zip(specs, paths, strict=True)
-        try_headers([p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)])
+        unknown = [p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)]
+        try_headers(unknown, is_cancelled)
         for spec, path in zip(specs, paths, strict=True):
             model = SimulatedModel(
                 path, n_forks=n_forks(len(specs)), n_seats=options.n_conversations

@@ -91,7 +91,7 @@ def load_chosen(
 ) -> Fusion:
     """As ``load``, of what ``choose`` returned."""
     options = options or LoadOptions()
-    hows = _arranged(specs, options, on_notice)  # before any download
+    hows = _arranged(specs, options, on_notice, is_cancelled)  # before any download
     if fetch is not None:
         fetch(specs)
     # All files first: a missing one is told before minutes of loading.
@@ -126,7 +126,12 @@ def load_chosen(
         fixed_threads = [bool(options.n_threads or spec.threads) for spec in specs]
         # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
         placement = worker.call(
-            lambda: measure(sources, fixed_threads=fixed_threads, overlap=options.overlap)
+            lambda: measure(
+                sources,
+                fixed_threads=fixed_threads,
+                overlap=options.overlap,
+                is_cancelled=is_cancelled,
+            )
         )
         loaded = Fusion(
             sources, settings, overlap=placement.overlap, costs=placement.costs, worker=worker
@@ -179,14 +184,17 @@ class _How(NamedTuple):
 
 
 def _arranged(
-    specs: Sequence[SourceSpec], options: LoadOptions, on_notice: Callable[[str], None]
+    specs: Sequence[SourceSpec],
+    options: LoadOptions,
+    on_notice: Callable[[str], None],
+    is_cancelled: IsCancelled,
 ) -> list[_How]:
     """As the plan says; OutOfMemoryError, which says what would fit, when the set does not."""
     wishes = [wish_of(spec, fit_options(options)) for spec in specs]
     if not options.fit:
         check_devices([wish.device for wish in wishes], devices())
         return [_as_wished(wish) for wish in wishes]
-    fitted = fit(specs, fit_options(options))
+    fitted = fit(specs, fit_options(options), is_cancelled)
     fitted.check()
     if fitted.is_notable:
         on_notice(f"{fitted.summary()}.")

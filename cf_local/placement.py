@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cf_local.costs import PassCosts
+from cf_local.errors import Cancelled
+from cf_local.source import IsCancelled, never
 from cf_local.types import SourceInfo
 
 _SIZES = (1, 2, 8)  # tokens of the passes that are timed
@@ -30,7 +32,7 @@ class Timed(Protocol):
         """Compute with so many threads from now on."""
 
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a pass."""
+        """Seconds of a pass; raises Cancelled where it can be stopped and was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,16 @@ class Placement:
 
 
 def measure(
-    sources: Sequence[Timed], *, fixed_threads: Sequence[bool], overlap: bool | None
+    sources: Sequence[Timed],
+    *,
+    fixed_threads: Sequence[bool],
+    overlap: bool | None,
+    is_cancelled: IsCancelled = never,
 ) -> Placement:
     """Time the passes of all sources, and choose.
 
     Sets the threads of a source unless they are fixed; ``overlap`` None lets measurement decide.
+    Raises Cancelled once ``is_cancelled`` turned true.
     """
     costs = {}
     for source, is_fixed in zip(sources, fixed_threads, strict=True):
@@ -55,6 +62,8 @@ def measure(
             _choose_threads(source)
         known = costs[source.info.name] = PassCosts()
         for n_tokens in _SIZES:
+            if is_cancelled():
+                raise Cancelled("Loading was cancelled.")
             known.note(n_tokens, source.time_pass(n_tokens))
     if overlap is None:
         overlap = len(sources) > 1 and _overlap_pays(sources)

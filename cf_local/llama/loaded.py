@@ -76,6 +76,8 @@ class Loaded:
         )
         kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}"
         self.state_key = key_of(identity, kind)
+        # Asked at every node of a pass: too often for one of a tiny model.
+        self._is_cancelled = None if path.stat().st_size < _TINY_BYTES else is_cancelled
         self.is_closed = False
         self._n_seats = n_seats
         self._buffer = LogitsBuffer()
@@ -90,6 +92,13 @@ class Loaded:
         if self._last_prompt is None or self._last_prompt[0] != prompt:
             self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
         return list(self._last_prompt[1])
+
+    def time_pass(self, n_tokens: int) -> float:
+        """Seconds of a forward pass; raises Cancelled when the load was cancelled meanwhile."""
+        if self._is_cancelled is None:
+            return self.context.time_pass(n_tokens)
+        with self.context.abortable(self._is_cancelled):
+            return self.context.time_pass(n_tokens)
 
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""

@@ -159,8 +159,11 @@ class LlamaSource:
         self._loaded.use_threads(n_threads)
 
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a forward pass over ``n_tokens``; before the first prompt only."""
-        return self._loaded.context.time_pass(n_tokens)
+        """Seconds of a forward pass over ``n_tokens``; before the first prompt only.
+
+        What cancels the load stops it.
+        """
+        return self._loaded.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""

@@ -11,16 +11,18 @@ from pathlib import Path
 
 from cf_local import child
 from cf_local.errors import BrokenModelError, CfLocalError
+from cf_local.source import IsCancelled, never
 
 _tried: set[tuple[str, int, int]] = set()
 
 
-def try_headers(paths: Sequence[Path]) -> None:
-    """Raise BrokenModelError for a file whose header would end this process."""
+def try_headers(paths: Sequence[Path], is_cancelled: IsCancelled = never) -> None:
+    """Raise BrokenModelError for a file whose header would end this process, or Cancelled."""
     new = [path for path in paths if path.is_file() and _key(path) not in _tried]
     if not new or not child.can_run():
         return
-    records, ended = child.run(__name__, [str(path.absolute()) for path in new])
+    files = [str(path.absolute()) for path in new]
+    records, ended = child.run(__name__, files, is_cancelled=is_cancelled)
     n_survived = sum("survived" in record for record in records)
     _tried.update(_key(path) for path in new[:n_survived])
     has_begun = any("begun" in record for record in records)  # else no child could be started

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
+from cf_local.errors import Cancelled
 from cf_local.placement import measure
 from cf_local.types import SourceInfo
 
@@ -49,6 +52,18 @@ def test_what_the_user_says_is_not_measured() -> None:
     sources = [Timed(name, 0.0) for name in "ab"]
     assert measure(sources, fixed_threads=[True, True], overlap=True).overlap
     assert not measure(sources, fixed_threads=[True, True], overlap=False).overlap
+
+
+def test_measuring_stops_when_it_is_cancelled() -> None:
+    asked: list[bool] = []
+
+    def is_cancelled() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    with pytest.raises(Cancelled):
+        measure([Timed("a", 0.0)], fixed_threads=[True], overlap=None, is_cancelled=is_cancelled)
+    assert len(asked) == 2
 
 
 def test_one_source_has_nothing_to_overlap_with() -> None:
