@@ -68,11 +68,12 @@ LAYOUTS = """(async () => {
     ("text", "sections"),
     [
         ("a\nb", ["prose:a\nb"]),
+        (" a b", ["prose:a b"]),
         ("a\n\n```py\nx = 1\n\n```\n\nb\n", ["prose:a", "py:x = 1", "prose:b"]),
         ("```\n`` `\n~~~\n````\nend", ["code:`` `\n~~~", "prose:end"]),
         ("~~~\nopen to the end", ["code:open to the end"]),
         ("no ``` fence\n``", ["prose:no ``` fence\n``"]),
-        ("    ```\nindented", ["prose:    ```\nindented"]),
+        ("    ```\nindented", ["prose:```\nindented"]),
     ],
 )
 def test_code_is_told_from_prose_however_it_is_cut(

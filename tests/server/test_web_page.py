@@ -20,6 +20,11 @@ pytestmark = [
 
 WORDS = random.Random(1).choices([" the", " fox", " 24", " 68", " run"], k=5000)
 QUESTION = "There are 7 boxes with 12 pencils each. How many pencils are there?"
+MODE = """(() => {
+    const select = document.querySelector(".mode");
+    select.value = "MODE";
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+})()"""
 TEXT = "[...document.querySelectorAll('.text')].at(-1)"
 ANSWERED = (
     "document.querySelector('.answer') && !document.querySelector('.answer[aria-busy=true]') "
@@ -182,11 +187,11 @@ def test_escape_stops_and_keeps_what_came(opened_slow: Page, slow_server: Served
     opened_slow.press("Escape")
     opened_slow.wait(ANSWERED)
     assert seen(opened_slow, ".facts").endswith("Stopped.")
-    assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]))
+    assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]).strip())
     slow_server.wait_for("cf_local_answers_running", 0)
     opened_slow.call("Page.reload")
     opened_slow.wait("document.querySelector('.answer')")
-    assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]))
+    assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]).strip())
     assert opened_slow.problems == []
 
 
@@ -214,10 +219,7 @@ def test_a_page_closed_in_the_middle_keeps_the_question(opened_slow: Page) -> No
 def test_again_keeps_both_versions(opened: Page) -> None:
     ask(opened, QUESTION)
     first = opened.eval(f"{TEXT}.textContent")
-    opened.eval(
-        "const m = document.querySelector('.mode'); m.value = 'single'; "
-        "m.dispatchEvent(new Event('change', {bubbles: true}))"
-    )
+    opened.eval(MODE.replace("MODE", "single"))
     opened.click("[aria-label='Answer again']")
     opened.wait("document.querySelector('.versions')")
     opened.wait(ANSWERED)
@@ -232,17 +234,14 @@ def test_again_keeps_both_versions(opened: Page) -> None:
 
 @pytest.mark.parametrize("mode", ["rerank", "cool+r"])
 def test_the_choice_among_whole_answers(opened: Page, mode: str) -> None:
-    opened.eval(
-        f"const m = document.querySelector('.mode'); m.value = '{mode}'; "
-        "m.dispatchEvent(new Event('change', {bubbles: true}))"
-    )
+    opened.eval(MODE.replace("MODE", mode))
     ask(opened, QUESTION)
     with cf_local.load("builtin") as fusion:
         settings = cf_local.Settings(mode=mode)  # type: ignore[arg-type]
         *_, answer = fusion.stream(cf_local.chat(QUESTION), settings)
     assert isinstance(answer, cf_local.Answer)
     assert opened.eval(f"{TEXT}.textContent").replace("∎", "") == answer.text
-    opened.eval("document.querySelector('.actions .text-button').click()")
+    opened.eval("document.querySelector('.choice').click()")
     opened.wait("document.querySelector('.card.whole table')")
     assert "Choice among whole answers" in seen(opened, ".card h3")
     assert opened.problems == []
@@ -282,7 +281,7 @@ def test_conversations_are_kept_renamed_and_deleted(opened: Page) -> None:
     opened.click("[aria-label=Delete]")
     opened.wait("document.querySelector('dialog[open]')")
     opened.press("Escape")
-    opened.wait("!document.querySelector('dialog[open]')")
+    opened.wait("!document.querySelector('dialog')")
     assert opened.eval("document.querySelectorAll('.title').length") == 2
     opened.click("[aria-label=Delete]")
     opened.wait("document.querySelector('dialog[open]')")
@@ -379,9 +378,14 @@ def test_an_api_key_is_asked_for(tab: Page) -> None:
 @pytest.mark.parametrize("width", [320, 360, 390, 768, 1280])
 def test_it_fits_the_screen(opened: Page, width: int) -> None:
     opened.resize(width, 740)
+    opened.eval(MODE.replace("MODE", "cool+r"))
     ask(opened, QUESTION)
+    opened.eval("document.querySelector('[aria-label=\"Answer again\"]').click()")
+    opened.wait("document.querySelector('.versions')")
+    opened.wait(ANSWERED)
+    assert opened.eval("document.querySelector('footer').offsetHeight") < 160  # pixels
     opened.eval(f"{TEXT}.querySelector('.s.w').click()")
-    opened.wait("document.querySelector('.card')")
+    opened.wait("document.querySelector('.card') && document.querySelector('.s.on')")
     assert opened.eval("document.documentElement.scrollWidth") <= width
     thread = "document.querySelector('.thread')"
     assert opened.eval(f"{thread}.scrollWidth <= {thread}.clientWidth")

@@ -8,7 +8,7 @@ import { KeyForm } from "./keyform.js";
 import { focusPiece, Pieces } from "./pieces.js";
 
 const HOVER_MS = 140;
-const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, then the best whole", single: "alone" };
+const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, or a whole answer", single: "one source alone" };
 
 /** What a mode does, in a few words. */
 export function modeName(mode) {
@@ -70,7 +70,7 @@ function Legend({ answer, sources }) {
   if (sources.length < 2 || modeOf(answer) === "single") return null;
   return html`<ul class="legend" aria-label="Who won disputed pieces">
     ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
-    <li class="quiet">${agreement === null ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
+    <li class="quiet">${agreement === null || modeOf(answer) === "rerank" ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
   </ul>`;
 }
 
@@ -175,8 +175,8 @@ export function AnswerView({ turn, answer, isLast, chat }) {
         ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
         ${isLast && answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate()} />`}
         <${Versions} turn=${turn} chat=${chat} />
-        ${chosen !== null && html`<button type="button" class="text-button" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}
       </div>
+      ${chosen !== null && html`<button type="button" class="text-button choice" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}
     </footer>`}
   </article>`;
 }

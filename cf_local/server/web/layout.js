@@ -92,7 +92,7 @@ export class Layout {
     if (!this.sections.length) this.#begin("prose", "");
     const { kind, blocks } = this.sections.at(-1);
     if (kind === "prose" && !blocks.length && text) {
-      text = text.replace(/^\n+/, ""); // nor are those at its beginning
+      text = text.trimStart(); // nor is space at its beginning
       if (!text) return;
     }
     let block = blocks.at(-1);
