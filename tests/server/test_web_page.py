@@ -244,6 +244,10 @@ def test_the_choice_among_whole_answers(opened: Page, mode: str) -> None:
     opened.eval("document.querySelector('.choice').click()")
     opened.wait("document.querySelector('.card.whole table')")
     assert "Choice among whole answers" in seen(opened, ".card h3")
+    assert opened.eval("document.querySelectorAll('.card tr.won').length") == 1
+    opened.click("[aria-label='Close details']")
+    opened.wait("!document.querySelector('.card')")
+    assert opened.eval("document.activeElement.matches('.choice')")
     assert opened.problems == []
 
 

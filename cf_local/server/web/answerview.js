@@ -46,9 +46,9 @@ function usePoint(answer, sources) {
   };
   const close = (returns) => {
     setPoint(null);
-    if (returns && point) {
-      focusPiece(point.piece, answer, sources, () => {});
-    }
+    if (!returns || !point) return;
+    if (point.piece.matches(".s")) focusPiece(point.piece, answer, sources, () => {});
+    else point.piece.focus(); // the button of the choice
   };
   const keep = () => clearTimeout(timer.current);
   return { point, onPoint, close, keep, show, release: () => later(unpinned, 250) };

@@ -111,8 +111,8 @@ export function Details({ answer, index, piece, isPinned, sources, onClose, onSt
     <header>
       <h3 tabindex="-1">${title} <span class="quiet">${summary(segment, sources)}</span></h3>
       <div class="tools">
-        <${IconButton} icon="back" label="Disputed piece before" onClick=${() => onStep(-1)} />
-        <${IconButton} icon="next" label="Next disputed piece" onClick=${() => onStep(1)} />
+        ${!segment.whole && html`<${IconButton} icon="back" label="Disputed piece before" onClick=${() => onStep(-1)} />
+          <${IconButton} icon="next" label="Next disputed piece" onClick=${() => onStep(1)} />`}
         <${IconButton} icon="close" label="Close details" onClick=${() => onClose(true)} />
       </div>
     </header>
