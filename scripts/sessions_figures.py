@@ -20,6 +20,7 @@ import psutil
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.conversation import Turn
+from cf_local.types import Candidate, Chat, Message, Sampling
 
 SYSTEM = "Answer in one or two sentences."
 N_TALKS = 24  # different conversations; they are held again and again
@@ -88,7 +89,7 @@ class Run:
         self._found: Counter[str] = Counter()
         self._per_thread: Counter[int] = Counter()
         self._stops_s: list[float] = []
-        self._different: list[tuple[str, str]] = []
+        self._different: Counter[tuple[int, int, str]] = Counter()  # conversation, turn, text
 
     def go(self, n_threads: int, seconds: float) -> None:
         """Talk in ``n_threads`` for ``seconds``, look at the memory, and print what was found."""
@@ -113,16 +114,20 @@ class Run:
                 self._per_thread[threading.get_ident()] += len(texts)
                 if cancels is not None:
                     self._stops_s.append(stop_s)
-                for text, expected in zip(texts, self._alone[index], strict=False):
+                for place, (text, expected) in enumerate(
+                    zip(texts, self._alone[index], strict=False)
+                ):
                     self._found["equal" if text == expected else "different"] += 1
                     if text != expected:
-                        self._different.append((expected, text))
+                        self._different[index, place, text] += 1
 
     def _report(self, sizes: list[float]) -> None:
         n_equal, n_all = self._found["equal"], self._found.total()
         print(f"answers equal to those given alone: {n_equal} of {n_all}")
-        for expected, text in dict.fromkeys(self._different):
-            print(f"--- alone\n{expected}\n--- among others\n{text}")
+        for (index, place, text), n_times in self._different.items():
+            expected = self._alone[index][place]
+            print(f"--- alone\n{expected}\n--- among others, {n_times} times\n{text}\n---")
+            self._explain(index, place, expected, text)
         late = sizes[len(sizes) // 6 :]
         thirds = [late[i * len(late) // 3 : (i + 1) * len(late) // 3] or late for i in range(3)]
         print("memory, three parts of the time: " + ", ".join(f"{mean(t):.1f} MB" for t in thirds))
@@ -133,6 +138,41 @@ class Run:
                 f"from cancel to the end of the answer: {1000 * mean(self._stops_s):.0f} ms on "
                 f"average, {1000 * max(self._stops_s):.0f} ms at most, of {len(self._stops_s)}"
             )
+
+    def _explain(self, index: int, place: int, expected: str, text: str) -> None:
+        """Print what each source thinks of the two words where texts part, to tell near ties.
+
+        The turns before are those given alone; a source reads all of it at once.
+        """
+        messages = [Message("system", SYSTEM)]
+        for question, answer in zip(self._talks[index], self._alone[index][:place], strict=False):
+            messages += [Message("user", question), Message("assistant", answer)]
+        prompt = Chat((*messages, Message("user", self._talks[index][place])))
+        pairs = zip(expected, text, strict=False)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(text)))
+        start = expected.rfind(" ", 0, at) if " " in expected[:at] else 0
+        words = [_word(whole[start:]) for whole in (expected, text)]
+
+        def scores() -> dict[str, list[float]]:
+            found = {}
+            for source in self._fusion.sources:
+                source.begin(prompt, sampling=Sampling())
+                if start:
+                    source.commit(Candidate(expected[:start].encode(), ends=False))
+                both = source.score([Candidate(w.encode(), ends=False) for w in words])
+                found[source.info.name] = [round(score.nll_nats, 3) for score in both]
+            return found
+
+        for name, nlls_nats in self._fusion.alone(scores).items():
+            print(
+                f"{name}: {nlls_nats[0]} and {nlls_nats[1]} nats for {words[0]!r} and {words[1]!r}"
+            )
+
+
+def _word(text: str) -> str:
+    """What a text begins with, up to its second space."""
+    end = text.find(" ", 1)
+    return text if end < 0 else text[:end]
 
 
 if __name__ == "__main__":
