@@ -33,7 +33,7 @@ from cf_local.builtin.problems import generate
 from cf_local.source import Source
 from cf_local.types import Candidate
 
-GIVEN_UP = re.compile(r'cf_local_answers_total\{[^}]*end="given_up"\} (\d+)')
+ENDS = re.compile(r'cf_local_answers_total\{[^}]*end="(\w+)"\} (\d+)')
 N_QUESTIONS, N_LATENCIES = 60, 15
 NEAR_NATS = 0.2
 
@@ -69,7 +69,10 @@ def main() -> None:
         code = process.wait(60)
     for kind, values in ended_s.items():
         worst, middle = max(values), statistics.median(values)
-        print(f"given up after a disconnect ({kind}): median {middle:.3f} s, worst {worst:.3f} s")
+        print(
+            f"given up after a disconnect ({kind}, {len(values)} times): "
+            f"median {middle:.3f} s, worst {worst:.3f} s"
+        )
     report("1 client", one, given.one_s)
     report(f"{given.clients} clients", many, 60 * given.minutes)
     print(f"memory of the server: {memory.told()}; exit code {code}")
@@ -139,33 +142,36 @@ def head_of(body: bytes, endpoint: str = "chat/completions") -> bytes:
     ).encode()
 
 
-def given_up(port: int) -> int:
-    """Answers that were given up so far."""
+def ends(port: int) -> Counter[str]:
+    """How answers have ended so far."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
-    return sum(int(found) for found in GIVEN_UP.findall(text))
+    return Counter({end: int(n) for end, n in ENDS.findall(text)})
 
 
 def cancelled_s(port: int, model: str, kind: str) -> list[float]:
     """Seconds from a disconnect until the answer has been given up, of several."""
-    found = []
+    found: list[float] = []
     more = {"stream": kind == "stream", "max_tokens": 450, "cf_local": {"repetition_guard": False}}
-    while len(found) < N_LATENCIES:
-        before = given_up(port)
+    for _ in range(4 * N_LATENCIES):
+        before = ends(port)
         body = json.dumps({"model": model, "prompt": "7 boxes"} | more).encode()
         sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         sock.sendall(head_of(body, "completions") + body)
         if kind == "stream":
             sock.recv(100)
         else:
-            time.sleep(0.1)
+            time.sleep(0.05)
         sock.close()
         begin = time.perf_counter()
-        while given_up(port) == before and time.perf_counter() - begin < 3:
+        while not (now := ends(port) - before):
             time.sleep(0.002)
-        found.append(time.perf_counter() - begin)
+        if "given_up" in now:  # it had not come to its end before
+            found.append(time.perf_counter() - begin)
+        if len(found) == N_LATENCIES:
+            break
     return found
 
 

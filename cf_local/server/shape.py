@@ -72,14 +72,18 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _any_of(value: Any, schemas: list[Schema], param: str) -> Any:
-    """As the first schema that takes it; else the error of the one that came furthest."""
+    """As the first schema that takes it; else the error of the one that was meant.
+
+    That is one whose ``type`` or ``role`` is as given, and which came further than that.
+    """
     errors: list[ApiError] = []
     for schema in schemas:
         try:
             return checked(value, schema, param)
         except ApiError as error:
             errors.append(error)
-    raise max(errors, key=lambda e: (e.param != param, e.code != "invalid_type"))
+    is_other = (".type", ".role")
+    raise max(errors, key=lambda e: (e.param != param, not str(e.param).endswith(is_other)))
 
 
 def _check_bounds(value: Any, schema: Schema, kind: str, param: str) -> None:

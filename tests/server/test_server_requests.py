@@ -1,0 +1,173 @@
+"""What requests may say: defaults, limits, and what a fusion does not do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cf_local.errors import InputError
+from cf_local.server.errors import ApiError
+from cf_local.server.requests import Ask, ask_of
+from cf_local.types import Chat, Message, RawText, Settings
+
+ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+PROMPTED = {"model": "m", "prompt": "Once"}
+
+
+def chat(**more: Any) -> Ask:
+    return ask_of(ASKED | more, "chat", seed=5)
+
+
+def refusal(body: Any, endpoint: Any = "chat") -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        ask_of(body, endpoint, seed=5)
+    assert caught.value.status == 400
+    return caught.value
+
+
+def test_what_is_left_out_is_the_fusions_own() -> None:
+    defaults = Settings(mode="cool+r", max_tokens=7, stop=("\nUser:",))
+    ask = chat(temperature=None, stop=None, n=None, cf_local=None, max_tokens=None)
+    settings = ask.settings_over(defaults, ["a", "b"], 5)
+    assert (settings.mode, settings.max_tokens, settings.stop) == ("cool+r", 7, ("\nUser:",))
+    assert settings.sampling.temperature == 0
+    assert not settings.all_scores  # which nobody would see
+    assert ask.prompts == (Chat((Message("user", "Hi"),)),)
+
+
+def test_what_is_given_overrules() -> None:
+    extension = {"mode": "rerank", "score": "perplexity", "weights": {"b": 2}, "min_p": 0.1}
+    ask = chat(stop="x", temperature=1, top_p=0.5, max_tokens=3.0, cf_local=extension, seed=-1)
+    settings = ask.settings_over(Settings(stop=("y",)), ["a", "b"], ask.seed)
+    assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", (1, 2))
+    assert settings.stop == ("y", "x")
+    assert settings.max_tokens == 3
+    sampling = settings.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.min_p, sampling.seed) == (
+        1,
+        0.5,
+        0.1,
+        -1,
+    )
+
+
+def test_choices_of_several_prompts() -> None:
+    ask = ask_of(PROMPTED | {"prompt": ["a", "b"], "n": 2}, "completion", seed=1)
+    assert [(i, p) for i, p, _ in ask.choices] == [
+        (0, RawText("a")),
+        (1, RawText("a")),
+        (2, RawText("b")),
+        (3, RawText("b")),
+    ]
+    first, second, *others = [seed for *_, seed in ask.choices]
+    assert first != second
+    assert others == [first, second]
+
+
+def test_an_unknown_source_is_told() -> None:
+    ask = chat(cf_local={"weights": {"zoe": 1}})
+    with pytest.raises(InputError, match="'zoe' is no source; there are a, b"):
+        ask.settings_over(Settings(), ["a", "b"], 5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{}]},
+        {"tool_choice": "required"},
+        {"functions": [{}]},
+        {"logit_bias": {"1": 2}},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": -1},
+        {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "x"}},
+        {"prediction": {}},
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+    ],
+)
+def test_what_a_fusion_does_not_do(more: dict[str, Any]) -> None:
+    error = refusal(ASKED | more)
+    assert error.code == "unsupported_parameter"
+    assert error.param
+    assert error.param.startswith(next(iter(more)))
+
+
+@pytest.mark.parametrize(
+    "more", [{"best_of": 2}, {"echo": True}, {"suffix": "x"}, {"prompt": [1, 2]}, {"prompt": [[1]]}]
+)
+def test_what_a_completion_does_not_do(more: dict[str, Any]) -> None:
+    assert refusal(PROMPTED | more, "completion").code == "unsupported_parameter"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": []},
+        {"tools": None, "tool_choice": "none"},
+        {"presence_penalty": 0, "frequency_penalty": 0.0},
+        {"logit_bias": {}},
+        {"modalities": ["text"]},
+        {"user": "me", "store": False, "metadata": {"a": "b"}, "reasoning_effort": "low"},
+        {"stream": True, "stream_options": {}},
+        {"response_format": {"type": "text"}, "stop": "x"},
+    ],
+)
+def test_what_asks_for_nothing_is_accepted(more: dict[str, Any]) -> None:
+    assert chat(**more).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("more", "param", "code"),
+    [
+        ({"temperature": 3}, "temperature", "invalid_value"),
+        ({"temperature": "1"}, "temperature", "invalid_type"),
+        ({"temperature": True}, "temperature", "invalid_type"),
+        ({"top_p": -0.1}, "top_p", "invalid_value"),
+        ({"n": 0}, "n", "invalid_value"),
+        ({"n": 17}, "n", "invalid_value"),
+        ({"n": 1.5}, "n", "invalid_type"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": 2, "max_completion_tokens": 3}, "max_tokens", None),
+        ({"stop": ""}, "stop", "invalid_value"),
+        ({"stop": ["x"] * 17}, "stop", "invalid_value"),
+        ({"stop": ["x", 1]}, "stop[1]", "invalid_type"),
+        ({"top_logprobs": 2}, "top_logprobs", None),
+        ({"stream_options": {"include_usage": True}}, "stream_options", None),
+        ({"messages": "Hi"}, "messages", "invalid_type"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        (
+            {"messages": [{"role": "assistant", "content": None}]},
+            "messages[0].content",
+            "invalid_type",
+        ),
+        ({"temprature": 1}, "temprature", "unknown_parameter"),
+        ({"cf_local": {"traces": True}}, "cf_local.traces", "unknown_parameter"),
+        ({"cf_local": {"mode": "fast"}}, "cf_local.mode", "invalid_value"),
+        ({"cf_local": {"weights": {"a": -1}}}, "cf_local.weights.a", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}},
+            "response_format",
+            None,
+        ),
+        ({"grammar": "root = x"}, "grammar", None),
+        ({"grammar": 'root ::= "a"', "response_format": {"type": "json_object"}}, "grammar", None),
+        ({"response_format": {"type": "json_object"}, "stop": "x"}, "stop", None),
+    ],
+)
+def test_what_is_wrong_is_named(more: dict[str, Any], param: str, code: str | None) -> None:
+    error = refusal(ASKED | more)
+    assert error.param == param
+    if code:
+        assert error.code == code
+    assert error.body["error"]["message"]
+
+
+def test_the_nearest_name_is_told() -> None:
+    assert "Did you mean 'temperature'?" in str(refusal(ASKED | {"temprature": 1}))
