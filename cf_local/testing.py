@@ -335,7 +335,8 @@ class ScriptedSource:
             return None
         if self._sampling.temperature == 0:
             return max(probabilities, key=lambda token: probabilities[token])
-        weights = [p ** (1 / self._sampling.temperature) for p in probabilities.values()]
+        top = max(probabilities.values())  # or near 0 degrees all weights would vanish
+        weights = [(p / top) ** (1 / self._sampling.temperature) for p in probabilities.values()]
         return self._random.choices(list(probabilities), weights)[0]
 
     def _allowed(self, text: bytes) -> Mapping[int, float]:

@@ -83,7 +83,14 @@ def _any_of(value: Any, schemas: list[Schema], param: str) -> Any:
         except ApiError as error:
             errors.append(error)
     is_other = (".type", ".role")
-    raise max(errors, key=lambda e: (e.param != param, not str(e.param).endswith(is_other)))
+    raise max(
+        errors,
+        key=lambda error: (
+            error.param != param,
+            not str(error.param).endswith(is_other),
+            error.code != "invalid_type",
+        ),
+    )
 
 
 def _check_bounds(value: Any, schema: Schema, kind: str, param: str) -> None:
@@ -102,11 +109,6 @@ def _check_bounds(value: Any, schema: Schema, kind: str, param: str) -> None:
 def _checked_object(value: dict[str, Any], schema: Schema, param: str) -> dict[str, Any]:
     known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
     prefix = f"{param}." if param else ""
-    for key in schema.get("required", ()):
-        if key not in value:
-            name = f"{prefix}{key}"
-            message = f"Missing required parameter: {name!r}."
-            raise invalid(message, name, "missing_required_parameter")
     found = {}
     for key, inner in value.items():
         if key in known:
@@ -120,6 +122,11 @@ def _checked_object(value: dict[str, Any], schema: Schema, param: str) -> dict[s
             raise invalid(f"Unknown parameter: {name!r}.{hint}", name, "unknown_parameter")
         else:
             found[key] = inner
+    for key in schema.get("required", ()):
+        if key not in value:
+            name = f"{prefix}{key}"
+            message = f"Missing required parameter: {name!r}."
+            raise invalid(message, name, "missing_required_parameter")
     return found
 
 
