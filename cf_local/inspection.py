@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cf_local import child, errors
-from cf_local.errors import BrokenModelError, CfLocalError, MissingModelError
+from cf_local.errors import CfLocalError
 from cf_local.llama.card import Card, cache_of, read_card, silence
+from cf_local.llama.model import check_file
 
 _TIMEOUT_S = 60
-_MAGIC = b"GGUF"
 
 
 def inspect(path: Path) -> Card:
@@ -24,27 +24,11 @@ def inspect(path: Path) -> Card:
     A file that can be read, but not loaded for text, has a ``problem``. Raises MissingModelError,
     BrokenModelError.
     """
-    _check(path)
+    check_file(path)
     if not child.can_run():
         return _card(_stages(path), None, path)
     records, ended = child.run(__name__, [str(path.absolute())], timeout_s=_TIMEOUT_S)
     return _card(records, ended, path)
-
-
-def _check(path: Path) -> None:
-    """What can be told without a child."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-    except FileNotFoundError:
-        raise MissingModelError(f"There is no model file {path}. Check the path.") from None
-    except IsADirectoryError:
-        raise BrokenModelError(f"{path} is not a file. Name a .gguf file.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BrokenModelError(f"{path} cannot be read: {reason}.") from error
-    if magic != _MAGIC:
-        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
 
 
 def _stages(path: Path) -> Iterator[dict[str, Any]]:

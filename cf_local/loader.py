@@ -190,8 +190,8 @@ def _arranged(
     is_cancelled: IsCancelled,
 ) -> list[_How]:
     """As the plan says; OutOfMemoryError, which says what would fit, when the set does not."""
-    wishes = [wish_of(spec, fit_options(options)) for spec in specs]
     if not options.fit:
+        wishes = [wish_of(spec, fit_options(options)) for spec in specs]
         check_devices([wish.device for wish in wishes], devices())
         return [_as_wished(wish) for wish in wishes]
     fitted = fit(specs, fit_options(options), is_cancelled)

@@ -137,14 +137,14 @@ class Model:
 
 def check_file(path: Path) -> None:
     """What can be told about a bad file before llama.cpp sees it."""
-    if not path.exists():
-        raise MissingModelError(f"There is no model file {path}. Check the path.")
-    if not path.is_file():
-        raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
     try:
+        if not path.exists():
+            raise MissingModelError(f"There is no model file {path}. Check the path.")
+        if not path.is_file():
+            raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
-    except OSError as error:
+    except OSError as error:  # also of a folder that may not be looked into
         raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
     if magic != _GGUF_MAGIC:
         raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
