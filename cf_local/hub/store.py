@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -138,9 +139,7 @@ def _refer(remote: RemoteFile) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == remote.commit:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    new.write_text(remote.commit, encoding="utf-8")
-    new.replace(path)
+    _write_whole(path, remote.commit)
 
 
 @contextmanager
@@ -183,8 +182,13 @@ def note_down(remote: RemoteFile, server_etag: str | None) -> None:
     """Remember what the part of a file will be."""
     note = Note(**asdict(remote), server_etag=server_etag)
     path = _note_path(part_of(remote))
-    new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    new.write_text(json.dumps(asdict(note)), encoding="utf-8")
+    _write_whole(path, json.dumps(asdict(note)))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file at once; the last of several writers wins, other threads of ours included."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    new.write_text(text, encoding="utf-8")
     new.replace(path)
 
 

@@ -166,8 +166,10 @@ def test_further_answers_wait_in_order(lends: bool) -> None:
         done: list[int] = []
 
         def ask(index: int) -> None:
-            fusion.answer(prompt(index), Settings(max_tokens=3))
-            done.append(index)
+            stream = fusion.stream(prompt(index), Settings(max_tokens=3))
+            next(stream)
+            done.append(index)  # while it holds the only seat, so that none overtakes it here
+            stream.close()
 
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(1, 6)]
         for n_waiting, thread in enumerate(threads, 1):
