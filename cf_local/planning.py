@@ -52,6 +52,7 @@ class Layout(NamedTuple):
 
     cache: int
     buffers: int
+    gpu_buffers: int  # the same where a GPU takes part
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ class _Placing:
         is_whole = n_gpu_layers >= self._n_layers
         weights = sum(moved) + (model.outputs if n_gpu_layers else 0)
         cache = self._layout.cache * len(moved) // max(1, n_blocks)
-        buffers = self._layout.buffers
+        buffers = self._layout.gpu_buffers if n_gpu_layers else self._layout.buffers
         main = Need(
             weights=model.weights - weights,
             cache=self._layout.cache - cache,
@@ -286,7 +287,7 @@ def _cache_of(model: ModelSizes, wish: Wish, n_ctx: int, rank: int) -> tuple[KvT
         layout = model.layout(n_ctx, kv_type)
         if layout is not None:
             return kv_type, layout
-    return wish.kv_types[0], Layout(0, 0)  # the load itself tells what is wrong
+    return wish.kv_types[0], Layout(0, 0, 0)  # the load itself tells what is wrong
 
 
 def with_context(wishes: Sequence[Wish], n_ctx: int) -> list[Wish]:

@@ -32,6 +32,10 @@ MAX_PASS_TOKENS = 256
 MAX_PASS_LOGITS = 64
 """Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
 
+PLAIN_PASS_TOKENS = 64
+"""Tokens that llama.cpp computes together without flash attention: it then keeps a number for each
+of them, each head and each cell of the cache. More at once are hardly faster on a CPU."""
+
 _GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _NO_ABORT = lib.ggml_abort_callback(0)
 
@@ -72,11 +76,19 @@ class _Cores:
 _CORES = _Cores()
 
 
-def context_params(n_cells: int, n_sequences: int, n_threads: int, kv_type: KvType) -> Any:
+def context_params(
+    n_cells: int, n_sequences: int, n_threads: int, kv_type: KvType, *, on_gpu: bool
+) -> Any:
     """The parameters of a context, for llama.cpp."""
     params = lib.llama_context_default_params()
     params.n_ctx = n_cells
     params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
+    if kv_type == "f16" and not on_gpu:
+        # On a CPU flash attention sums in 16 bits, cell by cell: logits then depend (0.1 to 0.4)
+        # on where in the cache a text lies, so on who else is writing. And it computes the few
+        # rows of a scoring pass one by one, which takes up to twice as long (docs/LOG.md).
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_ubatch = PLAIN_PASS_TOKENS
     params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
     params.n_seq_max = n_sequences
     params.n_threads = params.n_threads_batch = n_threads
@@ -108,7 +120,8 @@ class Context:
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
-        params = context_params(n_cells, n_sequences, n_threads, kv_type)
+        on_gpu = model.is_on_gpu
+        params = context_params(n_cells, n_sequences, n_threads, kv_type, on_gpu=on_gpu)
         self._n_threads, self._n_sequences = n_threads, n_sequences
         self._home: int | None = None  # the first thread that has a pass
         recurrent = lib.llama_model_is_recurrent(model.handle)

@@ -74,7 +74,9 @@ class Loaded:
         self.info = SourceInfo(
             name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
         )
-        kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}"
+        # Flash attention, which is for GPUs, lays the cache out otherwise.
+        form = f"{kv_type}, {'gpu' if self._model.is_on_gpu else 'cpu'}"
+        kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {form}"
         self.state_key = key_of(identity, kind)
         # Asked at every node of a pass: too often for one of a tiny model.
         self._is_cancelled = None if path.stat().st_size < _TINY_BYTES else is_cancelled

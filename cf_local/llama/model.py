@@ -38,6 +38,8 @@ class Model:
         BrokenModelError, UnsupportedModelError or Cancelled.
         """
         self.path = path
+        can_offload = bool(lib.llama_supports_gpu_offload())
+        self.is_on_gpu = can_offload and n_gpu_layers != 0 and (devices is None or len(devices) > 0)
         check_file(path)
         bridge.install()
         lib.llama_backend_init()

@@ -14,7 +14,7 @@ import llama_cpp.llama_cpp as lib
 
 from cf_local.errors import MissingModelError
 from cf_local.llama.cache import n_row_bytes
-from cf_local.llama.context import MAX_PASS_LOGITS, context_params
+from cf_local.llama.context import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
@@ -98,15 +98,31 @@ class SimulatedModel:
         self._model.close()
 
     def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
+        plain = self._told(n_ctx, kv_type, on_gpu=False)
+        if plain is None:
+            return None
+        can_offload = lib.llama_supports_gpu_offload()
+        mixed = self._told(n_ctx, kv_type, on_gpu=True) if can_offload else plain
+        # Without flash attention the CPU multiplies with a copy of the attention weights in F16.
+        n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
+        copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks, self._n_seats)
+        return Layout(
+            cache=_sum(_CACHE, plain),
+            buffers=_sum(_BUFFER, plain) + copied,
+            gpu_buffers=_sum(_BUFFER, mixed or plain),
+        )
+
+    def _told(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
+        """What llama.cpp says of such a context, None where it refuses it."""
         cells = n_cells(n_ctx, self._n_forks, self._n_seats)
         sequences = self._n_seats * n_sequences(self._n_forks)
         with bridge.kept() as lines:
-            params = context_params(cells, sequences, 1, kv_type)
+            params = context_params(cells, sequences, 1, kv_type, on_gpu=on_gpu)
             handle = lib.llama_init_from_model(self._model.handle, params)
             if not handle:
                 return None
             lib.llama_free(handle)
-        return Layout(cache=_sum(_CACHE, lines), buffers=_sum(_BUFFER, lines))
+        return lines
 
 
 def part_paths(path: Path) -> list[Path]:

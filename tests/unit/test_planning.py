@@ -15,7 +15,8 @@ MB = 1_000_000
 
 def layout(n_ctx: int, kv_type: KvType) -> Layout:
     """10 kB of cache per token, half of it when quantized; buffers of 20 MB."""
-    return Layout(cache=n_ctx * (10_000 if kv_type == "f16" else 5_000), buffers=20 * MB)
+    cache = n_ctx * (10_000 if kv_type == "f16" else 5_000)
+    return Layout(cache, buffers=20 * MB, gpu_buffers=20 * MB)
 
 
 def model(name: str, megabytes: int, **changes: Any) -> ModelSizes:
