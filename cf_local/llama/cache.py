@@ -10,8 +10,9 @@ A recurrent cache keeps one state per sequence instead of a cell per token: ther
 forks can be continued, and everything else is read anew from the committed text. A sliding-window
 cache has lost what lies more than a window behind a tip.
 
-Several conversations have a cache each over one context: a prompt that begins as the text of
-another one does shares its cells instead of being evaluated again.
+Several conversations have a cache and a context each, so that none reads, slows or rounds what
+another one does; a prompt that begins as the text of another one does is copied from there instead
+of being evaluated again.
 """
 
 import math
@@ -21,10 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from cf_local.errors import Cancelled
-from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Row
+from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.forks import COMMITTED, PROMPT, SPARE, Forks, Pending
-from cf_local.llama.seat import Seat
 from cf_local.llama.tree import Node
 from cf_local.source import IsCancelled, Readable, never
 from cf_local.tokenization import n_common
@@ -45,17 +45,17 @@ def _n_rows(n_vocab: int) -> int:
 
 
 class Cache:
-    """Committed tokens of one seat, and the tree of what was read behind them."""
+    """Committed tokens of one conversation, and the tree of what was read behind them."""
 
-    def __init__(self, seat: Seat, n_forks: int, others: Sequence["Cache"] = ()) -> None:
+    def __init__(self, context: Context, n_forks: int, others: Sequence["Cache"] = ()) -> None:
         """``others`` are the caches of the same model; more may be added to it later."""
-        self._seat = seat
+        self._context = context
         self._others = others
-        self._tree = Forks(seat, n_forks)
+        self._tree = Forks(context, n_forks)
         self._asked: list[Node] = []  # the ends of paths last read
         self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
         self._kept: deque[Node] = deque()  # nodes whose rows are copies
-        self._max_rows = _n_rows(seat.n_vocab)
+        self._max_rows = _n_rows(context.n_vocab)
         self._revisits = self._is_lazy = False
         self.keeps_entropy = False  # of the rows that it keeps or summarizes
         self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
@@ -64,7 +64,6 @@ class Cache:
         self.tokens: list[int] = []
         self.n_prompt = 0
         self.head = self._prompt_end = self._tree.root
-        seat.before_overwriting = self._keep_rows
 
     # ---- The committed text
 
@@ -106,7 +105,7 @@ class Cache:
         if is_same and not (scores and self.prompt_score is None):
             self.restart()
             return
-        self._seat.drop(PROMPT)
+        self._context.drop(PROMPT)
         self.prompt_score, self.n_prompt = None, 0
         try:
             yield from self._evaluate_prompt(tokens, scores)
@@ -116,7 +115,7 @@ class Cache:
 
     def _end_prompt(self, tokens: list[int], expected: Distribution) -> None:
         """The committed sequence holds the whole prompt."""
-        self._seat.fork(COMMITTED, PROMPT)
+        self._context.fork(COMMITTED, PROMPT)
         self.n_prompt, self.tokens = len(tokens), list(tokens)
         self._tree.restart(Node(tokens[-1], None, len(tokens) - 1))
         self.head = self._prompt_end = self._tree.root
@@ -136,7 +135,7 @@ class Cache:
             self._tree.hold(start, end)
         else:
             start.children = {}
-        self._seat.fork(PROMPT, COMMITTED)
+        self._context.fork(PROMPT, COMMITTED)
         self._tree.root = self.head = start
         del self.tokens[self.n_prompt :]
 
@@ -156,7 +155,7 @@ class Cache:
         """What of ``text`` was read and can be kept."""
         sequence, n_tokens = self._kept_part(text)
         n_whole = self.n_prompt if sequence == PROMPT else len(self.tokens)
-        n_bytes = self._seat.n_state_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
+        n_bytes = self._context.n_state_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
         # Of what was restored and never read it is not known; once it was worth it.
         token_s = self._timed_s / self._n_timed if self._n_timed else math.inf
         return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
@@ -168,13 +167,13 @@ class Cache:
         sequence, n_tokens = self._kept_part(text)
         tokens, is_whole = self.tokens[:n_tokens], sequence == PROMPT or n_tokens == self.n_read
         if not is_whole:
-            self._seat.share(COMMITTED, SPARE, 0, n_tokens)
+            self._context.share(COMMITTED, SPARE, 0, n_tokens)
             sequence = SPARE
         try:
-            is_written = bool(tokens) and self._seat.save(sequence, path, tokens)
+            is_written = bool(tokens) and self._context.save(sequence, path, tokens)
         finally:
             if not is_whole:
-                self._seat.drop(SPARE)
+                self._context.drop(SPARE)
         return tokens if is_written else []
 
     def restore(self, path: Path) -> int:
@@ -183,7 +182,7 @@ class Cache:
         self._tree.release()
         self._drop_rows()
         self._forget()
-        self.tokens = self._seat.load(COMMITTED, path)
+        self.tokens = self._context.load(COMMITTED, path)
         return self.n_read
 
     @property
@@ -197,7 +196,7 @@ class Cache:
         Where cells cannot be shared by the part, only a whole sequence can be kept.
         """
         n_same = n_common(self.tokens, text)
-        if n_same == self.n_read or self._seat.shares_all:
+        if n_same == self.n_read or self._context.shares_all:
             return COMMITTED, n_same
         return PROMPT, self.n_prompt if n_same >= self.n_prompt else 0
 
@@ -205,7 +204,7 @@ class Cache:
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
-        return len(self.tokens) + n_tokens <= self._seat.n_max
+        return len(self.tokens) + n_tokens <= self._context.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
@@ -272,14 +271,13 @@ class Cache:
             self.head.children = {}
 
     def close(self) -> None:
-        """Let go of all memory at once: nodes refer to each other, and so do caches and seats."""
+        """Let go of all memory at once: nodes refer to each other, and so do caches."""
         for node in (*self._fresh, *self._kept, self._tree.root):
             node.expected.drop()
         self._fresh, self._asked, self._others = [], [], ()
         self._kept.clear()
         self._tree.restart(Node(-1, None, -1))
         self.head = self._prompt_end = self._tree.root
-        self._seat.before_overwriting = lambda: None
 
     def _is_told(self, end: Node) -> bool:
         """Whether the row in front of ``end`` is there and tells its likelihood."""
@@ -316,7 +314,7 @@ class Cache:
             for index, (node, *_) in enumerate(chunk):
                 if node.expected.tells(None):
                     continue  # read again for another fork
-                node.expected = self._seat.expected(index)
+                node.expected = self._context.expected(index)
                 if all_rows or node in wanted:
                     self._fresh.append(node)
                     if self.keeps_entropy:
@@ -330,27 +328,27 @@ class Cache:
         With ``scores`` from the start, so that the score never depends on what was cached.
         """
         if scores:
-            self._seat.clear()
+            self._context.clear()
         n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
         size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         while n_done < len(tokens):
-            chunk, before_s = tokens[n_done : n_done + size], self._seat.counters.decode_s
+            chunk, before_s = tokens[n_done : n_done + size], self._context.counters.decode_s
             self._pass(
                 [Row(t, p, (COMMITTED,), scores or p == last) for p, t in enumerate(chunk, n_done)],
                 abortable=True,
             )
             self._n_timed += len(chunk)
-            self._timed_s += self._seat.counters.decode_s - before_s
+            self._timed_s += self._context.counters.decode_s - before_s
             if scores:
                 following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
-                nll_nats += sum(self._seat.expected(i).nll(t) for i, t in following)
+                nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
             n_done, n_chunk = n_done + len(chunk), len(chunk)
             if n_done < len(tokens):
                 self.tokens = tokens[:n_done]
                 yield n_done / len(tokens)
                 n_done = n_done if scores else self._adopt_prefix(tokens, n_done)
         self.prompt_score = Score(nll_nats, last) if scores else None
-        end = self._seat.expected(n_chunk - 1)
+        end = self._context.expected(n_chunk - 1)
         end.keep()
         self._end_prompt(tokens, end)
         yield 1.0
@@ -361,14 +359,14 @@ class Cache:
         At most all but the last: what is expected behind that one has to be computed.
         """
         n_own = n_common(self.tokens, tokens[:-1])
-        if n_own != len(self.tokens) and not (n_own and self._seat.cut(COMMITTED, n_own)):
-            self._seat.clear()  # nothing shared, or a recurrent cache, which cannot be cut
+        if n_own != len(self.tokens) and not (n_own and self._context.cut(COMMITTED, n_own)):
+            self._context.clear()  # nothing shared, or a recurrent cache, which cannot be cut
             n_own = 0
         self.tokens = tokens[:n_own]
         return self._adopt_prefix(tokens, n_own)
 
     def _adopt_prefix(self, tokens: list[int], n_done: int) -> int:
-        """Share more of ``tokens`` with another cache if that has read more; how many are there.
+        """Copy more of ``tokens`` from another cache if that has read more; how many are there.
 
         Where cells cannot be shared by the part, a text is only taken over as a whole.
         """
@@ -378,10 +376,11 @@ class Cache:
             for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
                 n_same = n_common(other.tokens[:n_read], tokens[:-1])
                 is_whole = n_same == n_read
-                if n_same > n_done and (is_whole or self._seat.shares_all):
+                if n_same > n_done and (is_whole or self._context.shares_all):
                     n_tokens = None if is_whole else n_same
-                    self._seat.adopt(other._seat, sequence, COMMITTED, n_tokens)
-                    n_done = n_same
+                    theirs = other._context
+                    is_there = self._context.adopt(theirs, sequence, COMMITTED, n_tokens)
+                    n_done = n_same if is_there else 0
         self.tokens = tokens[:n_done]
         return n_done
 
@@ -389,9 +388,9 @@ class Cache:
         if self.is_cancelled():
             raise Cancelled("Cancelled.")
         self._keep_rows()  # the pass overwrites the logits of the last one
-        abortable = abortable or self._seat.has_long_passes
-        with self._seat.abortable(self.is_cancelled, when=abortable):
-            self._seat.evaluate(rows)
+        abortable = abortable or self._context.has_long_passes
+        with self._context.abortable(self.is_cancelled, when=abortable):
+            self._context.evaluate(rows)
 
     def _keep_rows(self) -> None:
         """Copy the rows of the last pass that may still be asked for, within bounds."""
@@ -409,7 +408,7 @@ class Cache:
                 oldest.summarize()
 
     def _drop_rows(self) -> None:
-        """Let go of the rows of the last answer: with several seats they would add up."""
+        """Let go of the rows of the last answer: with several conversations they would add up."""
         kept = [node for node in self._kept if node in (self._tree.root, self._prompt_end)]
         for node in self._kept:
             if node not in kept:
@@ -417,7 +416,7 @@ class Cache:
         self._kept = deque(kept)
 
     def _forget(self) -> None:
-        self._seat.clear()
+        self._context.clear()
         self.tokens, self.n_prompt = [], 0
         self._tree.restart(Node(-1, None, -1))
         self.head = self._prompt_end = self._tree.root

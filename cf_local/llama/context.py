@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
+import numpy.typing as npt
 
 from cf_local.errors import (
     Cancelled,
@@ -37,6 +38,7 @@ PLAIN_PASS_TOKENS = 64
 of them, each head and each cell of the cache. More at once are hardly faster on a CPU."""
 
 _GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+_LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from within
 _NO_ABORT = lib.ggml_abort_callback(0)
 
 
@@ -77,7 +79,7 @@ _CORES = _Cores()
 
 
 def context_params(
-    n_cells: int, n_sequences: int, n_threads: int, kv_type: KvType, *, on_gpu: bool
+    model: Model, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
 ) -> Any:
     """The parameters of a context, for llama.cpp."""
     params = lib.llama_context_default_params()
@@ -90,8 +92,8 @@ def context_params(
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_ubatch = PLAIN_PASS_TOKENS
     params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
-    params.n_seq_max = n_sequences
-    params.n_threads = params.n_threads_batch = n_threads
+    # One more than asked for, for ``_lend``; a recurrent cache would keep a state for it.
+    params.n_seq_max = n_sequences + model.can_share
     params.kv_unified = True  # forks share the cells of their prefix
     params.type_k = params.type_v = _GGML_TYPES[kv_type]
     return params
@@ -120,12 +122,11 @@ class Context:
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
-        on_gpu = model.is_on_gpu
-        params = context_params(n_cells, n_sequences, n_threads, kv_type, on_gpu=on_gpu)
+        self.can_share = model.can_share
         self._n_threads, self._n_sequences = n_threads, n_sequences
         self._home: int | None = None  # the first thread that has a pass
-        recurrent = lib.llama_model_is_recurrent(model.handle)
-        self.can_share = not (recurrent or lib.llama_model_is_hybrid(model.handle))
+        params = context_params(model, n_cells, n_sequences, kv_type, on_gpu=model.is_on_gpu)
+        params.n_threads = params.n_threads_batch = n_threads
         # How far back a part of a sequence can be shared: all of it, or a sliding window.
         window = int(lib.llama_model_n_swa(model.handle))
         self.reach = (window or n_cells) if self.can_share else -1
@@ -144,17 +145,25 @@ class Context:
             )
         self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, n_sequences)
         self._n_passes = self._n_tokens = 0
-        self._decode_s = self.last_pass_s = 0.0
+        self._decode_s = self._last_pass_s = 0.0
 
     @property
     def counters(self) -> Counters:
         """Forward passes, tokens and seconds so far."""
         return Counters(self._n_passes, self._n_tokens, self._decode_s)
 
-    def evaluate(self, rows: Sequence[Row], first_sequence: int = 0) -> None:
-        """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
+    @property
+    def shares_all(self) -> bool:
+        """Whether any part of a sequence can be shared: not with windows or recurrent states."""
+        return self.reach >= self.n_cells
 
-        The sequences of the rows are counted from ``first_sequence``.
+    @property
+    def has_long_passes(self) -> bool:
+        """Whether the last pass took so long that the next one should be ``abortable``."""
+        return self._last_pass_s > _LONG_PASS_S
+
+    def evaluate(self, rows: Sequence[Row]) -> None:
+        """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
 
         Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
         abort.
@@ -165,7 +174,7 @@ class Context:
             self._batch.pos[index] = row.position
             self._batch.n_seq_id[index] = len(row.sequences)
             for place, sequence in enumerate(row.sequences):
-                self._batch.seq_id[index][place] = first_sequence + sequence
+                self._batch.seq_id[index][place] = sequence
             self._batch.logits[index] = row.wants_logits
         self._batch.n_tokens = len(rows)
         if self._home is None:
@@ -175,8 +184,8 @@ class Context:
             lib.llama_set_n_threads(self._handle, n_threads, n_threads)
             start = time.perf_counter()
             status = lib.llama_decode(self._handle, self._batch)
-            self.last_pass_s = time.perf_counter() - start
-        self._decode_s += self.last_pass_s
+            self._last_pass_s = time.perf_counter() - start
+        self._decode_s += self._last_pass_s
         self._n_passes += 1
         self._n_tokens += len(rows)
         self._check(status)
@@ -266,16 +275,47 @@ class Context:
             return []
         return list(raw[: n_tokens.value])
 
+    def adopt(self, other: "Context", parent: int, child: int, n_tokens: int | None) -> bool:
+        """Make ``child`` a copy of the first ``n_tokens`` of a sequence of ``other``.
+
+        All of it with None; a part only where both ``shares_all``. On failure ``child`` is empty.
+        """
+        self.drop(child)
+        state = other._lend(parent, n_tokens)
+        raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        is_read = lib.llama_state_seq_set_data(self._handle, raw, len(state), child)
+        if not is_read:
+            self.drop(child)
+        return bool(is_read)
+
+    def _lend(self, sequence: int, n_tokens: int | None) -> npt.NDArray[np.uint8]:
+        """The state of a sequence, or of its first ``n_tokens``."""
+        lent = sequence
+        if n_tokens is not None:
+            lent = self._n_sequences
+            self.share(sequence, lent, 0, n_tokens)
+        try:
+            state = np.empty(self.n_state_bytes(lent), np.uint8)
+            raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+            n_bytes = lib.llama_state_seq_get_data(self._handle, raw, len(state), lent)
+        finally:
+            if lent != sequence:
+                self.drop(lent)
+        return state[:n_bytes]
+
     def clear(self) -> None:
         """Forget all sequences."""
         lib.llama_memory_clear(self._memory, True)
 
     @contextmanager
-    def abortable(self, is_cancelled: IsCancelled) -> Iterator[None]:
-        """Let ``is_cancelled`` interrupt forward passes from within, for long ones.
+    def abortable(self, is_cancelled: IsCancelled, *, when: bool = True) -> Iterator[None]:
+        """Let ``is_cancelled`` interrupt forward passes from within, if ``when`` says so.
 
         llama.cpp asks at every node of the graph, which single tokens are too quick to be worth.
         """
+        if not when:
+            yield
+            return
         raised: list[BaseException] = []
 
         def is_aborted(_data: object) -> bool:

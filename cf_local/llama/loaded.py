@@ -1,17 +1,18 @@
-"""A model that is loaded: its vocabulary, its chat template, its context, divided into seats."""
+"""A model that is loaded: its vocabulary, its chat template, a context for each of its seats."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
 
+from cf_local.errors import InputError
 from cf_local.kept.key import identity_of, key_of
 from cf_local.llama.context import Context
+from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
-from cf_local.llama.seat import LogitsBuffer, Seat, check_seats
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.planning import DEFAULT_CONTEXT
 from cf_local.source import IsCancelled, Progress
@@ -29,8 +30,7 @@ class Loaded:
         path: Path,
         *,
         n_ctx: int | None,
-        n_sequences: int,
-        n_cells: Callable[[int], int],
+        n_forks: int,
         n_seats: int,
         n_threads: int | None,
         n_gpu_layers: int,
@@ -42,10 +42,13 @@ class Loaded:
     ) -> None:
         """Load ``path`` for ``n_seats`` conversations of ``n_ctx`` tokens each.
 
-        ``n_sequences`` of one seat; ``n_cells`` of all of them by the tokens of context. Raises
-        InputError for more seats than there can be, and what Model and Context raise.
+        Each can score ``n_forks`` candidates at once. Raises InputError for less than one seat, and
+        what Model and Context raise.
         """
-        check_seats(n_seats, n_sequences)
+        if n_seats < 1:
+            raise InputError(f"{n_seats} conversations at once: there must be at least 1.")
+        self.is_closed = False
+        self.contexts: list[Context] = []
         self._model = Model(
             path,
             n_gpu_layers=n_gpu_layers,
@@ -61,15 +64,18 @@ class Loaded:
             self.n_ctx_train = self._model.n_ctx_train
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
             n_threads = n_threads or threads_for(path)
-            self.context = Context(
-                self._model,
-                n_cells=n_cells(self.n_ctx),
-                n_sequences=n_seats * n_sequences,
-                n_threads=n_threads,
-                kv_type=kv_type,
-            )
+            for _ in range(n_seats):
+                self.contexts.append(
+                    Context(
+                        self._model,
+                        n_cells=n_cells(self.n_ctx, n_forks),
+                        n_sequences=n_sequences(n_forks),
+                        n_threads=n_threads,
+                        kv_type=kv_type,
+                    )
+                )
         except BaseException:
-            self._model.close()
+            self.close()
             raise
         self.info = SourceInfo(
             name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
@@ -80,14 +86,7 @@ class Loaded:
         self.state_key = key_of(identity, kind)
         # Asked at every node of a pass: too often for one of a tiny model.
         self._is_cancelled = None if path.stat().st_size < _TINY_BYTES else is_cancelled
-        self.is_closed = False
-        self._n_seats = n_seats
-        self._buffer = LogitsBuffer()
         self._last_prompt: tuple[Prompt, list[int]] | None = None
-
-    def seat(self, index: int, n_sequences: int) -> Seat:
-        """The seat of that index."""
-        return Seat(self.context, self._buffer, index, self._n_seats, n_sequences)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt; of the last one they are known, as several seats may ask."""
@@ -97,21 +96,29 @@ class Loaded:
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a forward pass; raises Cancelled when the load was cancelled meanwhile."""
+        context = self.contexts[0]
         if self._is_cancelled is None:
-            return self.context.time_pass(n_tokens)
-        with self.context.abortable(self._is_cancelled):
-            return self.context.time_pass(n_tokens)
+            return context.time_pass(n_tokens)
+        with context.abortable(self._is_cancelled):
+            return context.time_pass(n_tokens)
 
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""
-        self.context.use_threads(n_threads)
+        for context in self.contexts:
+            context.use_threads(n_threads)
         self.info = replace(self.info, n_threads=n_threads)
+
+    def settle_in(self) -> None:
+        """Compute in this thread (see Context.settle_in)."""
+        for context in self.contexts:
+            context.settle_in()
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""
         if not self.is_closed:
             self.is_closed = True
-            self.context.close()
+            for context in self.contexts:
+                context.close()
             self._model.close()
 
 

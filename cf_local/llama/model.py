@@ -95,11 +95,14 @@ class Model:
     @property
     def has_learned_positions(self) -> bool:
         """Whether positions are rows of a table (GPT-2's) that ends with the trained context."""
-        return bool(
-            lib.llama_model_rope_type(self.handle) == lib.LLAMA_ROPE_TYPE_NONE
-            and not lib.llama_model_is_recurrent(self.handle)
-            and not lib.llama_model_is_hybrid(self.handle)
-        )
+        has_no_others = lib.llama_model_rope_type(self.handle) == lib.LLAMA_ROPE_TYPE_NONE
+        return bool(has_no_others and self.can_share)
+
+    @property
+    def can_share(self) -> bool:
+        """Whether sequences can share cells of the cache: a recurrent one has a state for each."""
+        recurrent = lib.llama_model_is_recurrent(self.handle)
+        return not (recurrent or lib.llama_model_is_hybrid(self.handle))
 
     def metadata(self, key: str) -> str | None:
         """A metadata value as text, None where the file has no such key."""

@@ -71,8 +71,8 @@ class SimulatedModel:
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
         n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
-        kept = self._n_seats * min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
-        rows = kept + 4 * n_tokens * _PASS_ROWS
+        kept = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
+        rows = self._n_seats * (kept + 4 * n_tokens * _PASS_ROWS)
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -105,19 +105,18 @@ class SimulatedModel:
         mixed = self._told(n_ctx, kv_type, on_gpu=True) if can_offload else plain
         # Without flash attention the CPU multiplies with a copy of the attention weights in F16.
         n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
-        copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks, self._n_seats)
+        copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks)
         return Layout(
-            cache=_sum(_CACHE, plain),
-            buffers=_sum(_BUFFER, plain) + copied,
-            gpu_buffers=_sum(_BUFFER, mixed or plain),
+            cache=self._n_seats * _sum(_CACHE, plain),
+            buffers=self._n_seats * (_sum(_BUFFER, plain) + copied),
+            gpu_buffers=self._n_seats * _sum(_BUFFER, mixed or plain),
         )
 
     def _told(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
         """What llama.cpp says of such a context, None where it refuses it."""
-        cells = n_cells(n_ctx, self._n_forks, self._n_seats)
-        sequences = self._n_seats * n_sequences(self._n_forks)
+        cells, sequences = n_cells(n_ctx, self._n_forks), n_sequences(self._n_forks)
         with bridge.kept() as lines:
-            params = context_params(cells, sequences, 1, kv_type, on_gpu=on_gpu)
+            params = context_params(self._model, cells, sequences, kv_type, on_gpu=on_gpu)
             handle = lib.llama_init_from_model(self._model.handle, params)
             if not handle:
                 return None

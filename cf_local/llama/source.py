@@ -7,7 +7,6 @@ probabilities (``cache``), and the choice of the next token (``sampler``).
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +16,6 @@ from cf_local.boundary import is_word_boundary
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
 from cf_local.llama.constraint import Constraint
-from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.loaded import Loaded
 from cf_local.llama.sampler import Sampler
 from cf_local.llama.tree import Node
@@ -89,8 +87,7 @@ class LlamaSource:
             name,
             path,
             n_ctx=n_ctx,
-            n_sequences=n_sequences(n_forks),
-            n_cells=partial(n_cells, n_forks=n_forks, n_seats=n_seats),
+            n_forks=n_forks,
             n_seats=n_seats,
             n_threads=n_threads,
             n_gpu_layers=n_gpu_layers,
@@ -112,8 +109,8 @@ class LlamaSource:
         self._loaded = loaded
         self._vocabulary, self._template = loaded.vocabulary, loaded.template
         self.n_ctx = loaded.n_ctx
-        self._seat = loaded.seat(index, n_sequences(n_forks))
-        self._cache = Cache(self._seat, n_forks, caches)
+        self._context = loaded.contexts[index]
+        self._cache = Cache(self._context, n_forks, caches)
         caches.append(self._cache)
         self._encoder = ContextEncoder(self._vocabulary)
         self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
@@ -137,7 +134,7 @@ class LlamaSource:
     @property
     def counters(self) -> Counters:
         """Forward passes, tokens evaluated and seconds spent in them since the load."""
-        return self._seat.counters
+        return self._context.counters
 
     @property
     def has_template(self) -> bool:
@@ -204,7 +201,7 @@ class LlamaSource:
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
-        self._loaded.context.settle_in()
+        self._loaded.settle_in()
         yield from self._cache.reading(
             tokens,
             is_lazy=speculates and self.can_foresee,
@@ -298,7 +295,7 @@ class LlamaSource:
     @property
     def can_foresee(self) -> bool:
         """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._seat.can_share
+        return self._context.can_share
 
     def foreseen(self) -> Foreseen:
         """What is known of the next draft (see Source.foreseen)."""

@@ -18,6 +18,8 @@ import tiny_models as tiny
 
 from cf_local.errors import BrokenModelError, MissingModelError, UnsupportedModelError
 from cf_local.llama import LlamaSource, backends, devices
+from cf_local.llama.context import PLAIN_PASS_TOKENS
+from cf_local.llama.forks import n_cells
 from cf_local.llama.header import parse_header, read_header
 from cf_local.llama.log import bridge
 from cf_local.llama.repacking import is_copied
@@ -44,7 +46,21 @@ def test_a_simulated_load_says_what_a_real_one_says(
     with bridge.kept() as lines:
         LlamaSource("s", path, n_ctx=1024, n_forks=3, n_threads=1, kv_type=kv_type).close()
     assert layout.cache == _sum(_CACHE, lines) > 0
-    assert layout.buffers == _sum(_BUFFER, lines) > 0
+    n_heads = tiny.N_HEAD if kv_type == "f16" and arch != "mamba" else 0
+    copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(1024, 3)  # no buffer of the context
+    assert layout.buffers - copied == layout.gpu_buffers == _sum(_BUFFER, lines) > 0
+
+
+def test_every_conversation_takes_a_context(tiny_model: TinyModel) -> None:
+    one, four = (SimulatedModel(tiny_model("llama"), n_forks=3, n_seats=n) for n in (1, 4))
+    layouts = one.layout(512, "f16"), four.layout(512, "f16")
+    assert layouts[0]
+    assert layouts[1]
+    assert [4 * size for size in layouts[0]] == list(layouts[1])
+    assert one.sizes("a").program < four.sizes("a").program
+    assert one.sizes("a").weights == four.sizes("a").weights
+    one.close()
+    four.close()
 
 
 def test_weights_are_those_of_the_file(tiny_model: TinyModel) -> None:
