@@ -68,13 +68,14 @@ def measure(
     kv_type: Any = None,
     n_prompt: int | None = None,
     max_tokens: int = 24,
+    n_conversations: int = 1,
 ) -> dict[str, Any]:
-    """Load and answer; the estimate and the peak in bytes."""
+    """Load and answer in every conversation; the estimate and the peak in bytes."""
     from cf_local.fitting import fit
     from cf_local.loader import LoadOptions, choose, fit_options, load, load_registry
     from cf_local.types import RawText, Settings
 
-    options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type)
+    options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type, n_conversations=n_conversations)
     before = _status("VmRSS")
     plan = fit(choose(load_registry(), None, models)[0], fit_options(options)).plan
     copied = sum(each.copied for each in plan.arrangements)
@@ -83,8 +84,9 @@ def measure(
         room = min(each.n_ctx for each in plan.arrangements) - 48
         prompt = RawText(_text_of(fusion.sources, min(room, n_prompt or room)))
         used = max(len(source.prompt_tokens(prompt)) for source in fusion.sources)
-        for _ in fusion.stream(prompt, Settings(max_tokens=max_tokens)):
-            pass
+        for index in range(n_conversations):  # a new one takes the place not used for longest
+            different = RawText(f"{index} {prompt.text}"[: len(prompt.text)])
+            fusion.answer(different, Settings(max_tokens=max_tokens))
     return {
         "estimate": before + plan.n_main + copied,
         "measured": _status("VmHWM"),
@@ -177,6 +179,12 @@ _WIDE = {"n_embd": 256, "weight_type": "Q8_0", "n_ctx": 4096}
 _LONG = {"n_embd": 256, "weight_type": "Q8_0", "n_ctx": 32768}
 SETS: dict[str, tuple[Maker, dict[str, Any]]] = {
     "built-in": (_builtin, {}),
+    "built-in, 8 conversations": (_builtin, {"n_conversations": 8}),
+    "400 MB, 4 conversations": (_inflated(birch=400), {"n_conversations": 4}),
+    "of one mind, 152k, 4 conversations": (
+        _random(*2 * [("qwen2", "qwen2", _WIDE | {"seed": 5})]),
+        {"n_prompt": 300, "max_tokens": 150, "n_conversations": 4},
+    ),
     "120+400 MB": (_inflated(ash=120, birch=400), {}),
     "1 GB": (_inflated(cedar=1000), {}),
     "vocabularies of 128k and 152k": (
