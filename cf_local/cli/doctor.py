@@ -46,13 +46,22 @@ def known_variables(root: click.Command) -> set[str]:
     from cf_local.chats import folder
 
     found = {v.ENVIRONMENT_VARIABLE for v in (config, folder, kept)}
-    commands = list(root.commands.values()) if isinstance(root, click.Group) else []
+    commands = list(_commands_of(root))
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}
     for command in commands:
         if isinstance(command, click.Group):
             found |= known_variables(command)
     return found
+
+
+def _commands_of(root: click.Command) -> Iterator[click.Command]:
+    if isinstance(root, click.Group):
+        context = click.Context(root)
+        for name in root.list_commands(context):
+            command = root.get_command(context, name)
+            if command is not None:
+                yield command
 
 
 def _unknown_variables(root: click.Command) -> Iterator[Finding]:

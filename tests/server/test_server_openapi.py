@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: 
 
 from cf_local.server.openapi import description  # noqa: E402
 
-N_EXAMPLES = int(os.environ.get("CF_LOCAL_EXAMPLES", "80"))
+N_EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "80"))
 # A schema cannot say that some fields exclude each other, or which grammars can be kept.
 EXCLUDED = [positive_data_acceptance]
 OPERATIONS = [
