@@ -1,8 +1,8 @@
 """From the specs of sources to a plan: what they need, what there is, how they are arranged."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,13 +95,19 @@ def fit(
     room = Room.of(there, options.memory_bytes)
     wishes = [wish_of(spec, options) for spec in specs]
     check_devices([wish.device for wish in wishes], there)
-    with _sizes(specs, options, is_cancelled) as (models, n_threads):
+    with ExitStack() as opened:
+        paths = _files(specs, options, is_cancelled, opened)
+        sizes = partial(_sizes, specs, paths, opened)
+        models = sizes(options.n_conversations)  # raises for a file that cannot be read
         wishes = [
-            replace(wish, n_threads=wish.n_threads or n)
-            for wish, n in zip(wishes, n_threads, strict=True)
+            replace(wish, n_threads=wish.n_threads or threads_for(path))
+            for wish, path in zip(wishes, paths, strict=True)
         ]
         plan = best_plan(models, wishes, room)
-        advices = () if plan.fits else tuple(advise(models, wishes, room))
+        advices: tuple[Advice, ...] = ()
+        if not plan.fits:
+            fewer = _fewer_conversations(sizes, options.n_conversations, wishes, room)
+            advices = (*fewer, *advise(models, wishes, room))
     return Fitted(plan, there, advices)
 
 
@@ -136,24 +142,40 @@ def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
     )
 
 
-@contextmanager
+def _files(
+    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled, opened: ExitStack
+) -> list[Path]:
+    """A file with the header of each source, which may be gone when ``opened`` is left."""
+    paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
+    foreign = zip(specs, paths, strict=True)
+    unknown = [p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)]
+    try_headers(unknown, is_cancelled)
+    return paths
+
+
 def _sizes(
-    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled
-) -> Iterator[tuple[list[ModelSizes], list[int]]]:
-    """What each source takes, and its threads; layouts can be asked for inside the ``with``."""
-    with ExitStack() as opened:
-        models = []
-        paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
-        foreign = zip(specs, paths, strict=True)
-        unknown = [p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)]
-        try_headers(unknown, is_cancelled)
-        for spec, path in zip(specs, paths, strict=True):
-            model = SimulatedModel(
-                path, n_forks=n_forks(len(specs)), n_seats=options.n_conversations
-            )
-            opened.callback(model.close)
-            models.append(model.sizes(spec.name))
-        yield models, [threads_for(path) for path in paths]
+    specs: Sequence[SourceSpec], paths: Sequence[Path], opened: ExitStack, n_conversations: int
+) -> list[ModelSizes]:
+    """What each source takes; layouts can be asked for until ``opened`` is left."""
+    models = []
+    for spec, path in zip(specs, paths, strict=True):
+        model = SimulatedModel(path, n_forks=n_forks(len(specs)), n_seats=n_conversations)
+        opened.callback(model.close)
+        models.append(model.sizes(spec.name))
+    return models
+
+
+def _fewer_conversations(
+    sizes: Callable[[int], list[ModelSizes]], n_asked: int, wishes: Sequence[Wish], room: Room
+) -> Iterator[Advice]:
+    """Half as many, or half of those, if that would fit."""
+    n_fewer = n_asked // 2
+    while n_fewer:
+        if best_plan(sizes(n_fewer), wishes, room).fits:
+            text = f"{n_fewer} answers at once instead of {n_asked} (--parallel {n_fewer})"
+            yield Advice("conversations", text)
+            return
+        n_fewer //= 2
 
 
 def n_forks(n_sources: int) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -106,17 +106,20 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
             f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
         )
     # Imported here: they bring the native library and the extra.
-    from cf_local.loader import LoadOptions
+    from cf_local.fitting import fit
+    from cf_local.loader import LoadOptions, choose, fit_options
     from cf_local.server.options import ServeOptions
     from cf_local.server.running import serve as run
 
     registry = load_registry()
-    for name in fusions:
-        registry.fusion(name)  # told before a download
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
-    named = [registry.source(each) for name in fusions for each in registry.fusion(name).sources]
-    fetch_missing(named, offline=given["offline"], is_cancelled=never)
+    load_options = LoadOptions(**given, n_conversations=how.n_places)
+    sets = [choose(registry, name, ())[0] for name in fusions]
+    for specs in sets if load_options.fit else ():  # before a download
+        fit(specs, fit_options(load_options)).check()
+    named = [spec for specs in sets for spec in specs]
+    fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:
         _note(f"Anybody who reaches {how.host} can use this server. Set an --api-key.")
@@ -125,7 +128,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         list(fusions),
         how,
         # A request never downloads: that is for who sits at this machine.
-        LoadOptions(**given | {"offline": True, "n_conversations": how.n_places}),
+        replace(load_options, offline=True),
         on_ready=_tell_address,
         on_notice=_note,
     )

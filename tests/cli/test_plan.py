@@ -139,6 +139,7 @@ def test_a_model_of_the_hub_is_planned_by_its_header_alone(
     whole = tiny_model("llama", n_embd=512)
     (work_folder / "models.toml").write_text(
         '[sources.far]\nrepo = "org/model-GGUF"\nfile = "model-Q4_K_M.gguf"\n'
+        '[fusions.two]\nsources = ["far", "ash"]\n'
     )
     with HubServer() as server:
         server.add("org/model-GGUF", {"model-Q4_K_M.gguf": whole.read_bytes()})
@@ -146,9 +147,10 @@ def test_a_model_of_the_hub_is_planned_by_its_header_alone(
         env |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         far = run("plan", "--model", "far", "--json", env=env)
         too_large = run("ask", QUESTION, "--model", "far", "--memory", "10MB", env=env)
+        to_serve = run("serve", "two", "--port", "0", "--memory", "10MB", env=env)
         n_sent = server.sent("model-Q4_K_M.gguf")
     assert far.returncode == 0, far.stderr
-    assert too_large.returncode == 5  # before it is downloaded
+    assert too_large.returncode == to_serve.returncode == 5  # before it is downloaded
     assert n_sent < whole.stat().st_size
     assert not list((tmp_path / "hub").rglob("*.gguf"))
     (near,) = json.loads(run("plan", "--model", whole, "--json").stdout)["sources"]

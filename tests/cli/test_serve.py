@@ -149,6 +149,7 @@ def test_what_keeps_it_from_starting(run: Run, work_folder: Path) -> None:
         (("--allow-origin", "example.com"), 2, "an origin looks like"),
         (("--api-key", " "), 2, "API key is empty"),
         (("builtin", "--memory", "1MB"), 5, "memory"),
+        (("builtin", "--memory", "120MB", "--parallel", "16"), 5, "instead of 16 (--parallel"),
     ):
         done = run("serve", "--port", "0", *arguments)
         assert done.returncode == code, done.stderr
