@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,15 @@ def measure(
         room = min(each.n_ctx for each in plan.arrangements) - 48
         prompt = RawText(_text_of(fusion.sources, min(room, n_prompt or room)))
         used = max(len(source.prompt_tokens(prompt)) for source in fusion.sources)
-        for index in range(n_conversations):  # a new one takes the place not used for longest
-            different = RawText(f"{index} {prompt.text}"[: len(prompt.text)])
-            fusion.answer(different, Settings(max_tokens=max_tokens))
+        prompts = [
+            RawText(f"{i} {prompt.text}"[: len(prompt.text)]) for i in range(n_conversations)
+        ]
+        with ThreadPoolExecutor(n_conversations) as pool:
+            answers = [
+                pool.submit(fusion.answer, p, Settings(max_tokens=max_tokens)) for p in prompts
+            ]
+        for answer in answers:
+            answer.result()
     return {
         "estimate": before + plan.n_main + copied,
         "measured": _status("VmHWM"),
