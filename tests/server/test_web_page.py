@@ -119,6 +119,29 @@ def test_an_answer_is_the_library_s_and_shows_who_won(opened: Page, server: Serv
     assert [u for u in opened.requests if not u.startswith((server.url, "data:"))] == []
 
 
+def test_a_question_before_the_list_of_models_is_there(opened: Page, server: Served) -> None:
+    late = """
+        const now = window.fetch;
+        window.fetch = async (url, ...more) => {
+            if (String(url).endsWith("v1/models")) await new Promise((r) => setTimeout(r, 1500));
+            return now(url, ...more);
+        };
+    """
+    added = opened.call("Page.addScriptToEvaluateOnNewDocument", source=late)
+    try:
+        opened.visit(server.url)
+        opened.wait("document.querySelector('#question')")
+        assert not opened.eval("document.querySelector('select[aria-label=Model]').value")
+        ask(opened, QUESTION)
+    finally:
+        opened.call("Page.removeScriptToEvaluateOnNewDocument", **added)
+    with cf_local.load("builtin") as fusion:
+        expected = fusion.answer(cf_local.chat(QUESTION)).text
+    assert opened.eval(f"{TEXT}.textContent").replace("∎", "") == expected
+    assert seen(opened, ".facts").endswith("builtin, cool")
+    assert opened.eval(f"{TEXT}.querySelector('.s.w').dataset.l.length") >= 1
+
+
 def test_details_by_keyboard(opened: Page) -> None:
     ask(opened, QUESTION)
     for _ in range(40):

@@ -139,14 +139,13 @@ export class Chat {
     const { model, mode } = conversation;
     const answer = emptyAnswer(model, mode, this.modelOf(conversation)?.sources ?? []);
     const turn = place(conversation, answer);
-    const question = this.#question(conversation, turn.versions.length - 1);
     const job = { controller: new AbortController(), answer, conversation };
     this.#jobs.set(conversation.id, job);
     this.announcement = "Answering";
-    keep("model", model);
+    if (model) keep("model", model);
     this.#touch(conversation);
     this.#changed();
-    await this.#receive(job, question);
+    await this.#receive(job, turn.versions.length - 1);
     this.#jobs.delete(conversation.id);
     this.announcement = spoken(answer);
     await this.#touch(conversation);
@@ -165,7 +164,16 @@ export class Chat {
     };
   }
 
-  async #receive({ controller, answer, conversation }, question) {
+  /** Asked before the list of models was here: the usual one answers. */
+  async #chooseModel(conversation, answer) {
+    await this.refresh();
+    conversation.model ||= this.#usualModel();
+    if (!conversation.model) throw this.modelsError ?? new ApiError("refused", "The server has no models.");
+    answer.model = conversation.model;
+    answer.sources = this.modelOf(conversation)?.sources ?? [];
+  }
+
+  async #receive({ controller, answer, conversation }, again) {
     const start = performance.now();
     let drawn = 0;
     let saved = start;
@@ -174,7 +182,8 @@ export class Chat {
       tell(answer);
     };
     try {
-      for await (const news of ask(question, controller.signal)) {
+      if (!conversation.model) await this.#chooseModel(conversation, answer);
+      for await (const news of ask(this.#question(conversation, again), controller.signal)) {
         receive(answer, news);
         answer.seconds = (performance.now() - start) / 1000;
         drawn ||= requestAnimationFrame(draw);
