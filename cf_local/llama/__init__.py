@@ -10,6 +10,9 @@ context      llama.cpp's KV cache: forks of sequences, forward passes, logits
 distribution a row of logits, read as probabilities
 tree         continuations of the committed text, token by token
 forks        which sequence of the context holds which of them
+logits       which rows of logits are kept
+passes       forward passes that can be cancelled
+text         the committed text: prompts, copies of other texts, kept in files
 cache        what a model has read: the committed text and the tree behind it
 sampler      the next token
 constraint   the tokens that a grammar allows

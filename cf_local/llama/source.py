@@ -17,6 +17,8 @@ from cf_local.llama.candidates import Candidates
 from cf_local.llama.draft import OwnDraft
 from cf_local.llama.foresight import Foresight
 from cf_local.llama.loaded import Loaded
+from cf_local.llama.passes import Passes
+from cf_local.llama.text import Text
 from cf_local.source import Beginning, IsCancelled, Progress, Readable, drained, never
 from cf_local.tokenization import ContextEncoder
 from cf_local.types import (
@@ -72,21 +74,23 @@ class LlamaSource:
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
-        caches: list[Cache] = []
-        self._sit(loaded, n_forks, 0, caches)
+        texts: list[Text] = []
+        self._sit(loaded, n_forks, 0, texts)
         self._others = tuple(object.__new__(LlamaSource) for _ in range(n_seats - 1))
         for index, other in enumerate(self._others, 1):
-            other._sit(loaded, n_forks, index, caches)
+            other._sit(loaded, n_forks, index, texts)
             other._others = ()
 
-    def _sit(self, loaded: Loaded, n_forks: int, index: int, caches: list[Cache]) -> None:
-        """Take a seat of the loaded model; ``caches`` are those of all seats."""
+    def _sit(self, loaded: Loaded, n_forks: int, index: int, texts: list[Text]) -> None:
+        """Take a seat of the loaded model; ``texts`` are those of all seats."""
         self._loaded = loaded
         self._vocabulary = loaded.vocabulary
         self.n_ctx = loaded.n_ctx
         self._context = loaded.contexts[index]
-        self._cache = Cache(self._context, n_forks, caches)
-        caches.append(self._cache)
+        self._passes = Passes(self._context)
+        self._text = Text(self._context, self._passes, texts)
+        texts.append(self._text)
+        self._cache = Cache(self._context, self._passes, self._text, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
         self._author = Author(self._cache, self._vocabulary)
         self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
@@ -118,7 +122,7 @@ class LlamaSource:
     @property
     def n_response_tokens(self) -> int:
         """Tokens of the response so far."""
-        return self._cache.n_tokens - self._cache.n_prompt
+        return self._cache.n_tokens - self._text.n_prompt
 
     @property
     def n_free(self) -> int:
@@ -142,7 +146,7 @@ class LlamaSource:
 
     def continues(self, prompt: Prompt) -> int:
         """Tokens of a prompt that goes on with its own (see Source.continues)."""
-        return self._cache.n_continued(self.prompt_tokens(prompt))
+        return self._text.n_continued(self.prompt_tokens(prompt))
 
     def begin(
         self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
@@ -168,7 +172,7 @@ class LlamaSource:
         tokens = self.prompt_tokens(prompt)
         self._loaded.check(prompt, tokens, reserve_tokens)
         self._author.begin(sampling, grammar)
-        self._cache.is_cancelled = is_cancelled
+        self._passes.is_cancelled = is_cancelled
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
@@ -184,9 +188,9 @@ class LlamaSource:
     def prompt_score(self) -> Score:
         """How well it reads the prompt (see Source.prompt_score)."""
         self._check_begun()
-        if self._cache.prompt_score is None:
+        if self._text.prompt_score is None:
             raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
-        return self._cache.prompt_score
+        return self._text.prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
@@ -276,7 +280,7 @@ class LlamaSource:
     def readable(self, prompt: Prompt) -> Readable:
         """What of a prompt it has read (see Keeping.readable)."""
         self._check_open()
-        return self._cache.readable(self.prompt_tokens(prompt))
+        return self._text.readable(self.prompt_tokens(prompt))
 
     def keep(self, path: Path, prompt: Prompt) -> list[int]:
         """Write the state behind what it has read of a prompt (see Keeping.keep)."""
@@ -329,5 +333,5 @@ class LlamaSource:
 
     def _check_begun(self) -> None:
         self._check_open()
-        if not self._cache.n_prompt:
+        if not self._text.n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
