@@ -6,7 +6,11 @@ This package is the only place that imports ``llama_cpp``. Importing it loads th
 model        an open GGUF file: weights, metadata, the reason when it cannot load
 vocabulary   text to tokens and back, byte for byte
 prompt       chat templates, and prompts in which typed text is never markup
-context      llama.cpp's KV cache: forks of sequences, forward passes, logits
+params       how a context is asked of llama.cpp
+threads      how many threads a forward pass may use
+sequences    the sequences of a KV cache: forked, shared, cut, dropped
+states       what a sequence holds, in files and copied between contexts
+context      a KV cache and its forward passes; logits
 distribution a row of logits, read as probabilities
 tree         continuations of the committed text, token by token
 forks        which sequence of the context holds which of them

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cf_local.llama.context import MAX_PASS_LOGITS, Context, Row
+from cf_local.llama.context import Context, Row
 from cf_local.llama.forks import Forks, Pending
 from cf_local.llama.logits import KeptRows
+from cf_local.llama.params import MAX_PASS_LOGITS
 from cf_local.llama.passes import Passes
 from cf_local.llama.text import Text
 from cf_local.llama.tree import Node
@@ -36,7 +37,7 @@ class Cache:
         """
         self._context, self._passes = context, passes
         self._text = text
-        self._tree = Forks(context, n_forks)
+        self._tree = Forks(context.sequences, n_forks)
         self._rows = KeptRows(context.n_vocab)
         self._asked: list[Node] = []  # the ends of paths last read
         self._revisits = self._is_lazy = False

@@ -117,13 +117,13 @@ class Loaded:
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""
         for context in self.contexts:
-            context.use_threads(n_threads)
+            context.threads.n_threads = n_threads
         self.info = replace(self.info, n_threads=n_threads)
 
     def settle_in(self) -> None:
-        """Compute in this thread (see Context.settle_in)."""
+        """Compute in this thread (see Threads.settle_in)."""
         for context in self.contexts:
-            context.settle_in()
+            context.threads.settle_in()
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""

@@ -250,7 +250,7 @@ class LlamaSource:
     @property
     def can_foresee(self) -> bool:
         """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._context.can_share
+        return self._context.sequences.can_share
 
     def foreseen(self) -> Foreseen:
         """What is known of the next draft (see Source.foreseen)."""

@@ -9,9 +9,10 @@ import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Row
+from cf_local.llama.context import Context, Row
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.forks import COMMITTED, PROMPT, SPARE
+from cf_local.llama.params import MAX_PASS_LOGITS, MAX_PASS_TOKENS
 from cf_local.llama.passes import Passes
 from cf_local.source import Readable
 from cf_local.tokenization import n_common
@@ -26,7 +27,8 @@ class Text:
 
     def __init__(self, context: Context, passes: Passes, others: Sequence["Text"] = ()) -> None:
         """``others`` are texts of the same model, this one may be among them; it may grow later."""
-        self.context = context
+        self._context, self._sequences = context, context.sequences
+        self.states = context.states  # from which other texts copy
         self._passes = passes
         self._others = others
         self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
@@ -49,12 +51,12 @@ class Text:
 
     def restart(self) -> None:
         """Return to the end of the prompt."""
-        self.context.fork(PROMPT, COMMITTED)
+        self._sequences.fork(PROMPT, COMMITTED)
         del self.tokens[self.n_prompt :]
 
     def forget(self) -> None:
         """Nothing is read: no text, no prompt, no forks."""
-        self.context.clear()
+        self._sequences.clear()
         self.tokens, self.n_prompt = [], 0
 
     def close(self) -> None:
@@ -70,10 +72,10 @@ class Text:
         start, so that the score never depends on what was cached. After an error or when it is
         closed, part of it may be in the cache: ``forget`` it.
         """
-        self.context.drop(PROMPT)
+        self._sequences.drop(PROMPT)
         self.prompt_score, self.n_prompt = None, 0
         if scores:
-            self.context.clear()
+            self._sequences.clear()
         n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
         size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         while n_done < len(tokens):
@@ -83,24 +85,24 @@ class Text:
             )
             if scores:
                 following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
-                nll_nats += sum(self.context.expected(i).nll(t) for i, t in following)
+                nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
             n_done, n_chunk = n_done + len(chunk), len(chunk)
             if n_done < len(tokens):
                 self.tokens = tokens[:n_done]
                 yield n_done / len(tokens)
                 n_done = n_done if scores else self._adopt_prefix(tokens, n_done)
         self.prompt_score = Score(nll_nats, last) if scores else None
-        expected = self.context.expected(n_chunk - 1)
+        expected = self._context.expected(n_chunk - 1)
         expected.keep()
-        self.context.fork(COMMITTED, PROMPT)
+        self._sequences.fork(COMMITTED, PROMPT)
         self.n_prompt, self.tokens = len(tokens), list(tokens)
         return expected
 
     def _evaluate(self, rows: Sequence[Row]) -> None:
-        before_s = self.context.counters.decode_s
+        before_s = self._context.counters.decode_s
         self._passes.run(rows, abortable=True)
         self._n_timed += len(rows)
-        self._timed_s += self.context.counters.decode_s - before_s
+        self._timed_s += self._context.counters.decode_s - before_s
 
     def _keep_prefix(self, tokens: list[int]) -> int:
         """Make the committed text the longest start of ``tokens`` that is there; its length.
@@ -108,8 +110,8 @@ class Text:
         At most all but the last: what is expected behind that one has to be computed.
         """
         n_own = n_common(self.tokens, tokens[:-1])
-        if n_own != len(self.tokens) and not (n_own and self.context.cut(COMMITTED, n_own)):
-            self.context.clear()  # nothing shared, or a recurrent cache, which cannot be cut
+        if n_own != len(self.tokens) and not (n_own and self._sequences.cut(COMMITTED, n_own)):
+            self._sequences.clear()  # nothing shared, or a recurrent cache, which cannot be cut
             n_own = 0
         self.tokens = tokens[:n_own]
         return self._adopt_prefix(tokens, n_own)
@@ -125,9 +127,9 @@ class Text:
             for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
                 n_same = n_common(other.tokens[:n_read], tokens[:-1])
                 is_whole = n_same == n_read
-                if n_same > n_done and (is_whole or self.context.shares_all):
+                if n_same > n_done and (is_whole or self._sequences.shares_all):
                     n_tokens = None if is_whole else n_same
-                    is_there = self.context.adopt(other.context, sequence, COMMITTED, n_tokens)
+                    is_there = self.states.adopt(other.states, sequence, COMMITTED, n_tokens)
                     n_done = n_same if is_there else 0
         self.tokens = tokens[:n_done]
         return n_done
@@ -138,7 +140,7 @@ class Text:
         """What of ``text`` was read and can be kept."""
         sequence, n_tokens = self._kept_part(text)
         n_whole = self.n_prompt if sequence == PROMPT else len(self.tokens)
-        n_bytes = self.context.n_state_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
+        n_bytes = self.states.n_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
         # Of what was restored and never read it is not known; once it was worth it.
         token_s = self._timed_s / self._n_timed if self._n_timed else math.inf
         return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
@@ -152,19 +154,19 @@ class Text:
         tokens = self.tokens[:n_tokens]
         is_whole = sequence == PROMPT or n_tokens == len(self.tokens)
         if not is_whole:
-            self.context.share(COMMITTED, SPARE, 0, n_tokens)
+            self._sequences.share(COMMITTED, SPARE, 0, n_tokens)
             sequence = SPARE
         try:
-            is_written = bool(tokens) and self.context.save(sequence, path, tokens)
+            is_written = bool(tokens) and self.states.save(sequence, path, tokens)
         finally:
             if not is_whole:
-                self.context.drop(SPARE)
+                self._sequences.drop(SPARE)
         return tokens if is_written else []
 
     def restore(self, path: Path) -> int:
         """Become what a file holds the state of; the number of its tokens, 0 on failure."""
         self.forget()
-        self.tokens = self.context.load(COMMITTED, path)
+        self.tokens = self.states.load(COMMITTED, path)
         return len(self.tokens)
 
     def _kept_part(self, text: Sequence[int]) -> tuple[int, int]:
@@ -173,6 +175,6 @@ class Text:
         Where cells cannot be shared by the part, only a whole sequence can be kept.
         """
         n_same = n_common(self.tokens, text)
-        if n_same == len(self.tokens) or self.context.shares_all:
+        if n_same == len(self.tokens) or self._sequences.shares_all:
             return COMMITTED, n_same
         return PROMPT, self.n_prompt if n_same >= self.n_prompt else 0
