@@ -6,11 +6,25 @@ This package is the only place that imports ``llama_cpp``. Importing it loads th
 model        an open GGUF file: weights, metadata, the reason when it cannot load
 vocabulary   text to tokens and back, byte for byte
 prompt       chat templates, and prompts in which typed text is never markup
-context      llama.cpp's KV cache: forks of sequences, forward passes, logits
+params       how a context is asked of llama.cpp
+threads      how many threads a forward pass may use
+sequences    the sequences of a KV cache: forked, shared, cut, dropped
+states       what a sequence holds, in files and copied between contexts
+context      a KV cache and its forward passes; logits
 distribution a row of logits, read as probabilities
-branch       continuations of the committed text, and a guess of them
-cache        what a model has read: the committed text and its branches
+tree         continuations of the committed text, token by token
+forks        which sequence of the context holds which of them
+logits       which rows of logits are kept
+passes       forward passes that can be cancelled
+text         the committed text: prompts, copies of other texts, kept in files
+cache        what a model has read: the committed text and the tree behind it
 sampler      the next token
+constraint   the tokens that a grammar allows
+author       what a source would write itself, by sampler and grammar
+draft        its draft, to a word boundary
+candidates   the texts that are compared behind the response, and their scores
+foresight    text that is expected behind the response
+loaded       what the seats of one model have in common
 source       the adapter: all of this behind the Source interface
 plain        the same model through plain llama-cpp-python, for comparison
 header       what the header of a file says, read without its weights

@@ -1,20 +1,16 @@
-"""The KV cache of one model: sequences, forks that share a prefix, forward passes, logits.
+"""One context of a model: its KV cache, and the forward passes that fill it and compute logits.
 
-Sequences are forked and dropped whole, not cut: that works for attention, sliding-window, recurrent
-and hybrid caches alike. The one exception, ``cut``, says whether it worked.
+Left out: how it is asked for (``params``), what its ``sequences`` share, and their ``states`` in
+files and in other contexts.
 """
 
-import ctypes
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-import numpy.typing as npt
 
 from cf_local.errors import (
     Cancelled,
@@ -25,19 +21,13 @@ from cf_local.errors import (
 )
 from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.model import Model
+from cf_local.llama.params import MAX_PASS_TOKENS, context_params
+from cf_local.llama.sequences import Sequences
+from cf_local.llama.states import States
+from cf_local.llama.threads import Threads
 from cf_local.source import IsCancelled
 from cf_local.types import Counters, KvType
 
-MAX_PASS_TOKENS = 256
-"""Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
-MAX_PASS_LOGITS = 64
-"""Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
-
-PLAIN_PASS_TOKENS = 64
-"""Tokens that llama.cpp computes together without flash attention: it then keeps a number for each
-of them, each head and each cell of the cache. More at once are hardly faster on a CPU."""
-
-_GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from within
 _NO_ABORT = lib.ggml_abort_callback(0)
 
@@ -49,54 +39,6 @@ class Row(NamedTuple):
     position: int
     sequences: tuple[int, ...]
     wants_logits: bool
-
-
-class _Cores:
-    """The cores of this machine, shared by all passes that run at the same time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n_busy = 0
-
-    @contextmanager
-    def share(self, n_threads: int) -> Iterator[int]:
-        """How many of ``n_threads`` a pass may use that begins now.
-
-        Threads that wait for a core wait for each other, too, which can take a hundred times as
-        long as the work itself.
-        """
-        with self._lock:
-            self._n_busy += 1
-            n_share = max(1, n_threads // self._n_busy)
-        try:
-            yield n_share
-        finally:
-            with self._lock:
-                self._n_busy -= 1
-
-
-_CORES = _Cores()
-
-
-def context_params(
-    model: Model, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
-) -> Any:
-    """The parameters of a context, for llama.cpp."""
-    params = lib.llama_context_default_params()
-    params.n_ctx = n_cells
-    params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
-    if kv_type == "f16" and not on_gpu:
-        # On a CPU flash attention sums in 16 bits, cell by cell: logits then depend (0.1 to 0.4)
-        # on where in the cache a text lies, so on who else is writing. And it computes the few
-        # rows of a scoring pass one by one, which takes up to twice as long (docs/LOG.md).
-        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_ubatch = PLAIN_PASS_TOKENS
-    params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
-    # One more than asked for, for ``_lend``; a recurrent cache would keep a state for it.
-    params.n_seq_max = n_sequences + model.can_share
-    params.kv_unified = True  # forks share the cells of their prefix
-    params.type_k = params.type_v = _GGML_TYPES[kv_type]
-    return params
 
 
 class Context:
@@ -117,32 +59,32 @@ class Context:
         no cache.
         """
         self._model = model
-        self.n_cells = n_cells
         # Tokens one sequence can have: all cells, or the positions the model has learned.
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
-        self.can_share = model.can_share
-        self._n_threads, self._n_sequences = n_threads, n_sequences
-        self._home: int | None = None  # the first thread that has a pass
+        self._n_sequences = n_sequences
+        self.threads = Threads(n_threads)
         params = context_params(model, n_cells, n_sequences, kv_type, on_gpu=model.is_on_gpu)
         params.n_threads = params.n_threads_batch = n_threads
-        # How far back a part of a sequence can be shared: all of it, or a sliding window.
-        window = int(lib.llama_model_n_swa(model.handle))
-        self.reach = (window or n_cells) if self.can_share else -1
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
                 f"{model.path.name}: no memory for a context of {n_cells} tokens. "
                 "Choose a smaller context or a smaller model."
             )
-        self._memory = lib.llama_get_memory(self._handle)
-        if not self._memory:
-            self.close()
+        memory = lib.llama_get_memory(self._handle)
+        if not memory:
+            lib.llama_free(self._handle)
             raise UnsupportedModelError(
                 f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by "
                 "word. Choose a decoder-only language model."
             )
+        window = int(lib.llama_model_n_swa(model.handle))
+        self.sequences = Sequences(
+            memory, n_cells=n_cells, window=window, can_share=model.can_share
+        )
+        self.states = States(self._handle, self.sequences, n_max=self.n_max, spare=n_sequences)
         self._batch = lib.llama_batch_init(MAX_PASS_TOKENS, 0, n_sequences)
         self._n_passes = self._n_tokens = 0
         self._decode_s = self._last_pass_s = 0.0
@@ -151,11 +93,6 @@ class Context:
     def counters(self) -> Counters:
         """Forward passes, tokens and seconds so far."""
         return Counters(self._n_passes, self._n_tokens, self._decode_s)
-
-    @property
-    def shares_all(self) -> bool:
-        """Whether any part of a sequence can be shared: not with windows or recurrent states."""
-        return self.reach >= self.n_cells
 
     @property
     def has_long_passes(self) -> bool:
@@ -177,10 +114,7 @@ class Context:
                 self._batch.seq_id[index][place] = sequence
             self._batch.logits[index] = row.wants_logits
         self._batch.n_tokens = len(rows)
-        if self._home is None:
-            self.settle_in()
-        is_home = threading.get_ident() == self._home
-        with _CORES.share(self._n_threads if is_home else 1) as n_threads:
+        with self.threads.share() as n_threads:
             lib.llama_set_n_threads(self._handle, n_threads, n_threads)
             start = time.perf_counter()
             status = lib.llama_decode(self._handle, self._batch)
@@ -190,24 +124,11 @@ class Context:
         self._n_tokens += len(rows)
         self._check(status)
 
-    def use_threads(self, n_threads: int) -> None:
-        """Compute with at most so many threads from now on."""
-        self._n_threads = n_threads
-
-    def settle_in(self) -> None:
-        """Make this the thread from which passes may use all threads; from others they use one.
-
-        OpenMP keeps a pool of threads for each thread that calls it. Once there are more of them
-        than cores, they stop waiting for each other actively, and that made passes two to three
-        times slower for the rest of the process (docs/LOG.md).
-        """
-        self._home = threading.get_ident()
-
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""
         sequence, before = self._n_sequences - 1, self._decode_s
         self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
-        self.drop(sequence)
+        self.sequences.drop(sequence)
         return self._decode_s - before
 
     def expected(self, index: int) -> Distribution:
@@ -217,95 +138,6 @@ class Context:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
         logits = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
         return Distribution(logits, self._model.path.name, self._rows)
-
-    def fork(self, parent: int, child: int) -> None:
-        """Make ``child`` a sequence that shares all cells of ``parent``."""
-        self.drop(child)
-        lib.llama_memory_seq_cp(self._memory, parent, child, -1, -1)
-
-    def share(self, parent: int, child: int, first: int, end: int) -> None:
-        """Add the cells of ``parent`` at positions ``first`` to ``end`` to ``child``.
-
-        Only where ``can_share``: a recurrent cache keeps one state, not a cell per position.
-        """
-        if first < end:  # a recurrent cache would take nothing for everything
-            lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
-
-    def drop(self, sequence: int) -> None:
-        """Forget a sequence; cells that no other sequence shares become free."""
-        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-    def cut(self, sequence: int, n_kept: int) -> bool:
-        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot.
-
-        A sliding-window cache that was read from a file lacks what lies before its window.
-        """
-        if self.can_share and self.reach < self.n_cells:
-            first = lib.llama_memory_seq_pos_min(self._memory, sequence)
-            if first > max(0, n_kept + 1 - self.reach):
-                return False
-        return bool(lib.llama_memory_seq_rm(self._memory, sequence, n_kept, -1))
-
-    def n_state_bytes(self, sequence: int) -> int:
-        """Bytes of the file that ``save`` would write, about."""
-        return int(lib.llama_state_seq_get_size(self._handle, sequence))
-
-    def save(self, sequence: int, path: Path, tokens: Sequence[int]) -> bool:
-        """Write the state of a sequence, which has ``tokens``, to a file; whether that worked."""
-        raw = (lib.llama_token * len(tokens))(*tokens)
-        return bool(
-            lib.llama_state_seq_save_file(
-                self._handle, str(path).encode(), sequence, raw, len(tokens)
-            )
-        )
-
-    def load(self, sequence: int, path: Path) -> list[int]:
-        """Make a sequence what ``save`` has written; its tokens, none if that did not work.
-
-        The file must be undamaged: what is wrong in it may end the process.
-        """
-        raw = (lib.llama_token * self.n_max)()
-        n_tokens = ctypes.c_size_t()
-        is_read = lib.llama_state_seq_load_file(
-            self._handle, str(path).encode(), sequence, raw, self.n_max, ctypes.byref(n_tokens)
-        )
-        last = lib.llama_memory_seq_pos_max(self._memory, sequence)
-        if not is_read or last != n_tokens.value - 1:
-            self.drop(sequence)
-            return []
-        return list(raw[: n_tokens.value])
-
-    def adopt(self, other: "Context", parent: int, child: int, n_tokens: int | None) -> bool:
-        """Make ``child`` a copy of the first ``n_tokens`` of a sequence of ``other``.
-
-        All of it with None; a part only where both ``shares_all``. On failure ``child`` is empty.
-        """
-        self.drop(child)
-        state = other._lend(parent, n_tokens)
-        raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        is_read = lib.llama_state_seq_set_data(self._handle, raw, len(state), child)
-        if not is_read:
-            self.drop(child)
-        return bool(is_read)
-
-    def _lend(self, sequence: int, n_tokens: int | None) -> npt.NDArray[np.uint8]:
-        """The state of a sequence, or of its first ``n_tokens``."""
-        lent = sequence
-        if n_tokens is not None:
-            lent = self._n_sequences
-            self.share(sequence, lent, 0, n_tokens)
-        try:
-            state = np.empty(self.n_state_bytes(lent), np.uint8)
-            raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-            n_bytes = lib.llama_state_seq_get_data(self._handle, raw, len(state), lent)
-        finally:
-            if lent != sequence:
-                self.drop(lent)
-        return state[:n_bytes]
-
-    def clear(self) -> None:
-        """Forget all sequences."""
-        lib.llama_memory_clear(self._memory, True)
 
     @contextmanager
     def abortable(self, is_cancelled: IsCancelled, *, when: bool = True) -> Iterator[None]:
@@ -340,10 +172,11 @@ class Context:
     def close(self) -> None:
         """Give cache and buffers back. May be called twice."""
         if self._handle:
-            if self._memory:
-                lib.llama_batch_free(self._batch)
+            self.sequences.close()
+            self.states.close()
+            lib.llama_batch_free(self._batch)
             lib.llama_free(self._handle)
-        self._handle = self._memory = None
+        self._handle = None
 
     def _check_rows(self, rows: Sequence[Row]) -> None:
         """Refuse what llama.cpp would end the process for."""
@@ -359,7 +192,8 @@ class Context:
         name = self._model.path.name
         if status == 1:
             raise ContextError(
-                f"{name}: the cache of {self.n_cells} tokens is full. Choose a larger context."
+                f"{name}: the cache of {self.sequences.n_cells} tokens is full. "
+                "Choose a larger context."
             )
         if status == 2:
             raise Cancelled(f"{name}: evaluation was cancelled.")

@@ -8,7 +8,7 @@ in use ends in a tip, and every node knows the forks that hold it. Left out: wha
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
-from cf_local.llama.context import Context
+from cf_local.llama.sequences import Sequences
 from cf_local.llama.tree import Node
 
 COMMITTED, PROMPT, _FIRST_FORK = range(3)
@@ -39,15 +39,15 @@ def n_cells(n_ctx: int, n_forks: int) -> int:
 class Forks:
     """The forks of one context behind its committed sequence, which ends at ``root``."""
 
-    def __init__(self, context: Context, n_forks: int) -> None:
-        self._context = context
+    def __init__(self, sequences: Sequences, n_forks: int) -> None:
+        self._sequences = sequences
         self._forks = range(_FIRST_FORK, n_sequences(n_forks))
         self._tips: dict[int, Node] = {}  # the last node of each fork in use, oldest use first
         # How many committed tokens each fork shares, used or not. To share them anew for every
         # candidate takes llama.cpp longer the longer the text is: 0.5 ms at 4,000 tokens. Cells
         # of a sliding window cannot be used again while others share them, so not there.
         self._n_shared: dict[int, int] = {}
-        self._keeps_shared = context.shares_all
+        self._keeps_shared = sequences.shares_all
         self.root = Node(-1, None, -1)
 
     def restart(self, root: Node) -> None:
@@ -59,13 +59,13 @@ class Forks:
         """Let go of all cells, before the committed sequence gets shorter."""
         self.drop_all()
         for fork in self._n_shared:
-            self._context.drop(fork)
+            self._sequences.drop(fork)
         self._n_shared = {}
 
     def hold(self, start: Node, end: Node) -> None:
         """Keep what was committed behind ``start`` on a fork, before it is taken back."""
         fork = self._forks[0]
-        self._context.fork(COMMITTED, fork)
+        self._sequences.fork(COMMITTED, fork)
         self._tips[fork] = end
         for node in end.path_from(start):
             node.holders = {fork}
@@ -92,7 +92,7 @@ class Forks:
         """A fork whose cells down to ``node`` can be used, None if there is none."""
         for fork in node.holders:
             tip = self._tips[fork]
-            is_near = tip.position - self.root.position <= self._context.reach
+            is_near = tip.position - self.root.position <= self._sequences.reach
             if fork not in but_not and (tip is node or is_near):
                 return fork
         return None
@@ -106,7 +106,7 @@ class Forks:
         missing: list[Node] = []
         node, next_token = end, None
         while node is not self.root:
-            can_go_on = self.stands(node) and (self._context.can_share or node is start)
+            can_go_on = self.stands(node) and (self._sequences.can_share or node is start)
             if can_go_on and (node in planned or node.expected.tells(next_token)):
                 break
             missing.append(node)
@@ -142,7 +142,7 @@ class Forks:
             last = there[-1]
             donor = self._donor(last, but_not=planned[last].forks if last in planned else ())
             assert donor is not None
-            self._context.share(donor, fork, there[0].position, last.position + 1)
+            self._sequences.share(donor, fork, there[0].position, last.position + 1)
         for node in coming:
             planned[node].forks.add(fork)
         for node in path:
@@ -153,7 +153,7 @@ class Forks:
         """Whether a fork and cells are left for ``missing`` nodes, too."""
         if not missing:
             return True
-        n_free = self._context.n_cells - (self.root.position + 1) - len(missing)
+        n_free = self._sequences.n_cells - (self.root.position + 1) - len(missing)
         n_held = sum(tip.position - self.root.position for tip in self._tips.values())
         if n_held > n_free:  # forks share cells: look closer
             n_held = len({n for tip in self._tips.values() for n in tip.path_from(self.root)})
@@ -181,24 +181,24 @@ class Forks:
         donor = self._donor(end)
         assert donor is not None
         if self._tips[donor] is end and not self._keeps_shared:
-            self._context.fork(donor, COMMITTED)
+            self._sequences.fork(donor, COMMITTED)
         else:
-            self._context.share(donor, COMMITTED, path[0].position, end.position + 1)
+            self._sequences.share(donor, COMMITTED, path[0].position, end.position + 1)
 
     def _drop(self, fork: int) -> None:
         node: Node | None = self._tips.pop(fork)
         while node is not None and node is not self.root:
             node.holders.discard(fork)
             node = node.parent
-        if not (self._keeps_shared and self._context.cut(fork, self._n_shared.get(fork, 0))):
-            self._context.drop(fork)
+        if not (self._keeps_shared and self._sequences.cut(fork, self._n_shared.get(fork, 0))):
+            self._sequences.drop(fork)
             self._n_shared.pop(fork, None)
 
     def _share_committed(self, fork: int) -> None:
         """Make an unused fork end where the committed sequence does."""
         if not self._keeps_shared:
-            self._context.fork(COMMITTED, fork)
+            self._sequences.fork(COMMITTED, fork)
             return
         n_committed = self.root.position + 1
-        self._context.share(COMMITTED, fork, self._n_shared.get(fork, 0), n_committed)
+        self._sequences.share(COMMITTED, fork, self._n_shared.get(fork, 0), n_committed)
         self._n_shared[fork] = n_committed

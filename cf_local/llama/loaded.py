@@ -7,7 +7,7 @@ from pathlib import Path
 
 import llama_cpp
 
-from cf_local.errors import InputError
+from cf_local.errors import ContextError, InputError
 from cf_local.kept.key import identity_of, key_of
 from cf_local.llama.context import Context
 from cf_local.llama.forks import n_cells, n_sequences
@@ -16,7 +16,7 @@ from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.planning import DEFAULT_CONTEXT
 from cf_local.source import IsCancelled, Progress
-from cf_local.types import KvType, Prompt, SourceInfo
+from cf_local.types import KvType, Prompt, RawText, SourceInfo
 
 _TINY_BYTES = 32_000_000
 
@@ -94,6 +94,18 @@ class Loaded:
             self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
         return list(self._last_prompt[1])
 
+    def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
+        """Raise InputError for an empty prompt, ContextError if it leaves too little room."""
+        name = self.info.name
+        if not tokens or prompt == RawText(""):
+            raise InputError(f"{name}: the prompt is empty.")
+        if len(tokens) + reserve_tokens > self.n_ctx:
+            raise ContextError(
+                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
+                f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
+                f"a larger context ({name} was trained with {self.n_ctx_train})."
+            )
+
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a forward pass; raises Cancelled when the load was cancelled meanwhile."""
         context = self.contexts[0]
@@ -105,13 +117,13 @@ class Loaded:
     def use_threads(self, n_threads: int) -> None:
         """Compute with at most so many threads from now on."""
         for context in self.contexts:
-            context.use_threads(n_threads)
+            context.threads.n_threads = n_threads
         self.info = replace(self.info, n_threads=n_threads)
 
     def settle_in(self) -> None:
-        """Compute in this thread (see Context.settle_in)."""
+        """Compute in this thread (see Threads.settle_in)."""
         for context in self.contexts:
-            context.settle_in()
+            context.threads.settle_in()
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""

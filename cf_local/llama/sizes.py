@@ -13,13 +13,13 @@ from pathlib import Path
 import llama_cpp.llama_cpp as lib
 
 from cf_local.errors import MissingModelError
-from cf_local.llama.cache import n_row_bytes
-from cf_local.llama.context import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
 from cf_local.llama.log import bridge
+from cf_local.llama.logits import n_row_bytes
 from cf_local.llama.model import Model, check_file
+from cf_local.llama.params import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.repacking import is_copied
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType

@@ -1,24 +1,24 @@
 """The llama.cpp Source: one GGUF model behind the Source interface.
 
 It joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
-probabilities (``cache``), and the choice of the next token (``sampler``).
+probabilities (``cache``), the choice of the next token (``author``), and what is made of them: the
+own ``draft``, the ``candidates`` of all, and ``foresight``. Here is what they share: when a call
+may be made, and what becomes of all parts when the response changes.
 """
 
-import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import TypeGuard, Unpack
+from typing import Unpack
 
-from cf_local.boundary import is_word_boundary
-from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
+from cf_local.errors import CfLocalError, ClosedError, ContextError
+from cf_local.llama.author import Author
 from cf_local.llama.cache import Cache
-from cf_local.llama.constraint import Constraint
+from cf_local.llama.candidates import Candidates
+from cf_local.llama.draft import OwnDraft
+from cf_local.llama.foresight import Foresight
 from cf_local.llama.loaded import Loaded
-from cf_local.llama.sampler import Sampler
-from cf_local.llama.tree import Node
+from cf_local.llama.passes import Passes
+from cf_local.llama.text import Text
 from cf_local.source import Beginning, IsCancelled, Progress, Readable, drained, never
 from cf_local.tokenization import ContextEncoder
 from cf_local.types import (
@@ -28,33 +28,10 @@ from cf_local.types import (
     Foreseen,
     KvType,
     Prompt,
-    RawText,
     Sampling,
     Score,
     SourceInfo,
 )
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What the source would write behind ``start``; ``next_token`` is chosen, not evaluated.
-
-    It is None where a grammar allows no token.
-    """
-
-    start: Node
-    nodes: list[Node]
-    next_token: int | None
-
-    @property
-    def end(self) -> Node:
-        """The last node."""
-        return self.nodes[-1] if self.nodes else self.start
-
-    @property
-    def tokens(self) -> list[int]:
-        """Its tokens."""
-        return [node.token for node in self.nodes]
 
 
 class LlamaSource:
@@ -97,29 +74,30 @@ class LlamaSource:
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
-        caches: list[Cache] = []
-        self._sit(loaded, n_forks, 0, caches)
+        texts: list[Text] = []
+        self._sit(loaded, n_forks, 0, texts)
         self._others = tuple(object.__new__(LlamaSource) for _ in range(n_seats - 1))
         for index, other in enumerate(self._others, 1):
-            other._sit(loaded, n_forks, index, caches)
+            other._sit(loaded, n_forks, index, texts)
             other._others = ()
 
-    def _sit(self, loaded: Loaded, n_forks: int, index: int, caches: list[Cache]) -> None:
-        """Take a seat of the loaded model; ``caches`` are those of all seats."""
+    def _sit(self, loaded: Loaded, n_forks: int, index: int, texts: list[Text]) -> None:
+        """Take a seat of the loaded model; ``texts`` are those of all seats."""
         self._loaded = loaded
-        self._vocabulary, self._template = loaded.vocabulary, loaded.template
+        self._vocabulary = loaded.vocabulary
         self.n_ctx = loaded.n_ctx
         self._context = loaded.contexts[index]
-        self._cache = Cache(self._context, n_forks, caches)
-        caches.append(self._cache)
+        self._passes = Passes(self._context)
+        self._text = Text(self._context, self._passes, texts)
+        texts.append(self._text)
+        self._cache = Cache(self._context, self._passes, self._text, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
-        self._sampler = Sampler(Sampling(), self._vocabulary.n_tokens)
-        self._end_tokens = self._vocabulary.end_token_set
-        self._constraint: Constraint | None = None
-        self._wants_rows = False  # whether the likeliest token alone does not say what is chosen
+        self._author = Author(self._cache, self._vocabulary)
+        self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
+        self._foresight = Foresight(
+            self._author, self._cache, self._encoder, self._vocabulary, self.n_ctx
+        )
         self._closed = False
-        self._draft: _Draft | None = None
-        self._scored: dict[bytes, Node] = {}
 
     @property
     def info(self) -> SourceInfo:
@@ -139,12 +117,12 @@ class LlamaSource:
     @property
     def has_template(self) -> bool:
         """False when the file has no chat template and "User: / Assistant:" is used."""
-        return not self._template.is_plain
+        return not self._loaded.template.is_plain
 
     @property
     def n_response_tokens(self) -> int:
         """Tokens of the response so far."""
-        return self._cache.n_tokens - self._cache.n_prompt
+        return self._cache.n_tokens - self._text.n_prompt
 
     @property
     def n_free(self) -> int:
@@ -168,7 +146,7 @@ class LlamaSource:
 
     def continues(self, prompt: Prompt) -> int:
         """Tokens of a prompt that goes on with its own (see Source.continues)."""
-        return self._cache.n_continued(self.prompt_tokens(prompt))
+        return self._text.n_continued(self.prompt_tokens(prompt))
 
     def begin(
         self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
@@ -192,12 +170,9 @@ class LlamaSource:
         """Evaluate the prompt in parts (see Source.beginning)."""
         self._check_open()
         tokens = self.prompt_tokens(prompt)
-        self._check_prompt(prompt, tokens, reserve_tokens)
-        self._sampler.close()
-        self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
-        self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
-        self._wants_rows = grammar is not None or not self._sampler.is_greedy
-        self._cache.is_cancelled = is_cancelled
+        self._loaded.check(prompt, tokens, reserve_tokens)
+        self._author.begin(sampling, grammar)
+        self._passes.is_cancelled = is_cancelled
         self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
@@ -213,49 +188,35 @@ class LlamaSource:
     def prompt_score(self) -> Score:
         """How well it reads the prompt (see Source.prompt_score)."""
         self._check_begun()
-        if self._cache.prompt_score is None:
+        if self._text.prompt_score is None:
             raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
-        return self._cache.prompt_score
+        return self._text.prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
         self._check_begun()
         self._cache.settle()
-        head = self._cache.head
-        self._draft = _Draft(head, [], self._choose(head))
+        self._candidates.own = OwnDraft(self._cache.head, self._author, self._vocabulary)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
         """Go on with the draft to its next word boundary (see Source.extend)."""
         draft = self._own_draft()
-        text = self._text(draft)
-        while self._goes_on(draft.next_token) and len(draft.nodes) < limit:
-            node = self._advance(draft.end, draft.next_token)
-            draft.nodes.append(node)
-            text += self._vocabulary.piece(node.token)
-            draft.next_token = self._choose(node)
-            if is_word_boundary(text, self._lookahead(draft)):
-                break
-        return self._as_draft(draft)
+        draft.extend(limit)
+        return draft.told()
 
     def trim(self, n_bytes: int) -> Draft:
         """Cut the draft behind one of its tokens (see Source.trim)."""
         draft = self._own_draft()
-        n_kept = 1 + self._token_ends(draft).index(n_bytes)
-        if n_kept < len(draft.nodes):
-            draft.next_token = draft.nodes[n_kept].token
-            del draft.nodes[n_kept:]
-        return self._as_draft(draft)
+        draft.trim(n_bytes)
+        return draft.told()
 
     def uncertainty(self) -> float:
         """Mean entropy of the draft's choices (see Source.uncertainty)."""
         draft = self._own_draft()
         if not self._cache.keeps_entropy:
             raise CfLocalError(f"{self.info.name}: nobody announced to ask for its uncertainty.")
-        choices = (
-            [draft.start, *draft.nodes] if self._ends(draft) else [draft.start, *draft.nodes[:-1]]
-        )
-        return fmean(node.expected.entropy_nats for node in choices)
+        return draft.entropy_nats
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response (see Source.token_ends)."""
@@ -270,82 +231,46 @@ class LlamaSource:
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """What this source thinks of the candidates (see Source.score)."""
         self._check_begun()
-        self._read(candidates)
-        return [self._score(candidate) for candidate in candidates]
+        return self._candidates.score(candidates)
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Source.commit)."""
         self._check_begun()
-        if self._node(candidate) is None:
-            self._read([candidate])
-        node = self._node(candidate)
+        node = self._candidates.find(candidate)
         if node is None:
             raise ContextError(
                 f"{self.info.name}: its context of {self.n_ctx} tokens is full. "
                 "Choose a larger one."
             )
-        if not self._is_own(candidate):
-            self._sampler.renew()  # what it drew for its own draft had a part in this choice
-        if self._constraint is not None:
-            self._constraint.commit(self._path(node))
+        self._author.follow(node, is_own=self._candidates.is_own(candidate))
         self._cache.commit(node)
         self._encoder.append(candidate.text)
-        self._draft, self._scored = None, {}
+        self._candidates.drop()
 
     @property
     def can_foresee(self) -> bool:
         """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._context.can_share
+        return self._context.sequences.can_share
 
     def foreseen(self) -> Foreseen:
         """What is known of the next draft (see Source.foreseen)."""
         self._check_begun()
-        head = self._cache.head
-        if head is not self._cache.root:
-            return Foreseen(b"", False)
-        path = list(self._known_path(head))
-        next_token = self._choose(path[-1] if path else head)
-        text = b"".join(self._vocabulary.piece(node.token) for node in path)
-        if not self._goes_on(next_token):
-            return Foreseen(text, True)
-        return Foreseen(text + self._vocabulary.piece(next_token), False)
+        return self._foresight.foreseen()
 
     def foresee(self, n_tokens: int) -> None:
         """Write ahead (see Source.foresee)."""
         self._check_begun()
-        self._cache.settle()
-        head = self._cache.head
-        *_, node = head, *self._known_path(head)
-        for _ in range(min(n_tokens, self._n_left(node))):
-            token = self._choose(node)
-            if not self._goes_on(token):
-                break
-            node = self._advance(node, token)
+        self._foresight.foresee(n_tokens)
 
     def confidence(self, start: int) -> float:
         """How sure it is of what it foresees (see Source.confidence)."""
         self._check_begun()
-        head = end = self._cache.head
-        if head is not self._cache.root:
-            return 1.0
-        n_bytes, highest = 0, 0.0
-        for end in self._known_path(head):
-            n_bytes += len(self._vocabulary.piece(end.token))
-            if n_bytes > start:
-                highest = max(highest, end.nll_nats)
-        next_token = self._choose(end)
-        if next_token is not None:
-            highest = max(highest, end.expected.nll(next_token))
-        return math.exp(-highest)
+        return self._foresight.confidence(start)
 
     def preview(self, texts: Sequence[bytes]) -> None:
         """Evaluate texts that are likely to come (see Source.preview)."""
         self._check_begun()
-        head = self._cache.head
-        n_left = max(0, self._n_left(head))
-        self._cache.read(
-            [(head, self._tokens_ahead(text)[:n_left]) for text in texts], all_rows=True
-        )
+        self._foresight.preview(texts)
 
     @property
     def state_key(self) -> str:
@@ -355,7 +280,7 @@ class LlamaSource:
     def readable(self, prompt: Prompt) -> Readable:
         """What of a prompt it has read (see Keeping.readable)."""
         self._check_open()
-        return self._cache.readable(self.prompt_tokens(prompt))
+        return self._text.readable(self.prompt_tokens(prompt))
 
     def keep(self, path: Path, prompt: Prompt) -> list[int]:
         """Write the state behind what it has read of a prompt (see Keeping.keep)."""
@@ -372,155 +297,31 @@ class LlamaSource:
     def rollback(self) -> None:
         """Drop the draft, the scored candidates and what was foreseen."""
         if not self._is_closed:
-            self._draft, self._scored = None, {}
+            self._candidates.drop()
             self._cache.drop_all()
-            if self._constraint is not None:
-                self._constraint.forget()
+            self._author.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt (see Source.restart)."""
         self._check_begun()
-        self._draft, self._scored = None, {}
+        self._candidates.drop()
         self._encoder.reset()
-        self._sampler.renew()
         self._cache.restart(keep_response=expect_same)
-        if self._constraint is not None:
-            self._constraint.restart()
+        self._author.restart()
 
     def close(self) -> None:
         """Give the memory back, that of the other seats, too. May be called twice."""
         for source in self.seats:
             source._closed = True
-            source._sampler.close()
-            source._constraint = None
+            source._author.close()
             source._cache.close()
         self._loaded.close()
 
-    # ---- The tree
-
-    def _choose(self, node: Node) -> int | None:
-        """The token this source would write behind a node; None if a grammar allows none."""
-        if self._constraint is None:
-            return self._sampler.choose(node.expected, node.position)
-        path = self._path(node)
-        return self._constraint.choose(path, node.expected, node.position, self._sampler)
-
-    def _path(self, node: Node) -> tuple[int, ...]:
-        """The tokens behind the response down to a node."""
-        return tuple(n.token for n in node.path_from(self._cache.head))
-
-    def _goes_on(self, token: int | None) -> TypeGuard[int]:
-        """Whether a choice is text: no end of the answer, and not the lack of any token."""
-        return token is not None and token not in self._end_tokens
-
-    def _advance(self, node: Node, token: int) -> Node:
-        """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
-        known = self._cache.known(node, token, whole_row=self._wants_rows)
-        return known or self._cache.read([(node, [token])])[0]
-
-    def _known_path(self, start: Node) -> Iterator[Node]:
-        """The nodes that this source would write behind ``start``, as far as they are known."""
-        node: Node | None = start
-        while node and self._goes_on(token := self._choose(node)):
-            node = self._cache.known(node, token, whole_row=self._wants_rows)
-            if node is not None:
-                yield node
-
-    def _known_tokens(self) -> Iterator[int]:
-        """The tokens it would write behind the response; the last one is not evaluated."""
-        head = end = self._cache.head
-        if head is self._cache.root:
-            for end in self._known_path(head):
-                yield end.token
-            token = self._choose(end)
-            if self._goes_on(token):
-                yield token
-
-    def _tokens_ahead(self, text: bytes) -> Sequence[int]:
-        """Tokens of ``text`` behind the response; its begin as this source would write it."""
-        tokens = self._encoder.encode(text)
-        own, rest = [], text
-        for token in self._known_tokens():
-            piece = self._vocabulary.piece(token)
-            if not (piece and rest.startswith(piece)):
-                break
-            own.append(token)
-            rest = rest[len(piece) :]
-        if tokens[: len(own)] == tuple(own):
-            return tokens
-        return [*own, *self._encoder.encode_behind(text[: len(text) - len(rest)], rest)]
-
-    def _n_left(self, node: Node) -> int:
-        """Tokens that may be evaluated behind a node."""
-        return self.n_ctx - 1 - node.position
-
-    def _read(self, candidates: Iterable[Candidate]) -> None:
-        """Evaluate candidates behind the response, as far as their scores need it."""
-        ends: list[tuple[Node, bool]] = []
-        for candidate in candidates:
-            node = self._node(candidate)
-            if node is None:
-                tokens = self._encoder.encode(candidate.text)
-                if not self._cache.fits(len(tokens)):
-                    continue
-                node = self._scored[candidate.text] = self._cache.head.grow(tokens)
-            if candidate.ends or not self._is_own(candidate):
-                ends.append((node, candidate.ends))
-        self._cache.read_to_score(ends)
-
-    def _is_own(self, candidate: Candidate) -> bool:
-        """Whether this is what the source has drafted."""
-        draft = self._draft
-        return draft is not None and candidate == Candidate(self._text(draft), self._ends(draft))
-
-    def _node(self, candidate: Candidate) -> Node | None:
-        """The end of the own draft if it is this very candidate, else of this text as read."""
-        if self._draft is not None and self._is_own(candidate):
-            return self._draft.end
-        return self._scored.get(candidate.text)
-
-    def _score(self, candidate: Candidate) -> Score:
-        node = self._node(candidate)
-        if node is None:  # it does not fit the context, so it must not win
-            return Score(math.inf, 1)
-        path = node.path_from(self._cache.head)
-        nll_nats, n_terms = sum(n.nll_nats for n in path), len(path)
-        if candidate.ends:
-            nll_nats += node.expected.nll_of_any(self._vocabulary.end_tokens)
-            n_terms += 1
-        return Score(nll_nats, n_terms)
-
-    # ---- The draft
-
-    def _as_draft(self, draft: _Draft) -> Draft:
-        ends = self._ends(draft)
-        return Draft(
-            text=self._text(draft),
-            ends=ends,
-            lookahead=self._lookahead(draft),
-            token_ends=self._token_ends(draft),
-            is_stuck=draft.next_token is None,
-        )
-
-    def _ends(self, draft: _Draft) -> bool:
-        return draft.next_token in self._end_tokens
-
-    def _lookahead(self, draft: _Draft) -> bytes:
-        """The text of the token that would follow; none for the end."""
-        token = draft.next_token
-        return self._vocabulary.piece(token) if self._goes_on(token) else b""
-
-    def _text(self, draft: _Draft) -> bytes:
-        return self._vocabulary.decode(draft.tokens)
-
-    def _token_ends(self, draft: _Draft) -> tuple[int, ...]:
-        return tuple(accumulate(len(self._vocabulary.piece(token)) for token in draft.tokens))
-
-    def _own_draft(self) -> _Draft:
+    def _own_draft(self) -> OwnDraft:
         self._check_begun()
-        if self._draft is None:
+        if self._candidates.own is None:
             raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
-        return self._draft
+        return self._candidates.own
 
     @property
     def _is_closed(self) -> bool:
@@ -532,16 +333,5 @@ class LlamaSource:
 
     def _check_begun(self) -> None:
         self._check_open()
-        if not self._cache.n_prompt:
+        if not self._text.n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
-
-    def _check_prompt(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
-        name = self.info.name
-        if not tokens or prompt == RawText(""):
-            raise InputError(f"{name}: the prompt is empty.")
-        if len(tokens) + reserve_tokens > self.n_ctx:
-            raise ContextError(
-                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
-                f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
-                f"a larger context ({name} was trained with {self._loaded.n_ctx_train})."
-            )

@@ -481,7 +481,7 @@ def test_uncertainty_is_the_mean_over_the_choices_of_a_draft(open_source: Opener
 def test_uncertainty_does_not_depend_on_how_a_draft_became_known(open_source: Opener) -> None:
     source, plain = doubting(open_source(), speculates=True), doubting(open_source())
     if source.can_foresee:
-        source._cache._max_rows = 1  # type: ignore[attr-defined]  # only summaries are kept
+        source._cache._rows.max_rows = 1  # type: ignore[attr-defined]  # only summaries are kept
     for step in range(6):
         if source.can_foresee:
             source.foresee(12)

@@ -71,7 +71,7 @@ def test_a_shared_system_prompt_is_evaluated_once() -> None:
         for question in QUESTIONS[:4]:
             list(fusion.conversation(system).ask(question))
         for source in fusion.sources:
-            n_tokens = [seat._cache.n_prompt for seat in source.seats]  # type: ignore[attr-defined]
+            n_tokens = [seat._text.n_prompt for seat in source.seats]  # type: ignore[attr-defined]
             n_read = [seat.counters.n_tokens for seat in source.seats]
             assert min(n_tokens) > 100
             assert n_read[0] > n_tokens[0]

@@ -168,7 +168,7 @@ def test_a_shared_system_prompt_is_read_once() -> None:
         assert [reply.status for reply in replies] == [200] * 8
         (fusion,) = kept
         for source in fusion.sources:
-            n_prompt = source.seats[0]._cache.n_prompt  # type: ignore[attr-defined]
+            n_prompt = source.seats[0]._text.n_prompt  # type: ignore[attr-defined]
             n_read = sum(seat.counters.n_tokens for seat in source.seats)
             assert n_prompt > 100
             assert n_read < 4.5 * n_prompt  # of 8

@@ -1,0 +1,180 @@
+"""The committed text of one conversation: how a prompt comes into the cache, and out into a file.
+
+Several conversations have a text and a context each, so that none reads, slows or rounds what
+another one does; a prompt that begins as the text of another one does is copied from there instead
+of being evaluated again. Left out: what is read behind the text (``cache``).
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from cf_local.llama.context import Context, Row
+from cf_local.llama.distribution import Distribution
+from cf_local.llama.forks import COMMITTED, PROMPT, SPARE
+from cf_local.llama.params import MAX_PASS_LOGITS, MAX_PASS_TOKENS
+from cf_local.llama.passes import Passes
+from cf_local.source import Readable
+from cf_local.tokenization import n_common
+from cf_local.types import Score
+
+
+class Text:
+    """The tokens of the committed sequence, and those of the prompt that they begin with.
+
+    Who makes it shorter or another one has let go of the forks behind it before.
+    """
+
+    def __init__(self, context: Context, passes: Passes, others: Sequence["Text"] = ()) -> None:
+        """``others`` are texts of the same model, this one may be among them; it may grow later."""
+        self._context, self._sequences = context, context.sequences
+        self.states = context.states  # from which other texts copy
+        self._passes = passes
+        self._others = others
+        self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
+        self.tokens: list[int] = []
+        self.n_prompt = 0
+        self.prompt_score: Score | None = None
+
+    def has_prompt(self, tokens: list[int]) -> bool:
+        """Whether ``tokens`` are its prompt."""
+        return self.n_prompt > 0 and tokens == self.tokens[: self.n_prompt]
+
+    def n_continued(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` it has, if they go on with its prompt; else 0."""
+        n_same = n_common(self.tokens, tokens)
+        return n_same if n_same >= self.n_prompt else 0
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """It has grown by ``tokens``, which the committed sequence holds."""
+        self.tokens += tokens
+
+    def restart(self) -> None:
+        """Return to the end of the prompt."""
+        self._sequences.fork(PROMPT, COMMITTED)
+        del self.tokens[self.n_prompt :]
+
+    def forget(self) -> None:
+        """Nothing is read: no text, no prompt, no forks."""
+        self._sequences.clear()
+        self.tokens, self.n_prompt = [], 0
+
+    def close(self) -> None:
+        """Let go of the other texts, which refer to this one."""
+        self._others = ()
+
+    # ---- Reading a prompt
+
+    def reading(self, tokens: list[int], *, scores: bool) -> Generator[float, None, Distribution]:
+        """Become the prompt ``tokens``, pass by pass; returns what is expected behind it.
+
+        Yields the share that was read, all but the whole. With ``scores`` it is read from the
+        start, so that the score never depends on what was cached. After an error or when it is
+        closed, part of it may be in the cache: ``forget`` it.
+        """
+        self._sequences.drop(PROMPT)
+        self.prompt_score, self.n_prompt = None, 0
+        if scores:
+            self._sequences.clear()
+        n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
+        size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
+        while n_done < len(tokens):
+            chunk = tokens[n_done : n_done + size]
+            self._evaluate(
+                [Row(t, p, (COMMITTED,), scores or p == last) for p, t in enumerate(chunk, n_done)]
+            )
+            if scores:
+                following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
+                nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
+            n_done, n_chunk = n_done + len(chunk), len(chunk)
+            if n_done < len(tokens):
+                self.tokens = tokens[:n_done]
+                yield n_done / len(tokens)
+                n_done = n_done if scores else self._adopt_prefix(tokens, n_done)
+        self.prompt_score = Score(nll_nats, last) if scores else None
+        expected = self._context.expected(n_chunk - 1)
+        expected.keep()
+        self._sequences.fork(COMMITTED, PROMPT)
+        self.n_prompt, self.tokens = len(tokens), list(tokens)
+        return expected
+
+    def _evaluate(self, rows: Sequence[Row]) -> None:
+        before_s = self._context.counters.decode_s
+        self._passes.run(rows, abortable=True)
+        self._n_timed += len(rows)
+        self._timed_s += self._context.counters.decode_s - before_s
+
+    def _keep_prefix(self, tokens: list[int]) -> int:
+        """Make the committed text the longest start of ``tokens`` that is there; its length.
+
+        At most all but the last: what is expected behind that one has to be computed.
+        """
+        n_own = n_common(self.tokens, tokens[:-1])
+        if n_own != len(self.tokens) and not (n_own and self._sequences.cut(COMMITTED, n_own)):
+            self._sequences.clear()  # nothing shared, or a recurrent cache, which cannot be cut
+            n_own = 0
+        self.tokens = tokens[:n_own]
+        return self._adopt_prefix(tokens, n_own)
+
+    def _adopt_prefix(self, tokens: list[int], n_done: int) -> int:
+        """Copy more of ``tokens`` from another text if that has more of them; how many are there.
+
+        Where cells cannot be shared by the part, a text is only taken over as a whole.
+        """
+        for other in self._others:
+            if other is self:
+                continue
+            for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
+                n_same = n_common(other.tokens[:n_read], tokens[:-1])
+                is_whole = n_same == n_read
+                if n_same > n_done and (is_whole or self._sequences.shares_all):
+                    n_tokens = None if is_whole else n_same
+                    is_there = self.states.adopt(other.states, sequence, COMMITTED, n_tokens)
+                    n_done = n_same if is_there else 0
+        self.tokens = tokens[:n_done]
+        return n_done
+
+    # ---- Kept in files
+
+    def readable(self, text: Sequence[int]) -> Readable:
+        """What of ``text`` was read and can be kept."""
+        sequence, n_tokens = self._kept_part(text)
+        n_whole = self.n_prompt if sequence == PROMPT else len(self.tokens)
+        n_bytes = self.states.n_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
+        # Of what was restored and never read it is not known; once it was worth it.
+        token_s = self._timed_s / self._n_timed if self._n_timed else math.inf
+        return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
+
+    def keep(self, path: Path, text: Sequence[int]) -> list[int]:
+        """Write the state behind what was read of ``text``; its tokens, none on failure.
+
+        Needs a sequence for itself, so no fork may be in use.
+        """
+        sequence, n_tokens = self._kept_part(text)
+        tokens = self.tokens[:n_tokens]
+        is_whole = sequence == PROMPT or n_tokens == len(self.tokens)
+        if not is_whole:
+            self._sequences.share(COMMITTED, SPARE, 0, n_tokens)
+            sequence = SPARE
+        try:
+            is_written = bool(tokens) and self.states.save(sequence, path, tokens)
+        finally:
+            if not is_whole:
+                self._sequences.drop(SPARE)
+        return tokens if is_written else []
+
+    def restore(self, path: Path) -> int:
+        """Become what a file holds the state of; the number of its tokens, 0 on failure."""
+        self.forget()
+        self.tokens = self.states.load(COMMITTED, path)
+        return len(self.tokens)
+
+    def _kept_part(self, text: Sequence[int]) -> tuple[int, int]:
+        """The sequence that has most of ``text``, and how many tokens of it can be kept.
+
+        Where cells cannot be shared by the part, only a whole sequence can be kept.
+        """
+        n_same = n_common(self.tokens, text)
+        if n_same == len(self.tokens) or self._sequences.shares_all:
+            return COMMITTED, n_same
+        return PROMPT, self.n_prompt if n_same >= self.n_prompt else 0
