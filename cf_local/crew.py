@@ -6,7 +6,7 @@ faster; two sources on a core each do it in the time of one. So do sources on di
 
 import copy
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from cf_local.source import Source
@@ -41,7 +41,7 @@ class Crew:
         if self._pool is None or len(sources) < 2:
             return [work(source) for source in sources]
         before = [source.counters.decode_s for source in sources]
-        futures = [self._pool.submit(work, source) for source in sources]
+        futures = [_begun(self._pool, work, source) for source in sources]
         wait(futures)
         spent = [s.counters.decode_s - b for s, b in zip(sources, before, strict=True)]
         self.hidden_s += sum(spent) - max(spent)
@@ -51,3 +51,15 @@ class Crew:
         """End the threads. May be called twice."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def _begun(pool: ThreadPoolExecutor, work: Callable[[Source], T], source: Source) -> "Future[T]":
+    try:
+        return pool.submit(work, source)
+    except RuntimeError:  # Python is ending, and pools begin nothing any more
+        done: Future[T] = Future()
+        try:
+            done.set_result(work(source))
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            done.set_exception(error)
+        return done

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cf_local.llama.sequences import Sequences
 
 State = npt.NDArray[np.uint8]
+_PIECE_TOKENS = 256  # copied at once: 34 MB of a model of 8 billion parameters
 
 
 class States:
@@ -52,34 +53,52 @@ class States:
             return []
         return list(raw[: n_tokens.value])
 
-    def adopt(self, other: "States", parent: int, child: int, n_tokens: int | None) -> bool:
-        """Make ``child`` a copy of the first ``n_tokens`` of a sequence of ``other``.
-
-        All of it with None; a part only where both share all. On failure ``child`` is empty.
-        """
+    def copy(self, other: "States", parent: int, child: int) -> bool:
+        """Make ``child`` what a sequence of ``other`` is; empty on failure."""
         self._sequences.drop(child)
-        state = other.lend(parent, n_tokens)
-        raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        is_read = lib.llama_state_seq_set_data(self._handle, raw, len(state), child)
+        is_read = self._put(child, other.taken(parent))
         if not is_read:
             self._sequences.drop(child)
-        return bool(is_read)
+        return is_read
 
-    def lend(self, sequence: int, n_tokens: int | None) -> State:
-        """The state of a sequence, or of its first ``n_tokens``; shape (n_bytes,)."""
-        lent = sequence
-        if n_tokens is not None:
-            lent = self._spare
-            self._sequences.share(sequence, lent, 0, n_tokens)
-        try:
-            state = np.empty(self.n_bytes(lent), np.uint8)
-            raw = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-            n_bytes = lib.llama_state_seq_get_data(self._handle, raw, len(state), lent)
-        finally:
-            if lent != sequence:
-                self._sequences.drop(lent)
+    def extend(self, other: "States", parent: int, child: int, first: int, end: int) -> int:
+        """Copy the tokens at positions ``first`` to ``end`` behind those that ``child`` has.
+
+        They are as many as ``first``. Gives how many it has then: ``end``, or less on failure. Only
+        where both contexts share all.
+        """
+        for start in range(first, end, _PIECE_TOKENS):
+            stop = min(start + _PIECE_TOKENS, end)
+            is_read = self._put(self._spare, other.taken_part(parent, start, stop))
+            if is_read:
+                self._sequences.share(self._spare, child, start, stop)
+            self._sequences.drop(self._spare)
+            if not is_read:
+                return start
+        return end
+
+    def taken(self, sequence: int) -> State:
+        """The state of a sequence, shape (n_bytes,)."""
+        state = np.empty(self.n_bytes(sequence), np.uint8)
+        n_bytes = lib.llama_state_seq_get_data(self._handle, _raw(state), len(state), sequence)
         return state[:n_bytes]
+
+    def taken_part(self, sequence: int, first: int, end: int) -> State:
+        """The state of the tokens at positions ``first`` to ``end``, shape (n_bytes,)."""
+        self._sequences.share(sequence, self._spare, first, end)
+        try:
+            return self.taken(self._spare)
+        finally:
+            self._sequences.drop(self._spare)
+
+    def _put(self, sequence: int, state: State) -> bool:
+        n_read = lib.llama_state_seq_set_data(self._handle, _raw(state), len(state), sequence)
+        return bool(n_read)
 
     def close(self) -> None:
         """The context is gone: nothing may be asked of it any more."""
         self._handle = None
+
+
+def _raw(state: State) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

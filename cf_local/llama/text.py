@@ -126,10 +126,12 @@ class Text:
                 continue
             for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
                 n_same = n_common(other.tokens[:n_read], tokens[:-1])
-                is_whole = n_same == n_read
-                if n_same > n_done and (is_whole or self._sequences.shares_all):
-                    n_tokens = None if is_whole else n_same
-                    is_there = self.states.adopt(other.states, sequence, COMMITTED, n_tokens)
+                if n_same <= n_done:
+                    continue
+                if self._sequences.shares_all:
+                    n_done = self.states.extend(other.states, sequence, COMMITTED, n_done, n_same)
+                elif n_same == n_read:
+                    is_there = self.states.copy(other.states, sequence, COMMITTED)
                     n_done = n_same if is_there else 0
         self.tokens = tokens[:n_done]
         return n_done
