@@ -15,7 +15,7 @@ _COMMANDS = {
     "ask": "ask:ask",
     "bench": "bench:bench",
     "calibrate": "calibrate:calibrate",
-    "chat": "chat:chat",
+    "chat": "chat.command:chat",
     "config": "config:config",
     "doctor": "doctor:doctor",
     "eval": "eval:evaluate",

@@ -3,7 +3,3 @@
 ``command`` sets it up, ``chat`` is the conversation, ``commands`` what a line that starts with "/"
 does, ``lines`` where lines come from, ``view`` what is shown.
 """
-
-from cf_local.cli.chat.command import chat
-
-__all__ = ["chat"]
