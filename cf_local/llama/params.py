@@ -28,8 +28,8 @@ def context_params(
     params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
     if kv_type == "f16" and not on_gpu:
         # On a CPU flash attention sums in 16 bits, cell by cell: logits then depend (0.1 to 0.4)
-        # on where in the cache a text lies, so on who else is writing. And it computes the few
-        # rows of a scoring pass one by one, which takes up to twice as long (docs/LOG.md).
+        # on where in the cache a text lies, which differs from run to run. And it computes the
+        # few rows of a scoring pass one by one, which takes up to twice as long (docs/LOG.md).
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_ubatch = PLAIN_PASS_TOKENS
     params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
