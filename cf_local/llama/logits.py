@@ -41,8 +41,9 @@ class KeptRows:
             if node.expected.tells(None) and (node.holders or node in always):
                 node.expected.keep()
                 self._kept.append(node)
-            else:
-                node.expected.drop()
+            elif node.expected.tells(None):
+                # What was read behind it on a fork that others needed may still be scored.
+                node.summarize(best=False)
         self._fresh = []
         while len(self._kept) > self.max_rows:
             oldest = self._kept.popleft()
