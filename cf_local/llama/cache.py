@@ -198,16 +198,6 @@ class Cache:
             missing = [(end, ()) for end, _ in ends]
         self.read(missing)
 
-    def read_anew(self, ends: Sequence[Node]) -> None:
-        """Evaluate the paths to some nodes behind the head whatever is there."""
-        self.drop_all()
-        for end in ends:
-            for parent, node in pairwise([self.head, *end.path_from(self.head)]):
-                parent.children[node.token] = node
-                if parent is not self.head:
-                    parent.expected.drop()
-        self.read([(end, ()) for end in ends])
-
     def drop_all(self) -> None:
         """Forget all continuations."""
         self._tree.drop_all()

@@ -40,9 +40,6 @@ class Candidates:
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each; one pass for all that were not read before."""
         self._read(candidates)
-        nodes = [node for node in map(self._node, candidates) if node is not None]
-        if not all(self._is_told(node) for node in nodes):
-            self._cache.read_anew(nodes)
         return [self._score(candidate) for candidate in candidates]
 
     def _node(self, candidate: Candidate) -> Node | None:
@@ -64,10 +61,6 @@ class Candidates:
             if candidate.ends or not self.is_own(candidate):
                 ends.append((node, candidate.ends))
         self._cache.read_to_score(ends)
-
-    def _is_told(self, end: Node) -> bool:
-        """Whether no row in front of ``end`` went before it was asked for its likelihood."""
-        return all(node.is_told for node in end.path_from(self._cache.head))
 
     def _score(self, candidate: Candidate) -> Score:
         node = self._node(candidate)

@@ -42,7 +42,8 @@ class KeptRows:
                 node.expected.keep()
                 self._kept.append(node)
             elif node.expected.tells(None):
-                # What was read behind it on a fork that others needed may still be scored.
+                # Its fork was given up. A candidate may end one token further: nobody reads that
+                # one while this row tells its likelihood (Cache.read_to_score).
                 node.summarize(best=False)
         self._fresh = []
         while len(self._kept) > self.max_rows:

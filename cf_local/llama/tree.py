@@ -31,13 +31,6 @@ class Node:
             self._nll_nats = self.parent.expected.nll(self.token)
         return self._nll_nats
 
-    @property
-    def is_told(self) -> bool:
-        """Whether ``nll_nats`` can be asked for."""
-        if self._nll_nats is not None:
-            return True
-        return self.parent is not None and self.parent.expected.tells(self.token)
-
     def grow(self, tokens: Iterable[int]) -> "Node":
         """The last node of ``tokens`` behind this one; those that are not there yet are added."""
         node: Node = self

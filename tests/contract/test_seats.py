@@ -216,21 +216,3 @@ def test_more_seats_than_llama_cpp_has_sequences_for(open_source: Opener) -> Non
     seats = open_source(n_seats=40).seats  # of 9 sequences each; llama.cpp has 256 in a context
     begun(seats[0], RawText("24 dollars"))
     assert_alike(begun(seats[39]), begun(open_source()))
-
-
-def test_a_score_whose_rows_are_gone_is_computed_anew(open_source: Opener, kind: str) -> None:
-    if kind == "scripted":
-        pytest.skip("it keeps no rows")
-    from cf_local.llama.distribution import Distribution
-
-    one = begun(open_source())
-    expected = begun(open_source()).score(MIXED)
-    one._candidates._read(MIXED)
-    for found in map(one._candidates._node, MIXED):
-        for node in found.path_from(one._cache.head)[:-1]:
-            node.expected = Distribution.unknown()
-            for child in node.children.values():
-                child._nll_nats = None
-    for score, true in zip(one.score(MIXED), expected, strict=True):
-        assert score.n_terms == true.n_terms
-        assert score.nll_nats == pytest.approx(true.nll_nats, abs=0.05 * score.n_terms)

@@ -363,6 +363,20 @@ def test_more_whole_answers_than_forks_and_cells(open_source: Opener) -> None:
     assert source.n_response_tokens == len(other.token_ends(answers[1].text))
 
 
+def test_a_likelihood_is_known_though_others_need_the_fork_before_it(open_source: Opener) -> None:
+    source, other = open_source(n_forks=1), open_source()
+    for one in (source, other):
+        one.begin(PROMPT, sampling=GREEDY, speculates=True)
+    long = [f"{word} over the hill".encode() for word in WORDS]
+    for word in WORDS[:6]:
+        source.preview([word.encode(), *long[6:8]])  # all forks there are; the first can go
+        candidates = [Candidate(word.encode() + end, False) for end in (b" ", b".")]
+        candidates += [Candidate(text, False) for text in long[8:]]
+        assert_same(source.score(candidates), other.score(candidates))
+        source.commit(candidates[0])
+        other.commit(candidates[0])
+
+
 def test_a_long_candidate_is_scored_in_several_passes(source: Source) -> None:
     text = b" the fox, over 24 hill dollars." * 14
     (whole,) = source.score([Candidate(text, False)])
