@@ -202,9 +202,10 @@ class ChatStore(Closing):
     def _prepare(self) -> None:
         """Make or check the tables, and the index if this SQLite has full-text search."""
         database = self._database
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (owner,) = database.execute("PRAGMA application_id").fetchone()
-        (n_tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with self._transaction("DEFERRED"):  # another program may make the tables just now
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            (owner,) = database.execute("PRAGMA application_id").fetchone()
+            (n_tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version > VERSION and owner == APPLICATION_ID:
             raise BrokenStoreError(
                 f"{self.path} was written by a newer cf-local (version {version} of its tables, "
@@ -216,7 +217,7 @@ class ChatStore(Closing):
                 "--no-history."
             )
         database.create_function("folded", 1, str.casefold, deterministic=True)
-        database.execute("PRAGMA journal_mode = WAL")  # stays as it was where that cannot be
+        self._write_ahead()
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA secure_delete = ON")  # what the user removes is overwritten
         self._has_index = has_full_text(database)
@@ -225,6 +226,14 @@ class ChatStore(Closing):
                 for statement in SCHEMA:
                     database.execute(statement)
                 set_index(database)
+
+    def _write_ahead(self) -> None:
+        """Use a write-ahead log; it stays as it was where that cannot be."""
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:  # SQLite does not wait here
+            if _code(error) not in _IN_USE:
+                raise
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         with self._errors():
@@ -250,7 +259,7 @@ class ChatStore(Closing):
         try:
             yield
         except sqlite3.Error as error:
-            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            code = _code(error)
             if code in _IN_USE:
                 raise UnwritableError(f"{self.path} is in use by another program.") from error
             if code in _UNWRITABLE:
@@ -259,6 +268,11 @@ class ChatStore(Closing):
                 f"{self.path} cannot be used: {error}. Nothing in it was changed. Move it away "
                 "to begin a new one (with its -wal and -shm files), or chat with --no-history."
             ) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 if it came from elsewhere."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _around(text: str, wanted: Sequence[str], n_chars: int = 90) -> str:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,18 @@ def test_a_change_on_an_old_revision_is_refused(path: Path) -> None:
         with pytest.raises(StaleError):
             mine.save(number, 0, TALK, 2, "a")
         assert mine.load(number)[0] == longer
+
+
+def test_a_new_file_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    def open_all(path: Path) -> bool:
+        together.wait()
+        with ChatStore(path) as store:
+            return store.chats() == []
+
+    together = threading.Barrier(6)
+    with ThreadPoolExecutor(6) as pool:
+        for index in range(30):
+            assert all(pool.map(open_all, [tmp_path / f"{index}.db"] * 6))
 
 
 def test_two_chats_at_once_lose_nothing(path: Path) -> None:
