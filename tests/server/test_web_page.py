@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,27 +120,55 @@ def test_an_answer_is_the_library_s_and_shows_who_won(opened: Page, server: Serv
     assert [u for u in opened.requests if not u.startswith((server.url, "data:"))] == []
 
 
-def test_a_question_before_the_list_of_models_is_there(opened: Page, server: Served) -> None:
-    late = """
-        const now = window.fetch;
-        window.fetch = async (url, ...more) => {
-            if (String(url).endsWith("v1/models")) await new Promise((r) => setTimeout(r, 1500));
-            return now(url, ...more);
-        };
+SHIFTS = """
+    window.shifts = [];
+    const entries = (type, take) =>
+        new PerformanceObserver((list) => list.getEntries().forEach(take)).observe({ type });
+    // The figures below the text move down as it grows, and get longer, of course.
+    const below = (node) => (node.closest ? node : node.parentElement)?.closest(".answer > footer");
+    entries("layout-shift", ({ hadRecentInput, sources }) => {
+        const jumped = sources.map(({ node }) => node).filter((node) => node && !below(node));
+        if (!hadRecentInput) shifts.push(...jumped.map((node) => node.outerHTML));
+    });
     """
-    added = opened.call("Page.addScriptToEvaluateOnNewDocument", source=late)
+LATE_MODELS = """
+    const now = window.fetch;
+    window.fetch = async (url, ...more) => {
+        if (String(url).endsWith("v1/models")) await new Promise((done) => setTimeout(done, 1500));
+        return now(url, ...more);
+    };
+    """
+
+
+@contextmanager
+def visited(page: Page, served: Served, script: str) -> Iterator[None]:
+    """Open the page with a script that runs before its own."""
+    added = page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
     try:
-        opened.visit(server.url)
+        page.visit(served.url)
+        yield
+    finally:
+        page.call("Page.removeScriptToEvaluateOnNewDocument", **added)
+
+
+def test_a_question_before_the_list_of_models_is_there(opened: Page, server: Served) -> None:
+    with visited(opened, server, LATE_MODELS):
         opened.wait("document.querySelector('#question')")
         assert not opened.eval("document.querySelector('select[aria-label=Model]').value")
         ask(opened, QUESTION)
-    finally:
-        opened.call("Page.removeScriptToEvaluateOnNewDocument", **added)
     with cf_local.load("builtin") as fusion:
         expected = fusion.answer(cf_local.chat(QUESTION)).text
     assert opened.eval(f"{TEXT}.textContent").replace("∎", "") == expected
     assert seen(opened, ".facts").endswith("builtin, cool")
     assert opened.eval(f"{TEXT}.querySelector('.s.w').dataset.l.length") >= 1
+
+
+def test_nothing_jumps_while_the_page_opens(opened: Page, server: Served) -> None:
+    with visited(opened, server, LATE_MODELS + SHIFTS):
+        opened.wait("document.querySelector('select[aria-label=Model]')?.value")
+        opened.wait("document.querySelector('.examples')")
+        opened.eval("new Promise((done) => setTimeout(done, 300))")
+    assert opened.eval("shifts") == []
 
 
 def test_details_by_keyboard(opened: Page) -> None:
@@ -454,17 +483,11 @@ def test_the_theme_follows_the_system_until_it_is_chosen(opened: Page) -> None:
     assert opened.eval(ground) == light
 
 
-STREAM = """
-    window.shifts = []; window.longest = 0;
-    const entries = (type, take) =>
-        new PerformanceObserver((list) => list.getEntries().forEach(take)).observe({ type });
+STREAM = (
+    SHIFTS
+    + """
+    window.longest = 0;
     entries("longtask", ({ duration }) => { longest = Math.max(longest, duration); });
-    entries("layout-shift", ({ hadRecentInput, sources }) => {
-        const jumped = sources.map(({ node }) => node).filter((node) => node && !below(node));
-        if (!hadRecentInput) shifts.push(...jumped.map((node) => node.outerHTML));
-    });
-    // The figures below the text move down as it grows, and get longer, of course.
-    const below = (node) => (node.closest ? node : node.parentElement)?.closest(".answer > footer");
     const names = ["ash", "birch", "cedar"], encoder = new TextEncoder(), real = window.fetch;
     const segment = (i) => {
         const agreed = i % 2 === 0, sources = agreed ? names : [names[i % 3]];
@@ -489,6 +512,7 @@ STREAM = """
         ? new Response(new ReadableStream({ start(out) { write(out); } }))
         : real(path, options);
     """
+)
 
 
 def test_2000_segments_stay_quick_and_nothing_jumps(opened_slow: Page) -> None:

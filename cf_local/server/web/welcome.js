@@ -15,6 +15,8 @@ const PROBLEMS = [
 ];
 
 export function Welcome({ chat }) {
+  const isWaiting = !chat.models.length && !chat.modelsError;
+  if (isWaiting) return null; // what it says depends on the models: nothing moves when they come
   const model = chat.modelOf(chat.current);
   const isBuiltin = model?.sources.join() === "ash,birch,cedar";
   return html`<section class="welcome">
