@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from statistics import mean
 
 import psutil
@@ -84,6 +84,7 @@ class Run:
         self, fusion: cf_local.Fusion, talks: list[list[str]], alone: list[list[str]]
     ) -> None:
         self._fusion, self._talks, self._alone = fusion, talks, alone
+        self._end = 0.0  # of the time, in seconds of the monotonic clock
         self._next = itertools.count()
         self._lock = threading.Lock()
         self._found: Counter[str] = Counter()
@@ -93,19 +94,22 @@ class Run:
 
     def go(self, n_threads: int, seconds: float) -> None:
         """Talk in ``n_threads`` for ``seconds``, look at the memory, and print what was found."""
-        end, sizes, process = time.monotonic() + seconds, list[float](), psutil.Process()
+        sizes, process = list[float](), psutil.Process()
+        self._end = time.monotonic() + seconds
         with ThreadPoolExecutor(n_threads) as pool:
-            running = [pool.submit(self._talk_until, end) for _ in range(n_threads)]
-            while time.monotonic() < end:
-                time.sleep(min(5.0, seconds / 12))
+            running = [pool.submit(self._talk_on) for _ in range(n_threads)]
+            while time.monotonic() < self._end:
+                done, _ = wait(running, min(5.0, seconds / 12), FIRST_EXCEPTION)
                 sizes.append(process.memory_info().rss / 1e6)
                 print(f"{self._found.total()} answers, {sizes[-1]:.0f} MB", file=sys.stderr)
-            for done in running:
-                done.result()
+                if any(thread.exception() for thread in done):
+                    self._end = 0.0
+            for thread in running:
+                thread.result()
         self._report(sizes)
 
-    def _talk_until(self, end: float) -> None:
-        while time.monotonic() < end:
+    def _talk_on(self) -> None:
+        while time.monotonic() < self._end:
             number = next(self._next)
             index = number % len(self._talks)
             cancels = number % N_TURNS if number % 10 == 9 else None
