@@ -13,7 +13,7 @@ from typing import Any
 from cf_local import child, errors
 from cf_local.errors import CfLocalError
 from cf_local.llama.card import Card, cache_of, read_card, silence
-from cf_local.llama.model import check_file
+from cf_local.modelfile import check_file
 
 _TIMEOUT_S = 60
 

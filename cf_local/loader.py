@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,20 +100,8 @@ def load_chosen(
     with ExitStack() as opened:
         sources = []
         for index, (spec, path, how) in enumerate(zip(specs, paths, hows, strict=True)):
-            source = LlamaSource(
-                spec.name,
-                path,
-                n_ctx=how.n_ctx,
-                n_forks=n_forks(len(specs)),
-                n_seats=options.n_conversations,
-                n_threads=options.n_threads or spec.threads,
-                n_gpu_layers=how.n_gpu_layers,
-                devices=how.devices,
-                kv_type=how.kv_type,
-                template=spec.template,
-                is_cancelled=is_cancelled,
-                on_progress=share_of(on_progress, index, len(specs)),
-            )
+            heard = share_of(on_progress, index, len(specs))
+            source = _open(spec, path, how, len(specs), options, is_cancelled, heard)
             opened.callback(source.close)
             sources.append(source)
         plain = [source.info.name for source in sources if not source.has_template]
@@ -123,18 +112,17 @@ def load_chosen(
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
         worker = Worker()
         opened.callback(worker.close)
-        fixed_threads = [bool(options.n_threads or spec.threads) for spec in specs]
-        # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
-        placement = worker.call(
-            lambda: measure(
-                sources,
-                fixed_threads=fixed_threads,
-                overlap=options.overlap,
-                is_cancelled=is_cancelled,
-            )
+        measured = partial(
+            measure,
+            sources,
+            fixed_threads=[bool(options.n_threads or spec.threads) for spec in specs],
+            overlap=options.overlap,
+            is_cancelled=is_cancelled,
         )
+        # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
+        placed = worker.call(measured)
         loaded = Fusion(
-            sources, settings, overlap=placement.overlap, costs=placement.costs, worker=worker
+            sources, settings, overlap=placed.overlap, costs=placed.costs, worker=worker
         )
         opened.pop_all()
     return loaded
@@ -181,6 +169,31 @@ class _How(NamedTuple):
     kv_type: KvType
     n_gpu_layers: int
     devices: tuple[str, ...] | None
+
+
+def _open(
+    spec: SourceSpec,
+    path: Path,
+    how: _How,
+    n_sources: int,
+    options: LoadOptions,
+    is_cancelled: IsCancelled,
+    on_progress: Progress | None,
+) -> LlamaSource:
+    return LlamaSource(
+        spec.name,
+        path,
+        n_ctx=how.n_ctx,
+        n_forks=n_forks(n_sources),
+        n_seats=options.n_conversations,
+        n_threads=options.n_threads or spec.threads,
+        n_gpu_layers=how.n_gpu_layers,
+        devices=how.devices,
+        kv_type=how.kv_type,
+        template=spec.template,
+        is_cancelled=is_cancelled,
+        on_progress=on_progress,
+    )
 
 
 def _arranged(

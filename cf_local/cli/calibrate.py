@@ -94,20 +94,7 @@ def calibrate(
         outcome = _run(fusion, task, items, seed, max_tokens, out, resume, interrupt)
         files = {source.info.name: Path(source.info.file) for source in fusion.sources}
     entry = _entry(name, outcome, task, seed, files, n_ctx)
-    path, failure = None, None
-    if not dry_run:
-        try:
-            path = userfile.write(entry)
-        except CfLocalError as error:  # hours of work are told first
-            failure = error
-    if as_json:
-        click.echo(json.dumps(_as_json(outcome, entry, path), indent=2))
-    else:
-        click.echo(f"{_table(outcome.tried)}\n{evidence.verdict(outcome)}")
-    if failure is not None:
-        raise failure
-    told = f"Written to {path}: cf-local ask --fusion {name}" if path else "Nothing was written."
-    click.echo(told, err=True)
+    _finish(outcome, entry, writes=not dry_run, as_json=as_json)
 
 
 def _run(
@@ -160,6 +147,24 @@ def _entry(
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)
     return userfile.Entry(name, {**values, "description": told}, notes, tables)
+
+
+def _finish(outcome: Outcome, entry: userfile.Entry, *, writes: bool, as_json: bool) -> None:
+    """Write the entry, and print what was found; hours of work are told before a failure."""
+    path, failure = None, None
+    if writes:
+        try:
+            path = userfile.write(entry)
+        except CfLocalError as error:
+            failure = error
+    if as_json:
+        click.echo(json.dumps(_as_json(outcome, entry, path), indent=2))
+    else:
+        click.echo(f"{_table(outcome.tried)}\n{evidence.verdict(outcome)}")
+    if failure is not None:
+        raise failure
+    used = f"cf-local ask --fusion {entry.name}"
+    click.echo(f"Written to {path}: {used}" if path else "Nothing was written.", err=True)
 
 
 def _table(tried: Sequence[Tried]) -> str:

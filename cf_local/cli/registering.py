@@ -10,7 +10,8 @@ from cf_local import removal, userfile
 from cf_local.cli.options import Command, weights_of
 from cf_local.cli.prompt import read_text
 from cf_local.config import SOURCE_KEYS
-from cf_local.errors import BrokenModelError, InputError, MissingModelError
+from cf_local.errors import InputError
+from cf_local.modelfile import check_file
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
 from cf_local.userfile import Entry, Kind
 
@@ -141,13 +142,7 @@ def _checked(path: Path) -> Path:
     """The absolute path of a file that is there and begins as a model does."""
     try:
         path = path.expanduser().absolute()  # a link stays one: the hub's cache has them
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise MissingModelError(f"There is no model file {path}. Check the path.") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {reason}.") from None
-    if magic != b"GGUF":
-        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
+    except RuntimeError as error:  # of a user who is not there
+        raise InputError(f"{path}: {error}") from None
+    check_file(path)
     return path

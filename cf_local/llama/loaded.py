@@ -59,31 +59,18 @@ class Loaded:
         try:
             identity = identity_of(path)  # now: the file may be replaced while the model is loaded
             self.vocabulary = LlamaVocabulary(self._model)
-            template = template or self._model.metadata("tokenizer.chat_template")
-            self.template = ChatTemplate(template, self.vocabulary, name)
+            self.template = self._template(template, name)
             self.n_ctx_train = self._model.n_ctx_train
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
             n_threads = n_threads or threads_for(path)
             for _ in range(n_seats):
-                self.contexts.append(
-                    Context(
-                        self._model,
-                        n_cells=n_cells(self.n_ctx, n_forks),
-                        n_sequences=n_sequences(n_forks),
-                        n_threads=n_threads,
-                        kv_type=kv_type,
-                    )
-                )
+                self.contexts.append(self._new_context(n_forks, n_threads, kv_type))
         except BaseException:
             self.close()
             raise
-        self.info = SourceInfo(
-            name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
-        )
-        # Flash attention, which is for GPUs, lays the cache out otherwise.
-        form = f"{kv_type}, {'gpu' if self._model.is_on_gpu else 'cpu'}"
-        kind = f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {form}"
-        self.state_key = key_of(identity, kind)
+        thinks = self.template.opens_thinking()
+        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads, thinks)
+        self.state_key = key_of(identity, self._kind(kv_type))
         # Asked at every node of a pass: too often for one of a tiny model.
         self._is_cancelled = None if path.stat().st_size < _TINY_BYTES else is_cancelled
         self._last_prompt: tuple[Prompt, list[int]] | None = None
@@ -132,6 +119,25 @@ class Loaded:
             for context in self.contexts:
                 context.close()
             self._model.close()
+
+    def _new_context(self, n_forks: int, n_threads: int, kv_type: KvType) -> Context:
+        return Context(
+            self._model,
+            n_cells=n_cells(self.n_ctx, n_forks),
+            n_sequences=n_sequences(n_forks),
+            n_threads=n_threads,
+            kv_type=kv_type,
+        )
+
+    def _template(self, given: str | None, name: str) -> ChatTemplate:
+        text = given or self._model.metadata("tokenizer.chat_template")
+        return ChatTemplate(text, self.vocabulary, name)
+
+    def _kind(self, kv_type: KvType) -> str:
+        """What besides the file a kept state depends on."""
+        # Flash attention, which is for GPUs, lays the cache out otherwise.
+        device = "gpu" if self._model.is_on_gpu else "cpu"
+        return f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}, {device}"
 
 
 def threads_for(path: Path) -> int:

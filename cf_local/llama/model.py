@@ -6,13 +6,13 @@ from pathlib import Path
 
 import llama_cpp.llama_cpp as lib
 
-from cf_local.errors import BrokenModelError, Cancelled, MissingModelError, UnsupportedModelError
+from cf_local.errors import BrokenModelError, Cancelled, UnsupportedModelError
 from cf_local.llama.devices import device_handle
 from cf_local.llama.header import Header
 from cf_local.llama.log import bridge
+from cf_local.modelfile import check_file
 from cf_local.source import IsCancelled, Progress, never
 
-_GGUF_MAGIC = b"GGUF"
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
@@ -43,41 +43,11 @@ class Model:
         check_file(path)
         bridge.install()
         lib.llama_backend_init()
-        params = lib.llama_model_default_params()
+        params, kept = _params(simulated, devices)
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
-        if devices is not None:
-            handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
-            params.devices = ctypes.cast(handles, ctypes.c_void_p)
-        if simulated is not None:
-            params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
-        overrides = _overrides(simulated)
-        params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
-
-        raised: list[BaseException] = []
-
-        def heard(share: float, _data: object) -> bool:
-            try:
-                if on_progress is not None:
-                    on_progress(share)
-                return not is_cancelled()
-            except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it
-                raised.append(error)
-                return False
-
-        params.progress_callback = callback = lib.llama_progress_callback(heard)
-        self.handle = lib.llama_model_load_from_file(str(path).encode(), params)
-        del callback, overrides  # kept alive until here: llama.cpp reads them while it loads
-        if raised:
-            self.close()
-            raise raised[0]
-        if not self.handle:
-            if is_cancelled():
-                raise Cancelled(f"Loading {path.name} was cancelled.")
-            raise BrokenModelError(
-                f"{path} cannot be loaded: {bridge.reason()}. "
-                "Download it again, or check that it is a complete GGUF model."
-            )
+        self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
+        del kept
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
             self._refuse_unfit()
@@ -140,19 +110,56 @@ class Model:
             )
 
 
-def check_file(path: Path) -> None:
-    """What can be told about a bad file before llama.cpp sees it."""
-    try:
-        if not path.exists():
-            raise MissingModelError(f"There is no model file {path}. Check the path.")
-        if not path.is_file():
-            raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
-        with path.open("rb") as file:
-            magic = file.read(len(_GGUF_MAGIC))
-    except OSError as error:  # also of a folder that may not be looked into
-        raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
-    if magic != _GGUF_MAGIC:
-        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
+def _load(
+    path: Path,
+    params: lib.llama_model_params,
+    is_cancelled: IsCancelled,
+    on_progress: Progress | None,
+) -> lib.llama_model_p:
+    """The loaded model. Raises Cancelled, BrokenModelError, and what ``on_progress`` raises."""
+    raised: list[BaseException] = []
+
+    def heard(share: float, _data: object) -> bool:
+        try:
+            if on_progress is not None:
+                on_progress(share)
+            return not is_cancelled()
+        except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it
+            raised.append(error)
+            return False
+
+    params.progress_callback = callback = lib.llama_progress_callback(heard)
+    handle: lib.llama_model_p = lib.llama_model_load_from_file(str(path).encode(), params)
+    del callback  # kept alive until here
+    if handle and not raised:
+        return handle
+    if handle:
+        lib.llama_model_free(handle)
+    if raised:
+        raise raised[0]
+    if is_cancelled():
+        raise Cancelled(f"Loading {path.name} was cancelled.")
+    raise BrokenModelError(
+        f"{path} cannot be loaded: {bridge.reason()}. "
+        "Download it again, or check that it is a complete GGUF model."
+    )
+
+
+def _params(
+    simulated: Header | None, devices: Sequence[str] | None
+) -> tuple[lib.llama_model_params, list[object]]:
+    """Parameters of a load, and what they point to, which is to be kept until it is done."""
+    params, kept = lib.llama_model_default_params(), list[object]()
+    if simulated is not None:
+        params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
+    if devices is not None:
+        handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
+        params.devices = ctypes.cast(handles, ctypes.c_void_p)
+        kept.append(handles)
+    overrides = _overrides(simulated)
+    params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
+    kept.append(overrides)
+    return params, kept
 
 
 def _overrides(simulated: Header | None) -> ctypes.Array[lib.llama_model_kv_override]:

@@ -18,9 +18,10 @@ from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
 from cf_local.llama.log import bridge
 from cf_local.llama.logits import n_row_bytes
-from cf_local.llama.model import Model, check_file
+from cf_local.llama.model import Model
 from cf_local.llama.params import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.repacking import is_copied
+from cf_local.modelfile import check_file
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType
 

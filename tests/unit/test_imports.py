@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 # From low to high: a module imports its own layer and lower ones, never a higher one. A new module
 # is put into the lowest layer that its imports allow. A folder counts as one module.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_pyinstaller", "closing", "errors", "memory"}),
+    frozenset({"_pyinstaller", "closing", "errors", "memory", "modelfile"}),
     frozenset({"structured"}),
     frozenset({"types"}),
     frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
