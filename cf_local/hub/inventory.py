@@ -89,7 +89,10 @@ def unfinished(path: Path) -> Unfinished | None:
     n_bytes = path.stat().st_size
     if note is None:
         return Unfinished("/".join(names), None, None, path, n_bytes, None)
-    return Unfinished(note.repo, note.file, note.revision, path, n_bytes, note.size_bytes)
+    will_be = note.remote
+    return Unfinished(
+        will_be.repo, will_be.file, will_be.revision, path, n_bytes, will_be.size_bytes
+    )
 
 
 def name_in(revision: Any, file: Any) -> str:

@@ -169,20 +169,14 @@ def locked(repo: str, etag: str, is_cancelled: IsCancelled = never) -> Iterator[
 class Note:
     """What a part will be; ``server_etag`` is how the server that sent it named the content."""
 
-    repo: str
-    file: str
-    revision: str | None
-    commit: str
-    etag: str
-    size_bytes: int
-    server_etag: str | None = None
+    remote: RemoteFile
+    server_etag: str | None
 
 
 def note_down(remote: RemoteFile, server_etag: str | None) -> None:
     """Remember what the part of a file will be."""
-    note = Note(**asdict(remote), server_etag=server_etag)
-    path = _note_path(part_of(remote))
-    _write_whole(path, json.dumps(asdict(note)))
+    note = {**asdict(remote), "server_etag": server_etag}
+    _write_whole(_note_path(part_of(remote)), json.dumps(note))
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -194,10 +188,12 @@ def _write_whole(path: Path, text: str) -> None:
 
 def note_on(part: Path) -> Note | None:
     """What a part will be; None when the note is missing or damaged."""
-    with suppress(OSError, ValueError, TypeError):
-        note = Note(**json.loads(_note_path(part).read_text(encoding="utf-8")))
-        if isinstance(note.file, str) and isinstance(note.size_bytes, int):
-            return note
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        note = json.loads(_note_path(part).read_text(encoding="utf-8"))
+        server_etag = note.pop("server_etag", None)
+        remote = RemoteFile(**note)
+        if isinstance(remote.file, str) and isinstance(remote.size_bytes, int):
+            return Note(remote, server_etag)
     return None
 
 
