@@ -116,8 +116,9 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
     load_options = LoadOptions(**given, n_conversations=how.n_places)
     sets = [choose(registry, name, ())[0] for name in fusions]
-    for specs in sets if load_options.fit else ():  # before a download
-        fit(specs, fit_options(load_options)).check()
+    for specs in sets if load_options.fit else ():
+        if any(spec.repo for spec in specs):  # to be told before a download
+            fit(specs, fit_options(load_options)).check()
     named = [spec for specs in sets for spec in specs]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
