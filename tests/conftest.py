@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 from hub_server import HubServer
 
+pytest.register_assert_rewrite("browser", "checked_run", "contract", "scripted")
+
 # A busy machine fails no test: what takes how long is measured by benchmarks.
 hypothesis.settings.register_profile("cf-local", deadline=None)
 hypothesis.settings.load_profile("cf-local")

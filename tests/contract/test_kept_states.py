@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_source import (
+from contract import (
     GREEDY,
     KINDS,
     LONG_PROMPT,
     MIXED,
     PROMPT,
-    UNCUTTABLE,
-    VOCABULARY,
+    WHOLE_ONLY,
+    Opener,
     assert_alike,
     assert_same,
     begun,
@@ -27,28 +25,11 @@ from cf_local.source import Keeping
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import RawText
 
-SWA = ("gemma3",)
-WHOLE_ONLY = (*UNCUTTABLE, *SWA)
-Opener = Callable[..., LlamaSource]
-
 
 @pytest.fixture(scope="module", params=[kind for kind in KINDS if kind != "scripted"])
 def kind(request: pytest.FixtureRequest) -> str:
+    """The scripted source keeps no states."""
     return str(request.param)
-
-
-@pytest.fixture
-def open_source(kind: str, tiny_model: Callable[..., Path]) -> Iterator[Opener]:
-    opened: list[LlamaSource] = []
-
-    def open_(**options: Any) -> LlamaSource:
-        path = tiny_model(kind, VOCABULARY.get(kind, "bpe"), eog_bias=-3.0)
-        opened.append(LlamaSource("s", path, n_threads=1, **options))
-        return opened[-1]
-
-    yield open_
-    for source in opened:
-        source.close()
 
 
 def gone_on(text: str) -> RawText:

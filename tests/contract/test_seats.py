@@ -5,60 +5,22 @@ For the scripted source and for tiny random models of every kind of cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
-from test_source import (
+from contract import (
     GREEDY,
-    KINDS,
     LIMIT,
     LONG_PROMPT,
     MIXED,
     PROMPT,
-    UNCUTTABLE,
-    VOCABULARY,
-    WORDS,
+    WHOLE_ONLY,
+    Opener,
     assert_alike,
     begun,
     candidate,
-    noise,
 )
 
 from cf_local.errors import ClosedError, InputError
-from cf_local.source import Source
-from cf_local.testing import PieceVocabulary, ScriptedSource
 from cf_local.types import RawText
-
-SWA = ("gemma3",)
-Opener = Callable[..., Any]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    opened: list[Source] = []
-
-    def open_(**options: Any) -> Any:
-        if kind == "scripted":
-            pieces = PieceVocabulary([*WORDS, " runn", "ing"])
-            source: Source = ScriptedSource("s", pieces, noise(pieces), **options)
-        else:
-            from cf_local.llama import LlamaSource
-
-            vocab = VOCABULARY.get(kind, "bpe")
-            path = request.getfixturevalue("tiny_model")(kind, vocab, eog_bias=-3.0)
-            source = LlamaSource("s", path, n_threads=1, **options)
-        opened.append(source)
-        return source
-
-    yield open_
-    for source in opened:
-        source.close()
 
 
 def test_a_source_has_as_many_seats_as_were_asked_for_and_is_the_first(open_source: Opener) -> None:
@@ -142,7 +104,7 @@ def test_a_part_of_a_text_is_shared_where_the_cache_can(open_source: Opener, kin
         one.commit(MIXED[0])
     prompt = RawText(LONG_PROMPT.text + " over the hill")
     n_tokens = other.begin(prompt, sampling=GREEDY)
-    if kind not in UNCUTTABLE + SWA:
+    if kind not in WHOLE_ONLY:
         assert other.counters.n_tokens < n_tokens / 10
     assert_alike(other, begun(open_source(), prompt))
     for _ in range(3):  # the first goes on undisturbed, whatever becomes of the other
@@ -168,7 +130,7 @@ def test_prompts_read_at_the_same_time_share_what_any_of_them_has_read(
     n_read = sum(seat.counters.n_tokens for seat in seats)
     alone = open_source()
     n_alone = alone.begin(prompts[0], sampling=GREEDY)
-    assert n_read < (1.2 * n_alone if kind not in UNCUTTABLE + SWA else 3.2 * n_alone)
+    assert n_read < (1.2 * n_alone if kind not in WHOLE_ONLY else 3.2 * n_alone)
     for seat, prompt in zip(seats, prompts, strict=True):
         assert_alike(seat, begun(open_source(), prompt))
 
