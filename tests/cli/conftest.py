@@ -40,7 +40,7 @@ def run(environment: dict[str, str], work_folder: Path) -> Run:
             capture_output=True,
             cwd=work_folder,
             env=environment | (env or {}),
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
