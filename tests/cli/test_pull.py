@@ -268,7 +268,7 @@ def test_ctrl_c_leaves_a_part_that_is_continued(
     process = start(environment, work_folder, "pull", REPO)
     wait_until(hub, FILE, 400_000, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, b"")
     assert err == b"Error: Interrupted; what has come is kept. Run the same command to continue.\n"
     listed = run("list").stdout.decode()
