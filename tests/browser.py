@@ -78,7 +78,7 @@ class Page:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 60.0) -> None:
+    def wait(self, expression: str, timeout_s: float = 20.0) -> None:
         """Until a JavaScript expression is true; an element is."""
         end = time.monotonic() + timeout_s
         while not self.eval(f"Boolean({expression})"):
@@ -170,7 +170,7 @@ def browser(folder: Path) -> Iterator[Page]:
     finally:
         os.close(ours_out)  # the browser ends when its pipe does
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=15)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -28,7 +28,7 @@ from cf_local.source import IsCancelled
 from cf_local.testing import ScriptedSource, writes
 from cf_local.types import Settings
 
-PATIENCE_S = 120.0  # on a machine that does much else
+PATIENCE_S = 30.0  # on a machine that does much else
 QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
 
 

@@ -31,7 +31,7 @@ class Screen:
             encoding="utf-8",
             codec_errors="replace",
             dimensions=(30, 100),
-            timeout=60,
+            timeout=20,
         )
         self.child.delaybeforesend = None
 

@@ -49,7 +49,7 @@ def start(environment: dict[str, str], work_folder: Path) -> Iterator[Start]:
 
 
 def get(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path, headers=headers or {})
     response = connection.getresponse()
     return response.status, response.read()
@@ -65,7 +65,7 @@ def stream(port: int) -> socket.socket:
             "cf_local": {"repetition_guard": False},
         }
     )
-    sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     sock.sendall(
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
         f"\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
@@ -84,7 +84,7 @@ def test_a_signal_lets_running_answers_finish(start: Start, sent: signal.Signals
     while part := sock.recv(65536):
         got += part
     assert b"[DONE]" in got
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err
 

@@ -31,7 +31,7 @@ def screen() -> Iterator[Screen]:
     assert number, "Xvfb did not start"
     yield Screen(f":{number}")
     process.terminate()
-    process.wait(timeout=60)
+    process.wait(timeout=30)
 
 
 _EVER_OPENED: list[Desk] = []

@@ -65,7 +65,7 @@ def copied(screen: Screen, wanted: str, timeout_s: float = 60) -> str:
     return seen
 
 
-def ended(process: subprocess.Popen[str], timeout_s: float = 60) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], timeout_s: float = 30) -> tuple[int, str, str]:
     stdout, stderr = process.communicate(timeout=timeout_s)
     return process.returncode, stdout, stderr
 
