@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from cf_local.fusion import Fusion
-from cf_local.speculation import Speculator
 from cf_local.types import Answer, Chat, RawText, Settings
 
 _DRAWS = 1000  # of the bootstrap
@@ -70,15 +69,13 @@ class Case:
 
 
 def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
-    """A case that answers with ``fusion``; it learns for itself and finds no prompt cached."""
-    speculator = Speculator(fusion.costs)
+    """A case that answers with ``fusion`` and finds no prompt cached."""
 
     def forget() -> None:
         for source in fusion.sources:
             source.begin(_OTHER_PROMPT, sampling=settings.sampling)
 
     def answer(prompt: Chat) -> Timing:
-        fusion.speculator = speculator
         fusion.alone(forget)
         start, first_s = time.perf_counter(), 0.0
         for event in fusion.stream(prompt, settings):

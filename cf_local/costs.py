@@ -1,54 +1,63 @@
-"""What a forward pass costs, by its size: measured at load, and learnt while running."""
+"""What a forward pass costs, by its size: fixed, so that the same text leads to the same passes.
 
-import math
+Who writes ahead and how far is decided by these costs, and with the passes the last digits of the
+logits change, and with them, at a near tie, the text. So they never come from a clock that runs
+while an answer is written: they are estimated from the size of the model and the way its weights
+are kept, or were measured once, on demand (``cf-local doctor --measure``).
+"""
+
 from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from cf_local.types import Counters
+Weights = Literal["packed", "packed-wide", "plain", "gpu"]
+"""How passes over several tokens are computed: with weights that llama.cpp rearranges for this CPU
+(wide: with AVX-512), with weights as they are in the file, or on a GPU."""
 
-_FORGETS = 0.2  # weight of a new observation
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+# Measured on two cores with Q4_K_M and Q4_1 (docs/LOG.md, 2026-11-28 and 2026-11-29), in passes
+# over one token; that of a GPU is a guess on the careful side.
+_CURVES: dict[Weights, tuple[float, ...]] = {
+    "packed-wide": (1.0, 1.4, 1.6, 1.7, 2.7, 2.8, 3.7, 4.7, 8.4),
+    "packed": (1.0, 1.55, 2.6, 2.4, 3.4, 4.4, 5.6, 7.5, 14.0),
+    "plain": (1.0, 1.5, 2.3, 2.6, 3.6, 4.5, 6.0, 8.5, 16.0),
+    "gpu": (1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.4, 3.5),
+}
+_BYTES_PER_S: dict[Weights, float] = {
+    "packed-wide": 15e9,
+    "packed": 15e9,
+    "plain": 10e9,
+    "gpu": 200e9,
+}
 
 
+@dataclass(frozen=True, slots=True)
 class PassCosts:
     """Seconds of one source's forward passes by their number of tokens.
 
-    Sizes are grouped (1, 2, 3-4, 5-8, ...) and a group remembers its mean size, so that one
-    disturbed pass spoils little.
+    Without any, all passes cost the same.
     """
 
-    def __init__(self) -> None:
-        self._groups: dict[int, tuple[float, float]] = {}  # mean tokens and seconds
+    seconds: tuple[tuple[int, float], ...] = ((1, 1.0),)
 
-    def note(self, n_tokens: float, elapsed_s: float) -> None:
-        """Learn from a pass."""
-        group = math.ceil(math.log2(n_tokens))
-        mean, seconds = self._groups.get(group, (n_tokens, elapsed_s))
-        self._groups[group] = (
-            mean + _FORGETS * (n_tokens - mean),
-            seconds + _FORGETS * (min(elapsed_s, 2 * seconds) - seconds),
-        )
+    @classmethod
+    def estimated(cls, n_bytes: int, weights: Weights) -> Self:
+        """Of a model of that size. What counts is the ratio between models, and between sizes."""
+        one_s = n_bytes / _BYTES_PER_S[weights]
+        curve = zip(_SIZES, _CURVES[weights], strict=True)
+        return cls(tuple((size, one_s * passes) for size, passes in curve))
 
-    def note_between(self, before: Counters, after: Counters) -> None:
-        """Learn from the work between two readings of a source's counters."""
-        n_passes = after.n_passes - before.n_passes
-        if n_passes:
-            n_tokens = max(1.0, (after.n_tokens - before.n_tokens) / n_passes)
-            self.note(n_tokens, (after.decode_s - before.decode_s) / n_passes)
-
-    def copy(self) -> "PassCosts":
-        """Costs that go their own way from here."""
-        other = PassCosts()
-        other._groups = dict(self._groups)
-        return other
+    @classmethod
+    def measured(cls, seconds: Mapping[int, float]) -> Self:
+        """From the seconds of passes by their number of tokens."""
+        return cls(tuple(sorted(seconds.items())))
 
     def of(self, n_tokens: float) -> float:
-        """Seconds of a pass, interpolated; beyond what was seen it grows with a power of 0.6."""
-        if not self._groups:
-            return 1.0
-        seen = sorted(self._groups.values())
-        place = bisect_left(seen, (n_tokens, 0.0))
-        if place == 0 or place == len(seen):
-            mean, seconds = seen[min(place, len(seen) - 1)]
-            return seconds * math.pow(n_tokens / mean, 0.6)
-        (low, low_s), (high, high_s) = seen[place - 1], seen[place]
-        share = (n_tokens - low) / (high - low)
-        return (1 - share) * low_s + share * high_s
+        """Seconds of a pass: interpolated, and beyond the largest size as steep as before it."""
+        if len(self.seconds) == 1:
+            return self.seconds[0][1]
+        place = bisect_left(self.seconds, (n_tokens, 0.0))
+        place = min(max(place, 1), len(self.seconds) - 1)
+        (low, low_s), (high, high_s) = self.seconds[place - 1 : place + 1]
+        return low_s + (n_tokens - low) / (high - low) * (high_s - low_s)

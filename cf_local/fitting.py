@@ -12,8 +12,8 @@ from cf_local.advice import Advice, advise, megabytes, refusal
 from cf_local.config import BUILTIN_PREFIX, SourceSpec
 from cf_local.errors import InputError, OutOfMemoryError
 from cf_local.llama import devices, threads_for
-from cf_local.llama.sizes import SimulatedModel
 from cf_local.llama.trial import try_headers
+from cf_local.measured import RememberedModel
 from cf_local.memory import Device
 from cf_local.planning import DEFAULT_CONTEXT, MIN_CONTEXT, ModelSizes, Plan, Room, Wish, best_plan
 from cf_local.remote_header import fetch_headers
@@ -147,8 +147,13 @@ def _files(
 ) -> list[Path]:
     """A file with the header of each source, which may be gone when ``opened`` is left."""
     paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
-    foreign = zip(specs, paths, strict=True)
-    unknown = [p for spec, p in foreign if not spec.file.startswith(BUILTIN_PREFIX)]
+    foreign = [
+        path
+        for spec, path in zip(specs, paths, strict=True)
+        if not spec.file.startswith(BUILTIN_PREFIX)
+    ]
+    how = n_forks(len(specs)), options.n_conversations
+    unknown = [path for path in foreign if not RememberedModel(path, *how).is_known]
     try_headers(unknown, is_cancelled)
     return paths
 
@@ -159,7 +164,7 @@ def _sizes(
     """What each source takes; layouts can be asked for until ``opened`` is left."""
     models = []
     for spec, path in zip(specs, paths, strict=True):
-        model = SimulatedModel(path, n_forks=n_forks(len(specs)), n_seats=n_conversations)
+        model = RememberedModel(path, n_forks(len(specs)), n_conversations)
         opened.callback(model.close)
         models.append(model.sizes(spec.name))
     return models

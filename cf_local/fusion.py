@@ -8,18 +8,16 @@ everything else renders them.
 import copy
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from cf_local.closing import Closing
 from cf_local.conversation import Conversation
-from cf_local.costs import PassCosts
 from cf_local.crew import Crew
 from cf_local.errors import Cancelled, ClosedError, InputError
 from cf_local.seating import Seating
 from cf_local.source import Progress, Source
-from cf_local.speculation import Speculator
 from cf_local.stream import Flag, Stream, Task
 from cf_local.types import Answer, Prompt, Settings
 from cf_local.worker import Worker
@@ -41,15 +39,13 @@ class Fusion(Closing):
         settings: Settings | None = None,
         *,
         overlap: bool = False,
-        costs: Mapping[str, PassCosts] | None = None,
         worker: Worker | None = None,
     ) -> None:
         """Take over ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
-        With ``overlap`` sources work at the same time, where they do not wait for each other;
-        ``costs`` of their passes spare speculation to learn them (see ``placement``); ``worker``
-        is the thread in which that was measured. Raises InputError when there is no source, two
-        share a name, or the weights do not match.
+        With ``overlap`` sources work at the same time, where they do not wait for each other.
+        ``worker`` is the thread in which they compute. Raises InputError when there is no source,
+        two share a name, or the weights do not match.
         """
         self.sources = tuple(sources)
         self.settings = settings or Settings()
@@ -65,13 +61,9 @@ class Fusion(Closing):
         # Looked through by signal handlers: without a lock, and no other operation is safe.
         self._streams: dict[int, weakref.ref[Stream]] = {}
         self._closed = False
+        self._after_answer: list[Callable[[], None]] = []
         self._whole: Fusion | None = None  # for a part: what it is a part of
         self._crew = Crew(len(self.sources) if overlap else 0)
-        self.costs = dict(costs or {})
-        """What passes cost, by the names of the sources, as far as it was measured."""
-        self.speculator = Speculator(self.costs)
-        """What speculation has learnt; it outlives an answer and changes no text."""
-        self._other_speculators: dict[int, Speculator] = {}  # of the further seats
 
     def stream(
         self,
@@ -106,8 +98,8 @@ class Fusion(Closing):
             settings,
             begun.encode(),
             lambda seat: self._in_seat(self.speakers(settings), seat),
-            self._speculator_of,
             self._crew,
+            self._answered,
             lambda: cancelled.is_set() or is_stopping(),
         )
         return self._streamed(Task(writing, cancelled, self._worker, self._seating), on_progress)
@@ -117,6 +109,13 @@ class Fusion(Closing):
         *_, last = self.stream(prompt, settings)
         assert isinstance(last, Answer)
         return last
+
+    def after_answer(self, work: Callable[[], None]) -> None:
+        """Do ``work`` once, after an answer when no other is being written, in the same thread.
+
+        Its failure is logged; closing the fusion waits for it.
+        """
+        self._after_answer.append(work)
 
     def conversation(self, system: str | None = None) -> Conversation:
         """A new conversation, with ``system`` as instructions for all sources."""
@@ -153,7 +152,6 @@ class Fusion(Closing):
         part.sources = tuple(known[name] for name in names)
         part.settings = settings or self._settings_of(names)
         part.speakers(part.settings)
-        part.speculator, part._other_speculators = Speculator(self.costs), {}
         part._whole = self
         return part
 
@@ -196,14 +194,16 @@ class Fusion(Closing):
         streams[key] = weakref.ref(stream, lambda _: streams.pop(key, None))
         return stream
 
+    def _answered(self) -> None:
+        if self._after_answer:
+            self._worker.submit(self._do_what_waited)
+
+    def _do_what_waited(self) -> None:
+        while self._after_answer and not self._seating.sitters:
+            self._after_answer.pop(0)()
+
     def _in_seat(self, sources: tuple[Source, ...], seat: int) -> tuple[Source, ...]:
         return tuple(source.seats[seat] for source in sources) if seat else sources
-
-    def _speculator_of(self, seat: int) -> Speculator:
-        """Each seat has its own: what it has seen of an answer is a state."""
-        if seat == 0:
-            return self.speculator
-        return self._other_speculators.setdefault(seat, Speculator(self.costs))
 
     def _settings_of(self, names: Sequence[str]) -> Settings:
         """The settings for the sources of these names."""

@@ -1,7 +1,9 @@
 """The composition root: names of models in, a loaded Fusion out."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -10,18 +12,18 @@ from typing import NamedTuple
 
 from cf_local import hub
 from cf_local.config import Registry, SourceSpec, load_registry
-from cf_local.errors import InputError
+from cf_local.errors import Cancelled, InputError
 from cf_local.fitting import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource, devices
+from cf_local.llama import LlamaSource, devices, threads_for
 from cf_local.modelname import distinct, spec_of
-from cf_local.placement import measure
+from cf_local.placement import Overlap, known_costs
 from cf_local.planning import Wish
-from cf_local.source import IsCancelled, Progress, never, share_of
+from cf_local.source import IsCancelled, Progress, never
 from cf_local.types import DeviceChoice, KvType, Settings
-from cf_local.worker import Worker
 
 _log = logging.getLogger(__name__)
+_PROGRESS_S = 0.05  # from one report of progress to the next
 
 PLAIN_STOP = "\nUser:"
 """Where a model without a chat template would begin to write the next turn of the user."""
@@ -33,7 +35,8 @@ class LoadOptions:
 
     ``fit`` plans the arrangement that fits into memory (see docs/memory.md), of which at most
     ``memory_bytes`` may be used; without it everything is loaded as it is asked for. ``overlap``
-    lets sources work at the same time; None, like None for ``n_threads``, lets measurement decide.
+    lets sources work at the same time; None lets measurement decide. ``n_threads`` None takes all
+    cores that other processes leave.
     ``n_conversations`` are answered at once, in turn, and kept in the caches: each takes as much
     memory for its cache as a single one.
     """
@@ -97,33 +100,28 @@ def load_chosen(
         fetch(specs)
     # All files first: a missing one is told before minutes of loading.
     paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
+    loads = [
+        partial(_open, spec, path, how, len(specs), options)
+        for spec, path, how in zip(specs, paths, hows, strict=True)
+    ]
+    sizes = [path.stat().st_size for path in paths]
     with ExitStack() as opened:
-        sources = []
-        for index, (spec, path, how) in enumerate(zip(specs, paths, hows, strict=True)):
-            heard = share_of(on_progress, index, len(specs))
-            source = _open(spec, path, how, len(specs), options, is_cancelled, heard)
+        sources = _together(loads, sizes, is_cancelled, on_progress)
+        for source in sources:
             opened.callback(source.close)
-            sources.append(source)
         plain = [source.info.name for source in sources if not source.has_template]
         if plain:
             on_notice(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        worker = Worker()
-        opened.callback(worker.close)
-        measured = partial(
-            measure,
-            sources,
-            fixed_threads=[bool(options.n_threads or spec.threads) for spec in specs],
-            overlap=options.overlap,
-            is_cancelled=is_cancelled,
-        )
-        # Where all passes will be: OpenMP keeps a pool of threads for every thread that has some.
-        placed = worker.call(measured)
-        loaded = Fusion(
-            sources, settings, overlap=placed.overlap, costs=placed.costs, worker=worker
-        )
+        overlap = options.overlap
+        known = Overlap(paths, [options.n_threads or spec.threads for spec in specs])
+        if overlap is None and len(sources) > 1:
+            overlap = known.pays
+        loaded = Fusion(sources, settings, overlap=bool(overlap))
+        if overlap is None and len(sources) > 1:
+            loaded.after_answer(lambda: known.measure(sources))
         opened.pop_all()
     return loaded
 
@@ -146,6 +144,56 @@ def choose(
         weights=spec.weights,
     )
     return [registry.source(name) for name in spec.sources], settings
+
+
+def _together(
+    loads: Sequence[Callable[[IsCancelled, Progress], LlamaSource]],
+    sizes: Sequence[int],
+    is_cancelled: IsCancelled,
+    on_progress: Progress | None,
+) -> list[LlamaSource]:
+    """What all ``loads`` return: a load keeps one core busy, so they are done at the same time.
+
+    ``on_progress`` is told in this thread, and by the ``sizes`` of the files. If one fails, the
+    others are given up, and the first error is raised.
+    """
+    shares, stopping = [0.0] * len(loads), threading.Event()
+
+    def work(index: int) -> LlamaSource:
+        def heard(share: float) -> None:
+            shares[index] = share
+
+        try:
+            return loads[index](lambda: stopping.is_set() or is_cancelled(), heard)
+        except BaseException:
+            stopping.set()
+            raise
+
+    with ThreadPoolExecutor(len(loads)) as pool:
+        running = [pool.submit(work, index) for index in range(len(loads))]
+        try:
+            while wait(running, timeout=_PROGRESS_S).not_done:
+                if on_progress is not None:
+                    done = sum(size * share for size, share in zip(sizes, shares, strict=True))
+                    on_progress(done / sum(sizes))
+        except BaseException:
+            stopping.set()
+            wait(running)
+            _close(running)
+            raise
+    failed = [error for each in running if (error := each.exception())]
+    if failed:
+        _close(running)
+        raise next((e for e in failed if not isinstance(e, Cancelled)), failed[0])
+    if on_progress is not None:
+        on_progress(1.0)
+    return [each.result() for each in running]
+
+
+def _close(loads: Sequence[Future[LlamaSource]]) -> None:
+    for load_ in loads:
+        if load_.exception() is None:
+            load_.result().close()
 
 
 def _locate(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
@@ -178,7 +226,7 @@ def _open(
     n_sources: int,
     options: LoadOptions,
     is_cancelled: IsCancelled,
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> LlamaSource:
     return LlamaSource(
         spec.name,
@@ -191,6 +239,7 @@ def _open(
         devices=how.devices,
         kv_type=how.kv_type,
         template=spec.template,
+        costs=known_costs(path, options.n_threads or spec.threads or threads_for(path)),
         is_cancelled=is_cancelled,
         on_progress=on_progress,
     )

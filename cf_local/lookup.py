@@ -1,12 +1,12 @@
 """Prompt look-up: what followed the same words before, as a leader that costs nothing.
 
-Answers repeat names, numbers and phrases of the prompt and of themselves, and those of one user
-repeat each other. The text that followed the longest earlier occurrence of the last bytes is often
-what comes next. Bytes, not tokens: sources share no vocabulary.
+Answers repeat names, numbers and phrases of the prompt and of themselves. The text that followed
+the longest earlier occurrence of the last bytes is often what comes next. Bytes, not tokens:
+sources share no vocabulary.
 """
 
 _KEYS = (32, 24, 16, 12, 8, 6, 4, 3, 2)  # bytes of context to look for, longest first
-_LONGEST = 65_536  # bytes remembered, answers before this one included
+_LONGEST = 65_536  # bytes remembered
 END_OF_TEXT = b"\0"
 """Nothing is proposed across it."""
 
@@ -18,9 +18,8 @@ class LookUp:
         self._text = bytearray()
 
     def begin(self, prompt: str) -> None:
-        """A new answer begins behind ``prompt``; what was seen before is remembered."""
-        self._text += END_OF_TEXT + prompt.encode() + END_OF_TEXT
-        del self._text[: max(0, len(self._text) - _LONGEST)]
+        """A new answer begins after ``prompt``."""
+        self._text = bytearray(prompt.encode()[-_LONGEST:] + END_OF_TEXT)
 
     def append(self, segment: bytes) -> None:
         """The response has grown."""

@@ -1,89 +1,103 @@
-"""Where the work is done, chosen by measuring the loaded sources: threads, and what overlaps.
+"""Whether sources gain by working at the same time, and what their passes cost: measured once.
 
-A pass for one token reads all weights, and often one core reads as fast as two: then sources had
-better work at the same time. A pass for many tokens computes, and wants all cores. Which is
-which depends on the machine, so it is tried. It takes about eight passes of each source.
+A pass over one token reads all weights, and often one core reads as fast as two: then sources had
+better work at the same time. Which is which depends on the machine and on how the weights are kept,
+so it is tried, once for each set of models: after the first answer, never before it, and not while
+other processes are busy. It changes no text (docs/speed.md).
+
+Pass costs do decide, at near ties, what is written. So they are measured on demand only.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from statistics import median
+from typing import Protocol, runtime_checkable
 
+from cf_local import measured
 from cf_local.costs import PassCosts
 from cf_local.errors import Cancelled
+from cf_local.llama.threads import CORES
 from cf_local.source import IsCancelled, never
 from cf_local.types import SourceInfo
 
-_SIZES = (1, 2, 8)  # tokens of the passes that are timed
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)  # tokens of the passes that are timed
+_TRIALS = 3  # of each way, in turn; the fastest of each counts
 _TINY_PASS_S = 0.001  # below this, waking a thread costs more than it saves
 _GAIN = 0.9  # what is tried must take less than this share of the time, or it may be noise
+_BUSY_CORES = 0.25  # of other processes; with more, what is measured says nothing
 
 
+@runtime_checkable
 class Timed(Protocol):
     """A source whose passes can be timed."""
 
     @property
     def info(self) -> SourceInfo:
-        """Its name and threads."""
-
-    def use_threads(self, n_threads: int) -> None:
-        """Compute with so many threads from now on."""
+        """Its name and file."""
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a pass; raises Cancelled where it can be stopped and was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """``overlap``: sources work at the same time. ``costs``: of their passes, by their names."""
+class Overlap:
+    """Whether the sources of some files gain by working at the same time, as far as is known."""
 
-    overlap: bool
-    costs: Mapping[str, PassCosts]
+    def __init__(self, files: Sequence[Path], n_threads: Sequence[int | None]) -> None:
+        self._key = measured.key_of(*files, of=f"overlap {list(n_threads)}")
 
+    @property
+    def pays(self) -> bool | None:
+        """None where it was not measured yet."""
+        known = measured.get(self._key).get("pays")
+        return known if isinstance(known, bool) else None
 
-def measure(
-    sources: Sequence[Timed],
-    *,
-    fixed_threads: Sequence[bool],
-    overlap: bool | None,
-    is_cancelled: IsCancelled = never,
-) -> Placement:
-    """Time the passes of all sources, and choose.
-
-    Sets the threads of a source unless they are fixed; ``overlap`` None lets measurement decide.
-    Raises Cancelled once ``is_cancelled`` turned true.
-    """
-    costs = {}
-    for source, is_fixed in zip(sources, fixed_threads, strict=True):
-        source.time_pass(1)  # pages the weights in
-        if not is_fixed and source.info.n_threads > 1:
-            _choose_threads(source)
-        known = costs[source.info.name] = PassCosts()
-        for n_tokens in _SIZES:
-            if is_cancelled():
-                raise Cancelled("Loading was cancelled.")
-            known.note(n_tokens, source.time_pass(n_tokens))
-    if overlap is None:
-        overlap = len(sources) > 1 and _overlap_pays(sources)
-    return Placement(overlap, costs)
+    def measure(self, sources: Sequence[Timed]) -> None:
+        """Try it, and keep what was found, unless other processes were busy meanwhile."""
+        CORES.look()
+        found = overlap_pays(sources)
+        if CORES.look() <= _BUSY_CORES:
+            measured.put(self._key, {"pays": found})
 
 
-def _choose_threads(source: Timed) -> None:
-    """All cores, or one where others only stand in the way."""
-    n_threads, size = source.info.n_threads, _SIZES[-1]
-    together_s = source.time_pass(size)
-    source.use_threads(1)
-    if source.time_pass(size) > _GAIN * together_s:
-        source.use_threads(n_threads)
-
-
-def _overlap_pays(sources: Sequence[Timed]) -> bool:
-    one_by_one_s = sum(source.time_pass(1) for source in sources)
-    if one_by_one_s < _TINY_PASS_S * len(sources):
-        return False
+def overlap_pays(sources: Sequence[Timed]) -> bool:
+    """Whether passes over one token take less time together than one after the other."""
+    together_s, in_turn_s = [], []
     with ThreadPoolExecutor(len(sources)) as pool:
-        start = time.perf_counter()
-        list(pool.map(lambda source: source.time_pass(1), sources))
-        return time.perf_counter() - start < _GAIN * one_by_one_s
+        for _ in range(_TRIALS):
+            in_turn_s.append(sum(source.time_pass(1) for source in sources))
+            together_s.append(max(pool.map(lambda source: source.time_pass(1), sources)))
+    is_tiny = min(in_turn_s) < _TINY_PASS_S * len(sources)
+    return not is_tiny and min(together_s) < _GAIN * min(in_turn_s)
+
+
+def known_costs(file: Path, n_threads: int) -> PassCosts | None:
+    """What passes of a model cost, None unless that was measured."""
+    record = measured.get(_costs_key(file, n_threads))
+    try:
+        return PassCosts.measured({int(n): float(pass_s) for n, pass_s in record["seconds"]})
+    except (KeyError, TypeError, ValueError):  # not measured, or damaged
+        return None
+
+
+def measure_costs(source: Timed, is_cancelled: IsCancelled = never) -> PassCosts:
+    """Time passes of a source and keep what was found; from the next load on it counts.
+
+    Raises Cancelled once ``is_cancelled`` turned true; nothing is kept then.
+    """
+    seconds: dict[int, list[float]] = {size: [] for size in _SIZES}
+    source.time_pass(1)  # pages the weights in
+    for _ in range(_TRIALS):
+        for size, found in seconds.items():
+            if is_cancelled():
+                raise Cancelled("Measuring was interrupted.")
+            found.append(source.time_pass(size))
+    typical = {size: median(found) for size, found in seconds.items()}
+    info = source.info
+    record = {"seconds": list(typical.items())}
+    measured.put(_costs_key(Path(info.file), info.n_threads), record)
+    return PassCosts.measured(typical)
+
+
+def _costs_key(file: Path, n_threads: int) -> str:
+    return measured.key_of(file, of=f"passes {n_threads}")

@@ -58,13 +58,6 @@ def drained(parts: Generator[Any, None, T], on_progress: Progress | None = None)
                 on_progress(share)
 
 
-def share_of(on_progress: Progress | None, index: int, n_parts: int) -> Progress | None:
-    """The progress (0 to 1) of part ``index`` of ``n_parts``, told as progress of the whole."""
-    if on_progress is None:
-        return None
-    return lambda share: on_progress((index + share) / n_parts)
-
-
 class Beginning(TypedDict, total=False):
     """How ``Source.begin`` reads a prompt.
 

@@ -8,12 +8,10 @@ committing along it costs no pass. ``docs/speed.md`` has the cost model.
 
 import math
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 
 from cf_local.boundary import is_boundary_between, whole_characters
-from cf_local.costs import PassCosts
 from cf_local.lookup import END_OF_TEXT, LookUp
 from cf_local.source import Source
 from cf_local.types import Foreseen
@@ -47,11 +45,13 @@ class _Odds:
 
 
 class Speculator:
-    """Keeps a block of foreseen text ahead of the response; what it learns outlives an answer."""
+    """Keeps a block of foreseen text ahead of the response.
 
-    def __init__(self, costs: Mapping[str, PassCosts] | None = None) -> None:
-        """``costs`` by the names of sources are a start; without, they are learnt anew."""
-        self._costs = {name: known.copy() for name, known in (costs or {}).items()}
+    One for each answer: what it does follows from the prompt and the response alone, so that the
+    same question leads to the same passes, and so to the same text.
+    """
+
+    def __init__(self) -> None:
         self._look_up = LookUp()
         self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
         # By how much a leader doubts a token: how often the others write it, too.
@@ -74,6 +74,8 @@ class Speculator:
 
     def prepare(self) -> None:
         """See to it that all sources have foreseen the next word, if that is expected to pay."""
+        if not self._n_bytes:
+            return  # the first word had better come soon than cheaply
         if all(_has_word(source.foreseen(), 0) for source in self._sources):
             return
         if self._token_s() >= _TINY_PASS_S and self._pays():
@@ -158,8 +160,7 @@ class Speculator:
 
     def _read(self, source: Source, paths: list[bytes]) -> None:
         """Let a source read ``paths``, and finish a word in which it departs from all of them."""
-        with self._noted(source):
-            source.preview(paths)
+        source.preview(paths)
         known = source.foreseen()
         for _ in range(_MOST_PASSES):
             n_common = _n_followed(paths, known.text)
@@ -174,11 +175,10 @@ class Speculator:
         odds = self._guesses.setdefault(key, _Odds(1, 3))
         n_guessed = self._n_guessed(source, odds.probability) if guess else 0
         guess = whole_characters(guess[: round(n_guessed * self._bytes_per_token)])
-        with self._noted(source):
-            if guess:
-                source.preview([known.text + guess])
-            else:
-                source.foresee(1)
+        if guess:
+            source.preview([known.text + guess])
+        else:
+            source.foresee(1)
         found = source.foreseen()
         if guess:
             n_right = _n_common(known.text + guess, found.text) - len(known.text)
@@ -189,7 +189,7 @@ class Speculator:
 
     def _n_guessed(self, source: Source, probability: float) -> int:
         """Tokens of a guess to read in one pass, so that most become known per second."""
-        costs, n_right = self._costs_of(source), 0.0
+        costs, n_right = source.info.costs, 0.0
         best, best_rate = 0, 1 / costs.of(1)
         for n_tokens in range(1, _MOST_GUESSED + 1):
             n_right += probability**n_tokens
@@ -207,7 +207,7 @@ class Speculator:
         once_s, more_s = 0.0, self._token_cost(leader)
         for source in self._sources:
             if source is not leader:
-                costs = self._costs_of(source)
+                costs = source.info.costs
                 slope_s = max(0.0, costs.of(_USUAL_BLOCK) - costs.of(1)) / (_USUAL_BLOCK - 1)
                 once_s += max(0.0, costs.of(1) - slope_s)
                 more_s += slope_s
@@ -223,7 +223,7 @@ class Speculator:
         n_tokens = n_run + _DISPUTE_TOKENS
         leader, *others = self.by_cost(self._sources)
         ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
-        ahead_s += sum(self._costs_of(source).of(n_tokens) for source in others)
+        ahead_s += sum(source.info.costs.of(n_tokens) for source in others)
         plain_s = (n_tokens + 1) * self._token_s()
         return ahead_s < plain_s
 
@@ -234,20 +234,11 @@ class Speculator:
 
     def _token_cost(self, source: Source) -> float:
         """Seconds of a single-token pass of a source."""
-        return self._costs_of(source).of(1)
+        return source.info.costs.of(1)
 
     def _token_s(self) -> float:
         """Seconds of a single-token pass of all sources."""
         return sum(map(self._token_cost, self._sources))
-
-    def _costs_of(self, source: Source) -> PassCosts:
-        return self._costs.setdefault(source.info.name, PassCosts())
-
-    @contextmanager
-    def _noted(self, source: Source) -> Iterator[None]:
-        before = source.counters
-        yield
-        self._costs_of(source).note_between(before, source.counters)
 
 
 def _has_word(known: Foreseen, start: int) -> bool:

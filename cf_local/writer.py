@@ -49,7 +49,6 @@ class Writer:
         sources: tuple[Source, ...],
         settings: Settings,
         is_cancelled: IsCancelled,
-        speculator: Speculator | None = None,
         crew: Crew | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
@@ -65,7 +64,7 @@ class Writer:
         self._stop = () if self._format else settings.stop
         self._stream = TextStream(self._stop)
         self._shown: list[str] = []
-        self._speculator = speculator or Speculator()
+        self._speculator = Speculator()
         self._crew = (crew or Crew(0)).for_one()
         self._start = time.perf_counter()
         self._before = self._after_prompt = [source.counters for source in sources]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from cf_local.crew import Crew
 from cf_local.errors import Cancelled
 from cf_local.source import IsCancelled, Source
-from cf_local.speculation import Speculator
 from cf_local.stream import Pieces
 from cf_local.types import Answer, Prompt, Settings
 from cf_local.writer import Writer, chosen_at_first
@@ -14,14 +13,17 @@ from cf_local.writer import Writer, chosen_at_first
 
 @dataclass(slots=True)
 class Writing:
-    """One answer to write; ``sources`` and ``speculator`` are asked for by the seat."""
+    """One answer to write; ``sources`` are asked for by the seat.
+
+    ``answered`` is called when it came to its end.
+    """
 
     prompt: Prompt
     settings: Settings
     begun: bytes
     sources: Callable[[int], tuple[Source, ...]]
-    speculator: Callable[[int], Speculator]
     crew: Crew
+    answered: Callable[[], None]
     is_cancelled: IsCancelled
     _writer: Writer | None = field(default=None, init=False)
 
@@ -32,11 +34,12 @@ class Writing:
     def pieces(self, seat: int) -> Pieces:
         """Write in this seat, and leave it without drafts whatever happens."""
         self._writer = writer = Writer(
-            self.sources(seat), self.settings, self.is_cancelled, self.speculator(seat), self.crew
+            self.sources(seat), self.settings, self.is_cancelled, self.crew
         )
         try:
             yield from writer.beginning(self.prompt, self.begun)
             yield from writer.writing()
+            self.answered()
         except Cancelled:
             writer.finish_reason = "cancelled"
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def _quiet_llama_cpp() -> Iterator[None]:
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     yield
     del callback  # llama.cpp called it until now
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept to save time is not the user's."""
+    former = os.environ.get("CF_LOCAL_CACHE")
+    os.environ["CF_LOCAL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if former is None:
+        del os.environ["CF_LOCAL_CACHE"]
+    else:
+        os.environ["CF_LOCAL_CACHE"] = former
 
 
 @pytest.fixture(scope="session")

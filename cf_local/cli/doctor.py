@@ -10,7 +10,8 @@ import click
 
 from cf_local import config
 from cf_local.cli import columns
-from cf_local.cli.options import PREFIX
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import PREFIX, loaded, name_options
 from cf_local.doctor import Facts, Finding, collect, examine
 from cf_local.tomlfile import nearest
 
@@ -19,13 +20,27 @@ _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure what passes of the models cost here, and plan by it from now on.",
+)
+@name_options
 @click.pass_context
-def doctor(context: click.Context, /, as_json: bool) -> None:
+def doctor(context: click.Context, /, as_json: bool, measure: bool, **options: Any) -> None:
     """Look for what keeps cf-local from working, or from working fast.
 
     Says for each problem which command mends it. Asks the built-in models one question; sends
     nothing, changes nothing. Exit code 0 when all is well, 1 when there is a problem.
+
+    With --measure it times forward passes of a set of models instead (of the default fusion unless
+    --fusion or --model name another) and keeps the times. Until then they are estimated from the
+    sizes of the models. They decide how far models look ahead, so answers may differ from those
+    before where two words are nearly equal.
     """
+    if measure:
+        _measure(options, as_json=as_json)
+        return
     facts = collect()
     root = context.find_root().command
     findings = [*examine(facts), *_unknown_variables(root)]
@@ -38,6 +53,28 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
             _show(finding)
     if any(finding.level == "problem" for finding in findings):
         context.exit(1)
+
+
+def _measure(options: dict[str, Any], *, as_json: bool) -> None:
+    """Time the passes of the sources, keep the times, and print them."""
+    from cf_local import placement  # here: it loads the native library
+
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        found = fusion.alone(
+            lambda: {
+                source.info.name: placement.measure_costs(source, interrupt.is_set)
+                for source in fusion.sources
+                if isinstance(source, placement.Timed)
+            }
+        )
+    seconds = {name: dict(costs.seconds) for name, costs in found.items()}
+    if as_json:
+        click.echo(json.dumps({"pass_s": seconds}, indent=2))
+        return
+    sizes = next(iter(seconds.values()))
+    rows = [["tokens of a pass", *map(str, sizes)]]
+    rows += [[name, *(f"{1000 * s:.1f} ms" for s in of.values())] for name, of in seconds.items()]
+    click.echo("\n".join(columns.lines(rows)))
 
 
 def known_variables(root: click.Command) -> set[str]:

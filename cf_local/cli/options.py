@@ -41,7 +41,12 @@ _NAME_OPTIONS: tuple[Option, ...] = (
 )
 _PLAN_OPTIONS: tuple[Option, ...] = (
     click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
-    click.option("--threads", "n_threads", type=click.IntRange(1), help="CPU threads per source."),
+    click.option(
+        "--threads",
+        "n_threads",
+        type=click.IntRange(1),
+        help="CPU threads per source; what other programs leave unless given.",
+    ),
     click.option(
         "--gpu-layers",
         "n_gpu_layers",
@@ -71,7 +76,7 @@ _LOAD_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--overlap/--no-overlap",
         default=None,
-        help="Let sources work at the same time; measured unless given.",
+        help="Let sources work at the same time; measured after the first answer unless given.",
     ),
     click.option(
         "--fit",
@@ -105,7 +110,7 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--speculation/--no-speculation",
         default=None,
-        help="Look ahead to save time; the text is the same.",
+        help="Look ahead to save time, where that is expected to help.",
     ),
     click.option("--stop", multiple=True, help="End the answer before this text; repeatable."),
     click.option("--system", metavar="TEXT", help="Instructions for all sources."),
@@ -122,6 +127,11 @@ _FORMAT_OPTIONS: tuple[Option, ...] = (
 def model_options(command: Command) -> Command:
     """Add the options that say which models are loaded, and how."""
     return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS, *_LOAD_OPTIONS))
+
+
+def name_options(command: Command) -> Command:
+    """Add the options that say which models are meant."""
+    return _add(command, _NAME_OPTIONS)
 
 
 def load_options(command: Command) -> Command:

@@ -25,10 +25,10 @@ UNSET = {
     "context": "4096, or less where the model was trained with less",
     "gpu_layers": "-1 (all, where there is a GPU)",
     "quant": "Q4_K_M, or what comes nearest",
-    "overlap": "measured at load",
+    "overlap": "measured after the first answer",
     "revision": "main",
     "template": "the one in the file",
-    "threads": "measured at load",
+    "threads": "what other programs leave",
     "weights": "equal",
 }
 """What it means that nothing is given."""

@@ -15,7 +15,6 @@ from cf_local.evaluation.task import Item, Task, judge
 from cf_local.evaluation.variants import Variant
 from cf_local.fusion import Fusion
 from cf_local.source import IsCancelled, never
-from cf_local.speculation import Speculator
 from cf_local.types import Answer, Step
 
 NO_ROOM = "context"
@@ -73,24 +72,16 @@ def run(
     InputError for prompts or verdicts that cannot be used.
     """
     store = store or Store()
-    # Each variant learns for itself, as it would alone: speeds are not helped by the others.
-    speculators = {variant.name: Speculator(fusion.costs) for variant in variants}
     parts = {v.name: fusion.of(v.sources, v.settings) for v in variants if v.sources is not None}
-    former = fusion.speculator
-    try:
-        for item in items:
-            for variant in variants:
-                known = store.results.get((variant.name, item.id))
-                if known is None:
-                    if is_cancelled():
-                        raise Cancelled("The evaluation was interrupted.")
-                    who = parts.get(variant.name, fusion)
-                    who.speculator = speculators[variant.name]
-                    known = answer(who, task, item, variant)
-                    store.append(known)
-                yield known
-    finally:
-        fusion.speculator = former
+    for item in items:
+        for variant in variants:
+            known = store.results.get((variant.name, item.id))
+            if known is None:
+                if is_cancelled():
+                    raise Cancelled("The evaluation was interrupted.")
+                known = answer(parts.get(variant.name, fusion), task, item, variant)
+                store.append(known)
+            yield known
 
 
 def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:

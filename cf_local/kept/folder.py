@@ -23,15 +23,34 @@ _ABANDONED_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
+def cache_root() -> Path:
+    """The folder of what is kept only to save time, made or not."""
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named).absolute()
+    return platformdirs.user_cache_path("cf-local", appauthor=False)
+
+
 def cache_folder() -> Path:
     """Where kept states lie, made or not."""
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    base = (
-        Path(named).absolute()
-        if named
-        else platformdirs.user_cache_path("cf-local", appauthor=False)
-    )
-    return base / "read"
+    return cache_root() / "read"
+
+
+@contextmanager
+def write_whole(place: Path) -> Iterator[Path]:
+    """A private file to write, which takes its place at the end. Raises OSError.
+
+    If an exception comes up, or it was deleted, ``place`` stays as it was.
+    """
+    descriptor, name = tempfile.mkstemp(_UNFINISHED, dir=place.parent)  # mode 0600
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        if temporary.exists():
+            temporary.replace(place)
+    finally:
+        _delete(temporary)
 
 
 class Folder:
@@ -81,22 +100,6 @@ class Folder:
                 break
             n_kept -= used[path].st_size if _delete(path) else 0
         return n_kept + n_bytes <= limit
-
-    @contextmanager
-    def writing(self, place: Path) -> Iterator[Path]:
-        """A private file to write, which takes its place at the end. Raises OSError.
-
-        If an exception comes up, or it was deleted, ``place`` stays as it was.
-        """
-        descriptor, name = tempfile.mkstemp(_UNFINISHED, dir=self.path)  # mode 0600
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            if temporary.exists():
-                temporary.replace(place)
-        finally:
-            _delete(temporary)
 
     def _files(self) -> list[Path]:
         with suppress(OSError):

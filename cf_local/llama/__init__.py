@@ -7,6 +7,7 @@ model        an open GGUF file: weights, metadata, the reason when it cannot loa
 vocabulary   text to tokens and back, byte for byte
 prompt       chat templates, and prompts in which typed text is never markup
 params       how a context is asked of llama.cpp
+openmp       how threads wait for each other
 threads      how many threads a forward pass may use
 sequences    the sequences of a KV cache: forked, shared, cut, dropped
 states       what a sequence holds, in files and copied between contexts
@@ -37,6 +38,9 @@ log          llama.cpp's log
 ============ ====================================================================
 """
 
+import cf_local.llama.openmp  # noqa: F401  # first: it loads the native library
+
+# isort: split
 from cf_local.llama.devices import backends, devices
 from cf_local.llama.loaded import threads_for
 from cf_local.llama.source import LlamaSource

@@ -51,12 +51,13 @@ class Context:
         n_cells: int,
         n_sequences: int,
         n_threads: int,
+        gives_way: bool = False,
         kv_type: KvType = "f16",
     ) -> None:
         """Room for ``n_cells`` tokens in all sequences together, kept as ``kv_type``.
 
-        Raises OutOfMemoryError when it cannot be had, UnsupportedModelError for a model that keeps
-        no cache.
+        With ``gives_way`` passes use fewer than ``n_threads`` beside busy processes. Raises
+        OutOfMemoryError when it cannot be had, UnsupportedModelError for a model without a cache.
         """
         self._model = model
         # Tokens one sequence can have: all cells, or the positions the model has learned.
@@ -64,9 +65,10 @@ class Context:
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
         self._n_sequences = n_sequences
-        self.threads = Threads(n_threads)
+        self.threads = Threads(n_threads, gives_way=gives_way)
         params = context_params(model, n_cells, n_sequences, kv_type, on_gpu=model.is_on_gpu)
         params.n_threads = params.n_threads_batch = n_threads
+        self.n_block = int(params.n_ubatch)  # tokens that are computed together at most
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
@@ -126,6 +128,7 @@ class Context:
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""
+        # The last of the forks: none is in use while no answer is written.
         sequence, before = self._n_sequences - 1, self._decode_s
         self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
         self.sequences.drop(sequence)

@@ -1,18 +1,18 @@
 """A model that is loaded: its vocabulary, its chat template, a context for each of its seats."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
 
+from cf_local.costs import PassCosts
 from cf_local.errors import ContextError, InputError
 from cf_local.kept.key import identity_of, key_of
 from cf_local.llama.context import Context
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
+from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.planning import DEFAULT_CONTEXT
 from cf_local.source import IsCancelled, Progress
@@ -37,6 +37,7 @@ class Loaded:
         devices: Sequence[str] | None,
         kv_type: KvType,
         template: str | None,
+        costs: PassCosts | None,
         is_cancelled: IsCancelled,
         on_progress: Progress | None,
     ) -> None:
@@ -49,6 +50,7 @@ class Loaded:
             raise InputError(f"{n_seats} conversations at once: there must be at least 1.")
         self.is_closed = False
         self.contexts: list[Context] = []
+        CORES.look()
         self._model = Model(
             path,
             n_gpu_layers=n_gpu_layers,
@@ -62,17 +64,26 @@ class Loaded:
             self.template = self._template(template, name)
             self.n_ctx_train = self._model.n_ctx_train
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
+            gives_way = n_threads is None
             n_threads = n_threads or threads_for(path)
             for _ in range(n_seats):
-                self.contexts.append(self._new_context(n_forks, n_threads, kv_type))
+                self.contexts.append(
+                    Context(
+                        self._model,
+                        n_cells=n_cells(self.n_ctx, n_forks),
+                        n_sequences=n_sequences(n_forks),
+                        n_threads=n_threads,
+                        gives_way=gives_way,
+                        kv_type=kv_type,
+                    )
+                )
         except BaseException:
             self.close()
             raise
         thinks = self.template.opens_thinking()
-        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads, thinks)
+        costs = costs or self._model.costs
+        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads, thinks, costs)
         self.state_key = key_of(identity, self._kind(kv_type))
-        # Asked at every node of a pass: too often for one of a tiny model.
-        self._is_cancelled = None if path.stat().st_size < _TINY_BYTES else is_cancelled
         self._last_prompt: tuple[Prompt, list[int]] | None = None
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -93,20 +104,6 @@ class Loaded:
                 f"a larger context ({name} was trained with {self.n_ctx_train})."
             )
 
-    def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a forward pass; raises Cancelled when the load was cancelled meanwhile."""
-        context = self.contexts[0]
-        if self._is_cancelled is None:
-            return context.time_pass(n_tokens)
-        with context.abortable(self._is_cancelled):
-            return context.time_pass(n_tokens)
-
-    def use_threads(self, n_threads: int) -> None:
-        """Compute with at most so many threads from now on."""
-        for context in self.contexts:
-            context.threads.n_threads = n_threads
-        self.info = replace(self.info, n_threads=n_threads)
-
     def settle_in(self) -> None:
         """Compute in this thread (see Threads.settle_in)."""
         for context in self.contexts:
@@ -119,15 +116,6 @@ class Loaded:
             for context in self.contexts:
                 context.close()
             self._model.close()
-
-    def _new_context(self, n_forks: int, n_threads: int, kv_type: KvType) -> Context:
-        return Context(
-            self._model,
-            n_cells=n_cells(self.n_ctx, n_forks),
-            n_sequences=n_sequences(n_forks),
-            n_threads=n_threads,
-            kv_type=kv_type,
-        )
 
     def _template(self, given: str | None, name: str) -> ChatTemplate:
         text = given or self._model.metadata("tokenizer.chat_template")
@@ -145,11 +133,4 @@ def threads_for(path: Path) -> int:
 
     On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).
     """
-    return 1 if path.stat().st_size < _TINY_BYTES else _available_cores()
-
-
-def _available_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return 1 if path.stat().st_size < _TINY_BYTES else n_usable_cores()

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import llama_cpp.llama_cpp as lib
 
+from cf_local.costs import PassCosts, Weights
 from cf_local.errors import BrokenModelError, Cancelled, UnsupportedModelError
+from cf_local.llama.build import system_info
 from cf_local.llama.devices import device_handle
 from cf_local.llama.header import Header
 from cf_local.llama.log import bridge
+from cf_local.llama.repacking import is_copied
 from cf_local.modelfile import check_file
 from cf_local.source import IsCancelled, Progress, never
 
+# Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
+# ggml's number of the type that most of its matrices have.
+_KINDS = {"2": 2, "7": 8, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
@@ -48,6 +54,8 @@ class Model:
         params.vocab_only = vocab_only
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
         del kept
+        self.end_tokens = tuple(sorted(bridge.end_tokens))
+        """Ids of the end-of-generation tokens, as far as the load has listed them."""
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
             self._refuse_unfit()
@@ -73,6 +81,19 @@ class Model:
         """Whether sequences can share cells of the cache: a recurrent one has a state for each."""
         recurrent = lib.llama_model_is_recurrent(self.handle)
         return not (recurrent or lib.llama_model_is_hybrid(self.handle))
+
+    @property
+    def costs(self) -> PassCosts:
+        """What its forward passes are expected to cost, from its size and its kind of weights."""
+        return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())
+
+    def _weights(self) -> Weights:
+        if self.is_on_gpu:
+            return "gpu"
+        kind = _KINDS.get(self.metadata("general.file_type") or "")
+        if kind is None or not is_copied(kind):
+            return "plain"
+        return "packed-wide" if "AVX512 = 1" in system_info() else "packed"
 
     def metadata(self, key: str) -> str | None:
         """A metadata value as text, None where the file has no such key."""

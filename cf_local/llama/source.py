@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Unpack
 
+from cf_local.costs import PassCosts
 from cf_local.errors import CfLocalError, ClosedError, ContextError
 from cf_local.llama.author import Author
 from cf_local.llama.cache import Cache
@@ -50,6 +51,7 @@ class LlamaSource:
         devices: Sequence[str] | None = None,
         kv_type: KvType = "f16",
         template: str | None = None,
+        costs: PassCosts | None = None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
@@ -57,8 +59,9 @@ class LlamaSource:
 
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
         of ``n_seats`` conversations has as many. ``template`` replaces the file's chat template.
-        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. Raises what
-        Loaded raises.
+        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
+        None takes what other processes leave; ``costs`` None estimates those of its passes. Raises
+        what Loaded raises.
         """
         loaded = Loaded(
             name,
@@ -71,6 +74,7 @@ class LlamaSource:
             devices=devices,
             kv_type=kv_type,
             template=template,
+            costs=costs,
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
@@ -129,16 +133,13 @@ class LlamaSource:
         """Tokens by which the response can still grow before the context is full."""
         return self.n_ctx - self._cache.n_tokens
 
-    def use_threads(self, n_threads: int) -> None:
-        """Compute with at most so many threads from now on."""
-        self._loaded.use_threads(n_threads)
-
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a forward pass over ``n_tokens``; before the first prompt only.
+        """Seconds of a forward pass over ``n_tokens``, while no answer is written.
 
-        What cancels the load stops it.
+        Changes nothing of what was read.
         """
-        return self._loaded.time_pass(n_tokens)
+        self._check_open()
+        return self._context.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""

@@ -3,6 +3,11 @@
 Several conversations have a text and a context each, so that none reads, slows or rounds what
 another one does; a prompt that begins as the text of another one does is copied from there instead
 of being evaluated again. Left out: what is read behind the text (``cache``).
+
+What a pass computes depends a little on which tokens are computed together. So a prompt is read in
+blocks of a fixed size from its start, and of another prompt only whole blocks are taken over: the
+same prompt leads to the same numbers, whatever was read before. A conversation that goes on keeps
+all that it has read, as it was written.
 """
 
 import math
@@ -31,6 +36,8 @@ class Text:
         self.states = context.states  # from which other texts copy
         self._passes = passes
         self._others = others
+        self._is_restored = False  # from a file, and no prompt was read since
+        self._n_in_blocks = 0  # tokens read as every prompt is: in whole blocks from the start
         self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
         self.tokens: list[int] = []
         self.n_prompt = 0
@@ -45,6 +52,22 @@ class Text:
         n_same = n_common(self.tokens, tokens)
         return n_same if n_same >= self.n_prompt else 0
 
+    def n_shared(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` need not be read again where it has been read.
+
+        All of a conversation that goes on (with its response, or from a file), otherwise whole
+        blocks.
+        """
+        n_same = n_common(self.tokens, tokens)
+        if self._is_restored or 0 < self.n_prompt < n_same:
+            return n_same
+        return min(n_same, self._n_in_blocks) // self._n_block * self._n_block
+
+    @property
+    def _n_block(self) -> int:
+        """Tokens that are computed together when a prompt is read."""
+        return self._context.n_block
+
     def append(self, tokens: Sequence[int]) -> None:
         """It has grown by ``tokens``, which the committed sequence holds."""
         self.tokens += tokens
@@ -57,7 +80,8 @@ class Text:
     def forget(self) -> None:
         """Nothing is read: no text, no prompt, no forks."""
         self._sequences.clear()
-        self.tokens, self.n_prompt = [], 0
+        self.tokens, self.n_prompt, self._n_in_blocks = [], 0, 0
+        self._is_restored = False
 
     def close(self) -> None:
         """Let go of the other texts, which refer to this one."""
@@ -72,11 +96,12 @@ class Text:
         start, so that the score never depends on what was cached. After an error or when it is
         closed, part of it may be in the cache: ``forget`` it.
         """
+        n_kept, n_chunk = 0 if scores else self.n_shared(tokens[:-1]), 0
         self._sequences.drop(PROMPT)
-        self.prompt_score, self.n_prompt = None, 0
-        if scores:
-            self._sequences.clear()
-        n_done, n_chunk = 0 if scores else self._keep_prefix(tokens), 0
+        self.prompt_score, self.n_prompt, self._is_restored = None, 0, False
+        n_done = self._keep_prefix(tokens, n_kept)
+        if not scores:
+            n_done = self._adopt_prefix(tokens, n_done)
         size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
         while n_done < len(tokens):
             chunk = tokens[n_done : n_done + size]
@@ -87,6 +112,8 @@ class Text:
                 following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
                 nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
             n_done, n_chunk = n_done + len(chunk), len(chunk)
+            if n_done - n_chunk == self._n_in_blocks and not scores:
+                self._n_in_blocks = n_done // self._n_block * self._n_block
             if n_done < len(tokens):
                 self.tokens = tokens[:n_done]
                 yield n_done / len(tokens)
@@ -104,17 +131,14 @@ class Text:
         self._n_timed += len(rows)
         self._timed_s += self._context.counters.decode_s - before_s
 
-    def _keep_prefix(self, tokens: list[int]) -> int:
-        """Make the committed text the longest start of ``tokens`` that is there; its length.
-
-        At most all but the last: what is expected behind that one has to be computed.
-        """
-        n_own = n_common(self.tokens, tokens[:-1])
-        if n_own != len(self.tokens) and not (n_own and self._sequences.cut(COMMITTED, n_own)):
+    def _keep_prefix(self, tokens: list[int], n_kept: int) -> int:
+        """Keep ``n_kept`` tokens of the committed text if the cache can be cut there; how many."""
+        if n_kept != len(self.tokens) and not (n_kept and self._sequences.cut(COMMITTED, n_kept)):
             self._sequences.clear()  # nothing shared, or a recurrent cache, which cannot be cut
-            n_own = 0
-        self.tokens = tokens[:n_own]
-        return self._adopt_prefix(tokens, n_own)
+            n_kept = 0
+        self.tokens = tokens[:n_kept]
+        self._n_in_blocks = min(self._n_in_blocks, n_kept)
+        return n_kept
 
     def _adopt_prefix(self, tokens: list[int], n_done: int) -> int:
         """Copy more of ``tokens`` from another text if that has more of them; how many are there.
@@ -122,17 +146,17 @@ class Text:
         Where cells cannot be shared by the part, a text is only taken over as a whole.
         """
         for other in self._others:
-            if other is self:
+            n_same = 0 if other is self else other.n_shared(tokens[:-1])
+            if n_same <= n_done or n_done > self._n_in_blocks:
                 continue
-            for sequence, n_read in ((COMMITTED, len(other.tokens)), (PROMPT, other.n_prompt)):
-                n_same = n_common(other.tokens[:n_read], tokens[:-1])
-                if n_same <= n_done:
-                    continue
-                if self._sequences.shares_all:
-                    n_done = self.states.extend(other.states, sequence, COMMITTED, n_done, n_same)
-                elif n_same == n_read:
-                    is_there = self.states.copy(other.states, sequence, COMMITTED)
-                    n_done = n_same if is_there else 0
+            n_blocks = min(n_same, other._n_in_blocks)
+            if self._sequences.shares_all:
+                n_done = self.states.extend(other.states, COMMITTED, COMMITTED, n_done, n_same)
+                self._n_in_blocks = min(n_blocks, n_done) // self._n_block * self._n_block
+            elif n_same == len(other.tokens):
+                is_there = self.states.copy(other.states, COMMITTED, COMMITTED)
+                n_done = n_same if is_there else 0
+                self._n_in_blocks = n_blocks if is_there else 0
         self.tokens = tokens[:n_done]
         return n_done
 
@@ -168,7 +192,7 @@ class Text:
     def restore(self, path: Path) -> int:
         """Become what a file holds the state of; the number of its tokens, 0 on failure."""
         self.forget()
-        self.tokens = self.states.load(COMMITTED, path)
+        self.tokens, self._is_restored = self.states.load(COMMITTED, path), True
         return len(self.tokens)
 
     def _kept_part(self, text: Sequence[int]) -> tuple[int, int]:

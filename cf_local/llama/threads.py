@@ -1,8 +1,47 @@
-"""How many threads a forward pass may use."""
+"""How many threads a forward pass may use: as many as there are cores that nobody else needs.
 
+The number never changes what is computed, to the last bit (tests/real), so it may follow the load
+of the machine from pass to pass.
+"""
+
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+
+_LOOK_S = 0.1  # a shorter time says little: systems count the time of processes in ticks of 10 ms
+_BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two are Linux's
+
+
+class _OtherWork:
+    """How many cores other processes keep busy."""
+
+    def __init__(self) -> None:
+        self._cores = _usable_cores()
+        self._last: tuple[float, float, float] | None = None
+        self._mean = 0.0
+
+    def look(self) -> float:
+        """Cores they kept busy until now, 0 at the first look; the mean of the last two looks."""
+        now = time.perf_counter()
+        if self._last is not None and now - self._last[0] < _LOOK_S:
+            return self._mean
+        busy_s, own_s = self._busy_s(), time.process_time()
+        if self._last is not None:
+            then, busy_then_s, own_then_s = self._last
+            others_s = (busy_s - busy_then_s) - (own_s - own_then_s)
+            self._mean = (self._mean + max(0.0, others_s) / (now - then)) / 2
+        self._last = now, busy_s, own_s
+        return self._mean
+
+    def _busy_s(self) -> float:
+        """Seconds that the cores of this process have been busy since the system was started."""
+        import psutil  # here: `import cf_local.llama` is to stay quick
+
+        times = psutil.cpu_times(percpu=True)
+        own = [times[core] for core in self._cores if core < len(times)] or times
+        return float(sum(getattr(core, kind, 0.0) for core in own for kind in _BUSY))
 
 
 class _Cores:
@@ -11,17 +50,29 @@ class _Cores:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_busy = 0
+        self._others = _OtherWork()
+
+    def look(self) -> float:
+        """How many cores other processes keep busy.
+
+        Asked early, at a load, so that something is known at the first pass.
+        """
+        with self._lock:
+            return self._others.look()
 
     @contextmanager
-    def share(self, n_threads: int) -> Iterator[int]:
+    def share(self, n_threads: int, *, gives_way: bool) -> Iterator[int]:
         """How many of ``n_threads`` a pass may use that begins now.
 
         Threads that wait for a core wait for each other, too, which can take a hundred times as
-        long as the work itself.
+        long as the work itself. ``gives_way`` leaves cores to other processes.
         """
         with self._lock:
             self._n_busy += 1
-            n_share = max(1, n_threads // self._n_busy)
+            n_free = n_threads
+            if gives_way and n_threads > 1:
+                n_free = min(n_threads, n_usable_cores() - round(self._others.look()))
+            n_share = max(1, n_free // self._n_busy)
         try:
             yield n_share
         finally:
@@ -29,14 +80,26 @@ class _Cores:
                 self._n_busy -= 1
 
 
-_CORES = _Cores()
+def n_usable_cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(_usable_cores())
+
+
+def _usable_cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+CORES = _Cores()
 
 
 class Threads:
-    """The threads of one context: at most ``n_threads``, which may be changed at any time."""
+    """The threads of one context: ``n_threads``, with ``gives_way`` fewer beside busy processes."""
 
-    def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
+    def __init__(self, n_threads: int, *, gives_way: bool = False) -> None:
+        self._n_threads = n_threads
+        self._gives_way = gives_way
         self._home: int | None = None  # the first thread that has a pass
 
     def settle_in(self) -> None:
@@ -53,4 +116,4 @@ class Threads:
         if self._home is None:
             self.settle_in()
         is_home = threading.get_ident() == self._home
-        return _CORES.share(self.n_threads if is_home else 1)
+        return CORES.share(self._n_threads if is_home else 1, gives_way=self._gives_way)

@@ -37,6 +37,9 @@ class LlamaVocabulary:
     @cached_property
     def end_tokens(self) -> npt.NDArray[np.intp]:
         """Ids of all end-of-generation tokens, shape (n_end_tokens,)."""
+        if self._model.end_tokens:
+            return np.array(self._model.end_tokens, np.intp)
+        # To ask for each takes 0.2 s with a vocabulary of 150,000.
         is_end = [lib.llama_vocab_is_eog(self._handle, t) for t in range(self.n_tokens)]
         return np.flatnonzero(is_end)
 

@@ -126,12 +126,6 @@ def test_some_of_the_sources_answer_and_the_record_says_so(fusion: Counting) -> 
     assert "sources" not in variants["cool"]
 
 
-def test_what_the_fusion_had_learnt_is_left_to_it(fusion: Counting) -> None:
-    before = fusion.speculator
-    list(run(fusion, TASK, ITEMS, VARIANTS))
-    assert fusion.speculator is before
-
-
 def test_a_prompt_that_does_not_fit_is_wrong_and_the_run_goes_on() -> None:
     small = ScriptedSource("ada", VOCABULARIES[2], writes("the 24", VOCABULARIES[2]), n_ctx=30)
     items = [Item("long", RawText("x" * 40), "24"), Item("short", RawText("x"), "24")]

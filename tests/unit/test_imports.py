@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[2] / "cf_local"
 # From low to high: a module imports its own layer and lower ones, never a higher one. A new module
 # is put into the lowest layer that its imports allow. A folder counts as one module.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_pyinstaller", "closing", "errors", "memory", "modelfile"}),
+    frozenset({"_pyinstaller", "closing", "costs", "errors", "memory", "modelfile"}),
     frozenset({"structured"}),
     frozenset({"types"}),
-    frozenset({"boundary", "costs", "decoding", "lookup", "repetition", "rerank", "source"})
+    frozenset({"boundary", "decoding", "lookup", "repetition", "rerank", "source"})
     | {"planning", "thinking", "tokenization", "weighing"},
     frozenset({"advice", "contest", "crew", "seating", "speculation", "synchronizer", "worker"})
     | {"writer"},
@@ -25,8 +25,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"bench", "builtin", "chats", "child", "config", "doctor", "evaluation", "fitting", "hub"}
     )
-    | {"inspection", "kept", "layers", "llama", "loader", "modelname", "placement", "remote_header"}
-    | {"hub", "removal", "tomlfile", "trace", "userfile"},
+    | {"inspection", "kept", "layers", "llama", "loader", "measured", "modelname", "placement"}
+    | {"hub", "remote_header", "removal", "tomlfile", "trace", "userfile"},
     frozenset({"__init__"}),
     frozenset({"server"}),
     frozenset({"__main__", "cli"}),

@@ -14,7 +14,7 @@ import pytest
 from cf_local.fusion import Fusion
 from cf_local.kept import folder as folders
 from cf_local.kept import keep, keeper, owner_of, restore, sealed
-from cf_local.kept.folder import ENVIRONMENT_VARIABLE, Folder, cache_folder
+from cf_local.kept.folder import ENVIRONMENT_VARIABLE, Folder, cache_folder, write_whole
 from cf_local.kept.key import identity_of, key_of
 from cf_local.source import Readable
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
@@ -123,7 +123,7 @@ def test_owners_tell_nothing(tmp_path: Path) -> None:
 def put(folder: Folder, owner: str, n_bytes: int, used_at: float) -> Path:
     place = folder.file(owner, KEY)
     assert folder.make_room(n_bytes, place)
-    with folder.writing(place) as path:
+    with write_whole(place) as path:
         path.write_bytes(bytes(n_bytes))
     os.utime(place, (used_at, used_at))
     return place
@@ -156,11 +156,11 @@ def test_only_the_user_can_read_a_state(tmp_path: Path) -> None:
 def test_half_a_file_never_takes_a_place(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "states")
     place = put(folder, "a", 10, 1)
-    with pytest.raises(OSError, match="full"), folder.writing(place) as path:  # noqa: PT012
+    with pytest.raises(OSError, match="full"), write_whole(place) as path:  # noqa: PT012
         path.write_bytes(b"half")
         raise OSError("The disk is full.")
     assert place.read_bytes() == bytes(10)
-    with folder.writing(place) as path:
+    with write_whole(place) as path:
         path.unlink()
     assert list(folder.path.iterdir()) == [place]
     (folder.path / "old.unfinished").touch()

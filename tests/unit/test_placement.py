@@ -1,78 +1,91 @@
-"""Threads and overlap are chosen by what passes take."""
+"""Whether sources overlap, and what their passes cost, is measured once and kept."""
 
 from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from cf_local.errors import Cancelled
-from cf_local.placement import measure
+from cf_local import placement
+from cf_local.placement import Overlap, known_costs, measure_costs, overlap_pays
 from cf_local.types import SourceInfo
 
 
 class Timed:
     """A source whose passes sleep: alone, or with a lock that lets one pass at a time."""
 
-    def __init__(self, name: str, pass_s: float, lock: threading.Lock | None = None) -> None:
-        self.info = SourceInfo(name, "scripted", n_threads=8)
-        self.single_is_slower = True
+    def __init__(self, file: Path, pass_s: float, lock: threading.Lock | None = None) -> None:
+        self.info = SourceInfo(file.stem, str(file), n_threads=2)
+        self.n_passes = 0
         self._pass_s, self._lock = pass_s, lock
 
-    def use_threads(self, n_threads: int) -> None:
-        self.info = SourceInfo(self.info.name, "scripted", n_threads=n_threads)
-
     def time_pass(self, n_tokens: int) -> float:
-        slow = self.info.n_threads == 1 and self.single_is_slower
-        pass_s = self._pass_s * (2 if slow else 1)
+        self.n_passes += 1
         start = time.perf_counter()
         if self._lock:
             with self._lock:
-                time.sleep(pass_s)
+                time.sleep(self._pass_s)
         else:
-            time.sleep(pass_s)
+            time.sleep(self._pass_s)
         return time.perf_counter() - start
 
 
-def test_sources_that_do_not_slow_each_other_overlap() -> None:
-    sources = [Timed(name, 0.02) for name in "abc"]
-    placed = measure(sources, fixed_threads=[True] * 3, overlap=None)
-    assert placed.overlap
-    assert placed.costs["b"].of(1) >= 0.02
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    found = [tmp_path / f"{name}.gguf" for name in "ab"]
+    for file in found:
+        file.write_bytes(file.stem.encode())
+    return found
 
 
-def test_sources_that_wait_for_each_other_do_not() -> None:
+def test_sources_that_do_not_slow_each_other_overlap(files: list[Path]) -> None:
+    assert overlap_pays([Timed(file, 0.02) for file in files])
+
+
+def test_sources_that_wait_for_each_other_do_not(files: list[Path]) -> None:
     lock = threading.Lock()
-    sources = [Timed(name, 0.02, lock) for name in "abc"]
-    assert not measure(sources, fixed_threads=[True] * 3, overlap=None).overlap
+    assert not overlap_pays([Timed(file, 0.02, lock) for file in files])
 
 
-def test_what_the_user_says_is_not_measured() -> None:
-    sources = [Timed(name, 0.0) for name in "ab"]
-    assert measure(sources, fixed_threads=[True, True], overlap=True).overlap
-    assert not measure(sources, fixed_threads=[True, True], overlap=False).overlap
+def test_passes_too_short_to_wake_a_thread_do_not(files: list[Path]) -> None:
+    assert not overlap_pays([Timed(file, 0.0) for file in files])
 
 
-def test_measuring_stops_when_it_is_cancelled() -> None:
-    asked: list[bool] = []
-
-    def is_cancelled() -> bool:
-        asked.append(True)
-        return len(asked) == 2
-
-    with pytest.raises(Cancelled):
-        measure([Timed("a", 0.0)], fixed_threads=[True], overlap=None, is_cancelled=is_cancelled)
-    assert len(asked) == 2
-
-
-def test_one_source_has_nothing_to_overlap_with() -> None:
-    assert not measure([Timed("a", 0.01)], fixed_threads=[True], overlap=None).overlap
+def test_it_is_measured_once_for_a_set(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement.CORES, "look", lambda: 0.0)
+    known = Overlap(files, [None, None])
+    assert known.pays is None
+    known.measure([Timed(file, 0.02) for file in files])
+    assert Overlap(files, [None, None]).pays is True
+    assert Overlap(files[:1], [None]).pays is None
+    assert Overlap(files, [1, 1]).pays is None
+    files[0].write_bytes(b"another model")
+    assert Overlap(files, [None, None]).pays is None
 
 
-def test_one_thread_is_enough_where_more_do_not_help() -> None:
-    helped, hindered, fixed = (Timed(name, 0.01) for name in "abc")
-    hindered.single_is_slower = fixed.single_is_slower = False
-    hindered.time_pass = lambda _n: 0.01 * hindered.info.n_threads  # type: ignore[method-assign]
-    measure([helped, hindered, fixed], fixed_threads=[False, False, True], overlap=False)
-    assert [s.info.n_threads for s in (helped, hindered, fixed)] == [8, 1, 8]
+def test_beside_busy_processes_nothing_is_learnt(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement.CORES, "look", lambda: 1.0)
+    known = Overlap(files, [None, None])
+    known.measure([Timed(file, 0.02) for file in files])
+    assert known.pays is None
+
+
+def test_costs_are_known_once_they_were_measured(files: list[Path]) -> None:
+    assert known_costs(files[0], 2) is None
+    found = measure_costs(Timed(files[0], 0.001))
+    assert known_costs(files[0], 2) == found
+    assert known_costs(files[0], 1) is None
+    assert known_costs(files[1], 2) is None
+    assert found.of(1) >= 0.001
+
+
+def test_a_damaged_record_is_none(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_costs(Timed(files[0], 0.0))
+    for record in (placement.measured.cache_root() / "measured").iterdir():
+        record.write_text('{"seconds": [["x"]], "pays": 3}')
+    assert known_costs(files[0], 2) is None
+    assert Overlap(files, [2, 2]).pays is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import llama_cpp.llama_cpp as lib
 import pytest
 
 from .corpus import TEXTS
@@ -71,3 +72,12 @@ def test_bytes_that_are_no_text_are_kept(name: str) -> None:
     for cut in range(len(whole)):  # what other sources leave behind when they cut a character
         for raw in (whole[:cut], whole[cut:], b"a" + whole[cut:] + b" b"):
             assert words.decode(words.encode(raw)) == raw
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_the_end_tokens_are_those_that_llama_cpp_ends_at(name: str) -> None:
+    """They are taken from the log of the load; to ask for each token takes long."""
+    known = vocabulary(name)
+    asked = [t for t in range(known.n_tokens) if lib.llama_vocab_is_eog(known.handle, t)]
+    assert known._model.end_tokens == tuple(asked)
+    assert known.end_tokens.tolist() == asked

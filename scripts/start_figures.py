@@ -1,0 +1,142 @@
+"""How long a set of models takes from the command to the first word, and how many texts it gives.
+
+    python scripts/start_figures.py first A.gguf B.gguf ... [--busy N]
+    python scripts/start_figures.py texts A.gguf B.gguf ... [--busy N] [--ask "--seed 1"]
+
+`first` compares `cf-local ask` with plain llama-cpp-python that loads the same models and reads the
+same prompts, one after the other, each in a new process, in turn. The first line is the first run
+of the set ever (its cache folder is empty). `texts` asks every question of `PROMPTS` ten times,
+five of them beside busy loops, and counts the different answers. Run it with the Python of .venv on
+an otherwise quiet machine; docs/LOG.md has the results.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+COMMAND = Path(sys.executable).with_name("cf-local")
+QUESTION = "What is the capital of France?"
+PROMPTS = (
+    QUESTION,
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Explain in three sentences why the sky is blue.",
+    "Translate into French: The cat sleeps on the warm stone by the door.",
+    "Tell a short story about a lighthouse keeper and a seal.",
+)
+PLAIN = """
+import sys
+from llama_cpp import Llama
+for path in sys.argv[2:]:
+    model = Llama(path, n_ctx=4096, n_threads=int(sys.argv[1]), verbose=False)
+    turns = [{"role": "user", "content": %r}]
+    model.create_chat_completion(turns, max_tokens=1, temperature=0)
+"""
+
+
+def main() -> None:
+    """Parse the command line and print one figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("figure", choices=["first", "texts"])
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--busy", type=int, default=0, help="busy loops beside it (texts: 2)")
+    parser.add_argument("--n", type=int, default=5, help="runs of each")
+    parser.add_argument("--ask", default="", help="options for `cf-local ask`")
+    given = parser.parse_args()
+    options = [word for path in given.models for word in ("--model", str(path))]
+    options += shlex.split(given.ask)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CF_LOCAL_CACHE"] = folder
+        if given.figure == "first":
+            with busy(given.busy):
+                first(options, given.models, given.n)
+        else:
+            texts(options, given.n, given.busy or 2)
+
+
+def first(options: Sequence[str], models: Sequence[Path], n: int) -> None:
+    """Seconds to the first word, against the plain library with one thread and with all."""
+    print(f"first run ever: {first_word_s(options):.2f} s", flush=True)
+    found: dict[str, list[float]] = {"cf-local": [], "plain, 1": [], "plain, all": []}
+    for _ in range(n):
+        found["cf-local"].append(first_word_s(options))
+        found["plain, 1"].append(plain_s(models, 1))
+        found["plain, all"].append(plain_s(models, os.cpu_count() or 1))
+    for name, seconds in found.items():
+        each = " ".join(f"{s:.2f}" for s in sorted(seconds))
+        print(f"{name}: {median(seconds):.2f} s ({each})")
+
+
+def first_word_s(options: Sequence[str]) -> float:
+    """From the start of the command to the first byte of the answer."""
+    start = time.perf_counter()
+    arguments = [COMMAND, "ask", QUESTION, *options, "--max-tokens", "8"]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        seconds = time.perf_counter() - start
+        process.stdout.read()
+    return seconds
+
+
+def plain_s(models: Sequence[Path], n_threads: int) -> float:
+    """From the start of the command to the last model's first token."""
+    start = time.perf_counter()
+    arguments = [sys.executable, "-c", PLAIN % QUESTION, str(n_threads), *map(str, models)]
+    subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def texts(options: Sequence[str], n: int, n_busy: int) -> None:
+    """Different answers to each prompt, half of them given beside busy loops."""
+    for prompt in PROMPTS:
+        found = [answer(prompt, options) for _ in range(n)]
+        with busy(n_busy):
+            found += [answer(prompt, options) for _ in range(n)]
+        print(f"{len(set(found))} of {len(found)}: {prompt}", flush=True)
+        for text in sorted(set(found)):
+            print(f"    {found.count(text)} x {text[:70]!r} ... {text[-30:]!r}", flush=True)
+
+
+def answer(prompt: str, options: Sequence[str]) -> str:
+    """What `cf-local ask` prints."""
+    return subprocess.run(
+        [COMMAND, "ask", prompt, "--max-tokens", "100", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@contextmanager
+def busy(n_loops: int) -> Iterator[None]:
+    """So many processes that do nothing but compute."""
+    loops = [multiprocessing.Process(target=spin, daemon=True) for _ in range(n_loops)]
+    for loop in loops:
+        loop.start()
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+
+
+def spin() -> None:
+    """Compute for ever."""
+    while True:
+        pass
+
+
+if __name__ == "__main__":
+    main()
