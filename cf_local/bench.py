@@ -14,6 +14,30 @@ from statistics import quantiles
 from cf_local.fusion import Fusion
 from cf_local.types import Answer, Chat, RawText, Settings
 
+EVERYDAY: tuple[str, ...] = (
+    # Short answers, code, explanations, translations, stories: four of each, in turn.
+    "What is the capital of Portugal, and which river does it lie on?",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Explain why the sky is blue to a ten-year-old.",
+    "Translate into French: The cat sleeps on the warm stone by the door.",
+    "Tell a short story about a lighthouse keeper and a seal.",
+    "How many minutes are there in a week?",
+    "Write an SQL query that finds the three customers who spent most last year.",
+    "What is the difference between weather and climate?",
+    "Translate into German: I would like a room with a view of the lake for two nights.",
+    "Write the opening of a story in which a clock runs backwards.",
+    "Name three animals that sleep through the winter.",
+    "Write a JavaScript function that checks whether a word is a palindrome.",
+    "Explain what inflation is and who gains from it.",
+    "Translate into Spanish: Please send me the invoice before Friday.",
+    "Tell a fable about a fox who learns to wait.",
+    "Which planet of our solar system has the most moons?",
+    "Write a bash one-liner that counts the lines of all Python files in a folder.",
+    "Explain step by step how a bill becomes a law in the United States.",
+    "Translate into Italian: The train to Milan leaves from platform nine.",
+    "Write a letter from a sailor to his sister about his first storm.",
+)
+"""Prompts of everyday kinds, for models that were made for them."""
 _DRAWS = 1000  # of the bootstrap
 _OTHER_PROMPT = RawText(".")  # to make a source forget the last one
 

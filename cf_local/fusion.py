@@ -6,6 +6,7 @@ everything else renders them.
 """
 
 import copy
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import TypeVar
 from cf_local.closing import Closing
 from cf_local.conversation import Conversation
 from cf_local.crew import Crew
-from cf_local.errors import Cancelled, ClosedError, InputError
+from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
 from cf_local.seating import Seating
 from cf_local.source import Progress, Source
 from cf_local.stream import Flag, Stream, Task
@@ -24,6 +25,7 @@ from cf_local.worker import Worker
 from cf_local.writing import Exclusive, Writing
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Fusion(Closing):
@@ -200,7 +202,11 @@ class Fusion(Closing):
 
     def _do_what_waited(self) -> None:
         while self._after_answer and not self._seating.sitters:
-            self._after_answer.pop(0)()
+            work = self._after_answer.pop(0)
+            try:
+                work()
+            except CfLocalError as error:
+                _log.info("What was to be done after an answer failed: %s", error)
 
     def _in_seat(self, sources: tuple[Source, ...], seat: int) -> tuple[Source, ...]:
         return tuple(source.seats[seat] for source in sources) if seat else sources

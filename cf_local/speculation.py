@@ -26,6 +26,8 @@ _USUAL_BLOCK = 8  # tokens
 _FORGETS = 0.2  # weight of a new observation
 _DISPUTE_PASSES = 2.0  # what a disagreement costs each source, about
 _DISPUTE_TOKENS = 1.5  # what it brings the answer, about
+_GAIN = 0.75  # looking ahead must be expected to take less than this share of the time
+_RUN_BYTES = 15.0  # of agreement, at first: what real models show (docs/LOG.md, 2026-11-28)
 _TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
 
 
@@ -60,7 +62,7 @@ class Speculator:
         self._sources: list[Source] = []
         self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute
-        self._mean_run_bytes = 40.0
+        self._mean_run_bytes = _RUN_BYTES
         self._bytes_per_token = 3.0
 
     def begin(self, sources: Sequence[Source], prompt: str) -> None:
@@ -214,9 +216,10 @@ class Speculator:
         return once_s, more_s
 
     def _pays(self) -> bool:
-        """Whether looking ahead is expected to be faster than plain steps.
+        """Whether looking ahead is expected to be clearly faster than plain steps.
 
-        Compares a run of agreement and the dispute that ends it.
+        Compares a run of agreement and the dispute that ends it. The margin stands for what is
+        left out: drafts that come to nothing, and words that are read again for their scores.
         """
         probability = self._probability()
         n_run = probability / (1 - probability)
@@ -225,7 +228,7 @@ class Speculator:
         ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
         ahead_s += sum(source.info.costs.of(n_tokens) for source in others)
         plain_s = (n_tokens + 1) * self._token_s()
-        return ahead_s < plain_s
+        return ahead_s < _GAIN * plain_s
 
     def _probability(self) -> float:
         """That the sources agree on one more token."""

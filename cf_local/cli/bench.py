@@ -2,12 +2,14 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cf_local.bench import Case, Timing, differences, fused_cases, ratio, run
+from cf_local.bench import EVERYDAY, Case, Timing, differences, fused_cases, ratio, run
+from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
@@ -16,6 +18,8 @@ from cf_local.errors import InputError
 from cf_local.fusion import Fusion
 from cf_local.types import Chat
 from cf_local.types import chat as chat_prompt
+
+_BUILTIN = Path(problems.__file__).parent
 
 
 @click.command()
@@ -43,10 +47,14 @@ def bench(
     """Measure bytes of text per second, alternating between all ways to answer.
 
     Each source answers alone through plain llama-cpp-python; then the fusion without and with
-    speculation, and cool+r. Prompts are the built-in word problems unless a file gives others.
+    speculation, and cool+r. Unless a file gives others, prompts are of everyday kinds (short
+    answers, code, explanations, translations, stories), for the built-in models word problems.
     """
     asked = _prompts(prompts, n_prompts)
+    start = time.perf_counter()
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        load_s = time.perf_counter() - start
+        asked = asked or _usual_prompts(fusion, n_prompts)
         fused = fused_cases(fusion, max_tokens)
         fused[-1].answer(asked[0])  # cool+r needs most memory; the plain models come later
         peak = _peak_memory()
@@ -63,6 +71,7 @@ def bench(
         for close in closers:
             close()
     report = _report(cases, slowest) | {
+        "load_s": load_s,
         "peak_memory_bytes": peak,
         "different_texts": differences(fused[0], fused[1]),
     }
@@ -72,12 +81,20 @@ def bench(
 
 
 def _prompts(file: str | None, n_prompts: int) -> list[Chat]:
+    """Those of a file, none without one."""
     if file is None:
-        return [chat_prompt(p.question) for p in generate(n_prompts, seed=1, split="test")]
+        return []
     lines = [line for line in read_text(file).splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{file} holds no prompts. Write one per line.")
     return [chat_prompt(line) for line in lines][:n_prompts]
+
+
+def _usual_prompts(fusion: Fusion, n_prompts: int) -> list[Chat]:
+    """What the loaded models were made for."""
+    if all(Path(source.info.file).parent == _BUILTIN for source in fusion.sources):
+        return [chat_prompt(p.question) for p in generate(n_prompts, seed=1, split="test")]
+    return [chat_prompt(text) for text in EVERYDAY[:n_prompts]]
 
 
 def _peak_memory() -> int | None:
@@ -166,6 +183,7 @@ def _table(report: dict[str, Any]) -> str:
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     head = f"{report['n_prompts']} prompts, ratios to {report['slowest']}"
+    head += f"; the fusion loads in {report['load_s']:.2f} s"
     n_equal = report["n_prompts"] - len(report["different_texts"])
     lines.append(f"texts equal with and without speculation: {n_equal} of {report['n_prompts']}")
     if report["peak_memory_bytes"]:

@@ -198,6 +198,11 @@ class Cache:
             missing = [(end, ()) for end, _ in ends]
         self.read(missing)
 
+    def time_pass(self, n_tokens: int) -> float:
+        """Seconds of a pass that nothing depends on; while no answer is written."""
+        self._keep_rows()
+        return self._context.time_pass(n_tokens)
+
     def drop_all(self) -> None:
         """Forget all continuations."""
         self._tree.drop_all()

@@ -128,8 +128,10 @@ class Context:
 
     def time_pass(self, n_tokens: int) -> float:
         """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""
-        # The last of the forks: none is in use while no answer is written.
-        sequence, before = self._n_sequences - 1, self._decode_s
+        # Forks share the committed text also while none is in use; a recurrent cache has no spare
+        # sequence, but its forks share nothing.
+        sequence = self._n_sequences - (0 if self.sequences.can_share else 1)
+        before = self._decode_s
         self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
         self.sequences.drop(sequence)
         return self._decode_s - before

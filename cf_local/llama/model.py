@@ -18,7 +18,8 @@ from cf_local.source import IsCancelled, Progress, never
 
 # Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
 # ggml's number of the type that most of its matrices have.
-_KINDS = {"2": 2, "7": 8, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
+_KINDS = {"2": 2, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
+_HEAVY = 0.95  # bytes a weight from which reading them takes longer than computing with them
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
@@ -90,6 +91,8 @@ class Model:
     def _weights(self) -> Weights:
         if self.is_on_gpu:
             return "gpu"
+        if lib.llama_model_size(self.handle) >= _HEAVY * lib.llama_model_n_params(self.handle):
+            return "heavy"
         kind = _KINDS.get(self.metadata("general.file_type") or "")
         if kind is None or not is_copied(kind):
             return "plain"

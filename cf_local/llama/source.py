@@ -139,7 +139,7 @@ class LlamaSource:
         Changes nothing of what was read.
         """
         self._check_open()
-        return self._context.time_pass(n_tokens)
+        return self._cache.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt as ``begin`` would evaluate them."""

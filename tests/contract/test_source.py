@@ -552,6 +552,21 @@ def test_restart_returns_to_the_end_of_the_prompt_without_a_pass(open_source: Op
     assert_alike(source, begun(open_source()))
 
 
+def test_passes_can_be_timed_between_answers_and_change_nothing(
+    open_source: Opener, kind: str
+) -> None:
+    if kind == "scripted":
+        pytest.skip("it has no passes")
+    source, fresh = begun(open_source()), begun(open_source())
+    for each in (source, fresh):
+        write(each, 100)
+        each.rollback()
+    for n_tokens in (1, 8):
+        assert source.time_pass(n_tokens) > 0
+    assert_alike(source, fresh)
+    assert [s.nll_nats for s in source.score(MIXED)] == [s.nll_nats for s in fresh.score(MIXED)]
+
+
 def test_the_same_prompt_again_is_not_evaluated_again(open_source: Opener, kind: str) -> None:
     source, fresh = begun(open_source()), begun(open_source())
     write(source, 200)
