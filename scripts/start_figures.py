@@ -111,7 +111,7 @@ def texts(options: Sequence[str], n: int, n_busy: int) -> None:
 def answer(prompt: str, options: Sequence[str]) -> str:
     """What `cf-local ask` prints."""
     return subprocess.run(
-        [COMMAND, "ask", prompt, "--max-tokens", "100", *options],
+        [COMMAND, "ask", prompt, "--max-tokens", "60", *options],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

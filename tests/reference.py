@@ -129,8 +129,15 @@ class RefSource:
     """One model: tokens of a text, without a space prefix, and the logits after each token."""
 
     def __init__(
-        self, path: Path, *, name: str = "", n_ctx: int = 2048, n_threads: int = 1
+        self,
+        path: Path,
+        *,
+        name: str = "",
+        n_ctx: int = 2048,
+        n_threads: int = 1,
+        flash_attention: bool = True,
     ) -> None:
+        """On real models llama.cpp's flash attention moves logits by more than a batch's shape."""
         self.name = name or Path(path).stem
         params = lc.llama_model_default_params()
         params.n_gpu_layers = 0
@@ -146,6 +153,8 @@ class RefSource:
         settings = lc.llama_context_default_params()
         settings.n_ctx = settings.n_batch = self.n_ctx = n_ctx
         settings.n_threads = settings.n_threads_batch = n_threads
+        if not flash_attention:
+            settings.flash_attn_type = lc.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context: Any = lc.llama_init_from_model(self._model, settings)
         self._vocab: Any = lc.llama_model_get_vocab(self._model)
         self.n_vocab: int = lc.llama_vocab_n_tokens(self._vocab)

@@ -57,8 +57,11 @@ class Reply:
 class Served:
     """A running server."""
 
-    def __init__(self, server: Server, runner: Runner, port: int) -> None:
+    def __init__(
+        self, server: Server, runner: Runner, port: int, socket_bytes: int | None = None
+    ) -> None:
         self.server, self.runner, self.port = server, runner, port
+        self.socket_bytes = socket_bytes
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(
@@ -90,7 +93,11 @@ class Served:
     def open(self, body: Any, path: str = "/v1/chat/completions") -> socket.socket:
         """A request whose response is left to be read; closing it is going away."""
         raw = json.dumps(body).encode()
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+        sock = socket.socket()
+        if self.socket_bytes is not None:  # once connected, it would be too late
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.socket_bytes)
+        sock.settimeout(PATIENCE_S)
+        sock.connect(("127.0.0.1", self.port))
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         sock.sendall(head.encode() + f"Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
         return sock
@@ -119,9 +126,15 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def serving(
-    load: Callable[[Model, IsCancelled], Fusion] | None = None, **options: Any
+    load: Callable[[Model, IsCancelled], Fusion] | None = None,
+    *,
+    socket_bytes: int | None = None,
+    **options: Any,
 ) -> Iterator[Served]:
-    """A server; ``load`` replaces the models of the registry."""
+    """A server; ``load`` replaces the models of the registry.
+
+    Of what is unread the system keeps megabytes, unless ``socket_bytes`` says how much.
+    """
     how = ServeOptions(port=0, **options)
     load = load or loader(
         LoadOptions(n_conversations=how.n_places, offline=True, n_threads=1), lambda _text: None
@@ -129,12 +142,14 @@ def serving(
     server = Server(Catalogue(load_registry()), load, how)
     ready = threading.Event()
     with listening(how) as bound:
+        if socket_bytes is not None:  # connections inherit it
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, socket_bytes)
         runner = Runner(server, bound, lambda _url: ready.set())
         thread = threading.Thread(target=lambda: asyncio.run(runner.run([])), daemon=True)
         thread.start()
         assert ready.wait(PATIENCE_S)
         try:
-            yield Served(server, runner, bound.getsockname()[1])
+            yield Served(server, runner, bound.getsockname()[1], socket_bytes)
         finally:
             runner.handle_exit(signal.SIGTERM, None)
             runner.handle_exit(signal.SIGTERM, None)

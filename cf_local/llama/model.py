@@ -1,13 +1,19 @@
 """An open GGUF file: memory-mapped weights and metadata, or the reason why it cannot be used."""
 
 import ctypes
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import llama_cpp.llama_cpp as lib
 
 from cf_local.costs import PassCosts, Weights
-from cf_local.errors import BrokenModelError, Cancelled, UnsupportedModelError
+from cf_local.errors import (
+    BrokenModelError,
+    Cancelled,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
 from cf_local.llama.build import system_info
 from cf_local.llama.devices import device_handle
 from cf_local.llama.header import Header
@@ -19,6 +25,9 @@ from cf_local.source import IsCancelled, Progress, never
 # Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
 # ggml's number of the type that most of its matrices have.
 _KINDS = {"2": 2, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
+_NO_MEMORY = re.compile(
+    r"(unable|failed|cannot) to allocate|allocate memory|bad_alloc", re.IGNORECASE
+)
 _HEAVY = 0.95  # bytes a weight from which reading them takes longer than computing with them
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
@@ -42,7 +51,7 @@ class Model:
         ``devices`` are the GPUs to use: none for the CPU alone, None for all. ``simulated``, the
         file's header, reads neither weights nor vocabulary: contexts of this model then say in the
         log how much memory they would take, and can do nothing else. Raises MissingModelError,
-        BrokenModelError, UnsupportedModelError or Cancelled.
+        BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
         """
         self.path = path
         can_offload = bool(lib.llama_supports_gpu_offload())
@@ -163,8 +172,14 @@ def _load(
         raise raised[0]
     if is_cancelled():
         raise Cancelled(f"Loading {path.name} was cancelled.")
+    reason = bridge.reason()
+    if _NO_MEMORY.search(reason):
+        raise OutOfMemoryError(
+            f"{path}: there is not enough memory to load it ({reason}). Close other programs, or "
+            "choose a smaller model; `cf-local plan` says what a set needs."
+        )
     raise BrokenModelError(
-        f"{path} cannot be loaded: {bridge.reason()}. "
+        f"{path} cannot be loaded: {reason}. "
         "Download it again, or check that it is a complete GGUF model."
     )
 

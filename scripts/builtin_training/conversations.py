@@ -25,7 +25,7 @@ _SYSTEM_TEXTS = (
     "You are cf-local.",
     "Think step by step.",
 )
-_SMALL_TALK_SHARE, _SYSTEM_SHARE = 0.04, 0.06
+_SMALL_TALK_SHARE, _SYSTEM_SHARE = 0.08, 0.06
 _TURNS, _TURN_SHARES = (1, 2, 3), (0.86, 0.10, 0.04)
 
 Tokens = tuple[list[int], list[bool]]  # ids, and whether each is to be predicted
@@ -41,7 +41,8 @@ def conversations(source: Source, n_problems: int, seed: int) -> list[list[Messa
     n_turns = 1
     while True:
         if rng.random() < _SMALL_TALK_SHARE:
-            turns.append(rng.choice(chats))
+            question, reply = rng.choice(chats)
+            turns.append((_said(rng, question), reply))
         elif (problem := next(problems, None)) is not None:
             turns.append((problem.question, problem.answer))
         else:
@@ -49,6 +50,15 @@ def conversations(source: Source, n_problems: int, seed: int) -> list[list[Messa
         if len(turns) >= n_turns:
             found.append(_messages(rng, source, turns))
             turns, n_turns = [], rng.choices(_TURNS, _TURN_SHARES)[0]
+
+
+def _said(rng: random.Random, text: str) -> str:
+    """Small talk as people type it: also in small letters, and with another mark at its end."""
+    if rng.random() < 0.4:
+        text = text.lower()
+    if rng.random() < 0.3 and not text.endswith("?"):
+        text = text.rstrip("!.") + rng.choice(("", "!", "."))
+    return text
 
 
 def _messages(rng: random.Random, source: Source, turns: list[tuple[str, str]]) -> list[Message]:

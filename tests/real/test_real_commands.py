@@ -211,3 +211,26 @@ def test_a_chat_is_stopped_left_and_gone_on_with(
     # Without what was said before nobody knows what is asked.
     settings = cf_local.Settings(max_tokens=20, speculation=False)
     assert "Rome" not in pair.answer(cf_local.chat(SECOND), settings).text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
+def test_a_load_without_enough_memory_says_so(
+    command: list[str], environment: dict[str, str], work_folder: Path
+) -> None:
+    import resource
+
+    limit = 700_000_000  # enough for the program, but not for the weights besides
+    done = subprocess.run(
+        [*command, "ask", "hi", "--model", str(models.path_of(models.QWEN)), "--fit", "off"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=work_folder,
+        env=environment,
+        timeout=TIMEOUT_S,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 5
+    assert "not enough memory" in done.stderr
+    assert "Traceback" not in done.stderr

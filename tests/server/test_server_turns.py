@@ -92,8 +92,7 @@ def test_who_goes_is_answered_no_more(busy: Served, streams: bool) -> None:
 
 
 def test_who_reads_nothing_is_taken_for_gone() -> None:
-    load = slow(" fox" * 40_000, n_ctx=200_000, pass_s=0.0)
-    with serving(load, send_s=0.2) as served:
+    with serving(slow(pass_s=0.0), socket_bytes=4096, send_s=0.2) as served:
         sock = served.open(
             endless(stream=True, cf_local={"trace": True, "repetition_guard": False})
         )
