@@ -16,6 +16,7 @@ from cf_local.errors import Cancelled, InputError
 from cf_local.fitting import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource, devices, threads_for
+from cf_local.modelfile import check_file
 from cf_local.modelname import distinct, spec_of
 from cf_local.placement import Overlap, known_costs
 from cf_local.planning import Wish
@@ -100,6 +101,8 @@ def load_chosen(
         fetch(specs)
     # All files first: a missing one is told before minutes of loading.
     paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
+    for path in paths:
+        check_file(path)
     loads = [
         partial(_open, spec, path, how, len(specs), options)
         for spec, path, how in zip(specs, paths, hows, strict=True)
@@ -115,14 +118,21 @@ def load_chosen(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        overlap = options.overlap
-        known = Overlap(paths, [options.n_threads or spec.threads for spec in specs])
-        if overlap is None and len(sources) > 1:
-            overlap = known.pays
-        loaded = Fusion(sources, settings, overlap=bool(overlap))
-        if overlap is None and len(sources) > 1:
-            loaded.after_answer(lambda: known.measure(sources))
+        n_threads = [options.n_threads or spec.threads for spec in specs]
+        loaded = _fused(sources, settings, options.overlap, Overlap(paths, n_threads))
         opened.pop_all()
+    return loaded
+
+
+def _fused(
+    sources: Sequence[LlamaSource], settings: Settings, overlap: bool | None, known: Overlap
+) -> Fusion:
+    """The fusion; whether its sources overlap is found out after an answer if nobody knows it."""
+    if overlap is None:
+        overlap = known.pays if len(sources) > 1 else False
+    loaded = Fusion(sources, settings, overlap=bool(overlap))
+    if overlap is None:
+        loaded.after_answer(lambda: known.measure(sources))
     return loaded
 
 

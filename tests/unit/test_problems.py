@@ -12,6 +12,7 @@ from cf_local.builtin.arithmetic import held_out
 from cf_local.builtin.problems import (
     EXPERTS,
     SKILLS,
+    Problem,
     final_number,
     generate,
     generate_for,
@@ -47,6 +48,12 @@ def written_equations(answer: str) -> list[list[str]]:
     return chains
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[Problem]]:
+    """Problems of each split. A test problem takes milliseconds: few pairs are held out."""
+    return {"train": generate(4000, 3, "train"), "test": generate(1200, 6, "test")}
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_same_seed_same_problems(split: str) -> None:
     assert generate(40, 5, split) == generate(40, 5, split)
@@ -59,15 +66,15 @@ def test_unknown_split_is_refused() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_every_written_equation_is_true(split: str) -> None:
-    for problem in generate(600, 1, split):
+def test_every_written_equation_is_true(split: str, drawn: dict[str, list[Problem]]) -> None:
+    for problem in drawn[split]:
         for chain in written_equations(problem.answer):
             assert len({evaluate(expression) for expression in chain}) == 1, problem
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_answer_ends_with_the_result(split: str) -> None:
-    for problem in generate(600, 2, split):
+def test_answer_ends_with_the_result(split: str, drawn: dict[str, list[Problem]]) -> None:
+    for problem in drawn[split]:
         assert problem.answer.endswith(f" The answer is {problem.result}.")
         assert final_number(problem.answer) == problem.result
         assert 0 < problem.result <= 999
@@ -75,9 +82,10 @@ def test_answer_ends_with_the_result(split: str) -> None:
         assert "{" not in problem.question + problem.answer
 
 
-def test_splits_share_no_pair() -> None:
-    train = {pair for p in generate(8000, 3, "train") for pair in pairs_in(p.answer)}
-    test = {pair for p in generate(800, 3, "test") for pair in pairs_in(p.answer)}
+def test_splits_share_no_pair(drawn: dict[str, list[Problem]]) -> None:
+    train, test = (
+        {pair for p in drawn[split] for pair in pairs_in(p.answer)} for split in ("train", "test")
+    )
     assert not train & test
     assert all(held_out(*pair) for pair in test)
     assert not any(held_out(*pair) for pair in train)
@@ -92,20 +100,19 @@ def test_guessed_numbers_stay_out_of_the_test_split() -> None:
             assert not any(held_out(*pair) for pair in pairs)
 
 
-def test_every_pair_of_a_problem_is_found() -> None:
-    for problem in generate(500, 5, "test"):
+def test_every_pair_of_a_problem_is_found(drawn: dict[str, list[Problem]]) -> None:
+    for problem in drawn["test"]:
         assert len(pairs_in(problem.answer)) == len(problem.skills)
 
 
-def test_skills_are_fair() -> None:
-    drawn = generate(2500, 6, "test")
-    single = Counter(p.skills[0] for p in drawn if len(p.skills) == 1)
-    assert 0.62 < sum(single.values()) / len(drawn) < 0.71
+def test_skills_are_fair(drawn: dict[str, list[Problem]]) -> None:
+    single = Counter(p.skills[0] for p in drawn["test"] if len(p.skills) == 1)
+    assert 0.62 < sum(single.values()) / len(drawn["test"]) < 0.71
     assert all(0.12 < single[skill] / sum(single.values()) < 0.22 for skill in SKILLS)
-    for problem in drawn:
+    for problem in drawn["test"]:
         if len(problem.skills) == 2:
             assert problems.expert_of(problem.skills[0]) != problems.expert_of(problem.skills[1])
-    assert len({p.skills for p in drawn if len(p.skills) == 2}) == 24
+    assert len({p.skills for p in drawn["test"] if len(p.skills) == 2}) == 24
 
 
 def test_strong_skills_are_right_and_weak_ones_guessed() -> None:

@@ -203,7 +203,7 @@ def test_who_would_wait_for_himself_is_told() -> None:
 
 def test_seats_of_streams_that_are_forgotten_are_free_again() -> None:
     with fusion_of(1, ENDLESS) as fusion:
-        for index in range(20):
+        for index in range(6):
             stream = fusion.stream(prompt(index), LONG)
             next(stream)
             if index % 2:
