@@ -31,7 +31,7 @@ def fusion() -> Iterator[Fusion]:
         yield opened
 
 
-@pytest.mark.parametrize(("question", "result"), zip(QUESTIONS, (68, 64, 59), strict=True))
+@pytest.mark.parametrize(("question", "result"), [*zip(QUESTIONS, (68, 64, 59), strict=True)])
 def test_the_questions_of_the_demo_are_answered_rightly_on_any_machine(
     fusion: Fusion, question: str, result: int
 ) -> None:
