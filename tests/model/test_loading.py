@@ -1,0 +1,137 @@
+"""Loads: at the same time, told in the caller's thread, and of a set that ran before at once."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+import cf_local
+from cf_local import child, loader, measured, placement
+from cf_local.errors import BrokenModelError, CfLocalError
+from cf_local.llama import LlamaSource
+
+pytestmark = pytest.mark.model
+
+BUILTIN = Path(cf_local.__file__).parent / "builtin"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Copies, which are not known to be harmless as the built-in files are."""
+    monkeypatch.setenv("CF_LOCAL_CACHE", str(tmp_path / "cache"))
+    return [Path(shutil.copy(BUILTIN / f"{n}.gguf", tmp_path)) for n in ("ash", "birch")]
+
+
+def test_a_set_that_ran_before_starts_no_process_and_simulates_nothing(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    run = child.run
+    monkeypatch.setattr(child, "run", lambda *a, **k: started.append(a) or run(*a, **k))
+    cf_local.load(models=files).close()
+    assert len(started) == 1
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("it was known")
+
+    monkeypatch.setattr(child, "run", fail)
+    monkeypatch.setattr(measured, "SimulatedModel", fail)
+    cf_local.load(models=files).close()
+
+
+def test_nothing_is_timed_before_the_first_word(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[int] = []
+    time_pass = LlamaSource.time_pass
+    monkeypatch.setattr(
+        LlamaSource, "time_pass", lambda self, n: timed.append(n) or time_pass(self, n)
+    )
+    monkeypatch.setattr(placement.CORES, "look", lambda: 0.0)
+    with cf_local.load(models=files) as fusion:
+        stream = fusion.stream(cf_local.chat("Hello"))
+        assert next(stream).text
+        assert timed == []
+        list(stream)
+    assert timed  # after the answer, once for the set
+    n_timed = len(timed)
+    with cf_local.load(models=files) as fusion:
+        fusion.answer(cf_local.chat("Hello"))
+    assert len(timed) == n_timed
+
+
+def test_progress_is_told_in_the_thread_that_loads(files: list[Path]) -> None:
+    told: list[tuple[float, int]] = []
+    cf_local.load(
+        models=files, on_progress=lambda share: told.append((share, threading.get_ident()))
+    ).close()
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert {thread for _, thread in told} == {threading.get_ident()}
+
+
+def test_models_are_loaded_at_the_same_time(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+    opened = loader._open
+
+    def open_(*given: object) -> LlamaSource:
+        together.wait(timeout=10)  # broken if one is loaded after the other
+        return opened(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader, "_open", open_)
+    cf_local.load(models=files).close()
+
+
+def test_one_that_fails_closes_the_others(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[LlamaSource] = []
+    opened, is_there = loader._open, threading.Event()
+
+    def open_(spec: object, path: Path, *rest: object) -> LlamaSource:
+        if path == files[1]:
+            assert is_there.wait(10)
+            raise BrokenModelError("broken")
+        found.append(opened(spec, path, *rest))  # type: ignore[arg-type]
+        is_there.set()
+        return found[0]
+
+    monkeypatch.setattr(loader, "_open", open_)
+    with pytest.raises(BrokenModelError, match="broken"):
+        cf_local.load(models=files)
+    assert found[0]._is_closed
+
+
+def test_work_after_an_answer_comes_once_and_fails_silently(files: list[Path]) -> None:
+    done: list[str] = []
+
+    def work(name: str) -> None:
+        done.append(name)
+        raise CfLocalError("no matter")
+
+    with cf_local.load(models=files, options=cf_local.LoadOptions(overlap=False)) as fusion:
+        fusion.after_answer(lambda: work("one"))
+        assert done == []
+        assert fusion.answer(cf_local.chat("Hello")).text
+        assert fusion.answer(cf_local.chat("Hello")).text
+    assert done == ["one"]
+
+
+def test_work_after_an_answer_waits_for_other_answers(files: list[Path]) -> None:
+    done: list[int] = []
+    options = cf_local.LoadOptions(n_conversations=2, overlap=False)
+    with cf_local.load(models=files, options=options) as fusion:
+        fusion.after_answer(lambda: done.append(1))
+        other = fusion.stream(cf_local.chat("Hello"))
+        next(other)
+        fusion.answer(cf_local.chat("Who are you?"))
+        fusion._worker.call(lambda: None)  # whatever was submitted before is done
+        assert done == []
+        list(other)
+    assert done == [1]
