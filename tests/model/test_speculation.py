@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cf_local import speculation
+from cf_local.costs import PassCosts
 from cf_local.fusion import Fusion
 from cf_local.llama import LlamaSource, context
 from cf_local.types import Answer, Candidate, RawText, Sampling, Settings
@@ -28,7 +28,7 @@ def twins(tiny_model: Callable[..., Path]) -> Iterator[Fusion]:
 @pytest.fixture(autouse=True)
 def _passes_of_all_sizes_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in large models, and whatever else this machine is doing."""
-    monkeypatch.setattr(speculation.PassCosts, "of", lambda _self, _n_tokens: 1.0)
+    monkeypatch.setattr(PassCosts, "of", lambda _self, _n_tokens: 1.0)
 
 
 def written(fusion: Fusion, **changes: object) -> Answer:
