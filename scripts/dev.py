@@ -459,6 +459,9 @@ def stamp_of(name):
 
 # ---- Running things ------------------------------------------------------------------------------
 
+# GCC 12 leaves out the stores of the tile configuration that llama.cpp loads (ldtilecfg): a general
+# protection fault in the first forward pass. Compilers that get it right lose little without AMX.
+NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -466,12 +469,23 @@ def status(command):
     """Run a command in the checkout with its output shown; returns its exit status."""
     environment = dict(os.environ, PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
+    if has_amx():
+        for name in ("CFLAGS", "CXXFLAGS"):
+            environment[name] = " ".join([NO_AMX, environment.get(name, "")]).strip()
     words = [str(word) for word in command]
     sys.stdout.flush()
     try:
         return subprocess.call(words, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise Failed("{} cannot be run: {}.".format(words[0], error.strerror)) from None
+
+
+def has_amx():
+    """Whether the processor has AMX, which GCC before 13 compiles into code that crashes."""
+    try:
+        return " amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def run(command, what):

@@ -30,6 +30,7 @@ Check = Callable[[Facts], Iterator[Finding]]
 _LITTLE_MEMORY = 1_500_000_000
 _FULL_DISK, _LITTLE_DISK = 1_000_000_000, 10_000_000_000
 # llama.cpp's name of a feature, and Linux's; the first are those that make it slow to lack.
+_AMX = "AMX_INT8"
 _NEEDED = {
     "AVX": "avx",
     "AVX2": "avx2",
@@ -46,7 +47,7 @@ _OTHERS = {
     "AVX512_VBMI": "avx512_vbmi",
     "AVX512_VNNI": "avx512_vnni",
     "AVX512_BF16": "avx512_bf16",
-    "AMX_INT8": "amx_int8",
+    _AMX: "amx_int8",
     "NEON": "asimd",
     "MATMUL_INT8": "i8mm",
     "SVE": "sve",
@@ -114,7 +115,7 @@ def check_processor(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", "processor", f"{text}: answers take several times as long", native)
     else:
         yield Finding("ok", "processor", "llama.cpp was compiled for this processor")
-        if others := sorted(name for name in _OTHERS if name in unused):
+        if others := sorted(name for name in _OTHERS if name in unused and name != _AMX):
             text = f"compiled without {', '.join(others)}, which this processor has"
             yield Finding("note", "processor", text, native)
     if facts.architecture.lower() in _X86 and "avx2" not in has:
@@ -256,6 +257,14 @@ def check_answer(facts: Facts) -> Iterator[Finding]:
     native = facts.native
     if native.system_info is None:
         return  # already told
+    if native.answer is None and _AMX in compiled_features(native.system_info):
+        text = (
+            f"llama.cpp was compiled with {_AMX} and does not answer: {native.error}. "
+            "GCC before 13 compiles that into code that crashes"
+        )
+        way = remedies.compile_without_amx(facts.pinned)
+        yield Finding("problem", "answer", text, (way,))
+        return
     if native.answer is None:
         text = f"the built-in models do not answer: {native.error}"
     elif not native.is_right:

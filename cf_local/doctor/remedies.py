@@ -19,6 +19,13 @@ def compile_with(option: str, version: str, system: str) -> str:
     return f'CMAKE_ARGS="{option}" {command}'
 
 
+def compile_without_amx(version: str) -> str:
+    """Compile it for this processor, but without the instructions that GCC 12 gets wrong."""
+    flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    command = f"{install(version)} --no-binary llama-cpp-python"
+    return f'CFLAGS="{flags}" CXXFLAGS="{flags}" {command}'
+
+
 def wheel(kind: str, version: str) -> str:
     """Install a wheel of the project, such as "cpu", "cu124" or "metal"."""
     return f"{install(version)} --extra-index-url {WHEELS}/{kind}"

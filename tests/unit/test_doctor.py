@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cf_local import child
 from cf_local.doctor import checks, facts, machine, probe, remedies
 from cf_local.doctor.checks import Finding, examine
 from cf_local.doctor.facts import Configuration, Facts, Processor
 from cf_local.doctor.machine import Folder, Gpu
 from cf_local.doctor.probe import Native
 from cf_local.hub import Surroundings
+from cf_local.llama import child
 from cf_local.memory import Memory
 
 INFO = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | LLAMAFILE = 1 | OPENMP = 0"
@@ -115,6 +115,18 @@ PROBLEMS: list[tuple[Facts, str, str]] = [
         with_native(answer=None, error="it uses an instruction that"),
         "do not answer: it uses an instruction",
         "GGML_NATIVE=on",
+    ),
+    (
+        replace(
+            with_native(
+                answer=None,
+                error="it was ended by SIGSEGV",
+                system_info=f"{SOUND.native.system_info} | AMX_INT8 = 1",
+            ),
+            processor=replace(SOUND.processor, features=FEATURES | {"amx_int8"}),
+        ),
+        "compiled with AMX_INT8 and does not answer: it was ended by SIGSEGV",
+        "-mno-amx-tile",
     ),
 ]
 
