@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, Self
 
-from cf_local.closing import AsyncClosing
 from cf_local.errors import CfLocalError, ContextError, InputError
+from cf_local.progress import AsyncClosing
 from cf_local.source import Progress
 from cf_local.stream import Stream
 from cf_local.types import Chat, Event, Message, Settings, Step

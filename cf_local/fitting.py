@@ -11,7 +11,8 @@ from cf_local import hub
 from cf_local.advice import Advice, advise, megabytes, refusal
 from cf_local.config import BUILTIN_PREFIX, SourceSpec
 from cf_local.errors import InputError, OutOfMemoryError
-from cf_local.llama import devices, threads_for
+from cf_local.llama.devices import devices
+from cf_local.llama.loaded import threads_for
 from cf_local.llama.trial import try_headers
 from cf_local.measured import RememberedModel
 from cf_local.memory import Device

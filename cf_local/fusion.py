@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cf_local.closing import Closing
 from cf_local.conversation import Conversation
 from cf_local.crew import Crew
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
+from cf_local.progress import Closing
 from cf_local.seating import Seating
 from cf_local.source import Progress, Source
 from cf_local.stream import Flag, Stream, Task

@@ -15,8 +15,10 @@ from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import Cancelled, InputError
 from cf_local.fitting import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource, devices, threads_for
-from cf_local.modelfile import check_file
+from cf_local.llama.devices import devices
+from cf_local.llama.loaded import threads_for
+from cf_local.llama.modelfile import check_file
+from cf_local.llama.source import LlamaSource
 from cf_local.modelname import distinct, spec_of
 from cf_local.placement import Overlap, known_costs
 from cf_local.planning import Wish

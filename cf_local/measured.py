@@ -14,12 +14,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cf_local.kept import cache_root
-from cf_local.kept.folder import write_whole
-from cf_local.kept.key import identity_of
+from cf_local.files import cache_root, write_text
 from cf_local.llama.build import system_info
+from cf_local.llama.modelfile import check_file
 from cf_local.llama.sizes import SimulatedModel, part_paths
-from cf_local.modelfile import check_file
+from cf_local.llama.state_key import identity_of
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType
 
@@ -57,8 +56,7 @@ def put(key: str, record: dict[str, Any]) -> None:
     file = _file(key)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with write_whole(file) as new:
-            new.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(record) + "\n", private=True)
     except OSError as error:
         _log.info("%s cannot be written: %s", file, error)
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from cf_local.closing import AsyncClosing
 from cf_local.errors import CfLocalError, ClosedError
+from cf_local.progress import AsyncClosing
 from cf_local.seating import Reader, Seating
 from cf_local.source import Progress
 from cf_local.types import Answer, Event

@@ -4,13 +4,9 @@ The new text is checked by the registry's own loader before it takes the place o
 it does so at once: there is never half a file. What this leaves out: reading (``config``).
 """
 
-import os
 import re
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +15,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Item, Table
 
-from cf_local import config, hub
+from cf_local import config, files, hub
 from cf_local.config import SourceSpec
 from cf_local.errors import ConfigError, InputError
 from cf_local.tomlfile import TomlFile
@@ -195,7 +191,7 @@ def save(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.resolve(), text)  # the file itself, where the path is a link to it
+        files.write_text(path, text, check=lambda new: _check(new, path))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -251,25 +247,13 @@ def _has_mark(text: str, name: str, mark: str) -> bool:
     return f"# {mark}" in (line.strip() for line in lines)
 
 
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".models-", suffix=".toml")
-    new = Path(name)
+def _check(new: Path, path: Path) -> None:
+    """Raise ConfigError where ``new``, which is to become ``path``, cannot be read again."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            config.load_registry(new)
-        except ConfigError as error:
-            message = str(error).replace(str(new), str(path))
-            raise ConfigError(f"{message} Nothing was written.") from error
-        if path.exists():
-            shutil.copymode(path, new)
-        new.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            new.unlink()
+        config.load_registry(new)
+    except ConfigError as error:
+        message = str(error).replace(str(new), str(path))
+        raise ConfigError(f"{message} Nothing was written.") from error
 
 
 def _is_file_of(spec: SourceSpec, file: Path) -> bool:

@@ -5,9 +5,6 @@ too. What a model thought stands in ``reasoning_content``, as servers of reasoni
 """
 
 import json
-import os
-import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,27 +64,6 @@ def read(path: Path) -> Transcript:
         return _with_thinking(data)
     except InputError as error:
         raise InputError(f"{path} is no conversation: {error}") from None
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by its owner alone.
-
-    The caller has asked before a file that is there is replaced. Raises InputError.
-    """
-    path = path.resolve()  # the file itself, where the path is a link to it
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _with_thinking(data: Any) -> Transcript:

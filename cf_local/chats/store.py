@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cf_local.chats.folder import UnwritableError, data_folder, make_private
 from cf_local.chats.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -24,8 +23,9 @@ from cf_local.chats.schema import (
     set_index,
 )
 from cf_local.chats.transcript import Transcript, Turn
-from cf_local.closing import Closing
 from cf_local.errors import CfLocalError, InputError
+from cf_local.files import UnwritableError, data_folder, make_private
+from cf_local.progress import Closing
 
 _TIMEOUT_S = 5.0
 _IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

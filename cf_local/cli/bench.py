@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cf_local import files
 from cf_local.bench import EVERYDAY, Case, Timing, differences, fused_cases, ratio, run
 from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
@@ -76,7 +77,7 @@ def bench(
         "different_texts": differences(fused[0], fused[1]),
     }
     if picture:
-        Path(picture).write_text(_svg(report), encoding="utf-8")
+        files.write_result(Path(picture), _svg(report))
     click.echo(json.dumps(report, indent=2) if as_json else _table(report))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cf_local import files
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
 from cf_local.errors import Cancelled, InputError
@@ -111,7 +112,7 @@ def evaluate(
     if summary is not None:
         click.echo(json.dumps(asdict(summary), indent=2) if as_json else _table(summary))
         if report is not None:
-            _write(report, html.render(summary, record, items, results))
+            files.write_result(report, html.render(summary, record, items, results))
     if stopped:
         raise Cancelled(_how_to_go_on(len(results), len(items) * len(variants), out))
 
@@ -179,13 +180,6 @@ def _how_to_go_on(n_done: int, n_answers: int, out: Path | None) -> str:
     if out is None:
         return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
     return f"{done} They are in {out}; the same command with --resume goes on."
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _table(summary: Summary) -> str:

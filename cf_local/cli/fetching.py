@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cf_local import hub
+from cf_local import files, hub
 from cf_local.config import SourceSpec
 from cf_local.errors import CfLocalError, MissingModelError
 from cf_local.source import IsCancelled, never
@@ -40,7 +40,7 @@ def fetch(
     for spec in specs:
         found = _look_up(spec, offline=offline, update=update)
         if isinstance(found, Path):
-            names = hub.parts(found.name)
+            names = files.parts(found.name)
             outcomes += [(spec, Here(found.with_name(name))) for name in names]
         else:
             wanted |= {remote: spec for remote in found if remote not in wanted}

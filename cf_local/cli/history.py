@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cf_local import files
 from cf_local.errors import InputError
 from cf_local.trace import visible
 
@@ -100,7 +101,7 @@ def export(number: int, kind: str, output: str | None, force: bool) -> None:
         raise InputError(f"{path} is a folder; name a file in it.")
     if path.exists() and not force:
         _ask(f"{path} exists. Replace it?", "--force")
-    exchange.write(path, text)
+    files.write_result(path, text, private=True)
 
 
 @history.command()

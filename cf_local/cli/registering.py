@@ -11,7 +11,7 @@ from cf_local.cli.options import Command, weights_of
 from cf_local.cli.prompt import read_text
 from cf_local.config import SOURCE_KEYS
 from cf_local.errors import InputError
-from cf_local.modelfile import check_file
+from cf_local.llama.modelfile import check_file
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
 from cf_local.userfile import Entry, Kind
 

@@ -48,7 +48,7 @@ def show(model: str, only_template: bool, all_metadata: bool, hashes: bool, as_j
     if path is None:
         _tell_missing(spec, model, as_json=as_json)
         return
-    from cf_local.inspection import inspect  # here: it loads the native library
+    from cf_local.llama.inspection import inspect  # here: it loads the native library
 
     card = inspect(path)
     if only_template:

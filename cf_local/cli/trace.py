@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cf_local import files
 from cf_local import trace as traces_of
 from cf_local.errors import InputError
 from cf_local.trace import Trace, page
@@ -45,7 +46,7 @@ def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -
         return
     if not force:
         _check(place)
-    traces_of.write_whole(place, page.render(found))
+    files.write_result(place, page.render(found))
     click.echo(f"The page is {place}.", err=True)
     if opens and not webbrowser.open(place.resolve().as_uri()):
         click.echo("Note: no browser was found; open the page by hand.", err=True)
@@ -69,7 +70,7 @@ def _place(file: str, out: str | None) -> Path | None:
 
 def _check(place: Path) -> None:
     try:
-        traces_of.check_replaceable(place, page.is_page, "a page of this command")
+        files.check_replaceable(place, page.is_page, "a page of this command")
     except InputError as error:
         hint = " (--force replaces it)" if place.is_file() else ""
         raise InputError(f"{str(error).rstrip('.')}{hint}.") from None

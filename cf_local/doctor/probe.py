@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cf_local import child
+from cf_local.llama import child
 
 _QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
 _ANSWER = "68"
@@ -65,7 +65,7 @@ def stages() -> Iterator[dict[str, Any]]:
 def _answered() -> dict[str, Any]:
     """The answer of the built-in models, whatever models.toml says."""
     from cf_local.fusion import Fusion
-    from cf_local.llama import LlamaSource
+    from cf_local.llama.source import LlamaSource
     from cf_local.types import chat
 
     start = time.perf_counter()

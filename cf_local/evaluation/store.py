@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cf_local import hub
-from cf_local.closing import Closing
 from cf_local.errors import InputError
 from cf_local.evaluation.runner import Result, Store
 from cf_local.evaluation.task import Item, Task
 from cf_local.evaluation.textfile import json_objects
 from cf_local.evaluation.variants import Variant
+from cf_local.files import write_text
+from cf_local.progress import Closing
 from cf_local.source import Source
 
 _FORMAT = 1
@@ -103,10 +104,8 @@ def _begin(folder: Path, record: Record, items: Sequence[Item]) -> None:
     # run.json comes last and at once: where it is, the other files are whole.
     (folder / _RESULTS).unlink(missing_ok=True)
     lines = "".join(_line(_item(item)) + "\n" for item in items)
-    (folder / _ITEMS).write_text(lines, encoding="utf-8", newline="\n")
-    draft = folder / f"{_ABOUT}.new"
-    draft.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    draft.replace(folder / _ABOUT)
+    write_text(folder / _ITEMS, lines)
+    write_text(folder / _ABOUT, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
 
 def _check_same(folder: Path, record: Record) -> None:

@@ -9,7 +9,7 @@ bytes, ``download`` checks them, ``store`` lays them into the cache, ``cache`` f
 """
 
 from cf_local.hub.cache import cached, place_of, sha256
-from cf_local.hub.choice import DEFAULT, parts, quantization
+from cf_local.hub.choice import DEFAULT, quantization
 from cf_local.hub.download import Fetched, Outcome, download
 from cf_local.hub.inventory import Inventory, Kept, Unfinished, inventory
 from cf_local.hub.locate import locate, locate_data, look_up
@@ -36,7 +36,6 @@ __all__ = [
     "locate_data",
     "look_up",
     "n_bytes_there",
-    "parts",
     "place_of",
     "plan_removal",
     "quantization",

@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from cf_local.errors import MissingModelError
+from cf_local.files import parts
 from cf_local.hub import store
-from cf_local.hub.choice import DEFAULT, NoChoiceError, choose, parts, quantization
+from cf_local.hub.choice import DEFAULT, NoChoiceError, choose, quantization
 
 
 def cached(

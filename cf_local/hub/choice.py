@@ -6,6 +6,8 @@ Pure: names in, names out. The rules are those of llama.cpp's ``-hf``, with a lo
 import re
 from collections.abc import Iterable, Sequence
 
+from cf_local.files import parts
+
 DEFAULT = "Q4_K_M"
 """The quantization that is meant when none is named."""
 
@@ -23,7 +25,6 @@ _LABEL = re.compile(
     r"(?=[./-]|$)",
     re.IGNORECASE,
 )
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<of>\d{5})\.gguf", re.IGNORECASE)
 
 
 class NoChoiceError(Exception):
@@ -42,15 +43,6 @@ def quantization(file: str) -> str | None:
     folder, _, name = file.rpartition("/")
     found = _LABEL.findall(name) or _LABEL.findall(folder)
     return str(found[-1]).upper() if found else None
-
-
-def parts(file: str) -> tuple[str, ...]:
-    """All files of the model that ``file`` belongs to: itself, or every part of a split model."""
-    split = _SPLIT.fullmatch(file)
-    if split is None:
-        return (file,)
-    stem, n_parts = split["stem"], int(split["of"])
-    return tuple(f"{stem}-{part:05}-of-{n_parts:05}.gguf" for part in range(1, n_parts + 1))
 
 
 def choose(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:

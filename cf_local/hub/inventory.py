@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cf_local.files import parts
 from cf_local.hub import store
-from cf_local.hub.choice import parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from cf_local.errors import MissingModelError
-from cf_local.hub.choice import NoChoiceError, choose, parts
+from cf_local.files import parts
+from cf_local.hub.choice import NoChoiceError, choose
 from cf_local.hub.explain import OWN_FILE, FaultyTransferError, FinalTransferError, not_fetched
 from cf_local.hub.session import get, patiently, timeout_s
 

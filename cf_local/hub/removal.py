@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.errors import Cancelled, CfLocalError, MissingModelError
+from cf_local.files import parts
 from cf_local.hub import store
 from cf_local.hub.cache import snapshots_of
-from cf_local.hub.choice import NoChoiceError, parts, some_of
+from cf_local.hub.choice import NoChoiceError, some_of
 from cf_local.hub.inventory import Unfinished, name_in, scan, unfinished
 
 

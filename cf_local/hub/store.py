@@ -10,13 +10,13 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cf_local.errors import Cancelled
+from cf_local.files import write_text
 from cf_local.hub.explain import FinalTransferError
 from cf_local.hub.remote import RemoteFile
 from cf_local.source import IsCancelled, never
@@ -139,7 +139,7 @@ def _refer(remote: RemoteFile) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == remote.commit:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, remote.commit)
+    write_text(path, remote.commit)
 
 
 @contextmanager
@@ -176,14 +176,7 @@ class Note:
 def note_down(remote: RemoteFile, server_etag: str | None) -> None:
     """Remember what the part of a file will be."""
     note = {**asdict(remote), "server_etag": server_etag}
-    _write_whole(_note_path(part_of(remote)), json.dumps(note))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file at once; the last of several writers wins, other threads of ours included."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    write_text(_note_path(part_of(remote)), json.dumps(note))
 
 
 def note_on(part: Path) -> Note | None:

@@ -12,15 +12,13 @@ sealed the form of a file, which llama.cpp sees only after its checksum was foun
 ====== ===========================================================================================
 """
 
-from cf_local.kept.folder import ENVIRONMENT_VARIABLE, Folder, cache_folder, cache_root
+from cf_local.kept.folder import Folder, cache_folder
 from cf_local.kept.keeper import keep, restore
-from cf_local.kept.key import owner_of
+from cf_local.llama.state_key import owner_of
 
 __all__ = [
-    "ENVIRONMENT_VARIABLE",
     "Folder",
     "cache_folder",
-    "cache_root",
     "keep",
     "owner_of",
     "restore",

@@ -1,56 +1,26 @@
 """The folder of kept states: private to the user, bounded, and nobody's loss when it is deleted."""
 
 import logging
-import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
+from cf_local.files import UNFINISHED, cache_root
 
-ENVIRONMENT_VARIABLE = "CF_LOCAL_CACHE"
-"""Names another folder for what is kept only to save time."""
 MAX_BYTES = 2_000_000_000
 """All kept states together take no more than this,"""
 MAX_SHARE = 0.1
 """nor more than this share of the space that is free without them."""
 
-_SUFFIX, _UNFINISHED = ".kv", ".unfinished"
+_SUFFIX = ".kv"
 _ABANDONED_S = 3600.0
 _log = logging.getLogger(__name__)
-
-
-def cache_root() -> Path:
-    """The folder of what is kept only to save time, made or not."""
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return Path(named).absolute()
-    return platformdirs.user_cache_path("cf-local", appauthor=False)
 
 
 def cache_folder() -> Path:
     """Where kept states lie, made or not."""
     return cache_root() / "read"
-
-
-@contextmanager
-def write_whole(place: Path) -> Iterator[Path]:
-    """A private file to write, which takes its place at the end. Raises OSError.
-
-    If an exception comes up, or it was deleted, ``place`` stays as it was.
-    """
-    descriptor, name = tempfile.mkstemp(_UNFINISHED, dir=place.parent)  # mode 0600
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        if temporary.exists():
-            temporary.replace(place)
-    finally:
-        _delete(temporary)
 
 
 class Folder:
@@ -108,7 +78,7 @@ class Folder:
 
     def _clean(self) -> None:
         """Delete what a killed process has left."""
-        for path in self.path.glob(f"*{_UNFINISHED}"):
+        for path in self.path.glob(f".*{UNFINISHED}"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
                     _delete(path)

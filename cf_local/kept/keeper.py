@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from cf_local.errors import CfLocalError
+from cf_local.files import replacing
 from cf_local.fusion import Fusion
 from cf_local.kept import sealed
-from cf_local.kept.folder import Folder, write_whole
+from cf_local.kept.folder import Folder
 from cf_local.source import IsCancelled, Keeping, Readable, never
 from cf_local.tokenization import n_common
 from cf_local.types import Prompt
@@ -81,7 +82,7 @@ def _keep(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
     if not is_worthwhile(there) or not folder.make_room(there.n_bytes, place):
         place.unlink(missing_ok=True)  # the conversation has become another one
         return False
-    with write_whole(place) as path:
+    with replacing(place, private=True) as path:
         tokens = source.keep(path, prompt)
         if tokens:
             sealed.seal(path, key, tokens)

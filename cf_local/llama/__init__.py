@@ -1,13 +1,14 @@
 """Sources on llama.cpp, through the low-level functions of llama-cpp-python.
 
-This package is the only place that imports ``llama_cpp``. Importing it loads the native library.
+This package is the only place that imports ``llama_cpp``. Most of its modules load the native library
+when they are imported; ``child``, ``inspection``, ``modelfile`` and ``state_key`` do not.
 
 ============ ====================================================================
 model        an open GGUF file: weights, metadata, the reason when it cannot load
 vocabulary   text to tokens and back, byte for byte
 prompt       chat templates, and prompts in which typed text is never markup
 params       how a context is asked of llama.cpp
-openmp       how threads wait for each other
+library      the native library, loaded with settings for its threads
 threads      how many threads a forward pass may use
 sequences    the sequences of a KV cache: forked, shared, cut, dropped
 states       what a sequence holds, in files and copied between contexts
@@ -37,20 +38,3 @@ ggml         functions that llama_cpp does not wrap
 log          llama.cpp's log
 ============ ====================================================================
 """
-
-import cf_local.llama.openmp  # noqa: F401  # first: it loads the native library
-
-# isort: split
-from cf_local.llama.devices import backends, devices
-from cf_local.llama.loaded import threads_for
-from cf_local.llama.source import LlamaSource
-from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
-
-__all__ = [
-    "LlamaSource",
-    "LlamaVocabulary",
-    "backends",
-    "devices",
-    "open_vocabulary",
-    "threads_for",
-]

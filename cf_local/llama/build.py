@@ -1,6 +1,6 @@
 """How the llama.cpp at hand was compiled, in its own words."""
 
-import llama_cpp.llama_cpp as lib
+from cf_local.llama.library import lib
 
 
 def system_info() -> str:

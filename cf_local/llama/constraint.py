@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import InputError
 from cf_local.llama.distribution import Distribution
+from cf_local.llama.library import lib
 from cf_local.llama.sampler import Sampler
 from cf_local.llama.vocabulary import LlamaVocabulary
 

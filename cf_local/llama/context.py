@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 
 from cf_local.errors import (
@@ -20,6 +19,7 @@ from cf_local.errors import (
     UnsupportedModelError,
 )
 from cf_local.llama.distribution import Distribution, Rows
+from cf_local.llama.library import lib
 from cf_local.llama.model import Model
 from cf_local.llama.params import MAX_PASS_TOKENS, context_params
 from cf_local.llama.sequences import Sequences

@@ -2,9 +2,8 @@
 
 import ctypes
 
-import llama_cpp.llama_cpp as lib
-
 from cf_local.llama.ggml import HANDLE, function, text
+from cf_local.llama.library import lib
 from cf_local.memory import Device, DeviceKind, main_memory
 
 __all__ = ["Device", "backends", "device_handle", "devices"]

@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-from llama_cpp._ctypes_extensions import load_shared_library
+from cf_local.llama.library import llama_cpp, load_shared_library
 
 HANDLE = ctypes.c_void_p
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import llama_cpp.llama_cpp as lib
+from cf_local.llama.library import lib
 
 _log = logging.getLogger("cf_local.llama")
 # GGML_LOG_LEVEL_*: debug, info, warning, error; 5 goes on with the line before.

@@ -5,8 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import llama_cpp.llama_cpp as lib
-
 from cf_local.costs import PassCosts, Weights
 from cf_local.errors import (
     BrokenModelError,
@@ -17,9 +15,10 @@ from cf_local.errors import (
 from cf_local.llama.build import system_info
 from cf_local.llama.devices import device_handle
 from cf_local.llama.header import Header
+from cf_local.llama.library import lib
 from cf_local.llama.log import bridge
+from cf_local.llama.modelfile import check_file
 from cf_local.llama.repacking import is_copied
-from cf_local.modelfile import check_file
 from cf_local.source import IsCancelled, Progress, never
 
 # Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and

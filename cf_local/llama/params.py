@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
-
+from cf_local.llama.library import lib
 from cf_local.llama.model import Model
 from cf_local.types import KvType
 

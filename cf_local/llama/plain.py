@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import llama_cpp
-
+from cf_local.llama.library import llama_cpp
 from cf_local.types import Chat
 
 

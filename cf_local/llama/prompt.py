@@ -13,10 +13,9 @@ from itertools import product
 from typing import Any
 
 import jinja2
-import llama_cpp.llama_cpp as lib
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from cf_local.errors import BrokenModelError, InputError
+from cf_local.llama.library import Jinja2ChatFormatter, lib
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.thinking import OPENING
 from cf_local.types import Message, Prompt, RawText

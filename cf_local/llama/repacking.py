@@ -3,9 +3,8 @@
 import ctypes
 from functools import cache
 
-import llama_cpp.llama_cpp as lib
-
 from cf_local.llama.ggml import HANDLE, function
+from cf_local.llama.library import lib
 
 _N_ROWS, _N_COLUMNS = 64, 256  # a multiple of what any type asks for
 _F32 = 0

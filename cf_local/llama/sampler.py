@@ -2,11 +2,11 @@
 
 import ctypes
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
 from cf_local.llama.distribution import Distribution
+from cf_local.llama.library import lib
 from cf_local.types import Sampling
 
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])

@@ -6,7 +6,7 @@ and hybrid caches alike. The one exception, ``cut``, says whether it worked.
 
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
+from cf_local.llama.library import lib
 
 
 class Sequences:

@@ -10,18 +10,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import llama_cpp.llama_cpp as lib
-
+from cf_local import files
 from cf_local.errors import MissingModelError
 from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.ggml import function
 from cf_local.llama.header import Tensor, read_header
+from cf_local.llama.library import lib
 from cf_local.llama.log import bridge
 from cf_local.llama.logits import n_row_bytes
 from cf_local.llama.model import Model
+from cf_local.llama.modelfile import check_file
 from cf_local.llama.params import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.repacking import is_copied
-from cf_local.modelfile import check_file
 from cf_local.planning import Layout, ModelSizes
 from cf_local.types import KvType
 
@@ -29,7 +29,6 @@ from cf_local.types import KvType
 _CACHE = re.compile(r"size = +([\d.]+) MiB \( *\d+ cells")
 _BUFFER = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _MIB = 1 << 20
-_PART = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 
 # The vocabulary in llama.cpp (tokens, merges, their maps) and in our own tables, measured with
 # scripts/plan_figures.py on vocabularies of 130,000 to 260,000 tokens.
@@ -127,20 +126,14 @@ class SimulatedModel:
 
 def part_paths(path: Path) -> list[Path]:
     """The files of a model whose first one is ``path``; MissingModelError if one is not there."""
-    match = _PART.fullmatch(path.name)
-    if not match:
+    names = files.parts(path.name)
+    if path.name != names[0]:
         return [path]
-    count = int(match[2])
-    parts = [path, *(path.with_name(part_name(path.name, n, count)) for n in range(2, count + 1))]
-    for part in parts:
+    found = [path.with_name(name) for name in names]
+    for part in found:
         if not part.exists():
             raise MissingModelError(f"There is no model file {part}, a part of {path.name}.")
-    return parts
-
-
-def part_name(first: str, number: int, count: int) -> str:
-    """The name of another part of a model of ``count`` files, as llama.cpp builds it."""
-    return first.replace(f"-00001-of-{count:05d}", f"-{number:05d}-of-{count:05d}")
+    return found
 
 
 def _n_copied(tensors: Sequence[Tensor], n_tokens: int) -> int:

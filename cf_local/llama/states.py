@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from cf_local.llama.library import lib
 from cf_local.llama.sequences import Sequences
 
 State = npt.NDArray[np.uint8]

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cf_local import child
 from cf_local.errors import BrokenModelError, CfLocalError
+from cf_local.llama import child
 from cf_local.source import IsCancelled, never
 
 _tried: set[tuple[str, int, int]] = set()

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from cf_local.llama.library import lib
 from cf_local.llama.model import Model
 
 # Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.

@@ -5,7 +5,7 @@ file (docs/trace.md), ``page.render`` draws them. ``covering``, ``pieces`` and `
 pieces of an answer, the words they cover, text made safe to show. Nothing here prints.
 """
 
-from cf_local.trace.file import check_place, check_replaceable, write, write_whole
+from cf_local.trace.file import check_place, write
 from cf_local.trace.labels import ENDS, letter, number, proposers
 from cf_local.trace.lines import answer_line, lines, step_line
 from cf_local.trace.model import Heading, Trace, TracedSource
@@ -25,7 +25,6 @@ __all__ = [
     "TracedSource",
     "answer_line",
     "check_place",
-    "check_replaceable",
     "covering",
     "in_one_line",
     "letter",
@@ -43,5 +42,4 @@ __all__ = [
     "traced",
     "visible",
     "write",
-    "write_whole",
 ]

@@ -82,7 +82,7 @@ def test_what_was_reduced_is_said_in_one_line(run: Run) -> None:
 
 
 def test_a_gpu_that_is_not_there(run: Run) -> None:
-    from cf_local.llama import devices
+    from cf_local.llama.devices import devices
 
     if any(device.is_gpu for device in devices()):
         pytest.skip("there is a GPU")

@@ -29,7 +29,7 @@ def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
                 "s", pieces, options.pop("script", noise(pieces)), **options
             )
         else:
-            from cf_local.llama import LlamaSource
+            from cf_local.llama.source import LlamaSource
 
             path = request.getfixturevalue("tiny_model")(
                 kind, VOCABULARY.get(kind, "bpe"), eog_bias=options.pop("eog_bias", -3.0)

@@ -22,12 +22,12 @@ import gguf
 import tiny_models as tiny
 
 from cf_local.errors import Cancelled
-from cf_local.llama import LlamaSource
+from cf_local.llama.source import LlamaSource
 
 CHILD = """
 import json, sys
 from pathlib import Path
-from cf_local.llama import LlamaSource
+from cf_local.llama.source import LlamaSource
 from cf_local.types import RawText, Sampling
 
 found = {}

@@ -22,7 +22,7 @@ import tiny_models as tiny
 from comparison import first_difference, show
 
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource
+from cf_local.llama.source import LlamaSource
 from cf_local.structured import ResponseFormat
 from cf_local.types import MODES, SCORES, WEIGHINGS, RawText, Settings
 

@@ -13,9 +13,9 @@ pytest.importorskip("gguf")
 
 import tiny_models as tiny
 
-from cf_local import child
 from cf_local.errors import BrokenModelError, CfLocalError, MissingModelError
-from cf_local.inspection import inspect
+from cf_local.llama import child
+from cf_local.llama.inspection import inspect
 
 KINDS = {
     "llama": "attention",

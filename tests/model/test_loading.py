@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import cf_local
-from cf_local import child, loader, measured, placement
+from cf_local import loader, measured, placement
 from cf_local.errors import BrokenModelError, CfLocalError
-from cf_local.llama import LlamaSource
+from cf_local.llama import child
+from cf_local.llama.source import LlamaSource
 
 pytestmark = pytest.mark.model
 

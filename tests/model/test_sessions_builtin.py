@@ -17,7 +17,7 @@ import pytest
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource
+from cf_local.llama.source import LlamaSource
 
 pytestmark = pytest.mark.model
 QUESTIONS = [problem.question for problem in generate(16, seed=21, split="test")]

@@ -16,7 +16,7 @@ import cf_local
 from cf_local import speculation
 from cf_local.builtin.problems import generate
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource
+from cf_local.llama.source import LlamaSource
 from cf_local.loader import LoadOptions, load
 from cf_local.types import Settings, Step
 

@@ -6,7 +6,8 @@ import pytest
 
 import cf_local
 from cf_local.fusion import Fusion
-from cf_local.llama import LlamaSource, LlamaVocabulary, open_vocabulary
+from cf_local.llama.source import LlamaSource
+from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 
 from . import models
 

@@ -14,10 +14,10 @@ import pytest
 
 from cf_local.chats import schema
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.folder import ENVIRONMENT_VARIABLE, UnwritableError, data_folder
 from cf_local.chats.store import BrokenStoreError, ChatStore, StaleError
 from cf_local.chats.transcript import Transcript, Turn
 from cf_local.errors import InputError
+from cf_local.files import DATA_VARIABLE, UnwritableError, data_folder
 
 TALK = Transcript("Be brief.", (Turn("How many?", "42.", "Hm."), Turn("Sure?", "Yes.")))
 posix_only = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -113,7 +113,7 @@ def test_a_database_moves_between_builds_with_and_without_full_text(
 @posix_only
 def test_only_the_user_can_read_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = path.parent / "new" / "data"
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(folder))
+    monkeypatch.setenv(DATA_VARIABLE, str(folder))
     with ChatStore() as store:
         save(store)
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_made_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "file" / "data"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "file" / "data"))
     with pytest.raises(UnwritableError, match="cannot be made"):
         data_folder()
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cf_local.hub.choice import NoChoiceError, choose, is_model, parts, quantization, some_of
+from cf_local.files import parts
+from cf_local.hub.choice import NoChoiceError, choose, is_model, quantization, some_of
 
 SPLIT = tuple(f"Q8_0/big-Q8_0-0000{part}-of-00003.gguf" for part in (1, 2, 3))
 FILES = (

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cf_local.files import CACHE_VARIABLE, replacing
 from cf_local.fusion import Fusion
 from cf_local.kept import folder as folders
 from cf_local.kept import keep, keeper, owner_of, restore, sealed
-from cf_local.kept.folder import ENVIRONMENT_VARIABLE, Folder, cache_folder, write_whole
-from cf_local.kept.key import identity_of, key_of
+from cf_local.kept.folder import Folder, cache_folder
+from cf_local.llama.state_key import identity_of, key_of
 from cf_local.source import Readable
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import Answer, RawText, Settings
@@ -123,7 +124,7 @@ def test_owners_tell_nothing(tmp_path: Path) -> None:
 def put(folder: Folder, owner: str, n_bytes: int, used_at: float) -> Path:
     place = folder.file(owner, KEY)
     assert folder.make_room(n_bytes, place)
-    with write_whole(place) as path:
+    with replacing(place) as path:
         path.write_bytes(bytes(n_bytes))
     os.utime(place, (used_at, used_at))
     return place
@@ -156,11 +157,11 @@ def test_only_the_user_can_read_a_state(tmp_path: Path) -> None:
 def test_half_a_file_never_takes_a_place(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "states")
     place = put(folder, "a", 10, 1)
-    with pytest.raises(OSError, match="full"), write_whole(place) as path:  # noqa: PT012
+    with pytest.raises(OSError, match="full"), replacing(place) as path:  # noqa: PT012
         path.write_bytes(b"half")
         raise OSError("The disk is full.")
     assert place.read_bytes() == bytes(10)
-    with write_whole(place) as path:
+    with replacing(place) as path:
         path.unlink()
     assert list(folder.path.iterdir()) == [place]
     (folder.path / "old.unfinished").touch()
@@ -183,9 +184,9 @@ def test_states_are_forgotten_by_owner_or_all(tmp_path: Path) -> None:
 
 
 def test_the_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     assert "cf-local" in str(cache_folder())
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     assert cache_folder().parent == tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -212,7 +213,7 @@ def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 @pytest.fixture
 def open_fusion(tiny_model: Callable[..., Path]) -> Iterator[Callable[..., Fusion]]:
-    from cf_local.llama import LlamaSource
+    from cf_local.llama.source import LlamaSource
 
     opened: list[Fusion] = []
 

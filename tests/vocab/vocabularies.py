@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from cf_local.llama import open_vocabulary
-from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("CF_LOCAL_VOCABULARIES", ROOT / ".cache" / "llama.cpp-models"))

@@ -8,6 +8,7 @@ from cf_local.cli.chat.chat import Chat
 from cf_local.cli.chat.reports import last_written
 from cf_local.cli.winners import Winners
 from cf_local.errors import InputError
+from cf_local.files import write_result
 
 
 def save_file(chat: Chat, name: str) -> None:
@@ -16,7 +17,7 @@ def save_file(chat: Chat, name: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is nothing to save yet.")
     if _may_write(chat, path):
-        exchange.write(path, exchange.to_json(chat.transcript))
+        write_result(path, exchange.to_json(chat.transcript), private=True)
         chat.view.say(f"Saved to {path}.")
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.folder import UnwritableError, data_folder, make_private
 from cf_local.chats.store import ChatStore
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.chat import Chat
@@ -15,6 +14,7 @@ from cf_local.cli.chat.keeping import Keeping
 from cf_local.cli.chat.lines import Lines, lines_for
 from cf_local.cli.chat.view import View
 from cf_local.cli.interrupt import Interrupt
+from cf_local.files import UnwritableError, data_folder, make_private
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from cf_local.hub.choice import parts
+from cf_local.files import parts
 
 _BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 

@@ -10,10 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cf_local import child, errors
+from cf_local import errors
 from cf_local.errors import CfLocalError
+from cf_local.llama import child
 from cf_local.llama.card import Card, cache_of, read_card, silence
-from cf_local.modelfile import check_file
+from cf_local.llama.modelfile import check_file
 
 _TIMEOUT_S = 60
 
