@@ -38,10 +38,10 @@ from cf_local.types import (
 )
 
 if TYPE_CHECKING:
-    from cf_local.conversation import Conversation
-    from cf_local.fusion import Fusion
-    from cf_local.loader import LoadOptions, load
-    from cf_local.stream import Stream
+    from cf_local.loading.load import LoadOptions, load
+    from cf_local.runtime.conversation import Conversation
+    from cf_local.runtime.fusion import Fusion
+    from cf_local.runtime.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -77,11 +77,11 @@ __all__ = [
 
 
 _LAZY = {
-    "Conversation": "cf_local.conversation",
-    "Fusion": "cf_local.fusion",
-    "LoadOptions": "cf_local.loader",
-    "Stream": "cf_local.stream",
-    "load": "cf_local.loader",
+    "Conversation": "cf_local.runtime.conversation",
+    "Fusion": "cf_local.runtime.fusion",
+    "LoadOptions": "cf_local.loading.load",
+    "Stream": "cf_local.runtime.stream",
+    "load": "cf_local.loading.load",
 }
 
 

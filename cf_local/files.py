@@ -53,7 +53,7 @@ def data_folder() -> Path:
 
 
 def make_private(path: Path) -> None:
-    """Make sure that a file exists and only its owner can read it (0600). Raises UnwritableError."""
+    """Make a file that only its owner can read (0600), or make it so. Raises UnwritableError."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         if path.stat().st_mode & 0o077 and os.name == "posix":

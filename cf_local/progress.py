@@ -1,7 +1,33 @@
-"""``with`` and ``async with`` for whatever has a ``close``."""
+"""Work that takes its time: how far it is, whether it is still wanted, what closes in the end."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Any, Self, TypeVar
+
+Progress = Callable[[float], None]
+IsCancelled = Callable[[], bool]
+
+
+def never() -> bool:
+    """The ``is_cancelled`` of work that nobody can cancel."""
+    return False
+
+
+T = TypeVar("T")
+
+
+def drained(parts: Generator[Any, None, T], on_progress: Progress | None = None) -> T:
+    """What work that comes in parts returns at last; ``on_progress`` hears what they yield."""
+    with closing(parts):
+        while True:
+            try:
+                share = next(parts)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if on_progress is not None:
+                on_progress(share)
 
 
 class Closing(ABC):

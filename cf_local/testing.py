@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Unpack
 
-from cf_local.boundary import is_word_boundary
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.source import N_LIKELIEST, Beginning, IsCancelled, Progress, drained, never
-from cf_local.tokenization import ContextEncoder, Vocabulary
+from cf_local.method.boundary import is_word_boundary
+from cf_local.method.costs import PassCosts
+from cf_local.method.session import N_LIKELIEST, Beginning
+from cf_local.method.tokenization import ContextEncoder, Vocabulary
+from cf_local.progress import IsCancelled, Progress, drained, never
 from cf_local.types import (
     Candidate,
     Counters,
@@ -146,6 +148,11 @@ class ScriptedSource:
     def n_free(self) -> int:
         """Tokens by which the response can still grow."""
         return self._n_ctx - self._n_prompt - len(self._tokens)
+
+    @property
+    def costs(self) -> PassCosts:
+        """All passes cost the same."""
+        return PassCosts()
 
     @property
     def seats(self) -> tuple["ScriptedSource", ...]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from cf_local.costs import PassCosts
 from cf_local.errors import InputError
 from cf_local.structured import ResponseFormat
 
@@ -175,16 +174,12 @@ class Step:
         return sum(self.timings_s.values())
 
 
-_UNKNOWN_COSTS = PassCosts()
-
-
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
     """Which model stood behind a name, with its tokens of context and its threads.
 
     ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag
-    behind which the model thinks, so that the answer begins inside. ``costs`` are those of its
-    forward passes.
+    behind which the model thinks, so that the answer begins inside.
     """
 
     name: str
@@ -192,7 +187,6 @@ class SourceInfo:
     n_ctx: int = 0
     n_threads: int = 0
     opens_thinking: frozenset[bool | None] = frozenset()
-    costs: PassCosts = _UNKNOWN_COSTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import numpy as np
 from cf_local.evaluation.calibration import Calibration, Outcome
 from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.statistics import wilson
-from cf_local.evaluation.task import Item
+from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
 from cf_local.types import RawText, Settings
 

@@ -28,10 +28,10 @@ from cf_local.evaluation import Item, Variant, evidence, run, settings_for, summ
 from cf_local.evaluation.calibration import Calibration
 from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
-from cf_local.evaluation.tasks_builtin import WordProblems
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions, load
-from cf_local.source import Source
+from cf_local.evaluation.tasks.builtin import WordProblems
+from cf_local.loading.load import LoadOptions, load
+from cf_local.method.session import Source
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import SCORES, Answer, Candidate, Chat, Draft, Sampling
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from inflate import inflate
 
-from cf_local.fusion import Fusion
-from cf_local.kept import Folder, keep, restore
-from cf_local.loader import LoadOptions, load
+from cf_local.loading.load import LoadOptions, load
+from cf_local.runtime.fusion import Fusion
+from cf_local.statecache import Folder, keep, restore
 from cf_local.types import Chat, Message, Settings, Step
 
 ROOT = Path(__file__).resolve().parent.parent

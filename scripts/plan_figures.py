@@ -72,8 +72,8 @@ def measure(
     n_conversations: int = 1,
 ) -> dict[str, Any]:
     """Load and answer in every conversation; the estimate and the peak in bytes."""
-    from cf_local.fitting import fit
-    from cf_local.loader import LoadOptions, choose, fit_options, load, load_registry
+    from cf_local.loading.fit import fit
+    from cf_local.loading.load import LoadOptions, choose, fit_options, load, load_registry
     from cf_local.types import RawText, Settings
 
     options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type, n_conversations=n_conversations)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cf_local import rerank
-from cf_local.bench import EVERYDAY
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions, load
-from cf_local.synchronizer import draft_segment
+from cf_local.evaluation.bench import EVERYDAY
+from cf_local.loading.load import LoadOptions, load
+from cf_local.method import reranker as rerank
+from cf_local.method.synchronizer import draft_segment
+from cf_local.method.weighing import weighing_of
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Candidate, Sampling, Settings, chat
-from cf_local.weighing import weighing_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

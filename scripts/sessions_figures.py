@@ -19,7 +19,7 @@ import psutil
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.conversation import Turn
+from cf_local.runtime.conversation import Turn
 from cf_local.types import Candidate, Chat, Message, Sampling
 
 SYSTEM = "Answer in one or two sentences."

@@ -17,11 +17,11 @@ from itertools import islice
 from pathlib import Path
 from statistics import mean
 
-from cf_local.bench import Case, Timing, differences, fused_case, ratio, run
 from cf_local.builtin.problems import generate
-from cf_local.fusion import Fusion
+from cf_local.evaluation.bench import Case, Timing, differences, fused_case, ratio, run
 from cf_local.llama.plain import PlainModel
-from cf_local.loader import LoadOptions, load
+from cf_local.loading.load import LoadOptions, load
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Chat, RawText, Settings, Step, chat
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,7 @@ import random
 import zlib
 from collections.abc import Mapping, Sequence
 
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource, writes
 from cf_local.types import Answer, Event, RawText, Settings, Step
 

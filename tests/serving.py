@@ -16,15 +16,15 @@ from typing import Any
 
 from scripted import VOCABULARIES
 
-from cf_local.config import load_registry
 from cf_local.errors import CfLocalError
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions
+from cf_local.loading.load import LoadOptions
+from cf_local.progress import IsCancelled
+from cf_local.registry.registry import load_registry
+from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, Model
 from cf_local.server.options import ServeOptions
 from cf_local.server.running import Runner, listening, loader
-from cf_local.source import IsCancelled
 from cf_local.testing import ScriptedSource, writes
 from cf_local.types import Settings
 

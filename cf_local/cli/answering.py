@@ -11,8 +11,8 @@ from cf_local.evaluation import Item, Store, Task, Variant, run
 from cf_local.evaluation.calibration import expected, halves
 from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
-from cf_local.fusion import Fusion
-from cf_local.source import IsCancelled
+from cf_local.progress import IsCancelled
+from cf_local.runtime.fusion import Fusion
 
 _N_TIMED = 2  # questions that the time is estimated from
 

@@ -24,7 +24,7 @@ from cf_local.cli.options import (
 from cf_local.cli.prompt import read_question
 from cf_local.cli.winners import Winners
 from cf_local.errors import Cancelled, CfLocalError
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Prompt, RawText, Settings, Step
 from cf_local.types import chat as chat_prompt
 

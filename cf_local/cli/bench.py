@@ -1,6 +1,7 @@
 """``cf-local bench``: the fusion against each of its sources alone, in one run."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -9,14 +10,23 @@ from typing import Any
 import click
 
 from cf_local import files
-from cf_local.bench import EVERYDAY, Case, Timing, differences, fused_cases, ratio, run
 from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
 from cf_local.cli.prompt import read_text
 from cf_local.errors import InputError
-from cf_local.fusion import Fusion
+from cf_local.evaluation.bench import (
+    EVERYDAY,
+    Case,
+    Timing,
+    differences,
+    fused_cases,
+    ratio,
+    run,
+    slowest,
+)
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Chat
 from cf_local.types import chat as chat_prompt
 
@@ -61,17 +71,17 @@ def bench(
         peak = _peak_memory()
         alone, closers = _alone(fusion, max_tokens)
         cases = [*alone, *fused]
-        slowest = cases[0]
+        baseline = cases[0]
         for n_done in run(cases, asked):
-            slowest = min(cases[: len(fusion.sources)], key=lambda case: case.rate)
+            baseline = slowest(alone)
             if sys.stderr.isatty():
                 click.echo(f"\r{n_done}/{len(asked)} prompts", err=True, nl=False)
-            _, low, high = ratio(cases[-2], slowest)
+            _, low, high = ratio(cases[-2], baseline)
             if interrupt.is_set() or (n_done >= 10 and high - low < tight):
                 break
         for close in closers:
             close()
-    report = _report(cases, slowest) | {
+    report = _report(cases, baseline) | {
         "load_s": load_s,
         "peak_memory_bytes": peak,
         "different_texts": differences(fused[0], fused[1]),
@@ -130,27 +140,32 @@ def _plain_case(name: str, plain: Any, max_tokens: int, fusion: Fusion) -> Case:
     return Case(f"{name} alone", answer)
 
 
-def _report(cases: list[Case], slowest: Case) -> dict[str, Any]:
+def _report(cases: list[Case], baseline: Case) -> dict[str, Any]:
     """All that was measured, as plain data."""
     return {
-        "n_prompts": len(slowest.timings),
-        "slowest": slowest.name,
-        "cases": [_case(case, slowest) for case in cases],
+        "n_prompts": len(baseline.timings),
+        "slowest": baseline.name,
+        "cases": [_case(case, baseline) for case in cases],
     }
 
 
-def _case(case: Case, slowest: Case) -> dict[str, Any]:
-    value, low, high = ratio(case, slowest)
+def _case(case: Case, baseline: Case) -> dict[str, Any]:
+    value, low, high = ratio(case, baseline)
     return {
         "name": case.name,
-        "bytes_per_s": case.rate,
+        "bytes_per_s": _number(case.rate),
         "first_s": case.first_s,
-        "ratio": value,
-        "ratio_95": [low, high],
+        "ratio": _number(value),
+        "ratio_95": [_number(low), _number(high)],
         "passes_per_segment": case.passes_per_segment,
         "agreement_segments": case.agreement if case.answers else None,
         "share_outside_decode": case.share_outside,
     }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no word for what is not a number."""
+    return None if math.isnan(value) else value
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -171,9 +186,9 @@ def _table(report: dict[str, Any]) -> str:
         rows.append(
             (
                 case["name"],
-                f"{case['bytes_per_s']:.1f}",
+                "-" if case["bytes_per_s"] is None else f"{case['bytes_per_s']:.1f}",
                 f"{case['first_s']:.2f} s",
-                f"{case['ratio']:.2f} ({low:.2f}-{high:.2f})",
+                "-" if case["ratio"] is None else f"{case['ratio']:.2f} ({low:.2f}-{high:.2f})",
                 " ".join(f"{n:.2f}" for n in case["passes_per_segment"].values()),
                 "" if outside is None else f"{case['agreement_segments']:.1f} segments",
                 "" if outside is None else f"{outside:.1%}",
@@ -196,13 +211,13 @@ def _svg(report: dict[str, Any]) -> str:
     """A bar per case: its rate over that of the slowest source alone."""
     bars = []
     for index, case in enumerate(report["cases"]):
-        y, width = 20 + 34 * index, 200 * case["ratio"]
+        y, width = 20 + 34 * index, 200 * (case["ratio"] or 0)
         bars.append(
             f'<text x="10" y="{y + 16}">{case["name"]}</text>'
             f'<rect x="190" y="{y}" width="{width:.0f}" height="22" rx="3" fill="#4a7fb5"/>'
-            f'<text x="{196 + width:.0f}" y="{y + 16}">{case["ratio"]:.2f}</text>'
+            f'<text x="{196 + width:.0f}" y="{y + 16}">{case["ratio"] or 0:.2f}</text>'
         )
-    height, widest = 40 + 34 * len(bars), max(case["ratio"] for case in report["cases"])
+    height, widest = 40 + 34 * len(bars), max(case["ratio"] or 0 for case in report["cases"])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{260 + 200 * widest:.0f}" '
         f'height="{height}" font-family="sans-serif" font-size="13">'

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cf_local import __version__, userfile
+from cf_local import __version__
 from cf_local.cli.answering import Answering
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
@@ -32,7 +32,8 @@ from cf_local.evaluation import (
 )
 from cf_local.evaluation.calibration import Calibration, Outcome, Tried
 from cf_local.evaluation.candidates import Space
-from cf_local.fusion import Fusion
+from cf_local.registry import edit as userfile
+from cf_local.runtime.fusion import Fusion
 
 
 @click.command("calibrate")

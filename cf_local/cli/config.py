@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from cf_local import config as registry_module
 from cf_local.cli import columns
 from cf_local.cli.options import chosen_models, fusion_options, is_flag_given, model_options
 from cf_local.cli.provenance import UNSET, Setting, given_options, settings
-from cf_local.config import Registry
 from cf_local.errors import ConfigError
+from cf_local.registry import registry as registry_module
+from cf_local.registry.registry import Registry
 
 
 @click.group()

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from cf_local import config
+from cf_local import files
 from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import PREFIX, loaded, name_options
 from cf_local.doctor import Facts, Finding, collect, examine
-from cf_local.tomlfile import nearest
+from cf_local.registry import registry as config
+from cf_local.registry.toml import nearest
 
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
@@ -57,7 +58,7 @@ def doctor(context: click.Context, /, as_json: bool, measure: bool, **options: A
 
 def _measure(options: dict[str, Any], *, as_json: bool) -> None:
     """Time the passes of the sources, keep the times, and print them."""
-    from cf_local import placement  # here: it loads the native library
+    from cf_local.loading import placement  # here: it loads the native library
 
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
         found = fusion.alone(
@@ -79,10 +80,7 @@ def _measure(options: dict[str, Any], *, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands hear."""
-    from cf_local import kept  # here: `--help` needs no engine
-    from cf_local.chats import folder
-
-    found = {v.ENVIRONMENT_VARIABLE for v in (config, folder, kept)}
+    found = {config.ENVIRONMENT_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE}
     commands = list(_commands_of(root))
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}

@@ -37,7 +37,7 @@ from cf_local.evaluation import (
     with_system,
 )
 from cf_local.evaluation import report as html
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 
 _HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
 

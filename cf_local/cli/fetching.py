@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cf_local import files, hub
-from cf_local.config import SourceSpec
 from cf_local.errors import CfLocalError, MissingModelError
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
+from cf_local.registry.registry import SourceSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import click
 
 from cf_local import hub
 from cf_local.cli import columns
-from cf_local.config import Registry, SourceSpec, load_registry
+from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from cf_local import config, hub
+from cf_local import hub
 from cf_local.cli import columns
 from cf_local.cli.registering import add, add_fusion, default, remove
-from cf_local.config import FusionSpec, Registry, SourceSpec
+from cf_local.registry import registry as config
+from cf_local.registry.registry import FusionSpec, Registry, SourceSpec
 
 
 @click.group(invoke_without_command=True)

@@ -15,8 +15,8 @@ from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
-from cf_local.fusion import Fusion
-from cf_local.source import Progress
+from cf_local.progress import Progress
+from cf_local.runtime.fusion import Fusion
 from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES, MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
@@ -209,7 +209,7 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     Takes the values of ``model_options`` out of ``options``.
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
-    from cf_local.loader import LoadOptions, load
+    from cf_local.loading.load import LoadOptions, load
 
     fusion, models = chosen_models(options)
     given = [key.name for key in fields(LoadOptions) if key.name in options]

@@ -8,10 +8,10 @@ import click
 
 from cf_local.cli import columns
 from cf_local.cli.options import chosen_models, set_options
-from cf_local.planning import Arrangement
+from cf_local.planning.plan import Arrangement
 
 if TYPE_CHECKING:
-    from cf_local.fitting import Fitted
+    from cf_local.loading.fit import Fitted
 
 
 @click.command()
@@ -30,10 +30,10 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
     cf-local plan --model a.gguf --model b.gguf --context 8192 --memory 6GB --json
     """  # noqa: D301  # click keeps the lines behind a backspace as they are
     # Imported here: it loads the native library, which `--help` need not wait for.
-    from cf_local.config import load_registry
-    from cf_local.fitting import FitOptions, fit
-    from cf_local.loader import choose
-    from cf_local.memory import own_bytes
+    from cf_local.loading.fit import FitOptions, fit
+    from cf_local.loading.load import choose
+    from cf_local.planning.memory import own_bytes
+    from cf_local.registry.registry import load_registry
 
     fusion, models = chosen_models(options)
     if name is not None and (fusion or models):

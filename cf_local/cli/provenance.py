@@ -10,7 +10,8 @@ from click.core import ParameterSource
 
 from cf_local import hub
 from cf_local.cli.options import key_of, weights_of
-from cf_local.config import (
+from cf_local.registry.names import distinct, spec_of
+from cf_local.registry.registry import (
     BUILTIN_ORIGIN,
     FUSION_KEYS,
     SOURCE_KEYS,
@@ -18,7 +19,6 @@ from cf_local.config import (
     Registry,
     SourceSpec,
 )
-from cf_local.modelname import distinct, spec_of
 from cf_local.types import Sampling, Settings
 
 UNSET = {

@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-from cf_local import removal, userfile
 from cf_local.cli.options import Command, weights_of
 from cf_local.cli.prompt import read_text
-from cf_local.config import SOURCE_KEYS
 from cf_local.errors import InputError
 from cf_local.llama.modelfile import check_file
+from cf_local.registry import edit as userfile
+from cf_local.registry import removal
+from cf_local.registry.edit import Entry, Kind
+from cf_local.registry.registry import SOURCE_KEYS
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
-from cf_local.userfile import Entry, Kind
 
 _HELP = {
     "context": "Tokens of prompt and answer together.",

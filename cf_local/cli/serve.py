@@ -10,9 +10,9 @@ import click
 
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.options import load_options
-from cf_local.config import load_registry
 from cf_local.errors import CfLocalError, InputError
-from cf_local.source import never
+from cf_local.progress import never
+from cf_local.registry.registry import load_registry
 
 _NEEDED = ("starlette", "uvicorn")
 
@@ -106,8 +106,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
             f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
         )
     # Imported here: they bring the native library and the extra.
-    from cf_local.fitting import fit
-    from cf_local.loader import LoadOptions, choose, fit_options
+    from cf_local.loading.fit import fit
+    from cf_local.loading.load import LoadOptions, choose, fit_options
     from cf_local.server.options import ServeOptions
     from cf_local.server.running import serve as run
 

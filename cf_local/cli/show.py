@@ -10,9 +10,9 @@ import click
 
 from cf_local import hub
 from cf_local.cli import columns
-from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import BrokenModelError, MissingModelError
-from cf_local.modelname import ORIGIN, spec_of
+from cf_local.registry.names import ORIGIN, spec_of
+from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 if TYPE_CHECKING:
     from cf_local.llama.card import Card

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-from cf_local import config, hub
+from cf_local import hub
 from cf_local.doctor import machine
 from cf_local.doctor.machine import Folder, Gpu
 from cf_local.doctor.probe import Native, probe
 from cf_local.errors import CfLocalError
 from cf_local.hub import Surroundings
-from cf_local.memory import Memory, main_memory
+from cf_local.planning.memory import Memory, main_memory
+from cf_local.registry import registry as config
 
 PACKAGES = ("cf-local", "llama-cpp-python", "numpy", "huggingface-hub")
 

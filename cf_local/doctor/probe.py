@@ -64,8 +64,8 @@ def stages() -> Iterator[dict[str, Any]]:
 
 def _answered() -> dict[str, Any]:
     """The answer of the built-in models, whatever models.toml says."""
-    from cf_local.fusion import Fusion
     from cf_local.llama.source import LlamaSource
+    from cf_local.runtime.fusion import Fusion
     from cf_local.types import chat
 
     start = time.perf_counter()

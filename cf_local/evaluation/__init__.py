@@ -14,8 +14,14 @@ A task of your own derives from ``Task`` (see docs/evaluation.md).
 from cf_local.evaluation.runner import Result, Store, run
 from cf_local.evaluation.store import FolderStore, record_of
 from cf_local.evaluation.summary import Summary, summarize
-from cf_local.evaluation.task import Item, Task, checked_items, settings_for, with_system
-from cf_local.evaluation.tasks import TaskOptions, chosen, open_task
+from cf_local.evaluation.tasks.names import TaskOptions, chosen, open_task
+from cf_local.evaluation.tasks.task import (
+    Item,
+    Task,
+    checked_items,
+    settings_for,
+    with_system,
+)
 from cf_local.evaluation.variants import (
     Variant,
     alone,

@@ -18,7 +18,7 @@ from cf_local.errors import InputError
 from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Evaluate, Marks, Verdict
 from cf_local.evaluation.summary import Comparison, Share, share
-from cf_local.evaluation.task import Item
+from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
 
 Reason = Literal["confirmed", "nothing above", "not confirmed", "a group falls"]

@@ -29,8 +29,8 @@ except ModuleNotFoundError as error:
 
 from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.evaluation.likelihood import Judge, Opening, write
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions, load
+from cf_local.loading.load import LoadOptions, load
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Chat, Message, RawText, Settings
 
 T = TypeVar("T")

@@ -18,12 +18,12 @@ from functools import cached_property
 
 import numpy as np
 
-from cf_local.boundary import is_boundary_between
 from cf_local.errors import ContextError
 from cf_local.evaluation.windows import ending, windows
-from cf_local.fusion import Fusion
-from cf_local.rerank import weighted_mean
-from cf_local.source import Source
+from cf_local.method.boundary import is_boundary_between
+from cf_local.method.reranker import weighted_mean
+from cf_local.method.session import Source
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Candidate, Event, Prompt, RawText, Sampling, Settings, Step, text_of
 
 _log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from cf_local.evaluation.summary import Comparison, Share, compare_verdicts, share
-from cf_local.evaluation.task import Item
+from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
 
 Verdict = tuple[str, str, float]

@@ -12,7 +12,7 @@ from typing import Any
 from cf_local.evaluation.runner import Result
 from cf_local.evaluation.store import Record
 from cf_local.evaluation.summary import Row, Share, Summary
-from cf_local.evaluation.task import Item
+from cf_local.evaluation.tasks.task import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cf_local.errors import Cancelled, ContextError
-from cf_local.evaluation.task import Item, Task, judge
+from cf_local.evaluation.tasks.task import Item, Task, judge
 from cf_local.evaluation.variants import Variant
-from cf_local.fusion import Fusion
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Step
 
 NO_ROOM = "context"

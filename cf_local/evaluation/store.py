@@ -16,12 +16,12 @@ from typing import Any
 from cf_local import hub
 from cf_local.errors import InputError
 from cf_local.evaluation.runner import Result, Store
-from cf_local.evaluation.task import Item, Task
-from cf_local.evaluation.textfile import json_objects
+from cf_local.evaluation.tasks.task import Item, Task
+from cf_local.evaluation.tasks.textfile import json_objects
 from cf_local.evaluation.variants import Variant
 from cf_local.files import write_text
+from cf_local.method.session import Source
 from cf_local.progress import Closing
-from cf_local.source import Source
 
 _FORMAT = 1
 _ABOUT, _ITEMS, _RESULTS = "run.json", "items.jsonl", "results.jsonl"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cf_local.errors import InputError
-from cf_local.tomlfile import nearest
+from cf_local.registry.toml import nearest
 from cf_local.types import MODES, Sampling, Settings
 
 WEIGHT = "weight."

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from cf_local.boundary import is_boundary_between
-from cf_local.source import Source
+from cf_local.method.boundary import is_boundary_between
+from cf_local.method.session import Source
 
 # Tokens kept free: for BOS, a space prefix, and words at a cut that take more tokens on their own.
 _SPARE = 8

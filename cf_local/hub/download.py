@@ -18,7 +18,7 @@ from cf_local.hub import store
 from cf_local.hub.explain import FinalTransferError, not_fetched
 from cf_local.hub.remote import RemoteFile
 from cf_local.hub.transfer import OnBytes, Transfer
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 N_AT_ONCE = 3
 _POLL_S = 0.05

@@ -7,7 +7,7 @@ from cf_local.hub.cache import cached
 from cf_local.hub.download import OnProgress, download
 from cf_local.hub.explain import is_transport, reason
 from cf_local.hub.remote import RemoteFile, is_offline, resolve
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 
 def locate(

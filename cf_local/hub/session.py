@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from cf_local.errors import Cancelled
 from cf_local.hub.explain import FaultyTransferError, is_transport, status_of
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0

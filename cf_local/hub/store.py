@@ -19,7 +19,7 @@ from cf_local.errors import Cancelled
 from cf_local.files import write_text
 from cf_local.hub.explain import FinalTransferError
 from cf_local.hub.remote import RemoteFile
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 PART_SUFFIX = ".cf-local.incomplete"
 _NOTE_SUFFIX = ".cf-local.json"

@@ -14,7 +14,7 @@ from cf_local.hub import store
 from cf_local.hub.explain import FaultyTransferError, FinalTransferError, status_of
 from cf_local.hub.remote import RemoteFile, first_byte_of
 from cf_local.hub.session import Patience, get
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 OnBytes = Callable[[int], None]
 """Hears how many bytes of a file are there."""

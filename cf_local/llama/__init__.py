@@ -1,7 +1,7 @@
 """Sources on llama.cpp, through the low-level functions of llama-cpp-python.
 
-This package is the only place that imports ``llama_cpp``. Most of its modules load the native library
-when they are imported; ``child``, ``inspection``, ``modelfile`` and ``state_key`` do not.
+This package is the only place that imports ``llama_cpp``, and ``library`` its only module. Most
+modules load the native library; ``child``, ``modelfile`` and ``state_key`` do not.
 
 ============ ====================================================================
 model        an open GGUF file: weights, metadata, the reason when it cannot load

@@ -7,7 +7,7 @@ from cf_local.llama.cache import Cache
 from cf_local.llama.draft import OwnDraft
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.tokenization import ContextEncoder
+from cf_local.method.tokenization import ContextEncoder
 from cf_local.types import Candidate, Score
 
 

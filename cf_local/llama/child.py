@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.errors import Cancelled
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 _ASK_S = 0.05  # between two looks whether it is still wanted
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL, and what Windows calls it
@@ -57,7 +57,7 @@ def run(
 
 
 def _environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[1])  # found in the child as it was found here
+    package = str(Path(__file__).parents[2])  # found in the child as it was found here
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),

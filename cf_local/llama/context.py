@@ -25,7 +25,7 @@ from cf_local.llama.params import MAX_PASS_TOKENS, context_params
 from cf_local.llama.sequences import Sequences
 from cf_local.llama.states import States
 from cf_local.llama.threads import Threads
-from cf_local.source import IsCancelled
+from cf_local.progress import IsCancelled
 from cf_local.types import Counters, KvType
 
 _LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from within

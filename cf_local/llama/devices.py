@@ -4,7 +4,7 @@ import ctypes
 
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.library import lib
-from cf_local.memory import Device, DeviceKind, main_memory
+from cf_local.planning.memory import Device, DeviceKind, main_memory
 
 __all__ = ["Device", "backends", "device_handle", "devices"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import BrokenModelError
-from cf_local.source import N_LIKELIEST
+from cf_local.method.session import N_LIKELIEST
 
 Logits = npt.NDArray[np.float32]
 

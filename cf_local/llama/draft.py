@@ -3,10 +3,10 @@
 from itertools import accumulate
 from statistics import fmean
 
-from cf_local.boundary import is_word_boundary
 from cf_local.llama.author import Author
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.method.boundary import is_word_boundary
 from cf_local.types import Candidate, Draft
 
 

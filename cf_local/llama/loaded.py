@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cf_local.costs import PassCosts
 from cf_local.errors import ContextError, InputError
 from cf_local.llama.context import Context
 from cf_local.llama.forks import n_cells, n_sequences
@@ -13,8 +12,9 @@ from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.state_key import identity_of, key_of
 from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.planning import DEFAULT_CONTEXT
-from cf_local.source import IsCancelled, Progress
+from cf_local.method.costs import PassCosts
+from cf_local.planning.plan import DEFAULT_CONTEXT
+from cf_local.progress import IsCancelled, Progress
 from cf_local.types import KvType, Prompt, RawText, SourceInfo
 
 _TINY_BYTES = 32_000_000
@@ -80,8 +80,8 @@ class Loaded:
             self.close()
             raise
         thinks = self.template.opens_thinking()
-        costs = costs or self._model.costs
-        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads, thinks, costs)
+        self.costs = costs or self._model.costs
+        self.info = SourceInfo(name, str(path), self.n_ctx, n_threads, thinks)
         self.state_key = key_of(identity, self._kind(kv_type))
         self._last_prompt: tuple[Prompt, list[int]] | None = None
 

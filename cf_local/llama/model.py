@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cf_local.costs import PassCosts, Weights
 from cf_local.errors import (
     BrokenModelError,
     Cancelled,
@@ -19,7 +18,8 @@ from cf_local.llama.library import lib
 from cf_local.llama.log import bridge
 from cf_local.llama.modelfile import check_file
 from cf_local.llama.repacking import is_copied
-from cf_local.source import IsCancelled, Progress, never
+from cf_local.method.costs import PassCosts, Weights
+from cf_local.progress import IsCancelled, Progress, never
 
 # Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
 # ggml's number of the type that most of its matrices have.

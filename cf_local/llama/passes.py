@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cf_local.errors import Cancelled
 from cf_local.llama.context import Context, Row
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 
 class Passes:

@@ -17,7 +17,7 @@ import jinja2
 from cf_local.errors import BrokenModelError, InputError
 from cf_local.llama.library import Jinja2ChatFormatter, lib
 from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.thinking import OPENING
+from cf_local.method.thinking import OPENING
 from cf_local.types import Message, Prompt, RawText
 
 # A private-use character that no text carries; put into a typed special string, it breaks it up.

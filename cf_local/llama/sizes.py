@@ -22,7 +22,7 @@ from cf_local.llama.model import Model
 from cf_local.llama.modelfile import check_file
 from cf_local.llama.params import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
 from cf_local.llama.repacking import is_copied
-from cf_local.planning import Layout, ModelSizes
+from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
 
 # "size = 9.00 MiB (4096 cells, ...": attention caches and recurrent states alike.

@@ -10,7 +10,6 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from cf_local.costs import PassCosts
 from cf_local.errors import CfLocalError, ClosedError, ContextError
 from cf_local.llama.author import Author
 from cf_local.llama.cache import Cache
@@ -20,8 +19,10 @@ from cf_local.llama.foresight import Foresight
 from cf_local.llama.loaded import Loaded
 from cf_local.llama.passes import Passes
 from cf_local.llama.text import Text
-from cf_local.source import Beginning, IsCancelled, Progress, Readable, drained, never
-from cf_local.tokenization import ContextEncoder
+from cf_local.method.costs import PassCosts
+from cf_local.method.session import Beginning, Readable
+from cf_local.method.tokenization import ContextEncoder
+from cf_local.progress import IsCancelled, Progress, drained, never
 from cf_local.types import (
     Candidate,
     Counters,
@@ -107,6 +108,11 @@ class LlamaSource:
     def info(self) -> SourceInfo:
         """Name, file, context and threads."""
         return self._loaded.info
+
+    @property
+    def costs(self) -> PassCosts:
+        """Seconds of its forward passes, by their size: known or estimated, and fixed."""
+        return self._loaded.costs
 
     @property
     def seats(self) -> tuple["LlamaSource", ...]:

@@ -19,8 +19,8 @@ from cf_local.llama.distribution import Distribution
 from cf_local.llama.forks import COMMITTED, PROMPT, SPARE
 from cf_local.llama.params import MAX_PASS_LOGITS, MAX_PASS_TOKENS
 from cf_local.llama.passes import Passes
-from cf_local.source import Readable
-from cf_local.tokenization import n_common
+from cf_local.method.session import Readable
+from cf_local.method.tokenization import n_common
 from cf_local.types import Score
 
 

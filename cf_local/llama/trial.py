@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cf_local.errors import BrokenModelError, CfLocalError
 from cf_local.llama import child
-from cf_local.source import IsCancelled, never
+from cf_local.progress import IsCancelled, never
 
 _tried: set[tuple[str, int, int]] = set()
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
 from cf_local.errors import CfLocalError
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
+from cf_local.runtime.stream import Stream
 from cf_local.server.catalogue import Model
 from cf_local.server.errors import of_answer, timed_out
 from cf_local.server.metrics import Metrics
 from cf_local.server.options import ServeOptions
 from cf_local.server.pool import Pool
 from cf_local.server.requests import Ask
-from cf_local.stream import Stream
 from cf_local.types import Answer, Event, Prompt, Settings, Step
 
 _log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from cf_local.server.observer import Observer
 from cf_local.server.options import ServeOptions
 from cf_local.server.pool import Load, Pool
 from cf_local.server.requests import Endpoint, ask_of, read_json
+from cf_local.server.responses import Response as Wording
 from cf_local.server.security import Guard, Key, read_body
-from cf_local.server.wording import Response as Wording
 
 _NO_STORE = {"cache-control": "no-store"}
 _METHODS = {

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from cf_local import hub
-from cf_local.config import Registry, SourceSpec
 from cf_local.errors import MissingModelError
-from cf_local.loader import choose
+from cf_local.loading.load import choose
+from cf_local.registry.registry import Registry, SourceSpec
+from cf_local.registry.toml import nearest
 from cf_local.server.errors import invalid, model_not_found
-from cf_local.tomlfile import nearest
 from cf_local.types import MODES, Mode, Settings
 
 _SINGLE = ("single",)

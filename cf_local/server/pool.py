@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from cf_local.errors import CfLocalError, OutOfMemoryError
-from cf_local.fusion import Fusion
+from cf_local.progress import IsCancelled
+from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import Model
 from cf_local.server.errors import ApiError, of_load, queue_full, shutting_down
 from cf_local.server.gate import Gate, GateClosed, QueueFull
 from cf_local.server.metrics import Metrics
-from cf_local.source import IsCancelled
 
 _log = logging.getLogger(__name__)
 

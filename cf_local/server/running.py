@@ -8,15 +8,15 @@ from types import FrameType
 
 import uvicorn
 
-from cf_local.config import Registry
 from cf_local.errors import CfLocalError, InputError
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions, load_chosen
+from cf_local.loading.load import LoadOptions, load_chosen
+from cf_local.progress import IsCancelled
+from cf_local.registry.registry import Registry
+from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, Model
 from cf_local.server.options import ServeOptions
 from cf_local.server.pool import Load
-from cf_local.source import IsCancelled
 
 _BACKLOG = 128
 

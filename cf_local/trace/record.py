@@ -12,7 +12,7 @@ from cf_local.trace.model import Heading, Trace, TracedSource
 from cf_local.types import Answer, Prompt, Settings, SourceInfo, Step
 
 if TYPE_CHECKING:
-    from cf_local.fusion import Fusion
+    from cf_local.runtime.fusion import Fusion
 
 
 def now() -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from cf_local.boundary import is_boundary_between, is_unspaced
 from cf_local.errors import InputError
+from cf_local.method.boundary import is_boundary_between, is_unspaced
 from cf_local.types import Step
 
 _TOLD = 40  # characters of a fragment that an error repeats

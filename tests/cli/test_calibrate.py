@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli.conftest import Run
 
-from cf_local import config
+import cf_local
 
 pytestmark = pytest.mark.model
 
@@ -54,7 +54,7 @@ def test_the_floor_is_written_as_a_source_alone(
 ) -> None:
     # Both sources are the same model: no fusion can be better.
     (work_folder / "twin.gguf").write_bytes(
-        (Path(config.__file__).parent / "builtin" / "ash.gguf").read_bytes()
+        (Path(cf_local.__file__).parent / "builtin" / "ash.gguf").read_bytes()
     )
     done = run(*SMALL, "--model", "ash", "--model", "twin.gguf", "--name", "floor", "--json")
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_the_floor_is_written_as_a_source_alone(
 
 
 def test_dry_run_files_and_resume(run: Run, work_folder: Path, user_file: Path) -> None:
-    builtin = Path(config.__file__).parent / "builtin"
+    builtin = Path(cf_local.__file__).parent / "builtin"
     for name in ("birch", "cedar"):
         (work_folder / f"my {name}.gguf").write_bytes((builtin / f"{name}.gguf").read_bytes())
     models = ("--model", "ash", "--model", "my birch.gguf", "--model", "my cedar.gguf")

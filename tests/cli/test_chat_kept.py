@@ -12,7 +12,7 @@ import pytest
 from cli.conftest import Run
 from click.testing import CliRunner
 
-from cf_local.kept import keeper, owner_of, sealed
+from cf_local.statecache import keeper, owner_of, sealed
 
 pytestmark = pytest.mark.model
 
@@ -39,7 +39,7 @@ def chat(states: Path, caplog: pytest.LogCaptureFixture) -> Chat:
 
     def run(*arguments: str, lines: str, command: str = "chat") -> str:
         caplog.clear()
-        with caplog.at_level(logging.INFO, "cf_local.kept"):
+        with caplog.at_level(logging.INFO, "cf_local.statecache"):
             done = CliRunner().invoke(main, [command, *arguments], input=lines)
         assert done.exit_code == 0, done.output
         return done.stdout

@@ -22,7 +22,7 @@ import cf_local
 from cf_local import trace
 from cf_local.builtin.problems import generate
 from cf_local.chats.transcript import Transcript
-from cf_local.conversation import Conversation
+from cf_local.runtime.conversation import Conversation
 
 pytestmark = pytest.mark.model
 

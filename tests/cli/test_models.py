@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cf_local import config, hub
+from cf_local import hub
 from cf_local.cli.models import models
+from cf_local.registry import registry as config
 
 REGISTRY = """
 default = "pair"

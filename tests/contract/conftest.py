@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from contract import KINDS, VOCABULARY, WORDS, Opener, begun, noise
 
-from cf_local.source import Source
+from cf_local.method.session import Source
 from cf_local.testing import PieceVocabulary, ScriptedSource
 
 

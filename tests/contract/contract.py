@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cf_local.source import Source
+from cf_local.method.session import Source
 from cf_local.testing import END, PieceVocabulary
 from cf_local.types import Candidate, Draft, RawText, Sampling, Score
 

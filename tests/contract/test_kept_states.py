@@ -21,7 +21,7 @@ from contract import (
 
 from cf_local.errors import ClosedError
 from cf_local.llama.source import LlamaSource
-from cf_local.source import Keeping
+from cf_local.method.session import Keeping
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import RawText
 

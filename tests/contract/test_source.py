@@ -30,10 +30,10 @@ from contract import (
     write,
 )
 
-from cf_local.boundary import is_word_boundary
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.params import PLAIN_PASS_TOKENS
-from cf_local.source import Source
+from cf_local.method.boundary import is_word_boundary
+from cf_local.method.session import Source
 from cf_local.testing import END
 from cf_local.types import Candidate, Chat, Draft, Message, RawText, Sampling, Score
 

@@ -22,9 +22,9 @@ import reference as ref
 import tiny_models as tiny
 from comparison import first_difference, show
 
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
-from cf_local.source import Source
+from cf_local.method.session import Source
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import (
     MODES,
     SCORES,

@@ -10,7 +10,7 @@ import pytest
 
 import cf_local
 from cf_local.builtin.problems import final_number
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from dev import QUESTIONS

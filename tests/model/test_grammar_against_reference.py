@@ -21,8 +21,8 @@ import reference as ref
 import tiny_models as tiny
 from comparison import first_difference, show
 
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
+from cf_local.runtime.fusion import Fusion
 from cf_local.structured import ResponseFormat
 from cf_local.types import MODES, SCORES, WEIGHINGS, RawText, Settings
 
@@ -90,8 +90,8 @@ def test_the_engine_writes_what_the_reference_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if looks_ahead:  # these models are too quick for it to pay
-        monkeypatch.setattr("cf_local.speculation._TINY_PASS_S", 0.0)
-        monkeypatch.setattr("cf_local.speculation.Speculator._pays", lambda _self: True)
+        monkeypatch.setattr("cf_local.method.speculation._TINY_PASS_S", 0.0)
+        monkeypatch.setattr("cf_local.method.speculation.Speculator._pays", lambda _self: True)
     draw = random.Random(f"{request.node.callspec.params['trio']} {mode} {form}")
     common: dict[str, Any] = {
         "mode": mode,

@@ -9,7 +9,7 @@ pytest.importorskip("gguf")
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.loader import load
+from cf_local.loading.load import load
 from cf_local.types import Settings
 
 pytestmark = pytest.mark.model

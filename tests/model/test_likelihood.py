@@ -20,8 +20,8 @@ from cf_local.builtin.problems import generate
 from cf_local.errors import ContextError, InputError
 from cf_local.evaluation.likelihood import NOTHING, Judge, Opening, write
 from cf_local.evaluation.windows import windows
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, RawText, Settings, Step, chat
 
 KINDS = (("llama", "spm-glued"), ("qwen2", "bpe"), ("mamba", "split"))

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import cf_local
-from cf_local import loader, measured, placement
 from cf_local.errors import BrokenModelError, CfLocalError
 from cf_local.llama import child
 from cf_local.llama.source import LlamaSource
+from cf_local.loading import load as loader
+from cf_local.loading import measured, placement
 
 pytestmark = pytest.mark.model
 

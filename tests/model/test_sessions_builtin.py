@@ -16,8 +16,8 @@ import pytest
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
+from cf_local.runtime.fusion import Fusion
 
 pytestmark = pytest.mark.model
 QUESTIONS = [problem.question for problem in generate(16, seed=21, split="test")]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cf_local.costs import PassCosts
-from cf_local.fusion import Fusion
 from cf_local.llama import context
 from cf_local.llama.source import LlamaSource
+from cf_local.method.costs import PassCosts
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Candidate, RawText, Sampling, Settings
 
 PROMPT = RawText("The quick brown")

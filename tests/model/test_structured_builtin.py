@@ -15,7 +15,7 @@ import pytest
 import cf_local
 from cf_local import ResponseFormat, Sampling, Step
 from cf_local.builtin.problems import generate
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import MODES
 
 pytestmark = pytest.mark.model

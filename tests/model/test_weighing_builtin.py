@@ -13,11 +13,11 @@ import reference as ref
 from comparison import first_difference, show
 
 import cf_local
-from cf_local import speculation
 from cf_local.builtin.problems import generate
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
-from cf_local.loader import LoadOptions, load
+from cf_local.loading.load import LoadOptions, load
+from cf_local.method import speculation
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Settings, Step
 
 pytestmark = pytest.mark.model

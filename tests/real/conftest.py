@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cf_local
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 
 from . import models
 

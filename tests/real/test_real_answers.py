@@ -16,7 +16,7 @@ from reference import Floats, RefSource
 
 import cf_local
 from cf_local import Answer, ResponseFormat, Settings, Step
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Candidate, Sampling, Score
 
 from . import models

@@ -15,7 +15,7 @@ import pytest
 
 import cf_local
 from cf_local import trace
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 
 from . import models
 from .conftest import TIMEOUT_S, Run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import cf_local
-from cf_local.fusion import Fusion
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
+from cf_local.runtime.fusion import Fusion
 
 from . import models
 

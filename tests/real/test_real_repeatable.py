@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import cf_local
-from cf_local.fusion import Fusion
 from cf_local.llama.context import Context, Row
 from cf_local.llama.model import Model
 from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.runtime.fusion import Fusion
 
 from . import models
 

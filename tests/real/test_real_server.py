@@ -21,7 +21,7 @@ import serving
 from serving import Reply, Served
 
 import cf_local
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 
 from . import models
 from .conftest import TIMEOUT_S

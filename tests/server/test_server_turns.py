@@ -15,11 +15,11 @@ from serving import QUESTION, Served, endless, failing, serving, slow, wait_unti
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.errors import BrokenModelError, MissingModelError, OutOfMemoryError
-from cf_local.fusion import Fusion
-from cf_local.loader import LoadOptions
+from cf_local.loading.load import LoadOptions
+from cf_local.progress import IsCancelled
+from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import Model
 from cf_local.server.running import loader
-from cf_local.source import IsCancelled
 
 RUNNING, WAITING = "cf_local_running", "cf_local_queue_length"
 GIVEN_UP = 'cf_local_answers_total{model="builtin",end="given_up"}'

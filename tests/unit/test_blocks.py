@@ -1,6 +1,6 @@
 """Where a block ends, and what the next source reads of those before it."""
 
-from cf_local.speculation import (
+from cf_local.method.speculation import (
     _end_of_word,
     _has_word,
     _merged,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.boundary import (
+from cf_local.method.boundary import (
     ends_sentence,
     is_boundary_between,
     is_character_boundary,

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cf_local import config
-from cf_local.config import load_registry
+import cf_local
 from cf_local.errors import ConfigError
+from cf_local.registry import registry as config
+from cf_local.registry.registry import load_registry
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ class TestBuiltIn:
 
     def test_built_in_files_lie_in_the_package(self) -> None:
         path = load_registry().source("ash").local_path
-        assert path == Path(config.__file__).parent / "builtin" / "ash.gguf"
+        assert path == Path(cf_local.__file__).parent / "builtin" / "ash.gguf"
 
     def test_the_papers_models_are_there(self) -> None:
         assert load_registry().fusion("paper").sources == (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from scripted import VOCABULARIES
 
-from cf_local.conversation import RESERVE_TOKENS, Conversation
 from cf_local.errors import CfLocalError, ContextError
-from cf_local.fusion import Fusion
+from cf_local.runtime.conversation import RESERVE_TOKENS, Conversation
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import ScriptedSource, writes
 from cf_local.types import Answer, Candidate, Message, Settings, Step
 

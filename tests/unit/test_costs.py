@@ -2,7 +2,7 @@
 
 import pytest
 
-from cf_local.costs import PassCosts
+from cf_local.method.costs import PassCosts
 
 
 def test_sizes_between_are_interpolated() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.decoding import TextStream
+from cf_local.method.output import TextStream
 
 STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
 

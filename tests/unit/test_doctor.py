@@ -16,7 +16,7 @@ from cf_local.doctor.machine import Folder, Gpu
 from cf_local.doctor.probe import Native
 from cf_local.hub import Surroundings
 from cf_local.llama import child
-from cf_local.memory import Memory
+from cf_local.planning.memory import Memory
 
 INFO = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | LLAMAFILE = 1 | OPENMP = 0"
 FEATURES = frozenset({"pni", "avx", "avx2", "f16c", "fma"})

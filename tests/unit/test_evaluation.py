@@ -28,7 +28,7 @@ from cf_local.evaluation import (
 )
 from cf_local.evaluation.metrics import METRICS
 from cf_local.evaluation.statistics import mcnemar, wilson
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import ScriptedSource, writes
 from cf_local.types import Chat, Message, RawText, Settings, chat
 

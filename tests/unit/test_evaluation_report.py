@@ -9,8 +9,8 @@ from cf_local.evaluation.report import changes, p_value, percent, render
 from cf_local.evaluation.runner import Result
 from cf_local.evaluation.store import record_of
 from cf_local.evaluation.summary import Summary, summarize
-from cf_local.evaluation.task import Item
-from cf_local.evaluation.tasks_builtin import WordProblems
+from cf_local.evaluation.tasks.builtin import WordProblems
+from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
 from cf_local.types import Settings, chat
 

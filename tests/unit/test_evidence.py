@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 
-from cf_local import config
 from cf_local.evaluation import Variant, evidence
 from cf_local.evaluation.calibration import Outcome
 from cf_local.evaluation.summary import Comparison, Share
+from cf_local.registry import registry as config
 from cf_local.types import Settings
 
 BIRCH = Variant("birch", Settings(mode="single", single="birch"))

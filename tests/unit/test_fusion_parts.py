@@ -9,7 +9,7 @@ import pytest
 from scripted import PROMPT, run, writer_of
 
 from cf_local.errors import CfLocalError, ClosedError, InputError
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Settings, Step
 
 TEXTS = {"ada": "the fox is 24.", "bob": "the fox is 68.", "cy": "the fox is 68."}

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from cf_local.files import CACHE_VARIABLE, replacing
-from cf_local.fusion import Fusion
-from cf_local.kept import folder as folders
-from cf_local.kept import keep, keeper, owner_of, restore, sealed
-from cf_local.kept.folder import Folder, cache_folder
 from cf_local.llama.state_key import identity_of, key_of
-from cf_local.source import Readable
+from cf_local.method.session import Readable
+from cf_local.runtime.fusion import Fusion
+from cf_local.statecache import folder as folders
+from cf_local.statecache import keep, keeper, owner_of, restore, sealed
+from cf_local.statecache.folder import Folder, cache_folder
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import Answer, RawText, Settings
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local import config
-from cf_local.config import load_registry
 from cf_local.errors import ConfigError
-from cf_local.layers import merge
-from cf_local.tomlfile import TomlFile
+from cf_local.registry import registry as config
+from cf_local.registry.layers import merge
+from cf_local.registry.registry import load_registry
+from cf_local.registry.toml import TomlFile
 
 KEYS = ("start", "a", "b", "quant")
 TABLES = st.dictionaries(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cf_local import measured
+import cf_local
 from cf_local.errors import MissingModelError
-from cf_local.measured import RememberedModel, get, key_of, put
+from cf_local.loading import measured
+from cf_local.loading.measured import RememberedModel, get, key_of, put
 
-BUILTIN = Path(measured.__file__).parent / "builtin"
+BUILTIN = Path(cf_local.__file__).parent / "builtin"
 
 
 @pytest.fixture(autouse=True)

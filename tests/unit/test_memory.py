@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from cf_local.memory import Memory, _container_limits, main_memory, own_bytes
+from cf_local.planning.memory import Memory, _container_limits, main_memory, own_bytes
 
 STAT = "anon 1000\nfile 500\ninactive_file 200\nactive_file 100\n"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cf_local.config import Registry, SourceSpec, load_registry
 from cf_local.errors import ConfigError, InputError
-from cf_local.modelname import hub_spec_of, spec_of, specs_of
+from cf_local.registry.names import hub_spec_of, spec_of, specs_of
+from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 
 @pytest.fixture(autouse=True)

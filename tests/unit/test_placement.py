@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cf_local import files, placement
-from cf_local.placement import Overlap, known_costs, measure_costs, overlap_pays
+from cf_local.files import cache_root
+from cf_local.loading import placement
+from cf_local.loading.placement import Overlap, known_costs, measure_costs, overlap_pays
 from cf_local.types import SourceInfo
 
 
@@ -85,7 +86,7 @@ def test_costs_are_known_once_they_were_measured(files: list[Path]) -> None:
 
 def test_a_damaged_record_is_none(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     measure_costs(Timed(files[0], 0.0))
-    for record in (files.cache_root() / "measured").iterdir():
+    for record in (cache_root() / "measured").iterdir():
         record.write_text('{"seconds": [["x"]], "pays": 3}')
     assert known_costs(files[0], 2) is None
     assert Overlap(files, [2, 2]).pays is None

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local import config, removal, userfile
 from cf_local.errors import ConfigError
-from cf_local.removal import without
-from cf_local.userfile import Entry
+from cf_local.registry import edit as userfile
+from cf_local.registry import registry as config
+from cf_local.registry import removal
+from cf_local.registry.edit import Entry
+from cf_local.registry.removal import without
 
 SOURCE = Entry(
     "new", {"file": "/n.gguf", "context": 9, "template": "a\n[b]\n# c\n"}, (), kind="sources"

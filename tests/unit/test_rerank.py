@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local import rerank
-from cf_local.rerank import UNSCORED, Matrix, Verdict, lowest_means, score_matrix, weighted_mean
+from cf_local.method import reranker as rerank
+from cf_local.method.reranker import (
+    UNSCORED,
+    Matrix,
+    Verdict,
+    lowest_means,
+    score_matrix,
+    weighted_mean,
+)
 from cf_local.types import SCORES, Candidate, Score
 
 

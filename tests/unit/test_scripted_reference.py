@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
 
 import reference as ref
 
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from scripted import VOCABULARIES, noise
 
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
-from cf_local.fusion import Fusion
-from cf_local.stream import Stream
+from cf_local.runtime.fusion import Fusion
+from cf_local.runtime.stream import Stream
 from cf_local.testing import PASS_TOKENS, PieceVocabulary, ScriptedSource, writes
 from cf_local.types import Answer, Event, Message, RawText, Settings, Step
 
@@ -63,7 +63,7 @@ def text_of(events: list[Event]) -> str:
 def lends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Tiny sources may compute in the asking thread, others never do."""
     if not request.param:
-        monkeypatch.setattr("cf_local.worker.Worker.do", lambda self, job: self.submit(job))
+        monkeypatch.setattr("cf_local.runtime.worker.Worker.do", lambda self, job: self.submit(job))
     return bool(request.param)
 
 
@@ -595,7 +595,7 @@ def test_an_async_conversation_drops_old_turns_and_keeps_what_came() -> None:
 
 
 def test_a_conversation_without_a_fusion_cannot_be_asked() -> None:
-    from cf_local.conversation import Conversation
+    from cf_local.runtime.conversation import Conversation
 
     with pytest.raises(InputError, match=r"fusion\.conversation"):
         Conversation().ask("Q")

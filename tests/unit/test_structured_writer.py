@@ -6,7 +6,7 @@ import pytest
 from scripted import PROMPT, run, split
 
 from cf_local.errors import InputError
-from cf_local.fusion import Fusion
+from cf_local.runtime.fusion import Fusion
 from cf_local.structured import ResponseFormat
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import MODES, WEIGHINGS, Candidate, Sampling, Settings

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise
 
-from cf_local.boundary import is_character_boundary, is_word_boundary
-from cf_local.synchronizer import draft_segment
+from cf_local.method.boundary import is_character_boundary, is_word_boundary
+from cf_local.method.synchronizer import draft_segment
 from cf_local.testing import PieceVocabulary, Script, ScriptedSource, writes
 from cf_local.types import Draft, Sampling
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.thinking import ThinkingSplitter, split
+from cf_local.method.thinking import ThinkingSplitter, split
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.boundary import last_words
+from cf_local.method.boundary import last_words
+from cf_local.method.tokenization import N_CONTEXT_WORDS, ContextEncoder
 from cf_local.testing import PieceVocabulary
-from cf_local.tokenization import N_CONTEXT_WORDS, ContextEncoder
 
 VOCABULARY = PieceVocabulary(["run", "ning", "running", " the", " fox", "85", " 8", "fox jumps"])
 SEGMENTS = st.lists(st.text("run fox8.é東\n", max_size=8).map(str.encode), max_size=6)

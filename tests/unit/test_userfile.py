@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from cf_local import config, userfile
 from cf_local.errors import ConfigError, InputError
-from cf_local.userfile import Entry, render
+from cf_local.registry import edit as userfile
+from cf_local.registry import registry as config
+from cf_local.registry.edit import Entry, render
 
 MARK = "Written by me."
 ENTRY = Entry(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run, table, writer_of
 
 from cf_local.errors import CfLocalError, InputError
-from cf_local.fusion import Fusion
+from cf_local.method.weighing import Hedge, Primary, Prior, Trim, Weighing, reward, weighing_of
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import END, PieceVocabulary, ScriptedSource
 from cf_local.types import WEIGHINGS, RawText, Sampling, Score, Settings
-from cf_local.weighing import Hedge, Primary, Prior, Trim, Weighing, reward, weighing_of
 
 MATRIX = np.array([[1.0, 4.0], [3.0, 2.0], [8.0, 20.0]])
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run, split, table, writer_of
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.fusion import Fusion
-from cf_local.source import never
+from cf_local.method.writer import Writer
+from cf_local.progress import never
+from cf_local.runtime.fusion import Fusion
 from cf_local.testing import END, PieceVocabulary, ScriptedSource, writes
 from cf_local.types import MODES, SCORES, Candidate, RawText, Sampling, Score, Settings
-from cf_local.writer import Writer
 
 WORDS, PARTS, BYTES = VOCABULARIES
 TEXT = "The answer is 42.\n\nThe end"

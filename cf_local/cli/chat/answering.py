@@ -10,10 +10,10 @@ from cf_local.chats.transcript import State, Transcript, Turn
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.render import statistics
-from cf_local.conversation import Conversation, without_oldest
 from cf_local.errors import CfLocalError
-from cf_local.fusion import Fusion
-from cf_local.thinking import split
+from cf_local.method.thinking import split
+from cf_local.runtime.conversation import Conversation, without_oldest
+from cf_local.runtime.fusion import Fusion
 from cf_local.trace import Trace, record
 from cf_local.types import Answer, Chat, Message, Settings, Step
 

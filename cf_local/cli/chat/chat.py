@@ -13,7 +13,7 @@ from cf_local.cli.chat.lines import Lines
 from cf_local.cli.chat.table import Command
 from cf_local.cli.chat.view import View
 from cf_local.errors import CfLocalError
-from cf_local.tomlfile import nearest
+from cf_local.registry.toml import nearest
 
 
 class Chat:

@@ -10,8 +10,8 @@ from cf_local.cli.chat.files import load_file, save_file, trace
 from cf_local.cli.chat.settings import CHOICES, NAMES, listed, switch
 from cf_local.cli.chat.table import Command
 from cf_local.cli.why import why as explained
-from cf_local.config import load_registry
 from cf_local.errors import ConfigError, InputError
+from cf_local.registry.registry import load_registry
 
 _SWITCHES: Mapping[str, tuple[str, str]] = {
     "markdown": ("on", "off"),

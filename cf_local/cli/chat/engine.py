@@ -8,8 +8,8 @@ from cf_local.cli.chat.settings import changed
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, settings_of
 from cf_local.errors import InputError
-from cf_local.fusion import Fusion
 from cf_local.progress import Closing
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import Settings
 
 _MODEL_KEYS = ("fusion", "models")

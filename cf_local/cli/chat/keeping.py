@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.engine import Engine
-from cf_local.conversation import without_oldest
-from cf_local.kept import keep, owner_of, restore
+from cf_local.runtime.conversation import without_oldest
+from cf_local.statecache import keep, owner_of, restore
 from cf_local.types import Chat, Message
 
 _NEXT = Message("user", "?")  # the next question, whatever it will be

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from cf_local.errors import InputError
-from cf_local.fusion import Fusion
-from cf_local.tomlfile import nearest
+from cf_local.registry.toml import nearest
+from cf_local.runtime.fusion import Fusion
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
 
 Parse = Callable[[str, Fusion], Any]

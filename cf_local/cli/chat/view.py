@@ -15,7 +15,7 @@ import click
 from cf_local.cli.chat.markdown import MarkdownSink
 from cf_local.cli.options import shows_colour
 from cf_local.cli.winners import Winners
-from cf_local.thinking import ThinkingSplitter, split
+from cf_local.method.thinking import ThinkingSplitter, split
 from cf_local.trace import shown, visible
 from cf_local.types import Step
 

@@ -1,0 +1,1 @@
+"""From the names of models to a loaded fusion."""

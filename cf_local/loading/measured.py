@@ -1,0 +1,125 @@
+"""What was found out about models on this machine, kept so that it is found out once.
+
+Records of plain data in the cache folder, a file each: what the header of a model file says of the
+memory it takes, whether sources gain by working at the same time, what passes cost. A cache and
+nothing more: a record that is missing or damaged is made anew, and failures are only logged.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cf_local.files import cache_root, write_text
+from cf_local.llama.build import system_info
+from cf_local.llama.modelfile import check_file
+from cf_local.llama.sizes import SimulatedModel, part_paths
+from cf_local.llama.state_key import identity_of
+from cf_local.planning.plan import Layout, ModelSizes
+from cf_local.types import KvType
+
+_FORMAT = 1  # of the records; a change makes all of them anew
+_SIZES = tuple(key.name for key in fields(ModelSizes) if key.name not in ("name", "layout"))
+_log = logging.getLogger(__name__)
+
+
+def key_of(*files: Path, of: str) -> str:
+    """The name of a record about model files; ``of`` says what it is about.
+
+    It is another one for another content of the files (known by path, size and time, or by the
+    checksum that the hub's cache names them by: nothing is read), another version or build of
+    llama.cpp, and another machine. Raises OSError when a file cannot be looked at.
+    """
+    machine = f"{platform.node()}\n{os.cpu_count()}\n{_build()}"
+    parts = (str(_FORMAT), of, machine, *map(identity_of, files))
+    return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:32]
+
+
+def get(key: str) -> dict[str, Any]:
+    """The record of that name, empty where there is none."""
+    try:
+        record = json.loads(_file(key).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        _log.info("%s cannot be used: %s", _file(key), error)
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def put(key: str, record: dict[str, Any]) -> None:
+    """Keep a record under that name, in place of a former one."""
+    file = _file(key)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_text(file, json.dumps(record) + "\n", private=True)
+    except OSError as error:
+        _log.info("%s cannot be written: %s", file, error)
+
+
+class RememberedModel:
+    """What a model takes in memory, as a simulated load said it, now or before."""
+
+    def __init__(self, path: Path, n_forks: int, n_seats: int) -> None:
+        """As SimulatedModel; what is known already needs no look into the file.
+
+        Raises MissingModelError for a file that is not there.
+        """
+        self._path, self._n_forks, self._n_seats = path, n_forks, n_seats
+        try:
+            self._key = key_of(path, of=f"memory {n_forks} {n_seats}")
+        except OSError:
+            check_file(path)
+            part_paths(path)  # raises for the part that is missing
+            raise
+        self._record = get(self._key)
+        self._simulated: SimulatedModel | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a load was simulated before, which its header has survived."""
+        return "sizes" in self._record
+
+    def sizes(self, name: str) -> ModelSizes:
+        """What it takes; the layouts can be asked for until ``close``."""
+        if not self.is_known:
+            found = self._simulation().sizes(name)
+            self._record["sizes"] = {key: getattr(found, key) for key in _SIZES}
+        values = self._record["sizes"] | {"blocks": tuple(self._record["sizes"]["blocks"])}
+        return ModelSizes(name=name, layout=self.layout, **values)
+
+    def layout(self, n_ctx: int, kv_type: KvType) -> Layout | None:
+        """What a context of ``n_ctx`` tokens takes, None where llama.cpp refuses it."""
+        layouts = self._record.setdefault("layouts", {})
+        key = f"{n_ctx} {kv_type}"
+        if key not in layouts:
+            layouts[key] = self._simulation().layout(n_ctx, kv_type)
+        return None if layouts[key] is None else Layout(*layouts[key])
+
+    def close(self) -> None:
+        """Keep what was learnt. May be called twice."""
+        if self._simulated is not None:
+            self._simulated.close()
+            self._simulated = None
+            put(self._key, self._record)
+
+    def _simulation(self) -> SimulatedModel:
+        if self._simulated is None:
+            self._simulated = SimulatedModel(
+                self._path, n_forks=self._n_forks, n_seats=self._n_seats
+            )
+        return self._simulated
+
+
+def _file(key: str) -> Path:
+    return cache_root() / "measured" / f"{key}.json"
+
+
+def _build() -> str:
+    from importlib.metadata import version
+
+    return f"{version('llama-cpp-python')}\n{system_info()}"

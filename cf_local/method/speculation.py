@@ -1,0 +1,294 @@
+"""Mutual speculation: a source writes ahead, the others read it in one pass each.
+
+Strong sources agree on most words. While they do, a block of several words costs the leader a pass
+per token, less where look-up guesses right, and every other source one pass in all. Nothing here
+decides what is written: sources keep what they evaluated ahead, and drafting, scoring and
+committing along it costs no pass. ``docs/speed.md`` has the cost model.
+"""
+
+import math
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import pairwise
+
+from cf_local.method.boundary import is_boundary_between, whole_characters
+from cf_local.method.lookup import END_OF_TEXT, LookUp
+from cf_local.method.session import Source
+from cf_local.types import Foreseen
+
+MOST_AHEAD = 32
+"""Tokens a leader writes ahead at most."""
+_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities between which a leader's doubts are told apart
+_MOST_GUESSED = 8  # tokens that look-up guesses at once
+_MOST_PASSES = 8  # of one source to finish a word that departs from the block
+_FEW_TOKENS = 24  # of all sources: too few to tell bytes per token
+_USUAL_BLOCK = 8  # tokens
+_FORGETS = 0.2  # weight of a new observation
+_DISPUTE_PASSES = 2.0  # what a disagreement costs each source, about
+_DISPUTE_TOKENS = 1.5  # what it brings the answer, about
+_GAIN = 0.75  # looking ahead must be expected to take less than this share of the time
+_RUN_BYTES = 15.0  # of agreement, at first: what real models show (docs/LOG.md, 2026-11-28)
+_TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
+
+
+class _Odds:
+    """How likely something is, learnt while running."""
+
+    def __init__(self, n_right: float, n_wrong: float) -> None:
+        self._n_right, self._n_wrong = n_right, n_wrong
+
+    @property
+    def probability(self) -> float:
+        return self._n_right / (self._n_right + self._n_wrong)
+
+    def note(self, n_right: float, n_wrong: float) -> None:
+        self._n_right = 0.95 * self._n_right + n_right
+        self._n_wrong = 0.95 * self._n_wrong + n_wrong
+
+
+class Speculator:
+    """Keeps a block of foreseen text ahead of the response.
+
+    One for each answer: what it does follows from the prompt and the response alone, so that the
+    same question leads to the same passes, and so to the same text.
+    """
+
+    def __init__(self) -> None:
+        self._look_up = LookUp()
+        self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
+        # By how much a leader doubts a token: how often the others write it, too.
+        self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
+        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure
+        self._sources: list[Source] = []
+        self._n_bytes = 0  # of the response
+        self._run_bytes = 0  # of agreement since the last dispute
+        self._mean_run_bytes = _RUN_BYTES
+        self._bytes_per_token = 3.0
+
+    def begin(self, sources: Sequence[Source], prompt: str) -> None:
+        """Start an answer; fewer than two sources that can foresee have nobody to agree with."""
+        able = [source for source in sources if source.can_foresee]
+        self._sources = able if len(able) > 1 else []
+        self._block = []
+        self._run_bytes = self._n_bytes = 0
+        if self._sources:
+            self._look_up.begin(prompt)
+
+    def prepare(self) -> None:
+        """See to it that all sources have foreseen the next word, if that is expected to pay."""
+        if not self._n_bytes:
+            return  # the first word had better come soon than cheaply
+        if all(_has_word(source.foreseen(), 0) for source in self._sources):
+            return
+        if self._token_s() >= _TINY_PASS_S and self._pays():
+            self._look_ahead(self.by_cost(self._sources))
+
+    def advance(self, winner: bytes, n_candidates: int) -> None:
+        """The response has grown by ``winner``."""
+        if not self._sources:
+            return
+        self._look_up.append(winner)
+        self._n_bytes += len(winner)
+        n_tokens = sum(source.n_response_tokens for source in self._sources)
+        if n_tokens >= _FEW_TOKENS:
+            self._bytes_per_token = self._n_bytes * len(self._sources) / n_tokens
+        self._run_bytes += len(winner)
+        passed = [sure for end, sure in self._block if end <= len(winner)]
+        if passed:
+            self._agreement[min(passed)].note(n_candidates == 1, n_candidates > 1)
+        self._block = [(e - len(winner), sure) for e, sure in self._block if e > len(winner)]
+        if n_candidates > 1:
+            self._mean_run_bytes += _FORGETS * (self._run_bytes - self._mean_run_bytes)
+            self._run_bytes = 0
+
+    def end_response(self) -> None:
+        """The response is complete; the sources' own answers may follow (mode "cool+r")."""
+        if self._sources:
+            self._look_up.append(END_OF_TEXT)
+
+    def by_cost(self, sources: Sequence[Source]) -> list[Source]:
+        """``sources``, the quickest first."""
+        return sorted(sources, key=self._token_cost)
+
+    def go_on(self, source: Source, n_bytes: int) -> None:
+        """See to it that a source that answers alone has foreseen more than ``n_bytes``.
+
+        Look-up guesses from the prompt and from what was written before.
+        """
+        if source in self._sources and self._token_cost(source) >= _TINY_PASS_S:
+            known = source.foreseen()
+            if not known.ends and not _has_word(known, n_bytes):
+                self._go_on(source, known)
+
+    # ---- One block
+
+    def _look_ahead(self, by_cost: list[Source]) -> None:
+        """Let the quickest source write a block, and the others read it.
+
+        Each reads what those before it would write, up to the end of the first word on which these
+        differ: so it has also read the candidates that it will have to score. One after the other,
+        even where sources overlap: passes over several tokens keep all cores busy.
+        """
+        leader, *others = by_cost
+        self._write_ahead(leader)
+        paths = [_whole_words(leader.foreseen())]
+        for source in others:
+            self._read(source, paths)
+            paths = _merged(paths, source.foreseen().text)
+
+    def _write_ahead(self, leader: Source) -> None:
+        """Let ``leader`` foresee whole words as long as the others are likely to agree.
+
+        The last word is one that it doubts: it is finished, for it will have to be scored.
+        """
+        known, n_seen = leader.foreseen(), 0
+        all_true, n_true, doubted = 1.0, 0.0, -1
+        block: list[tuple[int, int]] = []
+        once_s, more_s = self._block_costs(leader)
+        for _ in range(MOST_AHEAD):
+            if len(known.text) > n_seen:
+                sure = bisect(_DOUBTS, leader.confidence(n_seen))
+                block.append((len(known.text), sure))
+                all_true *= self._agreement[sure].probability
+                n_tokens = n_seen / self._bytes_per_token
+                if doubted < 0 and all_true * (once_s + n_tokens * more_s) < n_true * more_s:
+                    doubted = n_seen
+                n_true += all_true * (len(known.text) - n_seen) / self._bytes_per_token
+                n_seen = len(known.text)
+            if known.ends or (doubted >= 0 and _has_word(known, doubted)):
+                break
+            known = self._go_on(leader, known)
+        self._block = block
+
+    def _read(self, source: Source, paths: list[bytes]) -> None:
+        """Let a source read ``paths``, and finish a word in which it departs from all of them."""
+        source.preview(paths)
+        known = source.foreseen()
+        for _ in range(_MOST_PASSES):
+            n_common = _n_followed(paths, known.text)
+            if n_common is None or _has_word(known, n_common):
+                break
+            known = self._go_on(source, known)
+
+    def _go_on(self, source: Source, known: Foreseen) -> Foreseen:
+        """One pass of ``source`` along its own text, with a guess of what follows if that pays."""
+        n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
+        guess, key = self._look_up.propose(known.text, n_bytes)
+        odds = self._guesses.setdefault(key, _Odds(1, 3))
+        n_guessed = self._n_guessed(source, odds.probability) if guess else 0
+        guess = whole_characters(guess[: round(n_guessed * self._bytes_per_token)])
+        if guess:
+            source.preview([known.text + guess])
+        else:
+            source.foresee(1)
+        found = source.foreseen()
+        if guess:
+            n_right = _n_common(known.text + guess, found.text) - len(known.text)
+            odds.note(n_right / self._bytes_per_token, n_right < len(guess))
+        return found
+
+    # ---- What pays
+
+    def _n_guessed(self, source: Source, probability: float) -> int:
+        """Tokens of a guess to read in one pass, so that most become known per second."""
+        costs, n_right = source.costs, 0.0
+        best, best_rate = 0, 1 / costs.of(1)
+        for n_tokens in range(1, _MOST_GUESSED + 1):
+            n_right += probability**n_tokens
+            rate = (1 + n_right) / costs.of(n_tokens + 1)
+            if rate > best_rate:
+                best, best_rate = n_tokens, rate
+        return best
+
+    def _block_costs(self, leader: Source) -> tuple[float, float]:
+        """Seconds that a block costs once, and for each of its tokens.
+
+        One more token pays while it is likelier to come true, for what it costs, than those before
+        it were for all that the block costs.
+        """
+        once_s, more_s = 0.0, self._token_cost(leader)
+        for source in self._sources:
+            if source is not leader:
+                costs = source.costs
+                slope_s = max(0.0, costs.of(_USUAL_BLOCK) - costs.of(1)) / (_USUAL_BLOCK - 1)
+                once_s += max(0.0, costs.of(1) - slope_s)
+                more_s += slope_s
+        return once_s, more_s
+
+    def _pays(self) -> bool:
+        """Whether looking ahead is expected to be clearly faster than plain steps.
+
+        Compares a run of agreement and the dispute that ends it. The margin stands for what is
+        left out: drafts that come to nothing, and words that are read again for their scores.
+        """
+        probability = self._probability()
+        n_run = probability / (1 - probability)
+        n_tokens = n_run + _DISPUTE_TOKENS
+        leader, *others = self.by_cost(self._sources)
+        ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
+        ahead_s += sum(source.costs.of(n_tokens) for source in others)
+        plain_s = (n_tokens + 1) * self._token_s()
+        return ahead_s < _GAIN * plain_s
+
+    def _probability(self) -> float:
+        """That the sources agree on one more token."""
+        run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
+        return math.exp(-self._bytes_per_token / run)
+
+    def _token_cost(self, source: Source) -> float:
+        """Seconds of a single-token pass of a source."""
+        return source.costs.of(1)
+
+    def _token_s(self) -> float:
+        """Seconds of a single-token pass of all sources."""
+        return sum(map(self._token_cost, self._sources))
+
+
+def _has_word(known: Foreseen, start: int) -> bool:
+    """Whether a word ends behind byte ``start`` of what is known, so that no pass is needed."""
+    return known.ends or _end_of_word(known.text, start) < len(known.text)
+
+
+def _n_common(one: bytes, other: bytes) -> int:
+    """Length of what two texts begin with, in bytes."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _n_followed(paths: Sequence[bytes], text: bytes) -> int | None:
+    """How far ``text`` follows one of ``paths``; None if it follows one to its end."""
+    n_common = [_n_common(path, text) for path in paths]
+    if any(n == len(path) for n, path in zip(n_common, paths, strict=True)):
+        return None
+    return max(n_common)
+
+
+def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
+    """``paths`` and a text that departs from all of them, cut behind the word where it does so."""
+    n_common = _n_followed(paths, text)
+    if n_common is None:
+        return paths
+    cut = (path[: _end_of_word(path, n_common)] for path in (*paths, text))
+    return list(dict.fromkeys(cut))
+
+
+def _end_of_word(text: bytes, start: int) -> int:
+    """Where the first word ends behind byte ``start``; the length of ``text`` if that is open."""
+    head = whole_characters(text[:start])
+    chars = text[len(head) :].decode("utf-8", errors="surrogateescape")
+    for index, (prev, next_) in enumerate(pairwise(chars), 1):
+        if is_boundary_between(prev, next_):
+            return len(head) + len(chars[:index].encode("utf-8", errors="surrogateescape"))
+    return len(text)
+
+
+def _whole_words(known: Foreseen) -> bytes:
+    """The text without a last word that may be unfinished, unless there is no other."""
+    text = whole_characters(known.text)
+    if known.ends:
+        return text
+    chars = text.decode("utf-8", errors="surrogateescape")
+    for index in range(len(chars) - 1, 0, -1):
+        if is_boundary_between(chars[index - 1], chars[index]):
+            return chars[:index].encode("utf-8", errors="surrogateescape")
+    return text

@@ -1,0 +1,401 @@
+"""One answer being written: draft, score, rerank, commit, until it ends.
+
+``Writer.step`` is one round of the paper's algorithm (Cool-Fusion, arXiv 2407.19807, section 3),
+as ``docs/method.md`` fixes it. What it leaves out: how a source decodes (``llama``), where a
+segment may be cut (``synchronizer``), how scores become a winner (``rerank``).
+"""
+
+import math
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Self
+
+from cf_local.errors import ContextError
+from cf_local.method import reranker as rerank
+from cf_local.method import whole as contest
+from cf_local.method.output import TextStream
+from cf_local.method.overlap import Crew
+from cf_local.method.repetition import is_looping
+from cf_local.method.session import Source
+from cf_local.method.speculation import Speculator
+from cf_local.method.synchronizer import draft_segment
+from cf_local.method.weighing import weighing_of
+from cf_local.progress import IsCancelled, Progress, drained
+from cf_local.types import (
+    Answer,
+    Candidate,
+    FinishReason,
+    Prompt,
+    ScoredCandidate,
+    Settings,
+    Step,
+    text_of,
+)
+
+FUSED = "cool"
+"""Who is named as the proposer of the fused answer in mode "cool+r"."""
+
+NOTHING = Candidate(b"", ends=False)
+"""What a source drafts whose vocabulary cannot go on as the form of the answer wants it."""
+
+_Whole = tuple[Candidate, FinishReason]
+
+
+class Writer:
+    """Writes one answer with ``sources``: ``begin``, then ``write`` to the end, then ``answer``."""
+
+    def __init__(
+        self,
+        sources: tuple[Source, ...],
+        settings: Settings,
+        is_cancelled: IsCancelled,
+        crew: Crew | None = None,
+    ) -> None:
+        self.finish_reason: FinishReason | None = None
+        self._sources = sources
+        self._settings = settings
+        self._weighing = weighing_of(settings, len(sources))
+        self._is_cancelled = is_cancelled
+        self._names = tuple(source.info.name for source in sources)
+        self._chosen = chosen_at_first(settings, self._names[0])
+        self._response = bytearray()
+        # A form says itself where the answer may end: a stop string would break it.
+        self._format = settings.response_format
+        self._stop = () if self._format else settings.stop
+        self._stream = TextStream(self._stop)
+        self._shown: list[str] = []
+        self._speculator = Speculator()
+        self._crew = (crew or Crew(0)).for_one()
+        self._start = time.perf_counter()
+        self._before = self._after_prompt = [source.counters for source in sources]
+        self._n_begun = 0  # tokens that the answer had before the first step
+        self._prompt_tokens: dict[str, int] = {}
+        self._prompt_s = 0.0
+
+    def begin(self, prompt: Prompt, on_progress: Progress | None, begun: bytes = b"") -> None:
+        """Evaluate the prompt in every source, and what the answer already says."""
+        for share in self.beginning(prompt, begun):
+            if on_progress is not None:
+                on_progress(share)
+
+    def beginning(self, prompt: Prompt, begun: bytes = b"") -> Iterator[float]:
+        """As ``begin``, in parts: yields the share of all prompts that was read."""
+        for index, source in enumerate(self._sources):
+            sampling = self._settings.sampling
+            parts = source.beginning(
+                prompt,
+                # A seed of its own for each, or equal models would always agree.
+                sampling=replace(sampling, seed=sampling.seed + index),
+                reserve_tokens=self._settings.reserve_tokens,
+                speculates=self._settings.speculation,
+                revisits=self._settings.speculation and self._settings.mode == "cool+r",
+                scores_prompt=self._weighing.hears_prompt,
+                tells_uncertainty=self._weighing.has_primary and index == 0,
+                grammar=self._format.grammar if self._format else None,
+                is_cancelled=self._is_cancelled,
+            )
+            n_tokens = yield from _shares(parts, index, len(self._sources))
+            self._prompt_tokens[source.info.name] = n_tokens
+        if self._weighing.hears_prompt:
+            self._weighing.begin([source.prompt_score() for source in self._sources])
+        if begun:
+            for source in self._sources:
+                source.commit(Candidate(begun, ends=False))
+            self._n_begun = max(source.n_response_tokens for source in self._sources)
+        # Now each source knows whether it samples, which decides whether it can foresee.
+        able = self._sources if self._settings.speculation else ()
+        self._speculator.begin(able, text_of(prompt))
+        self._after_prompt = [source.counters for source in self._sources]
+        self._prompt_s = time.perf_counter() - self._start
+
+    def write(self) -> Iterator[Step]:
+        """All steps of the mode (method: "Modes")."""
+        return (step for step in self.writing() if step is not None)
+
+    def writing(self) -> Iterator[Step | None]:
+        """As ``write``; None where other answers may have their turn within a long step."""
+        if self._settings.mode == "rerank":
+            yield from self._choosing({})
+            return
+        ends = False
+        while self.finish_reason is None:
+            step = self.step()
+            ends = step.ends
+            yield step
+        if self._settings.mode == "cool+r":
+            self._speculator.end_response()
+            for source in self._sources:
+                # Its own answer may be much the same.
+                source.restart(expect_same=self._settings.speculation)
+            fused = Candidate(bytes(self._response), ends)
+            yield from self._choosing({fused: self.finish_reason})
+
+    def step(self) -> Step:
+        """One fused segment (method: "One step")."""
+        watch = _StepWatch(self._sources)
+        with watch.phase("draft"):
+            self._speculator.prepare()
+            drafts = self._drafts()
+            proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
+        verdict = self._rerank(proposals, self._crew, watch)
+        with watch.phase("rerank"):
+            if verdict.matrix is not None:
+                own = [proposals.index(draft) for draft in drafts]
+                self._weighing.observe(verdict.matrix, own)
+        with watch.phase("commit"):
+            winner = proposals.candidates[verdict.winner]
+            text = self._commit(winner)
+            self._speculator.advance(winner.text, len(proposals.candidates))
+        return watch.report(text, proposals, verdict)
+
+    def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
+        """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
+        watch = _StepWatch(self._sources)
+        with watch.phase("draft"):
+            own = dict(zip(self._names, (yield from self._answers()), strict=True))
+            answers = [*own.items(), *((FUSED, a) for a in fused.items())]
+            proposals = _Proposals.gather((name, c) for name, (c, _) in self._complete(answers))
+        verdict = self._rerank_answers(proposals, watch)
+        winner = proposals.candidates[verdict.winner]
+        self._chosen = proposals.proposers[verdict.winner][0]
+        self.finish_reason = {**fused, **dict(own.values())}[winner]
+        self._stream, self._shown = TextStream(self._stop), []
+        text = self._stream.feed(winner.text)
+        yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
+
+    def _answers(self) -> Generator[None, None, list[_Whole]]:
+        """The whole answer of each source, pausing behind every segment."""
+        # Several tokens a pass keep all cores busy: one source after the other is faster.
+        if self._crew.is_one_by_one or self._settings.speculation:
+            own = []
+            for source in self._sources:
+                own.append((yield from self._answer_of(source)))
+            return own
+        return self._crew.each(self._sources, lambda source: drained(self._answer_of(source)))
+
+    def rollback(self) -> None:
+        """Leave every source without drafts, whatever happened."""
+        for source in self._sources:
+            source.rollback()
+
+    def answer(self) -> Answer:
+        """The end of the stream; its text is what the steps showed (in "cool+r": the last one)."""
+        assert self.finish_reason is not None
+        now = [source.counters for source in self._sources]
+        spans = list(zip(self._names, self._before, self._after_prompt, now, strict=True))
+        return Answer(
+            text="".join(self._shown),
+            finish_reason=self.finish_reason,
+            mode=self._settings.mode,
+            chosen=self._chosen,
+            passes={name: end.n_passes - start.n_passes for name, _, start, end in spans},
+            prompt_s=self._prompt_s,
+            prompt_tokens=self._prompt_tokens,
+            elapsed_s=time.perf_counter() - self._start,
+            decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
+            - self._crew.hidden_s,
+            sources=tuple(source.info for source in self._sources),
+        )
+
+    def _drafts(self) -> list[Candidate]:
+        """The next segment of each source, or of the first one alone if no other is asked."""
+        own: list[Candidate] = []
+        if self._weighing.has_primary:
+            own = [self._draft(self._sources[0])]
+            is_stuck = own[0] == NOTHING
+            if not (is_stuck or self._weighing.asks(self._sources[0].uncertainty())):
+                return own
+        return own + self._crew.each(self._sources[len(own) :], self._draft)
+
+    def _draft(self, source: Source) -> Candidate:
+        """The next segment of one source."""
+        others = [other for other in self._sources if other is not source]
+        limit = min(self._settings.segment_limit, self._room(source))
+        kind, n_words = self._settings.segments, self._settings.segment_words
+        draft = draft_segment(source, others, kind, limit, n_words)
+        return Candidate(draft.text, draft.ends)
+
+    def _answer_of(self, source: Source) -> Generator[None, None, _Whole]:
+        """The whole answer of one source alone, and why it ended; pauses behind its segments."""
+        stream, limit = TextStream(self._stop), self._room(source)
+        draft, n_read = source.draft(limit), 0
+        while True:
+            stream.feed(draft.text[n_read:])
+            n_read = len(draft.text)
+            is_full = len(draft.token_ends) >= limit
+            # Nothing but control tokens: it has nothing to say, as in ``synchronizer``.
+            ends = draft.ends or (is_full and not draft.text and not draft.is_stuck)
+            reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
+            if reason is None and draft.is_stuck:
+                reason = "stuck"
+            if reason is not None:
+                return Candidate(draft.text, ends), reason
+            yield
+            self._speculator.go_on(source, len(draft.text))
+            draft = source.extend(limit)
+
+    def _complete(self, answers: list[tuple[str, _Whole]]) -> list[tuple[str, _Whole]]:
+        """Whole answers that compete: where a form is asked for, those that have it, if any do."""
+        has_form = [answer for answer in answers if answer[1][1] == "stop"]
+        return has_form if self._format and has_form else answers
+
+    def _rerank(self, proposals: "_Proposals", crew: Crew, watch: "_StepWatch") -> rerank.Verdict:
+        """The winner; nothing is scored when all propose the same (method: "One step")."""
+        with watch.phase("score"):
+            if len(proposals.candidates) == 1:
+                return rerank.Verdict(winner=0)
+            scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
+        kind, means_of = self._settings.score, self._weighing.means
+        with watch.phase("rerank"):
+            return rerank.decide(scores, proposals.candidates, kind, means_of)
+
+    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> rerank.Verdict:
+        """The winner among whole answers; unless all scores are wanted, of those that may win."""
+        candidates, kind = proposals.candidates, self._settings.score
+        all_scores = self._settings.all_scores or not self._weighing.is_monotonic
+        if all_scores or len(candidates) == 1:
+            return self._rerank(proposals, Crew(0), watch)  # long ones keep all cores busy, too
+        wrote = [proposals.of(name, FUSED) for name in self._names]
+        order = self._speculator.by_cost(self._sources)
+        means_of = self._weighing.means
+        with watch.phase("score"):
+            scores = contest.scores(self._sources, candidates, wrote, order, kind, means_of)
+        with watch.phase("rerank"):
+            return rerank.decide(scores, candidates, kind, means_of)
+
+    def _commit(self, winner: Candidate) -> str:
+        """Bring every source to the winner's end; returns the text that can be shown now."""
+        try:
+            self._crew.each(self._sources, lambda source: source.commit(winner))
+        except ContextError:  # it fits no more: the answer ends in front of it
+            self.finish_reason = "length"
+            return self._show("")
+        if winner == NOTHING:
+            self.finish_reason = "stuck"
+            return self._show("")
+        self._response += winner.text
+        text = self._stream.feed(winner.text)
+        is_full = any(self._room(source) <= 0 for source in self._sources)
+        self.finish_reason = self._why_ended(
+            winner.ends, self._stream.stopped, bytes(self._response), is_full
+        )
+        return self._show(text)
+
+    def _show(self, text: str) -> str:
+        """Note what a step shows; the last one also what had been held back."""
+        if self.finish_reason is not None:
+            text += self._stream.flush()
+        self._shown.append(text)
+        return text
+
+    def _why_ended(
+        self, ends: bool, is_stopped: bool, text: bytes, is_full: bool
+    ) -> FinishReason | None:
+        if ends or is_stopped:
+            return "stop"
+        if self._settings.repetition_guard and is_looping(text):
+            return "repetition"
+        return "length" if is_full else None
+
+    def _room(self, source: Source) -> int:
+        """Tokens that ``source`` may still write."""
+        n_most = self._settings.max_tokens + self._n_begun
+        return min(n_most - source.n_response_tokens, source.n_free)
+
+
+def chosen_at_first(settings: Settings, first: str) -> str:
+    """Whose text it is before a choice among whole answers; ``first`` is the first source."""
+    return first if settings.mode == "single" else FUSED
+
+
+def _shares(
+    parts: Generator[float, None, int], index: int, n_parts: int
+) -> Generator[float, None, int]:
+    """The progress of part ``index`` of ``n_parts``, told as progress of the whole."""
+    with closing(parts):
+        while True:
+            try:
+                share = next(parts)
+            except StopIteration as end:
+                n_tokens: int = end.value
+                return n_tokens
+            yield (index + share) / n_parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposals:
+    """The distinct candidates of one step in the order of the sources, and who proposed each.
+
+    A source that proposes NOTHING abstains, unless all do.
+    """
+
+    candidates: tuple[Candidate, ...]
+    proposers: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def gather(cls, proposals: Iterable[tuple[str, Candidate]]) -> Self:
+        found: dict[Candidate, tuple[str, ...]] = {}
+        for name, candidate in proposals:
+            found[candidate] = (*found.get(candidate, ()), name)
+        if len(found) > 1:
+            found.pop(NOTHING, None)
+        return cls(tuple(found), tuple(found.values()))
+
+    def index(self, candidate: Candidate) -> int | None:
+        """Which of the candidates it is; None for one that does not compete."""
+        return self.candidates.index(candidate) if candidate in self.candidates else None
+
+    def of(self, *names: str) -> list[int]:
+        """Indices of what any of ``names`` proposed."""
+        return [i for i, who in enumerate(self.proposers) if not set(who).isdisjoint(names)]
+
+
+class _StepWatch:
+    """Takes the time and counts the passes of one step, and reports it."""
+
+    def __init__(self, sources: tuple[Source, ...]) -> None:
+        self._sources = sources
+        self._n_passes = [source.counters.n_passes for source in sources]
+        self._timings_s: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
+        self._timings_s[name] = before_s + time.perf_counter() - start
+
+    def report(self, text: str, proposals: _Proposals, verdict: rerank.Verdict) -> Step:
+        """The step as everything outside the engine sees it."""
+        names = [source.info.name for source in self._sources]
+        passes = [
+            source.counters.n_passes - before
+            for source, before in zip(self._sources, self._n_passes, strict=True)
+        ]
+        return Step(
+            text=text,
+            ends=proposals.candidates[verdict.winner].ends,
+            winner=verdict.winner,
+            candidates=tuple(_scored(names, proposals, verdict)),
+            passes=dict(zip(names, passes, strict=True)),
+            timings_s=self._timings_s,
+        )
+
+
+def _scored(
+    names: list[str], proposals: _Proposals, verdict: rerank.Verdict
+) -> Iterator[ScoredCandidate]:
+    for index, (candidate, proposers) in enumerate(
+        zip(proposals.candidates, proposals.proposers, strict=True)
+    ):
+        column = [] if verdict.matrix is None else verdict.matrix[:, index].tolist()
+        mean = math.nan if verdict.means is None else float(verdict.means[index])
+        yield ScoredCandidate(
+            text=candidate.text.decode("utf-8", errors="replace"),
+            ends=candidate.ends,
+            sources=proposers,
+            scores={n: s for n, s in zip(names, column, strict=False) if not math.isnan(s)},
+            mean=None if math.isnan(mean) else mean,
+        )

@@ -1,0 +1,297 @@
+"""Which source is computed where, with how much context, so that a set of them fits into memory.
+
+Arithmetic only: what a model needs comes in as ``ModelSizes``, what there is as devices. In the
+order of preference: everything as wished; the cache quantized; less context, down to what was asked
+for. At each of these as much as fits is put on GPUs, the largest sources first: they take most of
+the time of an answer, so they gain most.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cf_local.planning.memory import Device
+from cf_local.types import DeviceChoice, KvType
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of context unless the user or the model says otherwise."""
+MIN_CONTEXT = 2048
+"""Tokens below which the context is not shrunk, unless the model has fewer."""
+_CONTEXT_STEP = 256
+
+# What is left to others: the system, and what the estimate does not see.
+_MAIN_MARGIN, _MAIN_MARGIN_SHARE = 200_000_000, 0.03
+_GPU_MARGIN, _GPU_MARGIN_SHARE = 512_000_000, 0.03  # a CUDA context alone takes 300 MB or more
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes of memory: weights, the cache at a full context, compute buffers, our own side."""
+
+    weights: int = 0
+    cache: int = 0
+    buffers: int = 0
+    program: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.cache + self.buffers + self.program
+
+    def __add__(self, other: "Need") -> "Need":
+        return Need(
+            self.weights + other.weights,
+            self.cache + other.cache,
+            self.buffers + other.buffers,
+            self.program + other.program,
+        )
+
+
+class Layout(NamedTuple):
+    """Bytes that a context takes: its cache, and the buffers of its largest pass."""
+
+    cache: int
+    buffers: int
+    gpu_buffers: int  # the same where a GPU takes part
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """What one model takes, in bytes.
+
+    ``blocks`` are the weights of its layers, ``inputs`` those that always stay in main memory,
+    ``outputs`` the rest. ``program`` is the vocabulary and rows of logits, ``per_token`` what
+    our own side keeps of each token of the context. ``copied`` weights are
+    rearranged for the CPU: until the system drops them, the pages of the file are resident as
+    well. ``layout`` says what a context takes, or None where llama.cpp refuses such a cache.
+    """
+
+    name: str
+    n_ctx_train: int
+    blocks: tuple[int, ...]
+    inputs: int
+    outputs: int
+    program: int
+    layout: Callable[[int, KvType], Layout | None]
+    per_token: int = 0
+    copied: int = 0
+    n_parameters: int = 0
+
+    @property
+    def weights(self) -> int:
+        """All weights."""
+        return sum(self.blocks) + self.inputs + self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted of a source: the context, and down to what; caches, the best first.
+
+    ``n_gpu_layers`` None lets the plan decide, -1 is all.
+    """
+
+    n_ctx: int = DEFAULT_CONTEXT
+    n_ctx_min: int = MIN_CONTEXT
+    kv_types: tuple[KvType, ...] = ("f16", "q8_0")
+    device: DeviceChoice = "auto"
+    n_gpu_layers: int | None = None
+    n_threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Where one source is computed, and how; ``device`` is a GPU's name, None for the CPU alone.
+
+    ``n_layers`` counts the output as a layer, as llama.cpp does. ``main`` and ``gpu`` are what it
+    takes of the main and the GPU's memory.
+    """
+
+    source: str
+    device: str | None
+    n_gpu_layers: int
+    n_layers: int
+    n_ctx: int
+    kv_type: KvType
+    n_threads: int | None
+    main: Need
+    gpu: Need
+    copied: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a set of sources is loaded; ``budgets`` are the bytes that may be used, by device.
+
+    ``is_reduced`` when something is less than was wished.
+    """
+
+    arrangements: tuple[Arrangement, ...]
+    budgets: Mapping[str, int]
+    needs: Mapping[str, int]
+    is_reduced: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether every device has what is needed of it."""
+        return all(n_bytes <= self.budgets[name] for name, n_bytes in self.needs.items())
+
+    @property
+    def n_main(self) -> int:
+        """Bytes needed of the main memory."""
+        return self.needs["CPU"]
+
+    @property
+    def n_weights(self) -> int:
+        """Bytes of weights, wherever they are."""
+        return sum(each.main.weights + each.gpu.weights for each in self.arrangements)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The devices, and bytes of each that may be used; "CPU" is the main memory."""
+
+    devices: tuple[Device, ...]
+    budgets: Mapping[str, int]
+
+    @classmethod
+    def of(cls, devices: Sequence[Device], limit: int | None = None) -> "Room":
+        """What is available less a margin; of the main memory at most ``limit`` bytes if given."""
+        budgets, gpus = {"CPU": 0}, []
+        discrete = any(device.kind == "gpu" for device in devices)
+        for device in devices:
+            free = device.available_bytes
+            if device.kind == "cpu":
+                spared = max(_MAIN_MARGIN, int(_MAIN_MARGIN_SHARE * free))
+                budgets["CPU"] = max(0, free - spared)
+                if limit is not None:
+                    budgets["CPU"] = min(free, limit)
+            elif device.kind == "gpu" or (device.kind == "igpu" and not discrete):
+                spared = max(_GPU_MARGIN, int(_GPU_MARGIN_SHARE * free))
+                budgets[device.name] = max(0, free - spared)
+                gpus.append(device)
+        return cls(tuple(gpus), budgets)
+
+
+def best_plan(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) -> Plan:
+    """The first arrangement that fits; the smallest one, which does not fit, if none does."""
+    for index, (cap, kv_rank) in enumerate(_levels(wishes)):
+        plan = _arrange(models, wishes, room, cap, kv_rank, is_reduced=index > 0)
+        if plan.fits:
+            break
+    return plan
+
+
+def _levels(wishes: Sequence[Wish]) -> Iterator[tuple[int, int]]:
+    """Caps of the context and ranks of the cache's type, the best first."""
+    cap, floor = max(w.n_ctx for w in wishes), min(min(w.n_ctx, w.n_ctx_min) for w in wishes)
+    n_ranks = max(len(w.kv_types) for w in wishes)
+    yield from ((cap, rank) for rank in range(n_ranks))
+    while cap > floor:
+        cap = max(floor, cap * 3 // 4 // _CONTEXT_STEP * _CONTEXT_STEP)
+        yield cap, n_ranks - 1
+
+
+def _arrange(
+    models: Sequence[ModelSizes],
+    wishes: Sequence[Wish],
+    room: Room,
+    cap: int,
+    kv_rank: int,
+    *,
+    is_reduced: bool,
+) -> Plan:
+    """Everything at one context and cache, on GPUs as far as it fits."""
+    free = dict(room.budgets)
+    chosen: dict[int, Arrangement] = {}
+    pairs = list(zip(models, wishes, strict=True))
+    for index in sorted(range(len(pairs)), key=lambda i: -models[i].weights):
+        model, wish = pairs[index]
+        n_ctx = max(min(wish.n_ctx, cap), min(wish.n_ctx, wish.n_ctx_min))
+        placed = _Placing(model, wish, min(n_ctx, model.n_ctx_train or n_ctx), kv_rank)
+        chosen[index] = placed.best(room.devices, free)
+        _take(chosen[index], room.devices, free)
+    needs = {name: room.budgets[name] - left for name, left in free.items()}
+    return Plan(tuple(chosen[i] for i in range(len(pairs))), room.budgets, needs, is_reduced)
+
+
+def _take(chosen: Arrangement, devices: Sequence[Device], free: dict[str, int]) -> None:
+    """Subtract what an arrangement needs from what is free."""
+    free["CPU"] -= chosen.main.total
+    for device in devices:
+        if device.name == chosen.device:
+            free[device.name] -= chosen.gpu.total
+            if device.shares_main_memory:
+                free["CPU"] -= chosen.gpu.total
+
+
+class _Placing:
+    """One source at one context: what it takes with so many layers on a GPU."""
+
+    def __init__(self, model: ModelSizes, wish: Wish, n_ctx: int, kv_rank: int) -> None:
+        self._model, self._wish, self._n_ctx = model, wish, n_ctx
+        self._kv_type, self._layout = _cache_of(model, wish, n_ctx, kv_rank)
+        self._n_layers = len(model.blocks) + 1
+
+    def best(self, devices: Sequence[Device], free: Mapping[str, int]) -> Arrangement:
+        """As many layers as fit on one GPU, or as many as were asked for."""
+        n_asked = self._wish.n_gpu_layers
+        by_room = sorted(devices, key=lambda device: -free[device.name])
+        usable = by_room if self._wish.device != "cpu" and n_asked != 0 else ()
+        options = [self._on(device, n_asked, free) for device in usable]
+        best = max(options, key=lambda option: option.n_gpu_layers, default=None)
+        return best if best is not None and best.n_gpu_layers else self._with(None, 0)
+
+    def _on(self, device: Device, n_asked: int | None, free: Mapping[str, int]) -> Arrangement:
+        """On that GPU; with no layers there if none fits."""
+        if n_asked is not None:
+            n_layers = self._n_layers if n_asked < 0 else min(n_asked, self._n_layers)
+            return self._with(device, n_layers)
+        for n_layers in range(self._n_layers, 0, -1):
+            option = self._with(device, n_layers)
+            if option.gpu.total <= free[device.name]:
+                return option
+        return self._with(None, 0)
+
+    def _with(self, device: Device | None, n_gpu_layers: int) -> Arrangement:
+        """The output is put on a GPU first, then blocks from the last to the first."""
+        model, n_blocks = self._model, len(self._model.blocks)
+        moved = model.blocks[n_blocks - max(0, n_gpu_layers - 1) :]
+        is_whole = n_gpu_layers >= self._n_layers
+        weights = sum(moved) + (model.outputs if n_gpu_layers else 0)
+        cache = self._layout.cache * len(moved) // max(1, n_blocks)
+        buffers = self._layout.gpu_buffers if n_gpu_layers else self._layout.buffers
+        main = Need(
+            weights=model.weights - weights,
+            cache=self._layout.cache - cache,
+            buffers=0 if is_whole else buffers,
+            program=model.program + self._n_ctx * model.per_token,
+        )
+        gpu = Need(weights, cache, buffers) if n_gpu_layers else Need()
+        return Arrangement(
+            source=model.name,
+            device=device.name if device and n_gpu_layers else None,
+            n_gpu_layers=n_gpu_layers,
+            n_layers=self._n_layers,
+            n_ctx=self._n_ctx,
+            kv_type=self._kv_type,
+            n_threads=self._wish.n_threads,
+            main=main,
+            gpu=gpu,
+            copied=model.copied * main.weights // max(1, model.weights),
+        )
+
+
+def _cache_of(model: ModelSizes, wish: Wish, n_ctx: int, rank: int) -> tuple[KvType, Layout]:
+    """The cache of that rank, or the next better one that this model can have."""
+    for kv_type in reversed(wish.kv_types[: rank + 1]):
+        layout = model.layout(n_ctx, kv_type)
+        if layout is not None:
+            return kv_type, layout
+    return wish.kv_types[0], Layout(0, 0, 0)  # the load itself tells what is wrong
+
+
+def with_context(wishes: Sequence[Wish], n_ctx: int) -> list[Wish]:
+    """The wishes with exactly that context at most."""
+    return [
+        replace(w, n_ctx=min(w.n_ctx, n_ctx), n_ctx_min=min(w.n_ctx_min, n_ctx)) for w in wishes
+    ]

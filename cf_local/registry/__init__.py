@@ -1,0 +1,1 @@
+"""The sources and fusions of ``models.toml`` in all its layers: read, checked, edited."""

@@ -1,0 +1,358 @@
+"""The registry: which sources and fusions there are, read from ``models.toml`` in layers.
+
+Later layers win, key by key (``layers`` has the rule): built in < the user's file <
+``./models.toml`` of the project < the file that the environment variable ``CF_LOCAL_CONFIG``
+names. Each value knows where it came from. Left out: flags, and the environment variables that
+stand for them; those are the commands'.
+"""
+
+import math
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import platformdirs
+
+from cf_local.errors import ConfigError
+from cf_local.registry.layers import Layer, Merged, Origin, merge
+from cf_local.registry.toml import TomlFile, nearest
+from cf_local.types import (
+    DEVICE_CHOICES,
+    KV_TYPES,
+    MODES,
+    SCORES,
+    SEGMENTS,
+    WEIGHINGS,
+    DeviceChoice,
+    KvType,
+    Mode,
+    ScoreKind,
+    SegmentKind,
+    WeighingKind,
+)
+
+ENVIRONMENT_VARIABLE = "CF_LOCAL_CONFIG"
+BUILTIN_ORIGIN = "built in"
+BUILTIN_PREFIX = "builtin:"
+
+_PACKAGE = Path(__file__).parents[1]
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A model as the registry describes it; ``origin`` is the file that says which model it is.
+
+    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME". Empty,
+    it is chosen in the repository by ``quant`` (None: Q4_K_M or what comes nearest).
+    ``context`` counts tokens, ``template`` is a Jinja chat template that replaces the model's own.
+    """
+
+    name: str
+    file: str
+    origin: str
+    repo: str | None = None
+    quant: str | None = None
+    revision: str | None = None
+    context: int | None = None
+    template: str | None = None
+    gpu_layers: int | None = None
+    threads: int | None = None
+    device: DeviceChoice | None = None
+    kv_type: KvType | None = None
+    licence: str | None = None
+    size_bytes: int | None = None
+    description: str | None = None
+
+    @property
+    def local_path(self) -> Path | None:
+        """Where the file lies, whether or not it is there; None for a file of the hub."""
+        if self.repo is not None:
+            return None
+        if self.file.startswith(BUILTIN_PREFIX):
+            return _PACKAGE / "builtin" / self.file.removeprefix(BUILTIN_PREFIX)
+        return Path(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class FusionSpec:
+    """Sources that answer together, and how; ``weights`` are in their order, None for equal.
+
+    ``origin`` is the file that names the sources; other layers may have changed the rest.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    mode: Mode
+    score: ScoreKind
+    segments: SegmentKind
+    segment_words: int
+    weighing: WeighingKind
+    weights: tuple[float, ...] | None
+    description: str | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All sources and fusions by name; ``files`` are the layers it was read from, lowest first.
+
+    ``entries`` are the same as the files have them, by kind ("sources", "fusions") and name.
+    """
+
+    sources: Mapping[str, SourceSpec]
+    fusions: Mapping[str, FusionSpec]
+    default_fusion: str
+    files: tuple[str, ...]
+    default_origin: Origin
+    entries: Mapping[tuple[str, str], Merged] = field(default_factory=dict, repr=False)
+
+    def origin(self, kind: str, name: str, key: str) -> Origin | None:
+        """Where a key of an entry was given; None where no file gives it."""
+        entry = self.entries.get((kind, name))
+        if entry is None or key not in entry.files_by_key:
+            return None
+        return _origin(entry.files_by_key[key], (kind, name, key))
+
+    def layers(self, kind: str, name: str) -> tuple[str, ...]:
+        """The files that have a say in an entry, lowest first; empty where there is none."""
+        entry = self.entries.get((kind, name))
+        return tuple(file.origin for file in entry.layers) if entry else ()
+
+    def source(self, name: str) -> SourceSpec:
+        """The source of that name; ConfigError when there is none."""
+        if name not in self.sources:
+            hint = " (it is a fusion)" if name in self.fusions else nearest(name, self.sources)
+            raise ConfigError(f"There is no source {name!r}{hint}. `cf-local models` lists them.")
+        return self.sources[name]
+
+    def fusion(self, name: str | None = None) -> FusionSpec:
+        """The fusion of that name, or the default one; ConfigError when there is none."""
+        name = self.default_fusion if name is None else name
+        if name not in self.fusions:
+            hint = " (it is a source)" if name in self.sources else nearest(name, self.fusions)
+            raise ConfigError(f"There is no fusion {name!r}{hint}. `cf-local models` lists them.")
+        return self.fusions[name]
+
+
+def load_registry(own: Path | None = None) -> Registry:
+    """Read all layers that exist; ``own`` in place of the user's file, to check it beforehand.
+
+    Raises ConfigError for a file that cannot be read or holds anything that is not understood.
+    """
+    return _registry([TomlFile.read(*layer) for layer in _layer_paths(own or user_file())])
+
+
+def check_file(path: Path) -> Registry:
+    """Read a file as the highest layer, over the built-in one and the user's own, to check it.
+
+    Raises ConfigError as ``load_registry`` does.
+    """
+    layers, real = _layer_paths(user_file(), project=False), path.resolve()
+    below = [layer for layer in layers if layer[0].resolve() != real]
+    return _registry([TomlFile.read(*layer) for layer in (*below, (path, str(path)))])
+
+
+def _registry(files: Collection[TomlFile]) -> Registry:
+    """All of the files together, the lowest first."""
+    found: dict[str, dict[str, Merged]] = {}
+    for kind, known in _KINDS.items():
+        layers: list[Layer] = [(file, dict(_entries(file, kind, known))) for file in files]
+        found[kind] = merge(layers, _STARTS[kind], _DROPS)
+    sources = {name: _source(name, entry) for name, entry in found["sources"].items()}
+    fusions = {name: _fusion(name, entry, sources) for name, entry in found["fusions"].items()}
+    defaults = [
+        (_default(file, fusions), _origin(file, ("default",)))
+        for file in files
+        if "default" in file.tables
+    ]
+    if not defaults:
+        raise ConfigError("The built-in models.toml names no default. Install cf-local again.")
+    name, origin = defaults[-1]
+    entries = {(kind, name): entry for kind in found for name, entry in found[kind].items()}
+    return Registry(sources, fusions, name, tuple(file.origin for file in files), origin, entries)
+
+
+def _origin(file: TomlFile, where: tuple[str, ...]) -> Origin:
+    """Where a value is from; of the built-in file, which nobody edits, no line."""
+    return Origin(file.origin, None if file.origin == BUILTIN_ORIGIN else file.line(where))
+
+
+def is_alias(name: str) -> bool:
+    """Whether a source or fusion may have this name."""
+    return bool(_ALIAS.fullmatch(name)) and not name.endswith(".gguf")
+
+
+def user_file() -> Path:
+    """The user's own ``models.toml``, in the folder where this system keeps settings."""
+    return platformdirs.user_config_path("cf-local", appauthor=False) / "models.toml"
+
+
+def _layer_paths(own: Path, *, project: bool = True) -> list[tuple[Path, str]]:
+    """Files to read with their names, lowest first; a checkout's own models.toml is built in."""
+    builtin = _builtin_file()
+    layers = [(builtin, BUILTIN_ORIGIN)]
+    for path in (own, *_project_files()[: 1 if project else 0]):
+        if _is_there(path) and not (builtin.exists() and path.samefile(builtin)):
+            layers.append((path, str(path)))
+    if project and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
+        layers.append((_expanded(named), named))
+    return layers
+
+
+def _project_files() -> list[Path]:
+    """``models.toml`` of the current folder, unless that folder has been deleted."""
+    try:
+        return [Path.cwd() / "models.toml"]
+    except FileNotFoundError:
+        return []
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something; true where that cannot be told, and reading will say why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _expanded(path: str) -> Path:
+    """The path with ``~`` expanded, as far as there is such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _builtin_file() -> Path:
+    """``models.toml`` inside the package when installed, above it in a checkout."""
+    installed = _PACKAGE / "models.toml"
+    return installed if installed.exists() else _PACKAGE.parent / "models.toml"
+
+
+_TOP: dict[str, type] = {"default": str, "sources": dict, "fusions": dict}
+_SOURCE: dict[str, type] = {
+    **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
+    **dict.fromkeys(("licence", "description", "device", "kv_type"), str),
+    **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
+}
+_FUSION: dict[str, type] = {
+    **dict.fromkeys(("mode", "score", "segments", "weighing", "description"), str),
+    "segment_words": int,
+    **dict.fromkeys(("sources", "weights"), list),
+}
+SOURCE_KEYS: Mapping[str, type] = _SOURCE
+"""What can be said about a source, and of what type it is."""
+FUSION_KEYS: Mapping[str, type] = _FUSION
+"""What can be said about a fusion, and of what type it is."""
+
+_KINDS = {"sources": _SOURCE, "fusions": _FUSION}
+_STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"sources"})}
+_DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
+
+_MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
+_MAXIMUM = 2**31 - 1  # what llama.cpp takes; of all numbers but bytes
+_CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
+_CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
+
+
+def _entries(
+    file: TomlFile, kind: str, known: Mapping[str, type]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables of one kind, "sources" or "fusions", with their names, keys and values checked."""
+    file.check_keys((), file.tables, _TOP)
+    for name, table in file.tables.get(kind, {}).items():
+        if not isinstance(table, dict):
+            raise file.error((kind, name), f"{kind}.{name} must be a table.")
+        if not is_alias(name):
+            message = (
+                f"{name!r} is no name: only letters, digits, dot, - and _, not ending in .gguf."
+            )
+            raise file.error((kind, name), message)
+        file.check_keys((kind, name), table, known)
+        _check_numbers(file, (kind, name), table)
+        _check_choices(file, (kind, name), table)
+        yield name, table
+
+
+def _source(name: str, entry: Merged) -> SourceSpec:
+    values = dict.fromkeys(_SOURCE) | {"file": ""} | dict(entry.values)
+    path, repo = str(values["file"]), values["repo"]
+    if values["quant"] is not None and (path or not repo):
+        message = "quant chooses a file of a repo; name repo and quant, without file."
+        raise entry.file_of("quant").error(("sources", name, "quant"), message)
+    if not path and not repo:
+        raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
+    if repo is None and not path.startswith(BUILTIN_PREFIX):
+        # a path is relative to the file that names it
+        values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))
+    return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
+
+
+def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
+    for key in _MINIMUM.keys() & table.keys():
+        if table[key] < _MINIMUM[key]:
+            message = f"{key} is {table[key]}; it must be at least {_MINIMUM[key]}."
+            raise file.error((*where, key), message)
+        if table[key] > _MAXIMUM and key != "size_bytes":
+            message = f"{key} is {table[key]}; it must be at most {_MAXIMUM}."
+            raise file.error((*where, key), message)
+
+
+def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
+    for key in _CHOICES.keys() & table.keys():
+        if table[key] not in _CHOICES[key]:
+            hint = nearest(table[key], _CHOICES[key])
+            message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
+            raise file.error((*where, key), message)
+
+
+def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
+    """The fusion of an entry; a key that is left out means what the method does by default."""
+    defaults: dict[str, Any] = {"mode": "cool", "score": "nll", "segments": "aligned"}
+    defaults |= {"segment_words": 1, "weighing": "static"}
+    values: dict[str, Any] = {**dict.fromkeys(_FUSION), **defaults, **entry.values}
+    if values["segments"] == "sentence" and values["segment_words"] > 1:
+        message = "segments 'sentence' do not count words; leave out segment_words."
+        file = entry.file_of("segments", "segment_words")
+        raise file.error(("fusions", name, "segment_words"), message)
+    values["sources"] = _source_names(name, entry, sources)
+    values["weights"] = _weights(name, entry)
+    return FusionSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
+
+
+def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str, ...]:
+    names, where = entry.values.get("sources", []), ("fusions", name, "sources")
+    file = entry.file_of("sources")
+    for source in names:
+        if not isinstance(source, str):
+            raise file.error(where, f"sources must be a list of names, not {source!r}.")
+        if source not in known:
+            raise file.error(where, f"there is no source {source!r}{nearest(source, known)}.")
+    if not names or len(set(names)) < len(names):
+        raise file.error(where, f"fusion {name!r} must name one or more sources, each once.")
+    return tuple(names)
+
+
+def _weights(name: str, entry: Merged) -> tuple[float, ...] | None:
+    weights, where = entry.values.get("weights"), ("fusions", name, "weights")
+    if weights is None:
+        return None
+    file = entry.file_of("weights")
+    for weight in weights:
+        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+            raise file.error(where, f"{weight!r} is no weight; it must be a number, 0 or more.")
+    if len(weights) != len(entry.values["sources"]) or not any(weights):
+        raise file.error(where, "there must be one weight per source, and one of them above 0.")
+    return tuple(float(weight) for weight in weights)
+
+
+def _default(file: TomlFile, fusions: Collection[str]) -> str:
+    name: str = file.tables["default"]
+    if name not in fusions:
+        message = f"there is no fusion {name!r} to be the default{nearest(name, fusions)}."
+        raise file.error(("default",), message)
+    return name

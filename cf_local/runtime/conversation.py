@@ -1,0 +1,229 @@
+"""A conversation: its turns, and what of them fits the sources' contexts."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, Self
+
+from cf_local.errors import CfLocalError, ContextError, InputError
+from cf_local.progress import AsyncClosing, Progress
+from cf_local.runtime.stream import Stream
+from cf_local.types import Chat, Event, Message, Settings, Step
+
+RESERVE_TOKENS = 128
+"""Context that older turns must leave for the answer."""
+
+OnDropped = Callable[[int], None]
+
+
+class Speaker(Protocol):
+    """Who answers: a Fusion."""
+
+    @property
+    def settings(self) -> Settings:
+        """How, unless told otherwise."""
+
+    def stream(
+        self,
+        prompt: Chat,
+        settings: Settings | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Stream:
+        """Write an answer."""
+
+
+class Conversation:
+    """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came.
+
+    It answers one question at a time; any number of conversations, in any threads, may share a
+    fusion.
+    """
+
+    def __init__(
+        self,
+        system: str | None = None,
+        *,
+        thinks: bool | None = None,
+        speaker: Speaker | None = None,
+    ) -> None:
+        """Begin with ``system`` text; ``thinks`` is that of ``types.Chat``.
+
+        ``speaker`` is the fusion that ``ask`` asks.
+        """
+        self.thinks = thinks
+        self.messages: list[Message] = [Message("system", system)] if system else []
+        self._speaker = speaker
+        self._busy = threading.Lock()
+
+    def ask(
+        self,
+        question: str,
+        settings: Settings | None = None,
+        *,
+        on_dropped: OnDropped = lambda _n_turns: None,
+        on_progress: Progress | None = None,
+    ) -> "Turn":
+        """Ask, and note question and answer once the answer ended or was stopped.
+
+        When the conversation outgrows the context its oldest turns are left out of the prompt,
+        never system text or this question; ``on_dropped`` hears how many. ``on_progress`` hears the
+        evaluated share of the prompt (0 to 1), in the thread that reads. Reading the answer raises
+        ContextError when even the question alone does not fit, and CfLocalError while an earlier
+        one is still being read.
+        """
+        if self._speaker is None:
+            raise InputError("Ask a conversation of a fusion: fusion.conversation().")
+        return Turn(self, self._speaker, question, settings, on_dropped, on_progress)
+
+    def stream(
+        self,
+        fusion: Speaker,
+        question: str,
+        settings: Settings | None = None,
+        *,
+        on_dropped: OnDropped = lambda _n_turns: None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Event]:
+        """As ``ask``, of any fusion."""
+        with Turn(self, fusion, question, settings, on_dropped, on_progress) as turn:
+            yield from turn
+
+
+class Turn(AsyncClosing):
+    """A question of a conversation and the events of its answer: ``for`` or ``async for``.
+
+    ``cancel`` from any thread ends the answer, ``close`` and forgetting the turn end the reading;
+    what came until then stays in the conversation.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        speaker: Speaker,
+        question: str,
+        settings: Settings | None,
+        on_dropped: OnDropped,
+        on_progress: Progress | None,
+    ) -> None:
+        self._conversation, self._speaker, self._question = conversation, speaker, question
+        self._settings, self._on_dropped = settings or speaker.settings, on_dropped
+        self._on_progress = on_progress
+        self._asked: list[Message] = []
+        self._n_dropped = 0
+        self._shown = ""
+        self._is_heard = self._is_over = self._is_cancelled = False
+        self._stream: Stream | None = None
+
+    def cancel(self) -> None:
+        """End the answer; its reader gets what came. From any thread."""
+        self._is_cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def close(self) -> None:
+        """Read no more of it. May be called twice."""
+        self._end(keeps=True)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            stream = self._begun()
+            if stream is None:
+                raise StopIteration
+            try:
+                return self._heard(next(stream))
+            except BaseException as error:
+                if not self._goes_on(error):
+                    raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            stream = self._begun()
+            if stream is None:
+                raise StopAsyncIteration
+            try:
+                return self._heard(await anext(stream))
+            except BaseException as error:
+                if not self._goes_on(error):
+                    raise
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _begun(self) -> Stream | None:
+        """The stream to read; None when the turn is over."""
+        if self._is_over:
+            return None
+        if self._stream is None:
+            if not self._conversation._busy.acquire(blocking=False):
+                self._is_over = True
+                raise CfLocalError(
+                    "This conversation is still being answered. Read that answer to its end or "
+                    "close it first, or begin another conversation."
+                )
+            self._asked = [*self._conversation.messages, Message("user", self._question)]
+            self._stream = self._ask()
+        return self._stream
+
+    def _ask(self) -> Stream:
+        """Ask with as many turns as may fit; how many are left out grows with every failure."""
+        kept = without_oldest(self._asked, self._n_dropped)
+        reserve = 1 if self._is_shortest else min(RESERVE_TOKENS, self._settings.max_tokens)
+        settings = replace(self._settings, reserve_tokens=reserve)
+        prompt = Chat(tuple(kept), self._conversation.thinks)
+        stream = self._speaker.stream(prompt, settings, on_progress=self._on_progress)
+        if self._is_cancelled:
+            stream.cancel()
+        return stream
+
+    @property
+    def _is_shortest(self) -> bool:
+        fewer = without_oldest(self._asked, self._n_dropped + 1)
+        return fewer == without_oldest(self._asked, self._n_dropped)
+
+    def _heard(self, event: Event) -> Event:
+        if not self._is_heard and self._n_dropped:
+            self._on_dropped(self._n_dropped)
+        self._is_heard = True
+        if isinstance(event, Step):
+            self._shown = event.text if event.whole else self._shown + event.text
+        return event
+
+    def _goes_on(self, error: BaseException) -> bool:
+        """Whether fewer turns are worth a try; else the turn is over."""
+        if isinstance(error, ContextError) and not self._is_heard and not self._is_shortest:
+            self._n_dropped += 1
+            self._stream = self._ask()
+            return True
+        is_end = isinstance(error, StopIteration | StopAsyncIteration)
+        # A turn that failed leaves no trace; Ctrl-C and a cancelled task are no failures.
+        self._end(keeps=is_end or not isinstance(error, Exception))
+        return False
+
+    def _end(self, *, keeps: bool) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._stream is not None:
+            self._stream.close()
+            if self._shown and keeps:
+                self._conversation.messages = [*self._asked, Message("assistant", self._shown)]
+            self._conversation._busy.release()
+
+
+def without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
+    """``messages`` without the first ``n_turns`` exchanges; system text and the last turn stay."""
+    system = [m for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    while n_turns > 0 and len(turns) > 1:
+        turns = turns[1:]
+        while len(turns) > 1 and turns[0].role != "user":
+            turns = turns[1:]
+        n_turns -= 1
+    return [*system, *turns]

@@ -1,0 +1,316 @@
+"""An answer while it is written: its reader's half, and the worker's half.
+
+The reader asks for the next event and waits; the worker does a short piece of work (a pass over the
+prompt, a segment) whenever it is the answer's turn. So nothing is computed that nobody asks for,
+and of several answers none waits for more than a piece of each other.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from cf_local.errors import CfLocalError, ClosedError
+from cf_local.progress import AsyncClosing, Progress
+from cf_local.runtime.slots import Reader, Seating
+from cf_local.runtime.worker import WAIT_S, Worker
+from cf_local.types import Answer, Event
+
+if TYPE_CHECKING:
+    import asyncio
+
+Pieces = Generator[Event | float | None]
+"""An answer in pieces: events, shares of the prompt that was read (0 to 1), None for a pause."""
+
+
+class Plan(Protocol):
+    """What is to be written."""
+
+    def fits(self, seat: int) -> int:
+        """How much of the prompt a seat knows."""
+
+    def pieces(self, seat: int) -> Pieces:
+        """Write in this seat; the last piece is the Answer."""
+
+    def cut_short(self) -> Answer:
+        """The answer as it stands, cancelled; asked for between two pieces."""
+
+
+class _Reply(NamedTuple):
+    piece: Event | float | None = None
+    error: BaseException | None = None
+
+
+_Deliver = Callable[[_Reply], None]
+
+
+class Flag:
+    """Set once, read often. Setting it takes no lock, so a signal handler may."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Turn it true."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+
+class Task:
+    """The worker's half: turns, each of which brings the answer forward by a piece."""
+
+    def __init__(
+        self, plan: Plan, cancelled: Flag, worker: Worker, seating: Seating, only: int | None = None
+    ) -> None:
+        """``plan`` heeds ``cancelled``; ``only`` asks for one seat."""
+        self.reader = Reader(threading.get_ident())
+        self.cancelled = cancelled
+        self._is_begun = False
+        self._plan, self._worker, self._seating, self._only = plan, worker, seating, only
+        self._pieces: Pieces | None = None
+        # For what follows; never held while something is computed. A stream may be forgotten, and
+        # so abandoned, by the garbage collector while this very thread holds it.
+        self._lock = threading.RLock()
+        self._deliver: _Deliver | None = None  # who waits for a piece
+        self._is_working = False
+        self._is_over = False
+        self._hears_progress = False
+        self._last: _Reply | None = None  # what comes next, once it is over
+
+    def ask(
+        self, deliver: _Deliver, reader: Reader, *, hears_progress: bool, may_compute: bool
+    ) -> None:
+        """Deliver the next piece, from another thread; with ``may_compute`` perhaps before it ends.
+
+        Raises ClosedError.
+        """
+        with self._lock:
+            if self._deliver is not None or self._is_working:
+                raise CfLocalError("Another thread reads this stream; an answer has one reader.")
+            self.reader, self._hears_progress = reader, hears_progress
+            reply = None
+            if self._is_over:
+                reply = self._last or _Reply(error=ClosedError("This stream has been closed."))
+            else:
+                self._deliver, self._is_begun = deliver, True
+        if reply is not None:
+            deliver(reply)
+            return
+        try:
+            if may_compute and self._seating.is_quiet:
+                self._worker.do(self._turn)
+            else:
+                self._worker.submit(self._turn)
+        except CfLocalError:  # closed meanwhile, or a forked process
+            self._deliver = None
+            raise
+
+    def withdraw(self) -> None:
+        """If it was cancelled and is not being worked on, deliver what there is at once."""
+        with self._lock:
+            if not self.cancelled.is_set() or self._deliver is None or self._is_working:
+                return
+            deliver, self._deliver = self._deliver, None
+            self._is_over = True
+        deliver(_Reply(self._plan.cut_short()))
+        self._submit_end()
+
+    def abandon(self) -> None:
+        """Nobody reads it any more. Does not wait."""
+        self.cancelled.set()
+        with self._lock:
+            deliver, self._deliver = self._deliver, None
+        if deliver is not None:  # another thread closes it under its reader's eyes
+            deliver(_Reply(error=ClosedError("This stream has been closed.")))
+        if self._is_begun and not self._is_over:
+            self._submit_end()
+
+    def wake(self) -> None:
+        """A seat may be free."""
+        with suppress(ClosedError):
+            self._worker.submit(self._turn)
+
+    def conclude(self, closer: int) -> None:
+        """End it because the fusion is closed by thread ``closer``; in the worker's thread.
+
+        Who reads it gets the answer as it stands, but the thread that closed gets an error.
+        """
+        with self._lock:
+            deliver, self._deliver = self._deliver, None
+            was_over, self._is_over = self._is_over, True
+            closed = _Reply(error=ClosedError("This fusion has been closed."))
+            is_closers = self.reader.thread == closer and deliver is None
+            if not was_over:
+                self._last = closed if is_closers else _Reply(self._plan.cut_short())
+        if deliver is not None and self._last is not None:
+            deliver(self._last)
+        self._end()
+
+    def _submit_end(self) -> None:
+        with suppress(CfLocalError):  # closed, or a copy in a forked process: nothing is left to do
+            self._worker.submit(self._end)
+
+    def _end(self) -> None:
+        """Roll back and give the seat up; in the worker's thread."""
+        self._is_over = True
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            pieces.close()
+        self._seating.release(self)
+
+    def _turn(self) -> None:
+        """One piece of work, and its delivery."""
+        with self._lock:
+            if self._deliver is None or self._is_over:
+                return
+            self._is_working = True
+        try:
+            reply = self._advance()
+        except BaseException as error:  # noqa: BLE001 - it is the reader's
+            reply = _Reply(error=error)
+        is_last = reply is not None and (reply.error or isinstance(reply.piece, Answer))
+        if is_last:
+            self._end()
+        with self._lock:
+            self._is_working = False
+            deliver = self._deliver
+            if reply is None or deliver is None:
+                return
+            is_for_nobody = isinstance(reply.piece, float) and not self._hears_progress
+            goes_on = not is_last and (reply.piece is None or is_for_nobody)
+            if not goes_on:
+                self._deliver = None
+        if goes_on:
+            self.wake()
+        else:
+            deliver(reply)
+
+    def _advance(self) -> _Reply | None:
+        """The next piece; None while it waits for a seat."""
+        if self._pieces is None:
+            seat = self._seating.take(self, self._plan.fits, self._only)
+            if seat is None:
+                return None
+            self._pieces = self._plan.pieces(seat)
+        return _Reply(next(self._pieces))
+
+
+class Stream(AsyncClosing):
+    """The events of an answer: ``for event in stream``, or ``async for event in stream``.
+
+    Each Step as it is written, then one Answer. One reader at a time; ``cancel`` from any thread.
+    ``with`` (or ``async with``), ``close``, and forgetting the stream end the answer where it
+    stands.
+    """
+
+    def __init__(self, task: Task, on_progress: Progress | None, check: Callable[[], None]) -> None:
+        """``check`` raises what keeps the answer from beginning."""
+        self._task, self._on_progress, self._check = task, on_progress, check
+        self._replies: SimpleQueue[_Reply] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None  # where someone awaits a piece
+        self._is_begun = self._is_done = False
+        self._on_end = weakref.finalize(self, task.abandon)
+        self._on_end.atexit = False
+
+    def cancel(self) -> None:
+        """End this answer as soon as the running forward pass allows; its reader gets what came.
+
+        From any thread, and from a signal handler.
+        """
+        self._task.cancelled.set()
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._task.withdraw)
+
+    def close(self) -> None:
+        """End the answer, if it goes on, and read no more of it. May be called twice."""
+        self._is_done = True
+        self._on_end()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            if self._is_done:
+                raise StopIteration
+            event = self._taken(self._wait())
+            if event is not None:
+                return event
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            if self._is_done:
+                raise StopAsyncIteration
+            event = self._taken(await self._await())
+            if event is not None:
+                return event
+
+    def _wait(self) -> _Reply:
+        """The next reply; Ctrl-C ends the answer."""
+        self._ask(self._replies.put, Reader(threading.get_ident()), may_compute=True)
+        try:
+            while True:
+                try:
+                    return self._replies.get(timeout=WAIT_S)
+                except Empty:
+                    self._task.withdraw()
+        except BaseException:
+            self.close()
+            raise
+
+    async def _await(self) -> _Reply:
+        """The next reply, without keeping the loop from other work."""
+        import asyncio  # only for those who use it: it brings the modules of the network
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Reply] = loop.create_future()
+
+        def deliver(reply: _Reply) -> None:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(_resolve, future, reply)
+
+        reader = Reader(threading.get_ident(), asyncio.current_task())
+        self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
+        self._loop = loop
+        try:
+            self._task.withdraw()  # if it was cancelled before
+            return await future
+        except BaseException:  # the asyncio task was cancelled, or timed out
+            self.close()
+            raise
+        finally:
+            self._loop = None
+
+    def _ask(self, deliver: _Deliver, reader: Reader, *, may_compute: bool) -> None:
+        if not self._is_begun:
+            self._check()
+            self._is_begun = True
+        hears_progress = self._on_progress is not None
+        self._task.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
+
+    def _taken(self, reply: _Reply) -> Event | None:
+        """The event of a reply; None if it was progress, which is told."""
+        if reply.error is not None:
+            self.close()
+            raise reply.error
+        if reply.piece is None or isinstance(reply.piece, float):
+            if self._on_progress is not None and reply.piece is not None:
+                self._on_progress(reply.piece)
+            return None
+        self._is_done = isinstance(reply.piece, Answer)
+        return reply.piece
+
+
+def _resolve(future: "asyncio.Future[_Reply]", reply: _Reply) -> None:
+    if not future.done():
+        future.set_result(reply)

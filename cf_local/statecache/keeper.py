@@ -1,0 +1,129 @@
+"""Keeps what the sources of a fusion have read, and restores it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from cf_local.errors import CfLocalError
+from cf_local.files import replacing
+from cf_local.method.session import Keeping, Readable
+from cf_local.method.tokenization import n_common
+from cf_local.progress import IsCancelled, never
+from cf_local.runtime.fusion import Fusion
+from cf_local.statecache import sealed
+from cf_local.statecache.folder import Folder
+from cf_local.types import Prompt
+
+MIN_READING_S = 0.5
+"""What is read again in less time is not kept,"""
+MIN_GAIN = 2.0
+"""nor what is not read so many times as slowly as a disk reads its state."""
+_DISK_BYTES_PER_S = 500e6
+
+_log = logging.getLogger(__name__)
+
+
+def keep(
+    fusion: Fusion,
+    prompt: Prompt,
+    owner: str,
+    *,
+    folder: Folder | None = None,
+    is_cancelled: IsCancelled = never,
+) -> int:
+    """Keep what each source has read of ``prompt``; the sources for which something was kept.
+
+    ``owner`` (see ``owner_of``) has one state of each source: what there was before is replaced,
+    also by nothing. Waits until no answer is written in the first seat. Raises nothing.
+    """
+    where = folder or Folder()
+    return sum(_each(fusion, lambda source: _keep(source, prompt, owner, where), is_cancelled))
+
+
+def restore(
+    fusion: Fusion,
+    prompt: Prompt,
+    owner: str,
+    *,
+    folder: Folder | None = None,
+    is_cancelled: IsCancelled = never,
+) -> int:
+    """Restore what was kept for ``owner``, else of any text that begins as ``prompt`` does.
+
+    Returns the sources for which something was restored. Raises nothing.
+    """
+    where = folder or Folder()
+    return sum(_each(fusion, lambda source: _restore(source, prompt, owner, where), is_cancelled))
+
+
+def is_worthwhile(there: Readable) -> bool:
+    """Whether to keep something spares noticeable time."""
+    moving_s = there.n_bytes / _DISK_BYTES_PER_S
+    return there.n_tokens > 0 and there.reading_s > max(MIN_READING_S, MIN_GAIN * moving_s)
+
+
+def _each(fusion: Fusion, work: Callable[[Keeping], bool], is_cancelled: IsCancelled) -> list[bool]:
+    """Do ``work`` for each source that can be kept, in the thread that computes."""
+    done: list[bool] = []
+    for source in fusion.sources:
+        if isinstance(source, Keeping) and not is_cancelled():
+            try:
+                done.append(fusion.alone(partial(work, source)))
+            except (CfLocalError, OSError) as error:
+                _log.info("Nothing kept or restored for %s: %s", source.info.name, error)
+    return done
+
+
+def _keep(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
+    key = source.state_key
+    place = folder.file(owner, key)
+    there = source.readable(prompt)
+    if not is_worthwhile(there) or not folder.make_room(there.n_bytes, place):
+        place.unlink(missing_ok=True)  # the conversation has become another one
+        return False
+    with replacing(place, private=True) as path:
+        tokens = source.keep(path, prompt)
+        if tokens:
+            sealed.seal(path, key, tokens)
+        else:
+            path.unlink()
+    _log.info("%s: kept %d tokens, %d bytes", source.info.name, len(tokens), there.n_bytes)
+    return bool(tokens)
+
+
+def _restore(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
+    key = source.state_key
+    n_read = source.readable(prompt).n_tokens
+    path = folder.file(owner, key)
+    # Its own is taken as it is: where the oldest turns were left out, only the next question shows
+    # what it is good for.
+    if n_read or not path.exists():
+        similar = _similar(folder.of_key(key), source.prompt_tokens(prompt), n_read)
+        if similar is None:
+            return False
+        path = similar
+    if not sealed.is_whole(path, key):
+        _log.info("%s is damaged or not what its name says; it is deleted.", path)
+        path.unlink(missing_ok=True)
+        return False
+    n_tokens = source.restore(path)
+    _log.info("%s: restored %d tokens of %s", source.info.name, n_tokens, path)
+    with suppress(OSError):
+        path.touch()  # used now, so it goes last
+    return n_tokens > 0
+
+
+def _similar(paths: Sequence[Path], wanted: Sequence[int], n_read: int) -> Path | None:
+    """The file that shares most tokens with what is wanted, if that is more than ``n_read``.
+
+    And more than half of either: it is read as a whole.
+    """
+    best, n_best = None, n_read
+    for path in paths:
+        tokens = sealed.tokens_of(path)
+        n_same = n_common(tokens, wanted)
+        if n_same > n_best and 2 * n_same > min(len(tokens), len(wanted)):
+            best, n_best = path, n_same
+    return best
