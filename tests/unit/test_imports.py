@@ -131,7 +131,6 @@ def test_one_module_loads_the_native_library() -> None:
     assert [path.name for path in files if path.name != "hook-llama_cpp.py"] == ["library.py"]
 
 
-@pytest.mark.xfail(reason="cli.chat: commands, chat and lines", strict=True)
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Imports inside functions and for type checking count, too."""
     names = {

@@ -1,7 +1,7 @@
 """The conversation at the terminal: reads a line, answers it or does what it commands."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cf_local.chats.autosave import Autosave
@@ -9,8 +9,7 @@ from cf_local.chats.transcript import Transcript, Turn
 from cf_local.cli.chat.answering import Answering, Written
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.keeping import Keeping
-from cf_local.cli.chat.lines import Lines
-from cf_local.cli.chat.table import Command
+from cf_local.cli.chat.lines import Complete, Lines, nothing
 from cf_local.cli.chat.view import View
 from cf_local.errors import CfLocalError
 from cf_local.registry.toml import nearest
@@ -32,7 +31,7 @@ class Chat:
         """The answers of this chat, as far as they were written by this process."""
         self.thinks: bool | None = None
 
-    def run(self, commands: Mapping[str, Command]) -> None:
+    def run(self, commands: Mapping[str, "Command"]) -> None:
         """Read lines until the end, or until a command says to leave."""
         if self.view.is_terminal:
             self.view.say(f"Fusing {self.engine.name}. /help lists the commands, /bye leaves.")
@@ -106,7 +105,7 @@ class Chat:
         """Let the models take up what was kept of this conversation."""
         self._keeping.restore(self.autosave.number, self.transcript, self.thinks)
 
-    def _obey(self, line: str, commands: Mapping[str, Command]) -> bool:
+    def _obey(self, line: str, commands: Mapping[str, "Command"]) -> bool:
         """Do what a line says; whether to leave."""
         if not line.lstrip().startswith("/"):
             self.ask(line)
@@ -117,3 +116,19 @@ class Chat:
             self.view.error(f"There is no command /{name}{hint}. /help lists them.")
             return False
         return bool(commands[name].run(self, rest.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line that starts with "/" and this name: a row of the table in ``commands``.
+
+    ``run`` gets the chat and what stands behind the name, and returns True to leave. ``complete``
+    gets the words behind the name, the unfinished one included, and returns what that could be;
+    "file" stands for names of files.
+    """
+
+    name: str
+    arguments: str
+    help: str
+    run: Callable[["Chat", str], bool | None]
+    complete: Complete = nothing

@@ -1,16 +1,20 @@
 """The commands of the chat: a table, from which ``/help`` and the completion are made."""
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from cf_local import trace as traces
+from cf_local.chats import exchange
 from cf_local.chats.transcript import Transcript
-from cf_local.cli.chat import reports
-from cf_local.cli.chat.chat import Chat
-from cf_local.cli.chat.files import load_file, save_file, trace
+from cf_local.cli.chat.answering import Written
+from cf_local.cli.chat.chat import Chat, Command
 from cf_local.cli.chat.settings import CHOICES, NAMES, listed, switch
-from cf_local.cli.chat.table import Command
 from cf_local.cli.why import why as explained
+from cf_local.cli.winners import Winners
 from cf_local.errors import ConfigError, InputError
+from cf_local.files import write_result
 from cf_local.registry.registry import load_registry
 
 _SWITCHES: Mapping[str, tuple[str, str]] = {
@@ -102,7 +106,7 @@ def _models(chat: Chat, name: str) -> None:
 
 
 def _why(chat: Chat, word: str) -> None:
-    written = reports.last_written(chat)
+    written = _last_written(chat)
     number = word.removeprefix("#")
     is_number = number != word and number.isascii() and number.isdigit() and len(number) < 9
     chat.view.say(
@@ -111,9 +115,110 @@ def _why(chat: Chat, word: str) -> None:
             written.names,
             int(number) if is_number else word,
             in_colour=chat.view.in_colour,
-            width=reports.width(),
+            width=shutil.get_terminal_size().columns,
         )
     )
+
+
+def _show(chat: Chat, _rest: str) -> None:
+    """Models, files, settings, and where the chat is saved."""
+    for source in chat.engine.fusion.sources:
+        info = source.info
+        chat.view.say(f"{info.name}: {info.file} (context {info.n_ctx}, {info.n_threads} threads)")
+    settings = (
+        f"{name}={value}" for name, value in listed(chat.engine.settings, chat.engine.fusion)
+    )
+    chat.view.say(f"settings: {', '.join(settings)}")
+    chat.view.say(f"system: {chat.view.safe(chat.transcript.system or 'none')}")
+    number = chat.autosave.number
+    chat.view.say(f"saved as: chat {number}" if number else "saved as: not saved")
+
+
+def _context(chat: Chat, _rest: str) -> None:
+    """Tokens of the last prompt and answer in each source's context, and what was left out."""
+    written = _last_written(chat)
+    assert written.answer is not None
+    for source in chat.engine.fusion.sources:
+        info = source.info
+        n_prompt = written.answer.prompt_tokens.get(info.name)
+        if n_prompt is None:
+            chat.view.say(f"{info.name}: not asked")
+            continue
+        n_used = min(info.n_ctx, n_prompt + written.n_answer_tokens.get(info.name, 0))
+        n_answer = n_used - n_prompt
+        chat.view.say(
+            f"{info.name}: {n_used} of {info.n_ctx} tokens ({n_used / info.n_ctx:.0%}): "
+            f"prompt {n_prompt}, answer {n_answer}"
+        )
+    turns = chat.transcript.turns
+    unanswered = sum(not turn.answer for turn in turns)
+    left_out = [f"the {written.n_dropped} oldest turns"] if written.n_dropped else []
+    left_out += [f"{unanswered} without an answer"] if unanswered else []
+    chat.view.say(f"{len(turns)} turns; left out: {' and '.join(left_out) or 'nothing'}.")
+
+
+def _stats(chat: Chat, _rest: str) -> None:
+    """Speed, agreement and wins of the last answer."""
+    chat.view.say(_last_written(chat).statistics)
+
+
+def _last_written(chat: Chat) -> Written:
+    """The last answer that this chat has written. Raises InputError when there is none."""
+    for written in reversed(chat.written):
+        if written.steps and written.answer is not None:
+            return written
+    raise InputError("Nothing was answered yet in this chat. Ask something first.")
+
+
+def _save(chat: Chat, name: str) -> None:
+    """Write the conversation into a JSON file."""
+    path = _path(name, "/save")
+    if not chat.transcript.turns:
+        raise InputError("There is nothing to save yet.")
+    if _may_write(chat, path):
+        write_result(path, exchange.to_json(chat.transcript), private=True)
+        chat.view.say(f"Saved to {path}.")
+
+
+def _load(chat: Chat, name: str) -> None:
+    """Go on with the conversation of a JSON file; the one there was stays in the history."""
+    path = _path(name, "/load")
+    transcript = exchange.read(path)  # an error leaves everything as it is
+    chat.begin(transcript)
+    n_turns = len(transcript.turns)
+    chat.view.say(f"Going on with {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
+
+
+def _trace(chat: Chat, name: str) -> None:
+    """Show who won which words of the last answer, or write it to a file."""
+    written = _last_written(chat)
+    if not name:
+        marks = Winners(written.names, in_colour=chat.view.in_colour)
+        chat.view.say(marks.text(traces.shown(written.steps)))
+        chat.view.say(marks.legend())
+        return
+    path = _path(name, "/trace")
+    if _may_write(chat, path):
+        traces.write(path, [each.trace() for each in chat.written if each.steps])
+        chat.view.say(f"Saved to {path}. `cf-local trace {path}` shows it.")
+
+
+def _path(name: str, command: str) -> Path:
+    if not name:
+        raise InputError(f"Name a file: {command} FILE.")
+    try:
+        path = Path(name).expanduser()
+        is_folder = path.is_dir()
+    except (RuntimeError, ValueError, OSError) as error:  # no home, a null byte, too long
+        raise InputError(f"{name!r} is no name of a file: {error}.") from None
+    if is_folder:
+        raise InputError(f"{path} is a folder; name a file in it.")
+    return path
+
+
+def _may_write(chat: Chat, path: Path) -> bool:
+    """Whether nothing is there yet, or the user gives it up."""
+    return not path.exists() or chat.lines.confirm(f"{path} exists. Replace it?")
 
 
 def _bye(_chat: Chat, _rest: str) -> bool:
@@ -142,16 +247,16 @@ COMMANDS: Mapping[str, Command] = {
     for command in (
         Command("help", "[COMMAND]", "this list", _help, _command_names),
         Command("set", "[NAME VALUE]", "change a setting; alone: list them", _set, _setting_words),
-        Command("show", "", "models, files and settings of this chat", reports.show),
+        Command("show", "", "models, files and settings of this chat", _show),
         Command("system", "[TEXT|off]", "instructions to the models; alone: show them", _system),
-        Command("save", "FILE", "write the conversation as JSON", save_file, "file"),
-        Command("load", "FILE", "go on with a conversation from JSON", load_file, "file"),
+        Command("save", "FILE", "write the conversation as JSON", _save, "file"),
+        Command("load", "FILE", "go on with a conversation from JSON", _load, "file"),
         Command("clear", "", "begin a new conversation; the old one stays in the history", _clear),
         Command("regen", "", "answer the last question again", _regen),
         Command("undo", "", "forget the last question and its answer", _undo),
-        Command("context", "", "how full the models' contexts are", reports.context),
-        Command("stats", "", "speed, agreement and wins of the last answer", reports.stats),
-        Command("trace", "[FILE]", "who won which words; or write it to a file", trace, "file"),
+        Command("context", "", "how full the models' contexts are", _context),
+        Command("stats", "", "speed, agreement and wins of the last answer", _stats),
+        Command("trace", "[FILE]", "who won which words; or write it to a file", _trace, "file"),
         Command("why", "WORD", "what the models proposed for a word; #3 is the third", _why),
         Command("models", "[NAME]", "list the fusions, or load one", _models, _fusion_names),
         Command("bye", "", "leave (or Ctrl-D)", _bye),

@@ -19,7 +19,7 @@ from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.validation import Validator
 
 from cf_local.cli.chat.lines import MORE, PROMPT, is_open, is_yes, unquoted
-from cf_local.cli.chat.table import Command
+from cf_local.cli.chat.lines import Completion as CommandCompletion
 from cf_local.cli.interrupt import Interrupt
 
 
@@ -27,7 +27,7 @@ class EditedLines:
     """Lines with arrow keys, a history that outlives the chat, and Tab."""
 
     def __init__(
-        self, interrupt: Interrupt, commands: Mapping[str, Command], history: Path | None
+        self, interrupt: Interrupt, commands: Mapping[str, CommandCompletion], history: Path | None
     ) -> None:
         self._interrupt = interrupt
         output = _output()
@@ -116,7 +116,7 @@ class _KeptHistory(FileHistory):
 class _CommandCompleter(Completer):
     """Completes commands, their arguments and names of files."""
 
-    def __init__(self, commands: Mapping[str, Command]) -> None:
+    def __init__(self, commands: Mapping[str, CommandCompletion]) -> None:
         self._commands = commands
         self._files = PathCompleter(expanduser=True)
 
@@ -129,9 +129,9 @@ class _CommandCompleter(Completer):
             return
         name, space, rest = text.partition(" ")
         if not space:
-            for command in self._commands.values():
-                if f"/{command.name}".startswith(name):
-                    yield Completion(f"/{command.name}", -len(name), display_meta=command.help)
+            for known, command in self._commands.items():
+                if f"/{known}".startswith(name):
+                    yield Completion(f"/{known}", -len(name), display_meta=command.help)
             return
         found = self._commands.get(name.removeprefix("/"))
         if found is None:

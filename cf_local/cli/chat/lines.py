@@ -2,17 +2,37 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import click
 
-from cf_local.cli.chat.table import Command
 from cf_local.cli.interrupt import Interrupt
 
 QUOTES = '"""'
 PROMPT, MORE = "> ", "... "
+
+
+Complete = Callable[[list[str]], Iterable[str]] | Literal["file"]
+"""What the words behind a command, the unfinished one included, could become; or names of files."""
+
+
+def nothing(_words: list[str]) -> Iterable[str]:
+    """The completion of a command that has no arguments to choose from."""
+    return ()
+
+
+class Completion(Protocol):
+    """What line editing knows of a command."""
+
+    @property
+    def help(self) -> str:
+        """One line about it."""
+
+    @property
+    def complete(self) -> Complete:
+        """What its arguments may be."""
 
 
 class Lines(Protocol):
@@ -25,7 +45,9 @@ class Lines(Protocol):
         """Whether the user says yes; no where nobody can be asked."""
 
 
-def lines_for(interrupt: Interrupt, commands: Mapping[str, Command], history: Path | None) -> Lines:
+def lines_for(
+    interrupt: Interrupt, commands: Mapping[str, Completion], history: Path | None
+) -> Lines:
     """The lines of standard input; ``history`` is the file that remembers them."""
     if not sys.stdin.isatty():
         return PipeLines(interrupt)
