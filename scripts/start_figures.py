@@ -2,23 +2,30 @@
 
     python scripts/start_figures.py first A.gguf B.gguf ... [--busy N]
     python scripts/start_figures.py texts A.gguf B.gguf ... [--busy N] [--ask "--seed 1"]
+    python scripts/start_figures.py served A.gguf B.gguf ... [--temperature T]
 
 `first` compares `cf-local ask` with plain llama-cpp-python that loads the same models and reads the
 same prompts, one after the other, each in a new process, in turn. The first line is the first run
 of the set ever (its cache folder is empty). `texts` asks every question of `PROMPTS` ten times,
-five of them beside busy loops, and counts the different answers. Run it with the Python of .venv on
-an otherwise quiet machine; docs/LOG.md has the results.
+five of them beside busy loops, and counts the different answers. `served` asks `cf-local
+serve` each question ten times, by four clients at once that ask different questions, and counts
+them. Run it with the Python of .venv on an otherwise quiet machine; docs/LOG.md has the results.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -45,11 +52,12 @@ for path in sys.argv[2:]:
 def main() -> None:
     """Parse the command line and print one figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("figure", choices=["first", "texts"])
+    parser.add_argument("figure", choices=["first", "texts", "served"])
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--busy", type=int, default=0, help="busy loops beside it (texts: 2)")
     parser.add_argument("--n", type=int, default=5, help="runs of each")
     parser.add_argument("--ask", default="", help="options for `cf-local ask`")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of served answers")
     given = parser.parse_args()
     options = [word for path in given.models for word in ("--model", str(path))]
     options += shlex.split(given.ask)
@@ -58,6 +66,8 @@ def main() -> None:
         if given.figure == "first":
             with busy(given.busy):
                 first(options, given.models, given.n)
+        elif given.figure == "served":
+            served(given.models, Path(folder), 2 * given.n, given.temperature)
         else:
             texts(options, given.n, given.busy or 2)
 
@@ -117,6 +127,52 @@ def answer(prompt: str, options: Sequence[str]) -> str:
         text=True,
         check=True,
     ).stdout
+
+
+def served(models: Sequence[Path], folder: Path, n: int, temperature: float) -> None:
+    """Different answers to each prompt, four of them written at the same time."""
+    sources = "".join(
+        f'[sources.{p.stem.replace(".", "-")}]\nfile = "{p.resolve()}"\n' for p in models
+    )
+    names = json.dumps([path.stem.replace(".", "-") for path in models])
+    registry = folder / "models.toml"
+    registry.write_text(f"{sources}[fusions.set]\nsources = {names}\n", encoding="utf-8")
+    os.environ["CF_LOCAL_CONFIG"] = str(registry)
+    with subprocess.Popen(
+        [COMMAND, "serve", "set", "--port", "0"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        url = next(
+            found[0] for line in process.stderr if (found := re.search(r"http://\S+/", line))
+        )
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        try:
+            with ThreadPoolExecutor(4) as clients:
+                asked = [PROMPTS[i % len(PROMPTS)] for i in range(n * len(PROMPTS))]
+                found = list(clients.map(lambda text: posted(url, text, temperature), asked))
+        finally:
+            process.terminate()
+    for prompt in PROMPTS:
+        texts = [text for text, of in zip(found, asked, strict=True) if of == prompt]
+        print(f"{len(set(texts))} of {len(texts)}: {prompt}\n    {texts[0][:70]!r}", flush=True)
+
+
+def posted(url: str, prompt: str, temperature: float) -> str:
+    """What the server answers."""
+    body = {
+        "model": "set",
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": 60,
+        "temperature": temperature,
+        "seed": 1,
+    }
+    request = urllib.request.Request(
+        f"{url}v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=600) as reply:
+        return str(json.load(reply)["choices"][0]["message"]["content"])
 
 
 @contextmanager

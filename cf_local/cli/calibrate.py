@@ -32,7 +32,7 @@ from cf_local.evaluation import (
 )
 from cf_local.evaluation.calibration import Calibration, Outcome, Tried
 from cf_local.evaluation.candidates import Space
-from cf_local.registry import edit as userfile
+from cf_local.registry.edit import Entry, check_name, sources_of, write
 from cf_local.runtime.fusion import Fusion
 
 
@@ -84,7 +84,7 @@ def calibrate(
     if resume and out is None:
         raise click.UsageError("--resume needs the folder of the run: --out FOLDER.")
     if not dry_run:
-        userfile.check_name(name, evidence.MARK, force=force)  # told now, not after hours
+        check_name(name, evidence.MARK, force=force)  # told now, not after hours
     how = TaskOptions(metric, n_examples, raw_prompts, limit, seed, options["offline"])
     task = open_task(task_name, how)
     items = chosen(checked_items(task), limit, seed)
@@ -139,23 +139,23 @@ def _entry(
     seed: int,
     files: Mapping[str, Path],
     n_ctx: int | None,
-) -> userfile.Entry:
+) -> Entry:
     """What goes into models.toml: the recommended sources and settings, with the evidence."""
     used = evidence.names_of(outcome.recommended, tuple(files))
-    names, tables = userfile.sources_of({each: files[each] for each in used}, n_ctx)
+    names, tables = sources_of({each: files[each] for each in used}, n_ctx)
     values = evidence.values_of(outcome.recommended, tuple(names[each] for each in used))
     told = evidence.sentence(outcome, task.name, dt.date.today())
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)
-    return userfile.Entry(name, {**values, "description": told}, notes, tables)
+    return Entry(name, {**values, "description": told}, notes, tables)
 
 
-def _finish(outcome: Outcome, entry: userfile.Entry, *, writes: bool, as_json: bool) -> None:
+def _finish(outcome: Outcome, entry: Entry, *, writes: bool, as_json: bool) -> None:
     """Write the entry, and print what was found; hours of work are told before a failure."""
     path, failure = None, None
     if writes:
         try:
-            path = userfile.write(entry)
+            path = write(entry)
         except CfLocalError as error:
             failure = error
     if as_json:
@@ -180,7 +180,7 @@ def _table(tried: Sequence[Tried]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
-def _as_json(outcome: Outcome, entry: userfile.Entry, path: Path | None) -> dict[str, Any]:
+def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any]:
     found = asdict(outcome)
     return {
         "recommended": outcome.recommended.name,

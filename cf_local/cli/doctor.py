@@ -13,7 +13,7 @@ from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import PREFIX, loaded, name_options
 from cf_local.doctor import Facts, Finding, collect, examine
-from cf_local.registry import registry as config
+from cf_local.registry.registry import CONFIG_VARIABLE
 from cf_local.registry.toml import nearest
 
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -80,7 +80,7 @@ def _measure(options: dict[str, Any], *, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands hear."""
-    found = {config.ENVIRONMENT_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE}
+    found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE}
     commands = list(_commands_of(root))
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}

@@ -11,8 +11,7 @@ import click
 from cf_local import hub
 from cf_local.cli import columns
 from cf_local.cli.registering import add, add_fusion, default, remove
-from cf_local.registry import registry as config
-from cf_local.registry.registry import FusionSpec, Registry, SourceSpec
+from cf_local.registry.registry import FusionSpec, Registry, SourceSpec, load_registry, user_file
 
 
 @click.group(invoke_without_command=True)
@@ -30,7 +29,7 @@ def models(context: click.Context, /, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    registry = config.load_registry()
+    registry = load_registry()
     found = {name: _find(spec) for name, spec in registry.sources.items()}
     if as_json:
         click.echo(json.dumps(_as_json(registry, found), ensure_ascii=False, indent=2))
@@ -42,7 +41,7 @@ def _list(as_json: bool) -> None:
         click.echo("sources in no fusion")
         _show_sources(others, found)
     click.echo(f"Read from: {', '.join(registry.files)}. Your own entries go into:")
-    click.echo(f"  {config.user_file()}")
+    click.echo(f"  {user_file()}")
 
 
 models.add_command(add)
@@ -102,7 +101,7 @@ def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any
     """The registry as plain data; ``path`` is null for what is not on this machine."""
     return {
         "files": registry.files,
-        "user_file": str(config.user_file()),
+        "user_file": str(user_file()),
         "default_fusion": registry.default_fusion,
         "fusions": [asdict(fusion) for fusion in registry.fusions.values()],
         "sources": [

@@ -11,7 +11,6 @@ from cf_local.cli.prompt import read_text
 from cf_local.errors import InputError
 from cf_local.llama.modelfile import check_file
 from cf_local.registry import edit as userfile
-from cf_local.registry import removal
 from cf_local.registry.edit import Entry, Kind
 from cf_local.registry.registry import SOURCE_KEYS
 from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
@@ -121,7 +120,7 @@ def default(name: str, as_json: bool) -> None:
 @_json_option
 def remove(name: str, kind: Kind | None, as_json: bool) -> None:
     """Take source or fusion NAME out of your models.toml. Model files stay where they are."""
-    path, found = removal.remove(name, kind)
+    path, found = userfile.remove(name, kind)
     if as_json:
         click.echo(json.dumps({"removed": name, "kind": found, "written_to": str(path)}))
     else:

@@ -5,25 +5,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cf_local import hub
-from cf_local.errors import InputError, OutOfMemoryError
+from cf_local.errors import BrokenModelError, InputError, OutOfMemoryError
 from cf_local.llama.devices import devices
+from cf_local.llama.header import parse_header
 from cf_local.llama.loaded import threads_for
 from cf_local.llama.trial import try_headers
 from cf_local.loading.measured import RememberedModel
-from cf_local.loading.remote_header import fetch_headers
-from cf_local.planning.advice import Advice, advise, megabytes, refusal
 from cf_local.planning.memory import Device
 from cf_local.planning.plan import (
     DEFAULT_CONTEXT,
     MIN_CONTEXT,
+    Advice,
     ModelSizes,
     Plan,
     Room,
     Wish,
+    advise,
     best_plan,
+    megabytes,
+    refusal,
 )
 from cf_local.progress import IsCancelled, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
@@ -210,3 +213,44 @@ def _file_with_header(spec: SourceSpec, opened: ExitStack, *, offline: bool) -> 
         Path(folder),
         [(each.file, each.size_bytes, partial(hub.read_remote, each)) for each in found],
     )
+
+
+ReadRemote = Callable[[int, int], bytes]
+_BLOCK_BYTES = 4_000_000  # a vocabulary of 150,000 tokens makes a header of 6 MB
+_MAX_HEADER_BYTES = 256_000_000
+
+
+def fetch_headers(folder: Path, parts: Sequence[tuple[str, int, ReadRemote]]) -> Path:
+    """Put the files of a model (name, bytes, and how to read it) there; the path of the first.
+
+    Raises BrokenModelError, and what reading raises.
+    """
+    paths = []
+    for name, n_bytes, read in parts:
+        path = folder / PurePosixPath(name).name
+        fetched = _Beginning(name, read)
+        parse_header(fetched.read, n_bytes, name)
+        with path.open("wb") as file:
+            file.write(fetched.data)
+            file.truncate(n_bytes)
+        paths.append(path)
+    return paths[0]
+
+
+class _Beginning:
+    """The beginning of a file, as far as it was asked for."""
+
+    def __init__(self, name: str, read: ReadRemote) -> None:
+        self._name, self._read = name, read
+        self.data = bytearray()
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """So many bytes from there on; blocks are fetched one after the other."""
+        while len(self.data) < start + n_bytes:
+            if start + n_bytes > _MAX_HEADER_BYTES:
+                raise BrokenModelError(f"{self._name}: its header is too large to be true.")
+            block = self._read(len(self.data), _BLOCK_BYTES)
+            if not block:
+                break
+            self.data += block
+        return bytes(self.data[start : start + n_bytes])

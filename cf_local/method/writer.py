@@ -15,9 +15,8 @@ from typing import Self
 from cf_local.errors import ContextError
 from cf_local.method import reranker as rerank
 from cf_local.method import whole as contest
-from cf_local.method.output import TextStream
+from cf_local.method.output import TextStream, is_looping
 from cf_local.method.overlap import Crew
-from cf_local.method.repetition import is_looping
 from cf_local.method.session import Source
 from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment

@@ -17,8 +17,7 @@ from typing import Any, cast
 import platformdirs
 
 from cf_local.errors import ConfigError
-from cf_local.registry.layers import Layer, Merged, Origin, merge
-from cf_local.registry.toml import TomlFile, nearest
+from cf_local.registry.toml import Layer, Merged, Origin, TomlFile, merge, nearest
 from cf_local.types import (
     DEVICE_CHOICES,
     KV_TYPES,
@@ -34,7 +33,7 @@ from cf_local.types import (
     WeighingKind,
 )
 
-ENVIRONMENT_VARIABLE = "CF_LOCAL_CONFIG"
+CONFIG_VARIABLE = "CF_LOCAL_CONFIG"
 BUILTIN_ORIGIN = "built in"
 BUILTIN_PREFIX = "builtin:"
 
@@ -198,7 +197,7 @@ def _layer_paths(own: Path, *, project: bool = True) -> list[tuple[Path, str]]:
     for path in (own, *_project_files()[: 1 if project else 0]):
         if _is_there(path) and not (builtin.exists() and path.samefile(builtin)):
             layers.append((path, str(path)))
-    if project and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
+    if project and (named := os.environ.get(CONFIG_VARIABLE)):
         layers.append((_expanded(named), named))
     return layers
 

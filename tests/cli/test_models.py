@@ -36,8 +36,9 @@ def small_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "near.gguf").write_bytes(b"x" * 2_500_000)
     monkeypatch.setattr(config, "_builtin_file", lambda: tmp_path / "models.toml")
     monkeypatch.setattr(config, "user_file", lambda: Path("/home/me/models.toml"))
+    monkeypatch.setattr("cf_local.cli.models.user_file", lambda: Path("/home/me/models.toml"))
     monkeypatch.setattr(hub, "cached", lambda *_: None)
-    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -26,7 +26,7 @@ from cf_local.llama.repacking import is_copied
 from cf_local.llama.sizes import _BUFFER, _CACHE, SimulatedModel, _sum
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.trial import try_headers
-from cf_local.loading.remote_header import fetch_headers
+from cf_local.loading.fit import fetch_headers
 
 ROOT = Path(__file__).parents[2]
 TinyModel = Callable[..., Path]

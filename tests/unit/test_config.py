@@ -16,7 +16,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
-    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user" / "models.toml")
     return tmp_path
 
@@ -103,7 +103,7 @@ class TestLayers:
             '[fusions.pair]\nsources = ["ash", "birch"]\nweights = [2, 0.5]\nmode = "rerank"\n',
         )
         extra = write(folders / "extra.toml", 'default = "pair"\n[sources.new]\nfile = "/n.gguf"\n')
-        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(extra))
+        monkeypatch.setenv(config.CONFIG_VARIABLE, str(extra))
 
         registry = load_registry()
 
@@ -126,7 +126,7 @@ class TestLayers:
     ) -> None:
         write(folders / "user/models.toml", '[fusions.f]\nsources = ["late"]\n')
         extra = write(folders / "extra.toml", '[sources.late]\nfile = "late.gguf"\n')
-        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(extra))
+        monkeypatch.setenv(config.CONFIG_VARIABLE, str(extra))
         assert load_registry().fusion("f").sources == ("late",)
 
     def test_in_a_checkout_the_projects_file_is_the_built_in_one(
@@ -144,7 +144,7 @@ class TestLayers:
     def test_the_named_file_must_exist(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(config.ENVIRONMENT_VARIABLE, str(folders / "gone.toml"))
+        monkeypatch.setenv(config.CONFIG_VARIABLE, str(folders / "gone.toml"))
         with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
             load_registry()
 

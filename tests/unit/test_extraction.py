@@ -13,8 +13,7 @@ import pytest
 
 from cf_local.evaluation.extraction import ENGLISH, FLEXIBLE, GSM8K, HASHES, MGSM, Extraction
 from cf_local.evaluation.tasks.gsm8k import Gsm8k
-from cf_local.evaluation.tasks.mgsm import Mgsm, extractions
-from cf_local.evaluation.tasks.mgsm_languages import LANGUAGES
+from cf_local.evaluation.tasks.mgsm import LANGUAGES, Mgsm, extractions
 from cf_local.types import Chat, RawText, text_of
 
 VERDICTS = json.loads(

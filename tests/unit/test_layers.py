@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from cf_local.errors import ConfigError
 from cf_local.registry import registry as config
-from cf_local.registry.layers import merge
 from cf_local.registry.registry import load_registry
-from cf_local.registry.toml import TomlFile
+from cf_local.registry.toml import TomlFile, merge
 
 KEYS = ("start", "a", "b", "quant")
 TABLES = st.dictionaries(
@@ -53,7 +52,7 @@ def test_each_key_is_the_highest_since_the_entry_began(
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user.toml")
     return tmp_path
 

@@ -1,6 +1,6 @@
 """What may come next by what came before."""
 
-from cf_local.method.lookup import LookUp
+from cf_local.method.speculation import LookUp
 
 
 def seen(prompt: str, response: bytes = b"") -> LookUp:

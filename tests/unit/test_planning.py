@@ -5,9 +5,18 @@ from typing import Any
 
 import pytest
 
-from cf_local.planning.advice import advise, refusal
 from cf_local.planning.memory import Device
-from cf_local.planning.plan import Layout, ModelSizes, Need, Plan, Room, Wish, best_plan
+from cf_local.planning.plan import (
+    Layout,
+    ModelSizes,
+    Need,
+    Plan,
+    Room,
+    Wish,
+    advise,
+    best_plan,
+    refusal,
+)
 from cf_local.types import KvType
 
 MB = 1_000_000

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from cf_local.errors import ConfigError
 from cf_local.registry import edit as userfile
 from cf_local.registry import registry as config
-from cf_local.registry import removal
-from cf_local.registry.edit import Entry
-from cf_local.registry.removal import without
+from cf_local.registry.edit import Entry, without
 
 SOURCE = Entry(
     "new", {"file": "/n.gguf", "context": 9, "template": "a\n[b]\n# c\n"}, (), kind="sources"
@@ -47,9 +45,10 @@ sources = [
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     path = tmp_path / "user" / "models.toml"
     monkeypatch.setattr(config, "user_file", lambda: path)
+    monkeypatch.setattr(userfile, "user_file", lambda: path)
     return path
 
 
@@ -89,7 +88,7 @@ def test_any_file_gives_an_entry_back(parts: list[str]) -> None:
         "\n"
     )
     tables = tomllib.loads(text)
-    for kind in removal.KINDS:
+    for kind in userfile.KINDS:
         for name in tables.get(kind, {}):
             rest = without(text, kind, name)
             assert name not in tomllib.loads(rest).get(kind, {})
@@ -131,7 +130,7 @@ def test_a_table_in_one_line() -> None:
 
 def test_removed_from_the_users_file(user: Path) -> None:
     begin(user, USUAL)
-    assert removal.remove("last") == (user, "fusions")
+    assert userfile.remove("last") == (user, "fusions")
     assert "last" not in config.load_registry().fusions
     assert list(user.parent.iterdir()) == [user]
 
@@ -148,7 +147,7 @@ def test_removed_from_the_users_file(user: Path) -> None:
 def test_what_cannot_go(user: Path, name: str, message: str) -> None:
     begin(user, USUAL)
     with pytest.raises(ConfigError, match=message):
-        removal.remove(name)
+        userfile.remove(name)
     assert user.read_bytes() == USUAL.encode()
     assert list(user.parent.iterdir()) == [user]
 
@@ -156,21 +155,21 @@ def test_what_cannot_go(user: Path, name: str, message: str) -> None:
 def test_what_another_file_defines(user: Path) -> None:
     Path("models.toml").write_text('[sources.q]\nfile = "q.gguf"\n')
     with pytest.raises(ConfigError, match=r"'q' is defined in .*models\.toml, not in"):
-        removal.remove("q")
+        userfile.remove("q")
 
 
 def test_a_used_source_may_go_where_a_built_in_one_comes_to_light(user: Path) -> None:
     begin(user, '[sources.ash]\nfile = "mine.gguf"\n[fusions.f]\nsources = ["ash"]\n')
-    removal.remove("ash")
+    userfile.remove("ash")
     assert config.load_registry().source("ash").origin == "built in"
 
 
 def test_one_name_for_two_things(user: Path) -> None:
     begin(user, '[sources.x]\nfile = "x.gguf"\n[fusions.x]\nsources = ["ash"]\n')
     with pytest.raises(ConfigError, match="--source or --fusion"):
-        removal.remove("x")
-    assert removal.remove("x", "fusions") == (user, "fusions")
-    assert removal.remove("x") == (user, "sources")
+        userfile.remove("x")
+    assert userfile.remove("x", "fusions") == (user, "fusions")
+    assert userfile.remove("x") == (user, "sources")
 
 
 def test_a_name_is_free_once(user: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.method.repetition import MAX_PERIOD_BYTES, MIN_BYTES, MIN_REPEATS, is_looping
+from cf_local.method.output import MAX_PERIOD_BYTES, MIN_BYTES, MIN_REPEATS, is_looping
 
 
 @pytest.mark.parametrize("unit", [b"a", b"ab", b" the fox", b"x" * 99 + b"y"])

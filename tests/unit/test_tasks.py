@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 from cf_local.builtin.problems import generate
 from cf_local.errors import InputError
 from cf_local.evaluation import TaskOptions, checked_items, chosen, open_task
-from cf_local.evaluation.tasks.mgsm_languages import LANGUAGES
+from cf_local.evaluation.tasks.mgsm import LANGUAGES
 from cf_local.types import Chat, Message, RawText, chat, text_of
 
 

@@ -44,9 +44,10 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
-    monkeypatch.delenv(config.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     path = tmp_path / "user" / "models.toml"
     monkeypatch.setattr(config, "user_file", lambda: path)
+    monkeypatch.setattr(userfile, "user_file", lambda: path)
     return path
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from cf_local.errors import InputError
 from cf_local.evaluation.extraction import ENGLISH, FLEXIBLE, GSM8K, HASHES, Extraction
-from cf_local.evaluation.tasks.fewshot import Example, prompt_with
-from cf_local.evaluation.tasks.task import Item, Task
+from cf_local.evaluation.tasks.task import Example, Item, Task, prompt_with
 from cf_local.evaluation.tasks.textfile import json_objects
 
 METRICS: Mapping[str, Extraction] = {"flexible": FLEXIBLE, "strict": ENGLISH, "hashes": HASHES}

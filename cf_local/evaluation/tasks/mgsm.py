@@ -8,17 +8,50 @@ a tab, a number) and ``exemplars.py``, which is read, not run.
 
 import ast
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cf_local import hub
 from cf_local.errors import InputError
 from cf_local.evaluation.extraction import FLEXIBLE, MGSM, WHOLE, Extraction
-from cf_local.evaluation.tasks.fewshot import Example, prompt_with
-from cf_local.evaluation.tasks.mgsm_languages import LANGUAGES, Language
-from cf_local.evaluation.tasks.task import Item, Task
+from cf_local.evaluation.tasks.task import Example, Item, Task, prompt_with
 from cf_local.evaluation.tasks.textfile import numbered_lines, read_text
 from cf_local.registry.toml import nearest
+
+_NUMBER = r"(\-?[0-9\.\,]+)"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """Labels of a question, of a solution step by step and of a bare answer; the closing words."""
+
+    question: str
+    solution: str
+    answer: str
+    closing: str
+
+
+LANGUAGES: Mapping[str, Language] = {
+    "bn": Language("প্রশ্ন:", "ধাপে ধাপে উত্তর:", "Answer:", f"The answer is {_NUMBER}"),
+    "de": Language(
+        "Frage:", "Schritt-für-Schritt-Antwort:", "Antwort:", f"Die Antwort lautet {_NUMBER}"
+    ),
+    "en": Language("Question:", "Step-by-Step Answer:", "Answer:", f"The answer is {_NUMBER}"),
+    "es": Language(
+        "Pregunta:", "Respuesta paso a paso:", "Respuesta:", f"La respuesta es {_NUMBER}"
+    ),
+    "fr": Language(
+        "Question :", "Réponse étape par étape :", "Réponse :", f"La réponse est {_NUMBER}"
+    ),
+    "ja": Language("問題：", "ステップごとの答え:", "Answer:", f"答えは{_NUMBER}です。"),
+    "ru": Language("Задача:", "Пошаговоерешение:", "Answer:", f"Ответ — {_NUMBER}"),
+    "sw": Language("Swali:", "Jibu la Hatua kwa Hatua:", "Answer:", f"Jibu ni {_NUMBER}"),
+    "te": Language("ప్రశ్న:", "దశలవారీగా సమాధానం:", "Answer:", f"సమాధానం {_NUMBER}"),
+    "th": Language("โจทย์:", "คำตอบทีละขั้นตอน:", "Answer:", f"คำตอบคือ {_NUMBER}"),
+    "zh": Language("问题：", "逐步解答:", "Answer:", f"答案是 {_NUMBER}。"),
+}
+
 
 REPO = "juletxara/mgsm"
 EXAMPLES_FILE = "exemplars.py"

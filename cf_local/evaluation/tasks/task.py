@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cf_local.errors import InputError
-from cf_local.types import Chat, Message, Prompt, Settings, text_of
+from cf_local.types import Chat, Message, Prompt, RawText, Settings, text_of
 
 Expected = str | tuple[str, ...]
 """The right answer as text, or all that are accepted."""
@@ -89,3 +89,29 @@ def with_system(item: Item, system: str) -> Item:
         raise InputError("Raw prompts take no system text; leave out --system or --raw-prompts.")
     turns = [turn for turn in item.prompt.messages if turn.role != "system"]
     return replace(item, prompt=Chat((Message("system", system), *turns)))
+
+
+BETWEEN = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question as it is put, and the solution that follows it."""
+
+    question: str
+    solution: str
+
+
+def prompt_with(
+    examples: Sequence[Example], question: str, *, raw: bool, space: str = " "
+) -> Prompt:
+    """The examples, then the question; in raw text ``space`` stands before a solution."""
+    if raw:
+        shown = [f"{example.question}{space}{example.solution}" for example in examples]
+        return RawText(BETWEEN.join([*shown, question]))
+    turns = [
+        Message(role, text)
+        for example in examples
+        for role, text in (("user", example.question), ("assistant", example.solution))
+    ]
+    return Chat((*turns, Message("user", question)))
