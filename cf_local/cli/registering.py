@@ -9,7 +9,7 @@ import click
 from cf_local.cli.options import Command, weights_of
 from cf_local.cli.prompt import read_text
 from cf_local.errors import InputError
-from cf_local.llama.modelfile import check_file
+from cf_local.llama.header import check_file
 from cf_local.registry import edit as userfile
 from cf_local.registry.edit import Entry, Kind
 from cf_local.registry.registry import SOURCE_KEYS

@@ -46,8 +46,8 @@ def probe() -> Native:
 def stages() -> Iterator[dict[str, Any]]:
     """Facts as they are found; the last may be an error."""
     try:
-        from cf_local.llama.build import library_version, system_info
         from cf_local.llama.devices import backends, devices
+        from cf_local.llama.library import library_version, system_info
 
         yield {"system_info": system_info(), "library_version": library_version()}
         yield {"backends": backends()}

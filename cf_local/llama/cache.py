@@ -18,13 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cf_local.llama.context import Context, Row
-from cf_local.llama.forks import Forks, Pending
-from cf_local.llama.logits import KeptRows
-from cf_local.llama.params import MAX_PASS_LOGITS
-from cf_local.llama.passes import Passes
+from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, Row
 from cf_local.llama.text import Text
-from cf_local.llama.tree import Node
+from cf_local.llama.tree import Forks, KeptRows, Node, Pending
 
 
 class Cache:

@@ -19,8 +19,7 @@ from jinja2.ext import loopcontrols
 from cf_local.errors import BrokenModelError
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.header import Header, parsed_file, read_header
-from cf_local.llama.library import Jinja2ChatFormatter, lib
-from cf_local.llama.log import bridge
+from cf_local.llama.library import Jinja2ChatFormatter, bridge, lib
 from cf_local.llama.model import Model
 from cf_local.llama.sizes import part_paths
 

@@ -4,12 +4,15 @@ Left out: how it is asked for (``params``), what its ``sequences`` share, and th
 files and in other contexts.
 """
 
+import ctypes
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cf_local.errors import (
     Cancelled,
@@ -21,12 +24,197 @@ from cf_local.errors import (
 from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.library import lib
 from cf_local.llama.model import Model
-from cf_local.llama.params import MAX_PASS_TOKENS, context_params
-from cf_local.llama.sequences import Sequences
-from cf_local.llama.states import States
 from cf_local.llama.threads import Threads
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, never
 from cf_local.types import Counters, KvType
+
+
+class Sequences:
+    """The sequences of one context, by number."""
+
+    def __init__(self, memory: Any, *, n_cells: int, window: int, can_share: bool) -> None:
+        """``memory`` has ``n_cells`` cells; ``window`` is that of sliding attention, or 0.
+
+        ``can_share``: false for a recurrent cache, which keeps one state, not a cell per position.
+        """
+        self._memory = memory
+        self.n_cells = n_cells
+        self.can_share = can_share
+        # How far back a part of a sequence can be shared: all of it, or a sliding window.
+        self.reach = (window or n_cells) if can_share else -1
+
+    @property
+    def shares_all(self) -> bool:
+        """Whether any part of a sequence can be shared: not with windows or recurrent states."""
+        return self.reach >= self.n_cells
+
+    def n_tokens(self, sequence: int) -> int:
+        """Tokens up to the last one of a sequence."""
+        return int(lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+    def fork(self, parent: int, child: int) -> None:
+        """Make ``child`` a sequence that shares all cells of ``parent``."""
+        self.drop(child)
+        lib.llama_memory_seq_cp(self._memory, parent, child, -1, -1)
+
+    def share(self, parent: int, child: int, first: int, end: int) -> None:
+        """Add the cells of ``parent`` at positions ``first`` to ``end`` to ``child``.
+
+        Only where ``can_share``.
+        """
+        if first < end:  # a recurrent cache would take nothing for everything
+            lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence; cells that no other sequence shares become free."""
+        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def cut(self, sequence: int, n_kept: int) -> bool:
+        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot.
+
+        A sliding-window cache that was read from a file lacks what lies before its window.
+        """
+        if self.can_share and self.reach < self.n_cells:
+            first = lib.llama_memory_seq_pos_min(self._memory, sequence)
+            if first > max(0, n_kept + 1 - self.reach):
+                return False
+        return bool(lib.llama_memory_seq_rm(self._memory, sequence, n_kept, -1))
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        lib.llama_memory_clear(self._memory, True)
+
+    def close(self) -> None:
+        """The memory is gone: from now on nothing happens here."""
+        self._memory = None
+
+
+MAX_PASS_TOKENS = 256
+"""Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
+MAX_PASS_LOGITS = 64
+"""Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
+
+PLAIN_PASS_TOKENS = 64
+"""Tokens that llama.cpp computes together without flash attention: it then keeps a number for each
+of them, each head and each cell of the cache. More at once are hardly faster on a CPU."""
+
+_GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+
+
+def context_params(
+    model: Model, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
+) -> Any:
+    """The parameters of a context, for llama.cpp."""
+    params = lib.llama_context_default_params()
+    params.n_ctx = n_cells
+    params.n_batch = params.n_ubatch = MAX_PASS_TOKENS
+    if kv_type == "f16" and not on_gpu:
+        # On a CPU flash attention sums in 16 bits, cell by cell: logits then depend (0.1 to 0.4)
+        # on where in the cache a text lies, which differs from run to run. And it computes the
+        # few rows of a scoring pass one by one, which takes up to twice as long (docs/LOG.md).
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_ubatch = PLAIN_PASS_TOKENS
+    params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
+    # One more than asked for, to copy from (``states``); a recurrent cache would keep a state
+    # for it.
+    params.n_seq_max = n_sequences + model.can_share
+    params.kv_unified = True  # forks share the cells of their prefix
+    params.type_k = params.type_v = _GGML_TYPES[kv_type]
+    return params
+
+
+State = npt.NDArray[np.uint8]
+_PIECE_TOKENS = 256  # copied at once: 34 MB of a model of 8 billion parameters
+
+
+class States:
+    """Takes the states of one context's sequences out, and puts them in."""
+
+    def __init__(self, handle: Any, sequences: Sequences, *, n_max: int, spare: int) -> None:
+        """A sequence can have ``n_max`` tokens; ``spare`` is one to copy from, never in use."""
+        self._handle = handle
+        self._sequences = sequences
+        self._n_max = n_max
+        self._spare = spare
+
+    def n_bytes(self, sequence: int) -> int:
+        """Bytes of the file that ``save`` would write, about."""
+        return int(lib.llama_state_seq_get_size(self._handle, sequence))
+
+    def save(self, sequence: int, path: Path, tokens: Sequence[int]) -> bool:
+        """Write the state of a sequence, which has ``tokens``, to a file; whether that worked."""
+        raw = (lib.llama_token * len(tokens))(*tokens)
+        return bool(
+            lib.llama_state_seq_save_file(
+                self._handle, str(path).encode(), sequence, raw, len(tokens)
+            )
+        )
+
+    def load(self, sequence: int, path: Path) -> list[int]:
+        """Make a sequence what ``save`` has written; its tokens, none if that did not work.
+
+        The file must be undamaged: what is wrong in it may end the process.
+        """
+        raw = (lib.llama_token * self._n_max)()
+        n_tokens = ctypes.c_size_t()
+        is_read = lib.llama_state_seq_load_file(
+            self._handle, str(path).encode(), sequence, raw, self._n_max, ctypes.byref(n_tokens)
+        )
+        if not is_read or self._sequences.n_tokens(sequence) != n_tokens.value:
+            self._sequences.drop(sequence)
+            return []
+        return list(raw[: n_tokens.value])
+
+    def copy(self, other: "States", parent: int, child: int) -> bool:
+        """Make ``child`` what a sequence of ``other`` is; empty on failure."""
+        self._sequences.drop(child)
+        is_read = self._put(child, other.taken(parent))
+        if not is_read:
+            self._sequences.drop(child)
+        return is_read
+
+    def extend(self, other: "States", parent: int, child: int, first: int, end: int) -> int:
+        """Copy the tokens at positions ``first`` to ``end`` behind those that ``child`` has.
+
+        They are as many as ``first``. Gives how many it has then: ``end``, or less on failure. Only
+        where both contexts share all.
+        """
+        for start in range(first, end, _PIECE_TOKENS):
+            stop = min(start + _PIECE_TOKENS, end)
+            is_read = self._put(self._spare, other.taken_part(parent, start, stop))
+            if is_read:
+                self._sequences.share(self._spare, child, start, stop)
+            self._sequences.drop(self._spare)
+            if not is_read:
+                return start
+        return end
+
+    def taken(self, sequence: int) -> State:
+        """The state of a sequence, shape (n_bytes,)."""
+        state = np.empty(self.n_bytes(sequence), np.uint8)
+        n_bytes = lib.llama_state_seq_get_data(self._handle, _raw(state), len(state), sequence)
+        return state[:n_bytes]
+
+    def taken_part(self, sequence: int, first: int, end: int) -> State:
+        """The state of the tokens at positions ``first`` to ``end``, shape (n_bytes,)."""
+        self._sequences.share(sequence, self._spare, first, end)
+        try:
+            return self.taken(self._spare)
+        finally:
+            self._sequences.drop(self._spare)
+
+    def _put(self, sequence: int, state: State) -> bool:
+        n_read = lib.llama_state_seq_set_data(self._handle, _raw(state), len(state), sequence)
+        return bool(n_read)
+
+    def close(self) -> None:
+        """The context is gone: nothing may be asked of it any more."""
+        self._handle = None
+
+
+def _raw(state: State) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
 
 _LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from within
 _NO_ABORT = lib.ggml_abort_callback(0)
@@ -204,3 +392,22 @@ class Context:
             raise Cancelled(f"{name}: evaluation was cancelled.")
         if status != 0:
             raise CfLocalError(f"{name}: llama.cpp could not evaluate a batch (code {status}).")
+
+
+class Passes:
+    """Evaluates rows in one context unless ``is_cancelled``, which may be replaced at any time."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.is_cancelled: IsCancelled = never
+
+    def run(self, rows: Sequence[Row], *, abortable: bool = False) -> None:
+        """One pass (see Context.evaluate); raises Cancelled before it, or from within a long one.
+
+        ``abortable`` says that this one may be long, though the last one was not.
+        """
+        if self.is_cancelled():
+            raise Cancelled("Cancelled.")
+        abortable = abortable or self._context.has_long_passes
+        with self._context.abortable(self.is_cancelled, when=abortable):
+            self._context.evaluate(rows)

@@ -7,8 +7,8 @@ It is read before it is drafted or scored, in as few passes as can be, and chang
 import math
 from collections.abc import Iterator, Sequence
 
-from cf_local.llama.author import Author
 from cf_local.llama.cache import Cache
+from cf_local.llama.sampler import Author
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.tokenization import ContextEncoder

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cf_local.errors import BrokenModelError
+from cf_local.errors import BrokenModelError, MissingModelError
 from cf_local.llama.ggml import HANDLE, function, text
-from cf_local.llama.log import bridge
+from cf_local.llama.library import bridge
 
 ReadBytes = Callable[[int, int], bytes]
 """Reads so many bytes from that position of a file, fewer at its end."""
@@ -172,3 +172,21 @@ def _length(handle: int, key: str) -> int:
     if kind != _ARRAY:
         return 0
     return int(function("gguf_get_arr_n", ctypes.c_size_t, HANDLE, ctypes.c_int64)(handle, index))
+
+
+_GGUF_MAGIC = b"GGUF"
+
+
+def check_file(path: Path) -> None:
+    """Raise MissingModelError or BrokenModelError for what cannot be a GGUF file."""
+    try:
+        if not path.exists():
+            raise MissingModelError(f"There is no model file {path}. Check the path.")
+        if not path.is_file():
+            raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError as error:  # also of a folder that may not be looked into
+        raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if magic != _GGUF_MAGIC:
+        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")

@@ -1,22 +1,26 @@
 """What a model file is, without loading it, whatever is in the file.
 
 llama.cpp's readers end the process for some files that were made to do so, or use up all memory.
-So they read in a child; a child that comes to a bad end means a broken file.
+So they read in a child; a child that comes to a bad end means a broken file. A file that is to be
+loaded is tried in a child once, too: its header might end the process it is in.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cf_local import errors
-from cf_local.errors import CfLocalError
+from cf_local.errors import BrokenModelError, CfLocalError
 from cf_local.llama import child
 from cf_local.llama.card import Card, cache_of, read_card, silence
-from cf_local.llama.modelfile import check_file
+from cf_local.llama.header import check_file
+from cf_local.llama.sizes import SimulatedModel
+from cf_local.progress import IsCancelled, never
 
 _TIMEOUT_S = 60
+_tried: set[tuple[str, int, int]] = set()
 
 
 def inspect(path: Path) -> Card:
@@ -28,7 +32,7 @@ def inspect(path: Path) -> Card:
     check_file(path)
     if not child.can_run():
         return _card(_stages(path), None, path)
-    records, ended = child.run(__name__, [str(path.absolute())], timeout_s=_TIMEOUT_S)
+    records, ended = child.run(__name__, ["card", str(path.absolute())], timeout_s=_TIMEOUT_S)
     return _card(records, ended, path)
 
 
@@ -63,7 +67,50 @@ def _card(records: Any, ended: str | None, path: Path) -> Card:
     return replace(card, problem=problem)
 
 
+def try_headers(paths: Sequence[Path], is_cancelled: IsCancelled = never) -> None:
+    """Raise BrokenModelError for a file whose header would end this process, or Cancelled."""
+    new = [path for path in paths if path.is_file() and _key(path) not in _tried]
+    if not new or not child.can_run():
+        return
+    files = [str(path.absolute()) for path in new]
+    records, ended = child.run(__name__, ["try", *files], is_cancelled=is_cancelled)
+    n_survived = sum("survived" in record for record in records)
+    _tried.update(_key(path) for path in new[:n_survived])
+    has_begun = any("begun" in record for record in records)  # else no child could be started
+    if ended and has_begun and n_survived < len(new):
+        raise BrokenModelError(
+            f"{new[n_survived]} cannot be loaded: what its header says makes llama.cpp fail "
+            f"({ended}). Download it again, or check where it comes from."
+        )
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return str(path.absolute()), found.st_size, found.st_mtime_ns
+
+
+def _try(names: Sequence[str]) -> None:
+    """In the child: plan each file, and say of each that it was survived."""
+    child.emit({"begun": True})
+    for name in names:
+        try:
+            model = SimulatedModel(Path(name), n_forks=4)
+            try:
+                model.sizes(name)
+                model.layout(512, "f16")
+                model.layout(512, "q8_0")
+            finally:
+                model.close()
+        except CfLocalError:  # the parent meets and tells it
+            pass
+        child.emit({"survived": name})
+
+
 if __name__ == "__main__":
-    silence()
-    for stage in _stages(Path(sys.argv[1])):
-        child.emit(stage)
+    what, *files = sys.argv[1:]
+    if what == "card":
+        silence()
+        for stage in _stages(Path(files[0])):
+            child.emit(stage)
+    else:
+        _try(files)

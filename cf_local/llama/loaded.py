@@ -5,12 +5,12 @@ from pathlib import Path
 
 from cf_local.errors import ContextError, InputError
 from cf_local.llama.context import Context
-from cf_local.llama.forks import n_cells, n_sequences
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.state_key import identity_of, key_of
 from cf_local.llama.threads import CORES, n_usable_cores
+from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.costs import PassCosts
 from cf_local.planning.plan import DEFAULT_CONTEXT

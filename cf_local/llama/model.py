@@ -11,13 +11,10 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
-from cf_local.llama.build import system_info
 from cf_local.llama.devices import device_handle
-from cf_local.llama.header import Header
-from cf_local.llama.library import lib
-from cf_local.llama.log import bridge
-from cf_local.llama.modelfile import check_file
-from cf_local.llama.repacking import is_copied
+from cf_local.llama.ggml import is_copied
+from cf_local.llama.header import Header, check_file
+from cf_local.llama.library import bridge, lib, system_info
 from cf_local.method.costs import PassCosts, Weights
 from cf_local.progress import IsCancelled, Progress, never
 

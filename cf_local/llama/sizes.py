@@ -12,16 +12,12 @@ from pathlib import Path
 
 from cf_local import files
 from cf_local.errors import MissingModelError
-from cf_local.llama.forks import n_cells, n_sequences
-from cf_local.llama.ggml import function
-from cf_local.llama.header import Tensor, read_header
-from cf_local.llama.library import lib
-from cf_local.llama.log import bridge
-from cf_local.llama.logits import n_row_bytes
+from cf_local.llama.context import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
+from cf_local.llama.ggml import function, is_copied
+from cf_local.llama.header import Tensor, check_file, read_header
+from cf_local.llama.library import bridge, lib
 from cf_local.llama.model import Model
-from cf_local.llama.modelfile import check_file
-from cf_local.llama.params import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_params
-from cf_local.llama.repacking import is_copied
+from cf_local.llama.tree import n_cells, n_row_bytes, n_sequences
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
 

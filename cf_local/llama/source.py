@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Unpack
 
 from cf_local.errors import CfLocalError, ClosedError, ContextError
-from cf_local.llama.author import Author
 from cf_local.llama.cache import Cache
-from cf_local.llama.candidates import Candidates
-from cf_local.llama.draft import OwnDraft
+from cf_local.llama.candidates import Candidates, OwnDraft
+from cf_local.llama.context import Passes
 from cf_local.llama.foresight import Foresight
 from cf_local.llama.loaded import Loaded
-from cf_local.llama.passes import Passes
+from cf_local.llama.sampler import Author
 from cf_local.llama.text import Text
 from cf_local.method.costs import PassCosts
 from cf_local.method.session import Beginning, Readable

@@ -14,11 +14,9 @@ import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from cf_local.llama.context import Context, Row
+from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Passes, Row
 from cf_local.llama.distribution import Distribution
-from cf_local.llama.forks import COMMITTED, PROMPT, SPARE
-from cf_local.llama.params import MAX_PASS_LOGITS, MAX_PASS_TOKENS
-from cf_local.llama.passes import Passes
+from cf_local.llama.tree import COMMITTED, PROMPT, SPARE
 from cf_local.method.session import Readable
 from cf_local.method.tokenization import n_common
 from cf_local.types import Score

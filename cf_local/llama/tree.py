@@ -1,7 +1,10 @@
 """The tree of continuations that one model has read behind its committed text."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from typing import NamedTuple
 
+from cf_local.llama.context import Sequences
 from cf_local.llama.distribution import Distribution
 
 
@@ -68,3 +71,258 @@ class Node:
         while node is not None and node.position > ancestor.position:
             node = node.parent
         return node is ancestor
+
+
+# What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
+_ROW_BYTES = 32_000_000
+_MIN_ROWS = 48
+
+
+def n_row_bytes(n_vocab: int) -> int:
+    """Bytes of the rows that one cache keeps at most."""
+    return 4 * n_vocab * _n_rows(n_vocab)
+
+
+def _n_rows(n_vocab: int) -> int:
+    return max(_MIN_ROWS, _ROW_BYTES // (4 * n_vocab)) if n_vocab else 0
+
+
+class KeptRows:
+    """The nodes of one tree that have a row: a view of the last pass, or a copy from before."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self.max_rows = _n_rows(n_vocab)
+        self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
+        self._kept: deque[Node] = deque()  # nodes whose rows are copies
+
+    def add(self, node: Node) -> None:
+        """The last pass computed what is expected behind ``node``."""
+        self._fresh.append(node)
+
+    def keep(self, always: Container[Node]) -> None:
+        """Copy the rows of the last pass that may still be asked for, within bounds.
+
+        They are those of ``always``, and of nodes that the cache can go on behind. To be called
+        before the next pass.
+        """
+        for node in self._fresh:
+            if node.expected.tells(None) and (node.holders or node in always):
+                node.expected.keep()
+                self._kept.append(node)
+            elif node.expected.tells(None):
+                # Its fork was given up. A candidate may end one token further: nobody reads that
+                # one while this row tells its likelihood (Cache.read_to_score).
+                node.summarize(best=False)
+        self._fresh = []
+        while len(self._kept) > self.max_rows:
+            oldest = self._kept.popleft()
+            if oldest not in always:
+                oldest.summarize()
+
+    def drop_copies(self, but: Container[Node]) -> None:
+        """Let go of the rows of the last answer: with several conversations they would add up."""
+        kept = [node for node in self._kept if node in but]
+        for node in self._kept:
+            if node not in kept:
+                node.expected.drop()
+        self._kept = deque(kept)
+
+    def drop_all(self) -> None:
+        """Let go of all rows."""
+        for node in (*self._fresh, *self._kept):
+            node.expected.drop()
+        self._fresh = []
+        self._kept.clear()
+
+
+COMMITTED, PROMPT, _FIRST_FORK = range(3)
+SPARE = _FIRST_FORK
+"""A sequence for other purposes while no fork is in use."""
+_FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
+_OWN_FORKS = 2  # the draft, and text that is expected to come
+
+
+class Pending(NamedTuple):
+    """A token to evaluate: the forks it will belong to, and its place in what waits on them."""
+
+    node: Node
+    forks: set[int]
+    n_behind: int
+
+
+def n_sequences(n_forks: int) -> int:
+    """Sequences that a context needs for ``n_forks`` candidates of others."""
+    return _FIRST_FORK + _OWN_FORKS + n_forks
+
+
+def n_cells(n_ctx: int, n_forks: int) -> int:
+    """Cells a context needs so that texts of ``n_ctx`` tokens can still be drafted and scored."""
+    return n_ctx + (n_forks + 2) * _FORK_RESERVE
+
+
+class Forks:
+    """The forks of one context behind its committed sequence, which ends at ``root``."""
+
+    def __init__(self, sequences: Sequences, n_forks: int) -> None:
+        self._sequences = sequences
+        self._forks = range(_FIRST_FORK, n_sequences(n_forks))
+        self._tips: dict[int, Node] = {}  # the last node of each fork in use, oldest use first
+        # How many committed tokens each fork shares, used or not. To share them anew for every
+        # candidate takes llama.cpp longer the longer the text is: 0.5 ms at 4,000 tokens. Cells
+        # of a sliding window cannot be used again while others share them, so not there.
+        self._n_shared: dict[int, int] = {}
+        self._keeps_shared = sequences.shares_all
+        self.root = Node(-1, None, -1)
+
+    def restart(self, root: Node) -> None:
+        """Forget all forks; the committed sequence ends at ``root``."""
+        self._tips, self._n_shared = {}, {}
+        self.root = root
+
+    def release(self) -> None:
+        """Let go of all cells, before the committed sequence gets shorter."""
+        self.drop_all()
+        for fork in self._n_shared:
+            self._sequences.drop(fork)
+        self._n_shared = {}
+
+    def hold(self, start: Node, end: Node) -> None:
+        """Keep what was committed behind ``start`` on a fork, before it is taken back."""
+        fork = self._forks[0]
+        self._sequences.fork(COMMITTED, fork)
+        self._tips[fork] = end
+        for node in end.path_from(start):
+            node.holders = {fork}
+
+    def commit(self, path: Sequence[Node]) -> None:
+        """Give a path behind the root to the committed sequence; keep only what lies behind it."""
+        end = path[-1] if path else self.root
+        if path:
+            self._append(path)
+        for fork, tip in list(self._tips.items()):
+            if tip is end or not tip.is_below(end):
+                self._drop(fork)
+
+    def drop_all(self) -> None:
+        """Give up all forks."""
+        for fork in list(self._tips):
+            self._drop(fork)
+
+    def stands(self, node: Node) -> bool:
+        """Whether the cache can go on behind this node."""
+        return node is self.root or self._donor(node) is not None
+
+    def _donor(self, node: Node, but_not: Container[int] = ()) -> int | None:
+        """A fork whose cells down to ``node`` can be used, None if there is none."""
+        for fork in node.holders:
+            tip = self._tips[fork]
+            is_near = tip.position - self.root.position <= self._sequences.reach
+            if fork not in but_not and (tip is node or is_near):
+                return fork
+        return None
+
+    def missing(self, start: Node, end: Node, pending: Sequence[Pending]) -> list[Node]:
+        """The nodes down to ``end`` behind the last one where cache and row of logits are there.
+
+        To go on behind the tip of a recurrent fork is to lose it, so only who starts there does.
+        """
+        planned = {waiting.node for waiting in pending}
+        missing: list[Node] = []
+        node, next_token = end, None
+        while node is not self.root:
+            can_go_on = self.stands(node) and (self._sequences.can_share or node is start)
+            if can_go_on and (node in planned or node.expected.tells(next_token)):
+                break
+            missing.append(node)
+            next_token = node.token
+            assert node.parent is not None, "a node of another text"
+            node = node.parent
+        return missing[::-1]
+
+    def plan(self, missing: Sequence[Node], pending: list[Pending]) -> None:
+        """Find a fork for ``missing`` nodes, and add them to what has to be evaluated."""
+        anchor = missing[0].parent
+        assert anchor is not None
+        fork = next((f for f, tip in self._tips.items() if tip is anchor), None)
+        if fork is None:
+            fork = self._new_fork(anchor, pending)
+        self._tips.pop(fork, None)
+        self._tips[fork] = missing[-1]
+        n_before = next((w.n_behind for w in pending if w.node is anchor), 0)
+        for n_behind, node in enumerate(missing, n_before + 1):
+            node.holders.add(fork)
+            pending.append(Pending(node, {fork}, n_behind))
+
+    def _new_fork(self, anchor: Node, pending: Sequence[Pending]) -> int:
+        """A fork that holds everything down to ``anchor``."""
+        fork = next(fork for fork in self._forks if fork not in self._tips)
+        self._share_committed(fork)
+        path = anchor.path_from(self.root)
+        planned = {waiting.node: waiting for waiting in pending} if path else {}
+        # Sequences that get the same tokens in one pass must have the same ones before it.
+        n_new = planned[anchor].n_behind if anchor in planned else 0
+        there, coming = path[: len(path) - n_new], path[len(path) - n_new :]
+        if there:
+            last = there[-1]
+            donor = self._donor(last, but_not=planned[last].forks if last in planned else ())
+            assert donor is not None
+            self._sequences.share(donor, fork, there[0].position, last.position + 1)
+        for node in coming:
+            planned[node].forks.add(fork)
+        for node in path:
+            node.holders.add(fork)
+        return fork
+
+    def has_room(self, missing: Sequence[Node], pending: Sequence[Pending]) -> bool:
+        """Whether a fork and cells are left for ``missing`` nodes, too."""
+        if not missing:
+            return True
+        n_free = self._sequences.n_cells - (self.root.position + 1) - len(missing)
+        n_held = sum(tip.position - self.root.position for tip in self._tips.values())
+        if n_held > n_free:  # forks share cells: look closer
+            n_held = len({n for tip in self._tips.values() for n in tip.path_from(self.root)})
+        is_tip = missing[0].parent in self._tips.values()
+        return n_held <= n_free and (is_tip or len(self._tips) < len(self._forks))
+
+    def give_up_one(self, missing: Sequence[Node]) -> bool:
+        """Drop the fork, an old one, that alone holds fewest tokens; False if none can go."""
+        anchor = missing[0].parent
+        forks = [f for f in self._tips if anchor is None or anchor.holders != {f}]
+        if forks:
+            self._drop(min(forks, key=self._n_alone))
+        return bool(forks)
+
+    def _n_alone(self, fork: int) -> int:
+        """Tokens that are held by this fork only."""
+        n_tokens, node = 0, self._tips[fork]
+        while node.holders == {fork} and node.parent is not None:
+            n_tokens, node = n_tokens + 1, node.parent
+        return n_tokens
+
+    def _append(self, path: Sequence[Node]) -> None:
+        """Give the cells of a path behind the committed text to the committed sequence."""
+        end = path[-1]
+        donor = self._donor(end)
+        assert donor is not None
+        if self._tips[donor] is end and not self._keeps_shared:
+            self._sequences.fork(donor, COMMITTED)
+        else:
+            self._sequences.share(donor, COMMITTED, path[0].position, end.position + 1)
+
+    def _drop(self, fork: int) -> None:
+        node: Node | None = self._tips.pop(fork)
+        while node is not None and node is not self.root:
+            node.holders.discard(fork)
+            node = node.parent
+        if not (self._keeps_shared and self._sequences.cut(fork, self._n_shared.get(fork, 0))):
+            self._sequences.drop(fork)
+            self._n_shared.pop(fork, None)
+
+    def _share_committed(self, fork: int) -> None:
+        """Make an unused fork end where the committed sequence does."""
+        if not self._keeps_shared:
+            self._sequences.fork(COMMITTED, fork)
+            return
+        n_committed = self.root.position + 1
+        self._sequences.share(COMMITTED, fork, self._n_shared.get(fork, 0), n_committed)
+        self._n_shared[fork] = n_committed

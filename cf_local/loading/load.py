@@ -13,8 +13,8 @@ from typing import NamedTuple
 from cf_local import hub
 from cf_local.errors import Cancelled, InputError
 from cf_local.llama.devices import devices
+from cf_local.llama.header import check_file
 from cf_local.llama.loaded import threads_for
-from cf_local.llama.modelfile import check_file
 from cf_local.llama.source import LlamaSource
 from cf_local.loading.fit import FitOptions, check_devices, fit, n_forks, wish_of
 from cf_local.loading.placement import Overlap, known_costs

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.files import cache_root, write_text
-from cf_local.llama.build import system_info
-from cf_local.llama.modelfile import check_file
+from cf_local.llama.header import check_file
+from cf_local.llama.library import system_info
 from cf_local.llama.sizes import SimulatedModel, part_paths
 from cf_local.llama.state_key import identity_of
 from cf_local.planning.plan import Layout, ModelSizes

@@ -20,7 +20,7 @@ from contract import (
 )
 
 from cf_local.errors import ClosedError, InputError
-from cf_local.llama.params import PLAIN_PASS_TOKENS
+from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.types import RawText
 
 

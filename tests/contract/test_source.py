@@ -31,7 +31,7 @@ from contract import (
 )
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.llama.params import PLAIN_PASS_TOKENS
+from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.method.boundary import is_word_boundary
 from cf_local.method.session import Source
 from cf_local.testing import END

@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from cf_local.llama.constraint import Constraint, State
+from cf_local.llama.sampler import Constraint, State
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 from cf_local.structured import ResponseFormat
 

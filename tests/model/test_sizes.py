@@ -17,15 +17,15 @@ import gguf
 import tiny_models as tiny
 
 from cf_local.errors import BrokenModelError, MissingModelError, UnsupportedModelError
+from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.llama.devices import backends, devices
-from cf_local.llama.forks import n_cells
+from cf_local.llama.ggml import is_copied
 from cf_local.llama.header import parse_header, read_header
-from cf_local.llama.log import bridge
-from cf_local.llama.params import PLAIN_PASS_TOKENS
-from cf_local.llama.repacking import is_copied
+from cf_local.llama.inspection import try_headers
+from cf_local.llama.library import bridge
 from cf_local.llama.sizes import _BUFFER, _CACHE, SimulatedModel, _sum
 from cf_local.llama.source import LlamaSource
-from cf_local.llama.trial import try_headers
+from cf_local.llama.tree import n_cells
 from cf_local.loading.fit import fetch_headers
 
 ROOT = Path(__file__).parents[2]

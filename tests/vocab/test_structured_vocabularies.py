@@ -19,7 +19,7 @@ import runpy
 
 import tiny_models as tiny
 
-from cf_local.llama.constraint import Constraint
+from cf_local.llama.sampler import Constraint
 from cf_local.llama.source import LlamaSource
 from cf_local.runtime.fusion import Fusion
 from cf_local.structured import ResponseFormat

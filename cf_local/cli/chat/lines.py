@@ -1,9 +1,7 @@
 """Where the lines of a chat come from: a terminal with line editing, a plain one, or a pipe."""
 
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 import click
@@ -43,20 +41,6 @@ class Lines(Protocol):
 
     def confirm(self, question: str) -> bool:
         """Whether the user says yes; no where nobody can be asked."""
-
-
-def lines_for(
-    interrupt: Interrupt, commands: Mapping[str, Completion], history: Path | None
-) -> Lines:
-    """The lines of standard input; ``history`` is the file that remembers them."""
-    if not sys.stdin.isatty():
-        return PipeLines(interrupt)
-    is_dumb = os.name == "posix" and os.environ.get("TERM", "") in ("", "dumb", "unknown")
-    if is_dumb or not (sys.stdout.isatty() or sys.stderr.isatty()):
-        return PlainLines(interrupt)
-    from cf_local.cli.chat.editing import EditedLines  # imported here: it takes a moment
-
-    return EditedLines(interrupt, commands, history)
 
 
 class PipeLines:

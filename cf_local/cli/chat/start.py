@@ -1,7 +1,11 @@
 """Puts a chat together: the saved conversation, the models, the lines and the view."""
 
+import os
+import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cf_local.chats.autosave import Autosave
@@ -11,7 +15,7 @@ from cf_local.cli.chat.chat import Chat
 from cf_local.cli.chat.commands import COMMANDS
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.keeping import Keeping
-from cf_local.cli.chat.lines import Lines, lines_for
+from cf_local.cli.chat.lines import Completion, Lines, PipeLines, PlainLines
 from cf_local.cli.chat.view import View
 from cf_local.cli.interrupt import Interrupt
 from cf_local.files import UnwritableError, data_folder, make_private
@@ -83,3 +87,17 @@ def _lines(interrupt: Interrupt, wishes: Wishes, view: View) -> Lines:
     except UnwritableError:
         return lines_for(interrupt, COMMANDS, history=None)
     return lines_for(interrupt, COMMANDS, history=path)
+
+
+def lines_for(
+    interrupt: Interrupt, commands: Mapping[str, Completion], history: Path | None
+) -> Lines:
+    """The lines of standard input; ``history`` is the file that remembers them."""
+    if not sys.stdin.isatty():
+        return PipeLines(interrupt)
+    is_dumb = os.name == "posix" and os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    if is_dumb or not (sys.stdout.isatty() or sys.stderr.isatty()):
+        return PlainLines(interrupt)
+    from cf_local.cli.chat.editing import EditedLines  # imported here: it takes a moment
+
+    return EditedLines(interrupt, commands, history)
