@@ -78,7 +78,7 @@ class Folder:
 
     def _clean(self) -> None:
         """Delete what a killed process has left."""
-        for path in self.path.glob(f".*{UNFINISHED}"):
+        for path in self.path.glob(f"*{UNFINISHED}"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
                     _delete(path)
