@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cf_local import hub
+from cf_local.settings import Settings
 from cf_local.trace.model import Heading, Trace, TracedSource
-from cf_local.types import Answer, Prompt, Settings, SourceInfo, Step
+from cf_local.types import Answer, Prompt, SourceInfo, Step
 
 if TYPE_CHECKING:
     from cf_local.runtime.fusion import Fusion

@@ -147,17 +147,9 @@ def test_a_weight_decides_who_is_heard(run: Run) -> None:
     assert run("ask", QUESTION, *weights).stdout == alone
 
 
-def test_a_primary_source_writes_sentences(run: Run) -> None:
-    options = ("--weighing", "primary", "--segments", "sentence")
-    *steps, answer = lines(run("ask", QUESTION, "--json", *options).stdout)
-    assert steps[0]["winners"] == ["ash"]  # nobody else was asked
-    assert steps[0]["candidates"][0]["mean"] is None
-    assert len(steps) < len(answer["text"].split()) / 2
-
-
 def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: Path) -> None:
     (work_folder / "models.toml").write_text(
-        '[fusions.long]\nsources = ["ash", "birch"]\nsegment_words = 4\nweighing = "hedge"\n'
+        '[fusions.long]\nsources = ["ash", "birch"]\nsegment_words = 4\nseed = 3\n'
     )
     *steps, answer = lines(run("ask", QUESTION, "--json", "--fusion", "long").stdout)
     assert len(steps) < len(answer["text"].split()) / 2
@@ -166,7 +158,7 @@ def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: P
     )
     assert len(steps) >= len(answer["text"].split())
     shown = run("models").stdout
-    assert b"aligned segments of 4 words, weighing hedge" in shown
+    assert b"aligned segments of 4 words, seed 3" in shown
     done = run("ask", QUESTION, "--fusion", "long", "--segments", "sentence")
     assert done.returncode == 2
     assert b"do not count" in done.stderr

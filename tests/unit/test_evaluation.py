@@ -29,8 +29,9 @@ from cf_local.evaluation import (
 from cf_local.evaluation.metrics import METRICS
 from cf_local.evaluation.statistics import mcnemar, wilson
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.testing import ScriptedSource, writes
-from cf_local.types import Chat, Message, RawText, Settings, chat
+from cf_local.types import Chat, Message, RawText, chat
 
 NAMES = ("ada", "bob", "cy")
 TEXTS = ("the fox is 24.", "the fox is 24.", "the fox is 68.")

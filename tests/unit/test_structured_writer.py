@@ -7,9 +7,10 @@ from scripted import PROMPT, run, split
 
 from cf_local.errors import InputError
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
-from cf_local.types import MODES, WEIGHINGS, Candidate, Sampling, Settings
+from cf_local.types import MODES, Candidate
 
 FORM = ResponseFormat.gbnf('root ::= " yes" | " no"')
 ALLOWED = (b" yes", b" no")
@@ -38,11 +39,10 @@ def test_what_is_not_allowed_is_not_drafted(mode: str) -> None:
     assert answer.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("weighing", WEIGHINGS)
 @pytest.mark.parametrize("mode", ["cool", "rerank", "cool+r"])
-def test_a_source_without_any_token_abstains(mode: str, weighing: str) -> None:
+def test_a_source_without_any_token_abstains(mode: str) -> None:
     fusion = Fusion([source("mute", " no", never), source("b", " yes"), source("c", " no")])
-    settings = Settings(mode=mode, weighing=weighing, response_format=FORM)  # type: ignore[arg-type]
+    settings = Settings(mode=mode, response_format=FORM)  # type: ignore[arg-type]
     steps, answer = run(fusion, settings)
     assert answer.text in (" yes", " no")
     assert answer.finish_reason == "stop"
