@@ -22,6 +22,10 @@ KV_TYPES: tuple[str, ...] = get_args(KvType)
 DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
 
 
+FUSED = "(fused)"
+"""The proposer of the fused answer in mode "cool+r"; no source may have this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation; ``role`` is "system", "user" or "assistant"."""
@@ -177,7 +181,7 @@ class SourceInfo:
 class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
-    ``chosen`` names whose text it is: "cool" or a source. ``passes`` counts forward passes after
+    ``chosen`` names whose text it is: FUSED or a source. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
     the prompt included, of ``elapsed_s`` in all.
     """

@@ -22,10 +22,16 @@ from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment
 from cf_local.progress import IsCancelled, Progress, drained
 from cf_local.settings import Settings
-from cf_local.types import Answer, Candidate, FinishReason, Prompt, ScoredCandidate, Step, text_of
-
-FUSED = "cool"
-"""Who is named as the proposer of the fused answer in mode "cool+r"."""
+from cf_local.types import (
+    FUSED,
+    Answer,
+    Candidate,
+    FinishReason,
+    Prompt,
+    ScoredCandidate,
+    Step,
+    text_of,
+)
 
 NOTHING = Candidate(b"", ends=False)
 """What a source drafts whose vocabulary cannot go on as the form of the answer wants it."""

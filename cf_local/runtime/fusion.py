@@ -23,7 +23,7 @@ from cf_local.runtime.stream import Flag, Stream, Task
 from cf_local.runtime.worker import Worker
 from cf_local.runtime.writing import Exclusive, Writing
 from cf_local.settings import Settings
-from cf_local.types import Answer, Prompt
+from cf_local.types import FUSED, Answer, Prompt
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -48,13 +48,15 @@ class Fusion(Closing):
 
         With ``overlap`` sources work at the same time, where they do not wait for each other.
         ``worker`` is the thread in which they compute. Raises InputError when there is no source,
-        two share a name, or the weights do not match.
+        two share a name, one is named FUSED, or the weights do not match.
         """
         self.sources = tuple(sources)
         self.settings = settings or Settings()
         names = [source.info.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
+        if FUSED in names:
+            raise InputError(f"No source can be named {FUSED!r}: that is the fused answer.")
         self.speakers(self.settings)
         self.n_conversations = min(len(source.seats) for source in self.sources)
         """How many answers are written at once, and conversations kept in the caches."""

@@ -19,7 +19,7 @@ def letter(index: int) -> str:
 
 
 def proposers(candidate: ScoredCandidate, names: Sequence[str]) -> str:
-    """Letters of the sources; "cool" is the fused answer among whole ones."""
+    """Letters of the sources; the fused answer among whole ones by its mark."""
     letters = "".join(letter(i) for i, name in enumerate(names) if name in candidate.sources)
     others = [in_one_line(n, _MOST_OF_NAME) for n in candidate.sources if n not in names]
     return "+".join([letters, *others] if letters else others)

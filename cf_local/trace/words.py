@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cf_local.errors import InputError
 from cf_local.method.boundary import is_boundary_between, is_unspaced
-from cf_local.types import Step
+from cf_local.types import FUSED, Step
 
 _TOLD = 40  # characters of a fragment that an error repeats
 
@@ -40,7 +40,7 @@ def shown(steps: Sequence[Step]) -> Sequence[Step]:
     if not steps or not steps[-1].whole:
         return steps
     *segments, last = steps
-    return segments if "cool" in last.winners and segments else [last]
+    return segments if FUSED in last.winners and segments else [last]
 
 
 def pieces(steps: Sequence[Step]) -> tuple[Piece, ...]:

@@ -41,7 +41,11 @@ def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
     assert answer["type"] == "answer"
     assert "".join(step["text"] for step in steps) == answer["text"]
     assert [step["ends"] for step in steps] == [False] * (len(steps) - 1) + [True]
-    assert (answer["finish_reason"], answer["mode"], answer["chosen"]) == ("stop", "cool", "cool")
+    assert (answer["finish_reason"], answer["mode"], answer["chosen"]) == (
+        "stop",
+        "cool",
+        "(fused)",
+    )
     assert list(answer["passes"]) == SOURCES
     for source in answer["sources"]:
         assert source["sha256"] == hashlib.sha256(Path(source["file"]).read_bytes()).hexdigest()

@@ -12,13 +12,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run, split, table, writer_of
 
+from cf_local import trace
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.method.writer import Writer
 from cf_local.progress import never
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
 from cf_local.testing import END, PieceVocabulary, ScriptedSource, writes
-from cf_local.types import MODES, SCORES, Candidate, RawText, Score
+from cf_local.types import FUSED, MODES, SCORES, Candidate, RawText, Score
 
 WORDS, PARTS, BYTES = VOCABULARIES
 TEXT = "The answer is 42.\n\nThe end"
@@ -285,10 +286,30 @@ def test_cool_with_rerank_shows_the_fused_steps_then_the_choice() -> None:
     whole = steps[-1]
     assert whole.whole
     proposers = {source: c.text for c in whole.candidates for source in c.sources}
-    assert proposers["cool"] == fused.text
-    assert set(proposers) == {"a", "b", "c", "cool"}
+    assert proposers[FUSED] == fused.text
+    assert set(proposers) == {"a", "b", "c", FUSED}
     assert answer.chosen == whole.winners[0]
     assert answer.text == whole.text == whole.candidates[whole.winner].text
+
+
+@pytest.mark.parametrize("name", ["cool", "fused", "cool+r"])
+def test_a_source_may_be_named_like_a_mode(name: str) -> None:
+    """The trace shows the steps of the text that was chosen, whoever wrote it."""
+    chosen = set()
+    for seed in range(20):
+        sources = [
+            ScriptedSource(each, vocabulary, noise(vocabulary, seed + i, end=0.3))
+            for i, (each, vocabulary) in enumerate(zip((name, "b"), VOCABULARIES, strict=False))
+        ]
+        steps, answer = run(Fusion(sources), Settings(mode="cool+r", max_tokens=12))
+        assert "".join(step.text for step in trace.shown(steps)) == answer.text
+        chosen.add(answer.chosen)
+    assert {name, FUSED} <= chosen
+
+
+def test_no_source_can_be_named_like_the_fused_answer() -> None:
+    with pytest.raises(InputError, match="is the fused answer"):
+        Fusion([writer_of(FUSED, "a")])
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["rerank", "cool+r"]), st.sampled_from(SCORES))
@@ -337,7 +358,7 @@ def test_an_answer_that_cannot_win_any_more_is_not_read() -> None:
 def test_the_answer_names_sources_modes_and_costs() -> None:
     _, answer = run(Fusion(trio()))
     assert answer.mode == "cool"
-    assert answer.chosen == "cool"
+    assert answer.chosen == FUSED
     assert [info.name for info in answer.sources] == ["a", "b", "c"]
     assert answer.prompt_tokens["c"] == len(PROMPT.text)
     assert answer.elapsed_s > 0
