@@ -13,16 +13,14 @@ import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Unpack
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.method.boundary import is_word_boundary
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import Beginning
 from cf_local.method.tokenization import ContextEncoder, Vocabulary
-from cf_local.progress import IsCancelled, Progress, drained, never
+from cf_local.progress import IsCancelled, never
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Score, SourceInfo, text_of
+from cf_local.types import Candidate, Counters, Draft, Prompt, Score, SourceInfo, text_of
 
 PASS_TOKENS = 256
 """Tokens of a prompt that are read in one pass."""
@@ -89,7 +87,7 @@ class _Branch:
 
 
 class ScriptedSource:
-    """A Source whose next token comes from a script instead of a model."""
+    """A Source whose sessions take their next token from a script instead of a model."""
 
     def __init__(
         self,
@@ -98,23 +96,46 @@ class ScriptedSource:
         script: Script,
         *,
         n_ctx: int = 4096,
-        n_seats: int = 1,
+        n_sessions: int = 1,
         obeys: Obeys | None = None,
     ) -> None:
-        """``obeys`` stands for the grammars that ``begin`` is given: no script can read them."""
-        self._others = tuple(
-            type(self)(name, vocabulary, script, n_ctx=n_ctx, obeys=obeys)
-            for _ in range(n_seats - 1)
-        )
+        """``obeys`` stands for the grammars that prompts come with: no script can read them."""
         self.info = SourceInfo(name, "scripted")
-        self._vocabulary = vocabulary
-        self._script = script
-        self._n_ctx = n_ctx
-        self._obeys = obeys
+        self.costs = PassCosts()  # all the same
+        self.is_closed = False
+        self.vocabulary, self.script, self.n_ctx, self.obeys = vocabulary, script, n_ctx, obeys
+        self.sessions = [self.open_session() for _ in range(n_sessions)]
+
+    def open_session(self) -> "ScriptedSession":
+        """A session of this source; they share nothing but the script."""
+        return ScriptedSession(self)
+
+    def n_tokens(self, text: str) -> int:
+        """Tokens of ``text`` on its own."""
+        self.check_open()
+        return len(self.vocabulary.encode(text.encode()))
+
+    def close(self) -> None:
+        """Refuse all further work."""
+        self.is_closed = True
+
+    def check_open(self) -> None:
+        """Raise ClosedError after ``close``."""
+        if self.is_closed:
+            raise ClosedError(f"{self.info.name} has been closed.")
+
+
+class ScriptedSession:
+    """A Session whose next token comes from the script of its source."""
+
+    lookahead = None
+    """A script costs nothing, so there is nothing to save."""
+
+    def __init__(self, source: ScriptedSource) -> None:
+        self.source = source
         self._grammar: str | None = None
-        self._encoder = ContextEncoder(vocabulary)
+        self._encoder = ContextEncoder(source.vocabulary)
         self._counters = Counters()
-        self._closed = False
         self._is_cancelled: IsCancelled = never
         self._sampling, self._random = Sampling(), random.Random(0)
         self._n_prompt, self._prompt_text = 0, ""
@@ -136,50 +157,38 @@ class ScriptedSource:
     @property
     def n_free(self) -> int:
         """Tokens by which the response can still grow."""
-        return self._n_ctx - self._n_prompt - len(self._tokens)
+        return self.source.n_ctx - self._n_prompt - len(self._tokens)
 
-    @property
-    def costs(self) -> PassCosts:
-        """All passes cost the same."""
-        return PassCosts()
-
-    @property
-    def seats(self) -> tuple["ScriptedSource", ...]:
-        """This source and its others; they share nothing but the script (see Source.seats)."""
-        return (self, *self._others)
-
-    def continues(self, prompt: Prompt) -> int:
-        """Tokens of the last prompt if ``prompt`` goes on with it (see Source.continues)."""
+    def n_resident(self, prompt: Prompt) -> int:
+        """Tokens of the last prompt if ``prompt`` goes on with it (see Session.n_resident)."""
         goes_on = text_of(prompt).startswith(self._prompt_text)
         return self._n_prompt if goes_on else 0
 
-    def begin(
-        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
-    ) -> int:
-        """Count the prompt's tokens (see Source.begin)."""
-        return drained(self.beginning(prompt, **how), on_progress)
-
-    def beginning(
+    def prefill(
         self,
         prompt: Prompt,
         *,
         sampling: Sampling,
         reserve_tokens: int = 1,
-        speculates: bool = False,
+        looks_ahead: bool = False,
         revisits: bool = False,
         grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
-        """Count the prompt's tokens, a pass for every PASS_TOKENS (see Source.beginning)."""
-        self._check_open()
-        text = text_of(prompt)
-        n_prompt = len(self._vocabulary.encode(text.encode()))
+        """Count the prompt's tokens, a pass for every PASS_TOKENS (see Session.prefill)."""
+        self.source.check_open()
+        text, name = text_of(prompt), self.source.info.name
+        n_prompt = len(self.source.vocabulary.encode(text.encode()))
         if not n_prompt:
-            raise InputError(f"{self.info.name}: the prompt is empty.")
-        if n_prompt + reserve_tokens > self._n_ctx:
-            raise ContextError(f"{self.info.name}: {n_prompt} tokens for {self._n_ctx} of context.")
-        if grammar is not None and self._obeys is None:
-            raise InputError(f"{self.info.name}: this script was not told what a grammar allows.")
+            raise InputError(f"{name}: the prompt is empty.")
+        if n_prompt + reserve_tokens > self.source.n_ctx:
+            raise ContextError(
+                f"{self.source.info.name}: {n_prompt} tokens for {self.source.n_ctx} of context."
+            )
+        if grammar is not None and self.source.obeys is None:
+            raise InputError(
+                f"{self.source.info.name}: this script was not told what a grammar allows."
+            )
         self._grammar = grammar
         self._is_cancelled = is_cancelled
         self._sampling, self._random = sampling, random.Random(sampling.seed)
@@ -195,14 +204,14 @@ class ScriptedSource:
         return n_prompt
 
     def draft(self, limit: int) -> Draft:
-        """Write to the next word boundary (see Source.draft)."""
+        """Write to the next word boundary (see Session.draft)."""
         self._check_begun()
         next_token = self._next_token if self._next_token is not None else self._choose([])
         self._draft = _Branch([], next_token)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
-        """Go on with the draft (see Source.extend)."""
+        """Go on with the draft (see Session.extend)."""
         draft = self._own_draft()
         while draft.next_token not in (END, None) and len(draft.tokens) < limit:
             assert draft.next_token is not None
@@ -214,7 +223,7 @@ class ScriptedSource:
         return self._as_draft(draft)
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Source.trim)."""
+        """Cut the draft behind one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         n_kept = 1 + self._ends_of(draft.tokens).index(n_bytes)
         if n_kept < len(draft.tokens):
@@ -225,16 +234,11 @@ class ScriptedSource:
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response."""
-        self._check_open()
+        self.source.check_open()
         return self._encoder.token_ends(text)
 
-    def n_tokens(self, text: str) -> int:
-        """Tokens of a text on its own (see Source.n_tokens)."""
-        self._check_open()
-        return len(self._vocabulary.encode(text.encode()))
-
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """Negative log-likelihood of each candidate under the script (see Source.score)."""
+        """Negative log-likelihood of each candidate under the script (see Session.score)."""
         self._check_begun()
         own = self._own_candidate()
         new = {c.text for c in candidates if c != own and c.text} - self._known
@@ -244,7 +248,7 @@ class ScriptedSource:
         return [self._score(candidate) for candidate in candidates]
 
     def commit(self, candidate: Candidate) -> None:
-        """Append a candidate to the response (see Source.commit)."""
+        """Append a candidate to the response (see Session.commit)."""
         self._check_begun()
         tokens, next_token = self._encode(candidate.text), None
         if candidate == self._own_candidate():
@@ -257,25 +261,6 @@ class ScriptedSource:
         self._encoder.append(candidate.text)
         self.rollback()
 
-    @property
-    def can_foresee(self) -> bool:
-        """A script costs nothing, so there is nothing to save."""
-        return False
-
-    def foreseen(self) -> Foreseen:
-        """Nothing."""
-        return Foreseen(b"", False)
-
-    def foresee(self, n_tokens: int) -> None:
-        """Nothing."""
-
-    def confidence(self, start: int) -> float:
-        """That of a source that foresees nothing."""
-        return 1.0
-
-    def preview(self, texts: Sequence[bytes]) -> None:
-        """Nothing."""
-
     def rollback(self) -> None:
         """Drop draft and scored candidates."""
         self._draft, self._known = None, set()
@@ -284,11 +269,6 @@ class ScriptedSource:
         """Drop the response, keep the prompt."""
         self._check_begun()
         self._begin_response()
-
-    def close(self) -> None:
-        """Refuse all further work, of the other seats, too."""
-        for source in self.seats:
-            source._closed = True
 
     def _begin_response(self) -> None:
         self._tokens, self._next_token = [], None
@@ -299,7 +279,7 @@ class ScriptedSource:
         tokens = self._encoder.encode(text)
         if len(tokens) > self.n_free + _SLACK:
             raise ContextError(
-                f"{self.info.name}: {len(tokens)} tokens for {self.n_free} of context."
+                f"{self.source.info.name}: {len(tokens)} tokens for {self.n_free} of context."
             )
         return tokens
 
@@ -316,15 +296,15 @@ class ScriptedSource:
 
     def _allowed(self, text: bytes) -> Mapping[int, float]:
         """What may come behind ``text``: of what the script says, and else of all other tokens."""
-        said = self._script(text)
+        said = self.source.script(text)
         if self._grammar is None:
             return said
-        assert self._obeys is not None
+        assert self.source.obeys is not None
         every = dict.fromkeys([*range(256), END], _FLOOR)  # at least every byte is a token
         return {
             token: share
             for token, share in {**every, **said}.items()
-            if self._obeys(self._grammar, text + self._piece(token), token == END)
+            if self.source.obeys(self._grammar, text + self._piece(token), token == END)
         }
 
     def _score(self, candidate: Candidate) -> Score:
@@ -336,14 +316,14 @@ class ScriptedSource:
         nll_nats = 0.0
         for index, token in enumerate(path):
             so_far = self._text([*self._tokens, *path[:index]])
-            nll_nats -= math.log(self._script(so_far).get(token, _FLOOR))
+            nll_nats -= math.log(self.source.script(so_far).get(token, _FLOOR))
         return Score(nll_nats, len(path))
 
     def _score_of_text(self, text: bytes) -> Score:
-        tokens = self._vocabulary.encode(text)
+        tokens = self.source.vocabulary.encode(text)
         starts = accumulate(len(self._piece(token)) for token in tokens[:-1])
         nlls = [
-            -math.log(self._script(text[:start]).get(token, _FLOOR))
+            -math.log(self.source.script(text[:start]).get(token, _FLOOR))
             for start, token in zip(starts, tokens[1:], strict=True)
         ]
         return Score(sum(nlls), len(nlls))
@@ -357,7 +337,7 @@ class ScriptedSource:
     def _own_draft(self) -> _Branch:
         self._check_begun()
         if self._draft is None:
-            raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
+            raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
         return self._draft
 
     def _as_draft(self, draft: _Branch) -> Draft:
@@ -373,19 +353,15 @@ class ScriptedSource:
         return tuple(accumulate(len(self._piece(token)) for token in tokens))
 
     def _piece(self, token: int | None) -> bytes:
-        return b"" if token in (None, END) else self._vocabulary.piece(token)
+        return b"" if token in (None, END) else self.source.vocabulary.piece(token)
 
     def _pass(self, n_tokens: int) -> None:
         if self._is_cancelled():
-            raise Cancelled(f"{self.info.name}: cancelled.")
+            raise Cancelled(f"{self.source.info.name}: cancelled.")
         before = self._counters
         self._counters = Counters(before.n_passes + 1, before.n_tokens + n_tokens)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(f"{self.info.name} has been closed.")
-
     def _check_begun(self) -> None:
-        self._check_open()
+        self.source.check_open()
         if not self._n_prompt:
-            raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
+            raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")

@@ -86,7 +86,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class KnownText:
     """What a source would write next, as far as it is known without a forward pass.
 
     The last token of ``text`` is chosen, but not evaluated; with ``ends`` the text ends there.

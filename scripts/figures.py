@@ -30,7 +30,7 @@ from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.loading.load import LoadOptions, load
-from cf_local.method.session import Source
+from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
 from cf_local.types import SCORES, Answer, Candidate, Chat, Draft
@@ -105,18 +105,18 @@ def ceiling(problems: list[Problem], _jobs: int) -> None:
         print(f"{kind}: {share(marks, interval=True)}")
 
 
-def written_in_turn(prompt: Chat, writers: Sequence[Source]) -> str:
+def written_in_turn(prompt: Chat, writers: Sequence[Session]) -> str:
     """An answer whose first sentence is written by the first of ``writers``, and so on."""
     text = b""
-    for index, source in enumerate(writers):
-        source.begin(prompt, sampling=Sampling())
+    for index, session in enumerate(writers):
+        prefill(session, prompt, sampling=Sampling())
         if text:
-            source.commit(Candidate(text, False))
+            session.commit(Candidate(text, False))
         ends = sentence_ends = False
-        while not (ends or sentence_ends or source.n_response_tokens > 256):
-            draft = source.draft(32)
+        while not (ends or sentence_ends or session.n_response_tokens > 256):
+            draft = session.draft(32)
             ends, text = draft.ends, text + draft.text
-            source.commit(Candidate(draft.text, ends))
+            session.commit(Candidate(draft.text, ends))
             is_last = index == len(writers) - 1
             sentence_ends = not is_last and draft.text.endswith(b".")
         if ends:
@@ -197,23 +197,23 @@ def print_table(rows: list[list[str]]) -> None:
 # ---- Passes --------------------------------------------------------------------------------------
 
 
-class CountingSource:
-    """A source that notes the tokens of its last draft; all else goes through."""
+class CountingSession:
+    """A session that notes the tokens of its last draft; all else goes through."""
 
-    def __init__(self, source: Any) -> None:
-        self._source = source
+    def __init__(self, session: Any) -> None:
+        self._session = session
         self.n_drafted = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+        return getattr(self._session, name)
 
     def draft(self, limit: int) -> Draft:
         """The source's draft, noted."""
-        return self._noted(self._source.draft(limit))
+        return self._noted(self._session.draft(limit))
 
     def extend(self, limit: int) -> Draft:
         """The source's longer draft, noted."""
-        return self._noted(self._source.extend(limit))
+        return self._noted(self._session.extend(limit))
 
     def _noted(self, draft: Draft) -> Draft:
         self.n_drafted = len(draft.token_ends)
@@ -225,7 +225,9 @@ def passes(problems: list[Problem], _jobs: int) -> None:
     more: dict[bool, list[int]] = {True: [], False: []}
     answers: list[Answer] = []
     with load(options=ONE_THREAD) as fusion:
-        fusion.sources = counting = tuple(CountingSource(s) for s in fusion.sources)
+        counting = [CountingSession(source.sessions[0]) for source in fusion.sources]
+        for source, session in zip(fusion.sources, counting, strict=True):
+            source.sessions = [session]  # type: ignore[misc]
         n_before = [source.counters.n_tokens for source in counting]
         settings = replace(fusion.settings, max_tokens=256, speculation=False)
         for problem in problems:
@@ -234,7 +236,7 @@ def passes(problems: list[Problem], _jobs: int) -> None:
                     answers.append(event)
                     continue
                 agreed = len(event.candidates) == 1
-                more[agreed] += [event.passes[s.info.name] - s.n_drafted for s in counting]
+                more[agreed] += [event.passes[s.source.info.name] - s.n_drafted for s in counting]
         n_prefill = [
             source.counters.n_tokens - n for source, n in zip(counting, n_before, strict=True)
         ]

@@ -19,6 +19,7 @@ import numpy as np
 from cf_local.evaluation.bench import EVERYDAY
 from cf_local.loading.load import LoadOptions, load
 from cf_local.method import reranker as rerank
+from cf_local.method.session import prefill
 from cf_local.method.synchronizer import draft_segment
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
@@ -69,12 +70,13 @@ def compare(
     found: Found,
 ) -> None:
     """Some steps of one answer."""
-    sources, settings = fusion.sources, ref.RefSettings()
+    sources = [source.sessions[0] for source in fusion.sources]
+    settings = ref.RefSettings()
     weights = [1.0] * len(sources)
     before = []
-    for source in sources:
-        source.begin(chat(prompt), sampling=Sampling())
-        before.append(source.prompt_tokens(chat(prompt)))
+    for session in sources:
+        prefill(session, chat(prompt), sampling=Sampling())
+        before.append(session.prompt_tokens(chat(prompt)))
     response = b""
     for _ in range(STEPS_OF_ONE):
         step, ways = reference_step(known, before, response, settings)

@@ -19,6 +19,7 @@ import psutil
 
 import cf_local
 from cf_local.builtin.problems import generate
+from cf_local.method.session import prefill
 from cf_local.runtime.conversation import Turn
 from cf_local.settings import Sampling
 from cf_local.types import Candidate, Chat, Message
@@ -32,7 +33,7 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--conversations", type=int, help="seats; as many as threads unless given")
+    parser.add_argument("--conversations", type=int, help="slots; as many as threads unless given")
     parser.add_argument("--minutes", type=float, default=10.0)
     arguments = parser.parse_args()
     problems = generate(N_TALKS * N_TURNS, seed=31, split="test")
@@ -161,10 +162,11 @@ class Run:
         def scores() -> dict[str, list[float]]:
             found = {}
             for source in self._fusion.sources:
-                source.begin(prompt, sampling=Sampling())
+                session = source.sessions[0]
+                prefill(session, prompt, sampling=Sampling())
                 if start:
-                    source.commit(Candidate(expected[:start].encode(), ends=False))
-                both = source.score([Candidate(w.encode(), ends=False) for w in words])
+                    session.commit(Candidate(expected[:start].encode(), ends=False))
+                both = session.score([Candidate(w.encode(), ends=False) for w in words])
                 found[source.info.name] = [round(score.nll_nats, 3) for score in both]
             return found
 

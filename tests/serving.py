@@ -26,7 +26,7 @@ from cf_local.server.catalogue import Catalogue, Model
 from cf_local.server.options import ServeOptions
 from cf_local.server.running import Runner, listening, loader
 from cf_local.settings import Settings
-from cf_local.testing import ScriptedSource, writes
+from cf_local.testing import ScriptedSession, ScriptedSource, writes
 
 PATIENCE_S = 30.0  # on a machine that does much else
 QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
@@ -162,25 +162,31 @@ class Slow(ScriptedSource):
 
     pass_s = 0.01
 
+    def open_session(self) -> ScriptedSession:
+        return SlowSession(self)
+
+
+class SlowSession(ScriptedSession):
+    source: Slow
+
     def _pass(self, n_tokens: int) -> None:
         super()._pass(n_tokens)
-        time.sleep(self.pass_s)
+        time.sleep(self.source.pass_s)
 
 
 def slow(
-    text: str = " fox" * 5000, n_seats: int = 4, n_ctx: int = 100_000, pass_s: float = 0.01
+    text: str = " fox" * 5000, n_sessions: int = 4, n_ctx: int = 100_000, pass_s: float = 0.01
 ) -> Callable[[Model, IsCancelled], Fusion]:
     """Loads two sources that write ``text``, a word every ``pass_s`` or so."""
 
     def load(model: Model, _is_cancelled: IsCancelled) -> Fusion:
         pieces = VOCABULARIES[0]
         sources = [
-            Slow(name, pieces, writes(text, pieces), n_seats=n_seats, n_ctx=n_ctx)
+            Slow(name, pieces, writes(text, pieces), n_sessions=n_sessions, n_ctx=n_ctx)
             for name in model.names
         ]
         for source in sources:
-            for seat in source.seats:
-                seat.pass_s = pass_s  # type: ignore[attr-defined]
+            source.pass_s = pass_s
         settings = Settings(max_tokens=100_000, repetition_guard=False, speculation=False)
         return Fusion(sources, settings)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
+from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, Chat, RawText
@@ -99,7 +100,7 @@ def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
 
     def forget() -> None:
         for source in fusion.sources:
-            source.begin(_OTHER_PROMPT, sampling=settings.sampling)
+            prefill(source.sessions[0], _OTHER_PROMPT, sampling=settings.sampling)
 
     def answer(prompt: Chat) -> Timing:
         fusion.alone(forget)

@@ -22,7 +22,7 @@ from cf_local.errors import ContextError
 from cf_local.evaluation.windows import ending, windows
 from cf_local.method.boundary import is_boundary_between
 from cf_local.method.reranker import weighted_mean
-from cf_local.method.session import Source
+from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
 from cf_local.types import Candidate, Event, Prompt, RawText, Step, text_of
@@ -48,8 +48,9 @@ class Judge:
     def __init__(self, fusion: Fusion, settings: Settings) -> None:
         """Raises InputError when ``settings`` do not match the sources."""
         self._fusion, self._settings = fusion, settings
-        self._sources = fusion.speakers(settings)
-        names = [source.info.name for source in self._sources]
+        sources = fusion.speakers(settings)
+        self._sessions = [source.sessions[0] for source in sources]
+        names = [source.info.name for source in sources]
         self._weights = settings.weights_of(names) if len(names) > 1 else [1.0]
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
@@ -90,7 +91,7 @@ class Judge:
         if not isinstance(prompt, RawText):
             return opening
         n_reserved = min(n_reserved, min(self._n_tokens) // 2)
-        text = ending(prompt.text, self._sources, self._n_tokens, n_reserved)
+        text = ending(prompt.text, self._sessions, self._n_tokens, n_reserved)
         _warn_if_cut(prompt.text, text)
         return replace(opening, prompt=RawText(text) if text else NOTHING)
 
@@ -117,7 +118,7 @@ class Judge:
     def _n_tokens(self) -> list[int]:
         """Tokens that each source can read, prompt and all."""
         return self._fusion.alone(
-            lambda: [s.begin(NOTHING, sampling=Sampling()) + s.n_free for s in self._sources]
+            lambda: [prefill(s, NOTHING, sampling=Sampling()) + s.n_free for s in self._sessions]
         )
 
     def _parts(self, opening: Opening, text: str) -> list[tuple[Opening, str]]:
@@ -125,7 +126,7 @@ class Judge:
         if not isinstance(opening.prompt, RawText):
             return [(opening, text)] if text else []
         front = opening.prompt.text
-        found = windows(front + text, len(front), self._sources, self._n_tokens)
+        found = windows(front + text, len(front), self._sessions, self._n_tokens)
         for first in found[:1]:
             _warn_if_cut(front, first.context)
         return [
@@ -134,7 +135,7 @@ class Judge:
 
     def _nlls_nats(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The mean over the sources of the negative log-likelihood of each text."""
-        rows = [_nlls_nats(source, opening, texts) for source in self._sources]
+        rows = [_nlls_nats(session, opening, texts) for session in self._sessions]
         means: list[float] = weighted_mean(np.array(rows), self._weights).tolist()
         return means
 
@@ -145,7 +146,7 @@ def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Eve
     ``settings`` count from there. Raises InputError for an opened answer in mode "cool+r", which
     would start anew.
     """
-    with fusion.stream(opening.prompt, settings, begun=opening.answer) as events:
+    with fusion.stream(opening.prompt, settings, prefix=opening.answer) as events:
         yield from events
 
 
@@ -158,22 +159,22 @@ def _warn_if_cut(text: str, kept: str) -> None:
         )
 
 
-def _nlls_nats(source: Source, opening: Opening, texts: Sequence[str]) -> list[float]:
-    """What one source thinks of texts behind ``opening``, which it reads once."""
-    source.begin(opening.prompt, sampling=Sampling())
+def _nlls_nats(session: Session, opening: Opening, texts: Sequence[str]) -> list[float]:
+    """What one source gives texts after ``opening``, which it reads once."""
+    prefill(session, opening.prompt, sampling=Sampling())
     if opening.answer:
-        source.commit(Candidate(opening.answer.encode(), ends=False))
+        session.commit(Candidate(opening.answer.encode(), ends=False))
     nlls_nats: list[float] = []
     for first in range(0, len(texts), _MAX_CANDIDATES):
         some = texts[first : first + _MAX_CANDIDATES]
-        scores = source.score([Candidate(text.encode(), ends=False) for text in some])
+        scores = session.score([Candidate(text.encode(), ends=False) for text in some])
         nlls_nats += [score.nll_nats for score in scores]
-        source.rollback()
+        session.rollback()
     if math.inf in nlls_nats:
         n_chars = len(texts[nlls_nats.index(math.inf)])
         raise ContextError(
-            f"{source.info.name}: a text of {n_chars} characters does not fit behind a prompt of "
-            f"{len(text_of(opening.prompt))}. Choose a larger context."
+            f"{session.source.info.name}: a text of {n_chars} characters does not fit after a "
+            f"prompt of {len(text_of(opening.prompt))}. Choose a larger context."
         )
     return nlls_nats
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from cf_local.method.boundary import is_boundary_between
-from cf_local.method.session import Source
+from cf_local.method.session import Session
 
 # Tokens kept free: for BOS, a space prefix, and words at a cut that take more tokens on their own.
 _SPARE = 8
@@ -26,7 +26,7 @@ class Window(NamedTuple):
 
 
 def windows(
-    text: str, start: int, sources: Sequence[Source], n_tokens: Sequence[int]
+    text: str, start: int, sessions: Sequence[Session], n_tokens: Sequence[int]
 ) -> list[Window]:
     """Windows that together hold ``text`` from character ``start`` to its end, each part once.
 
@@ -36,7 +36,7 @@ def windows(
     if _fits_surely(text, n_tokens):
         return [Window(text[:start], text[start:])] if start < len(text) else []
     raw, first, found = text.encode(), len(text[:start].encode()), list[Window]()
-    ruler = _Ruler(text, first, sources, n_tokens)
+    ruler = _Ruler(text, first, sessions, n_tokens)
     while first < len(raw):
         end = ruler.furthest_end(first)
         begin = ruler.earliest_begin(first, end)
@@ -45,13 +45,13 @@ def windows(
     return found
 
 
-def ending(text: str, sources: Sequence[Source], n_tokens: Sequence[int], n_reserved: int) -> str:
+def ending(text: str, sessions: Sequence[Session], n_tokens: Sequence[int], n_reserved: int) -> str:
     """The longest end of ``text`` that leaves ``n_reserved`` tokens of each context free."""
     left = [n - n_reserved for n in n_tokens]
     if _fits_surely(text, left):
         return text
     raw = text.encode()
-    ruler = _Ruler(text, len(raw), sources, left)
+    ruler = _Ruler(text, len(raw), sessions, left)
     return raw[ruler.earliest_begin(len(raw), len(raw)) :].decode()
 
 
@@ -67,13 +67,13 @@ class _Ruler:
     """
 
     def __init__(
-        self, text: str, first: int, sources: Sequence[Source], n_tokens: Sequence[int]
+        self, text: str, first: int, sessions: Sequence[Session], n_tokens: Sequence[int]
     ) -> None:
         self._sizes = n_tokens
         front, rest = text.encode()[:first], text.encode()[first:]
         token_ends = [
-            source.token_ends(front) | {first + end for end in source.token_ends(rest)}
-            for source in sources
+            session.token_ends(front) | {first + end for end in session.token_ends(rest)}
+            for session in sessions
         ]
         self._ends = [sorted(ends) for ends in token_ends]
         self._characters = [*_character_ends(text)]

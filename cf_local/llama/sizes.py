@@ -40,10 +40,10 @@ _PASS_ROWS = MAX_PASS_LOGITS // 2
 class SimulatedModel:
     """A model of which only the header is read. Not thread-safe."""
 
-    def __init__(self, path: Path, *, n_forks: int, n_seats: int = 1) -> None:
+    def __init__(self, path: Path, *, n_forks: int, n_sessions: int = 1) -> None:
         """Read the headers of ``path`` and, of a model in parts, of the others beside it.
 
-        ``n_seats`` conversations have a context each.
+        ``n_sessions`` conversations have a context each.
 
         Raises MissingModelError, BrokenModelError or UnsupportedModelError.
         """
@@ -52,7 +52,7 @@ class SimulatedModel:
             check_file(path)
             self._headers = [read_header(part) for part in part_paths(path)]
             self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
-        self._n_forks, self._n_seats = n_forks, n_seats
+        self._n_forks, self._n_sessions = n_forks, n_sessions
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 
     def sizes(self, name: str) -> ModelSizes:
@@ -68,7 +68,7 @@ class SimulatedModel:
         n_tokens = header.n_tokens
         n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
         kept = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
-        rows = self._n_seats * (kept + 4 * n_tokens * _PASS_ROWS)
+        rows = self._n_sessions * (kept + 4 * n_tokens * _PASS_ROWS)
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -103,9 +103,9 @@ class SimulatedModel:
         n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
         copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks)
         return Layout(
-            cache=self._n_seats * _sum(_CACHE, plain),
-            buffers=self._n_seats * (_sum(_BUFFER, plain) + copied),
-            gpu_buffers=self._n_seats * _sum(_BUFFER, mixed or plain),
+            cache=self._n_sessions * _sum(_CACHE, plain),
+            buffers=self._n_sessions * (_sum(_BUFFER, plain) + copied),
+            gpu_buffers=self._n_sessions * _sum(_BUFFER, mixed or plain),
         )
 
     def _told(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:

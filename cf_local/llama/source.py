@@ -1,123 +1,63 @@
-"""The llama.cpp Source: one GGUF model behind the Source interface.
+"""A loaded GGUF model behind the Source interface, and its sessions.
 
-It joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
+A session joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
 probabilities (``cache``), the choice of the next token (``author``), and what is made of them: the
-own ``draft``, the ``candidates`` of all, and ``foresight``. Here is what they share: when a call
+own draft, the candidates of all, and what is evaluated ahead. Here is what they share: when a call
 may be made, and what becomes of all parts when the response changes.
 """
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Unpack
 
-from cf_local.errors import CfLocalError, ClosedError, ContextError
+from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
 from cf_local.llama.candidates import Candidates, OwnDraft
-from cf_local.llama.context import Passes
-from cf_local.llama.foresight import Foresight
-from cf_local.llama.loaded import Loaded
+from cf_local.llama.context import Context, Passes
+from cf_local.llama.library import llama_cpp
+from cf_local.llama.lookahead import LlamaLookahead
+from cf_local.llama.model import Model
+from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Author
+from cf_local.llama.state_key import identity_of, key_of
 from cf_local.llama.text import Text
+from cf_local.llama.threads import CORES, n_usable_cores
+from cf_local.llama.tree import n_cells, n_sequences
+from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import Beginning, Readable
+from cf_local.method.session import Readable
 from cf_local.method.tokenization import ContextEncoder
-from cf_local.progress import IsCancelled, Progress, drained, never
+from cf_local.planning.plan import DEFAULT_CONTEXT
+from cf_local.progress import IsCancelled, Progress, never
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Counters, Draft, Foreseen, KvType, Prompt, Score, SourceInfo
+from cf_local.types import Candidate, Counters, Draft, KvType, Prompt, RawText, Score, SourceInfo
 
 
-class LlamaSource:
-    """One GGUF model, its position and its cache. Not thread-safe."""
+class LlamaSession:
+    """A position in a loaded model. Not thread-safe."""
 
     def __init__(
-        self,
-        name: str,
-        path: Path,
-        *,
-        n_ctx: int | None = None,
-        n_forks: int = 4,
-        n_seats: int = 1,
-        n_threads: int | None = None,
-        n_gpu_layers: int = -1,
-        devices: Sequence[str] | None = None,
-        kv_type: KvType = "f16",
-        template: str | None = None,
-        costs: PassCosts | None = None,
-        is_cancelled: IsCancelled = never,
-        on_progress: Progress | None = None,
+        self, source: "LlamaSource", context: Context, n_forks: int, texts: list[Text]
     ) -> None:
-        """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
-
-        ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
-        of ``n_seats`` conversations has as many. ``template`` replaces the file's chat template.
-        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
-        None takes what other processes leave; ``costs`` None estimates those of its passes. Raises
-        what Loaded raises.
-        """
-        loaded = Loaded(
-            name,
-            path,
-            n_ctx=n_ctx,
-            n_forks=n_forks,
-            n_seats=n_seats,
-            n_threads=n_threads,
-            n_gpu_layers=n_gpu_layers,
-            devices=devices,
-            kv_type=kv_type,
-            template=template,
-            costs=costs,
-            is_cancelled=is_cancelled,
-            on_progress=on_progress,
-        )
-        texts: list[Text] = []
-        self._sit(loaded, n_forks, 0, texts)
-        self._others = tuple(object.__new__(LlamaSource) for _ in range(n_seats - 1))
-        for index, other in enumerate(self._others, 1):
-            other._sit(loaded, n_forks, index, texts)
-            other._others = ()
-
-    def _sit(self, loaded: Loaded, n_forks: int, index: int, texts: list[Text]) -> None:
-        """Take a seat of the loaded model; ``texts`` are those of all seats."""
-        self._loaded = loaded
-        self._vocabulary = loaded.vocabulary
-        self.n_ctx = loaded.n_ctx
-        self._context = loaded.contexts[index]
-        self._passes = Passes(self._context)
-        self._text = Text(self._context, self._passes, texts)
+        """``texts`` are those of all sessions of the source, this one's is added."""
+        self.source = source
+        self._vocabulary = source.vocabulary
+        self.n_ctx = source.n_ctx
+        self._context = context
+        self._passes = Passes(context)
+        self._text = Text(context, self._passes, texts)
         texts.append(self._text)
-        self._cache = Cache(self._context, self._passes, self._text, n_forks)
+        self._cache = Cache(context, self._passes, self._text, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
         self._author = Author(self._cache, self._vocabulary)
         self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
-        self._foresight = Foresight(
+        self._lookahead = LlamaLookahead(
             self._author, self._cache, self._encoder, self._vocabulary, self.n_ctx
         )
-        self._closed = False
-
-    @property
-    def info(self) -> SourceInfo:
-        """Name, file, context and threads."""
-        return self._loaded.info
-
-    @property
-    def costs(self) -> PassCosts:
-        """Seconds of its forward passes, by their size: known or estimated, and fixed."""
-        return self._loaded.costs
-
-    @property
-    def seats(self) -> tuple["LlamaSource", ...]:
-        """This source and its others over the same model (see Source.seats)."""
-        return (self, *self._others)
 
     @property
     def counters(self) -> Counters:
         """Forward passes, tokens evaluated and seconds spent in them since the load."""
         return self._context.counters
-
-    @property
-    def has_template(self) -> bool:
-        """False when the file has no chat template and "User: / Assistant:" is used."""
-        return not self._loaded.template.is_plain
 
     @property
     def n_response_tokens(self) -> int:
@@ -138,87 +78,77 @@ class LlamaSource:
         return self._cache.time_pass(n_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt as ``begin`` would evaluate them."""
-        return self._loaded.encode(prompt)
+        """Tokens of a prompt as ``prefill`` would evaluate them."""
+        return self.source.encode(prompt)
 
-    def continues(self, prompt: Prompt) -> int:
-        """Tokens of a prompt that goes on with its own (see Source.continues)."""
+    def n_resident(self, prompt: Prompt) -> int:
+        """Tokens of a prompt that goes on with its own (see Session.n_resident)."""
         return self._text.n_continued(self.prompt_tokens(prompt))
 
-    def begin(
-        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
-    ) -> int:
-        """Evaluate the prompt (see Source.begin)."""
-        return drained(self.beginning(prompt, **how), on_progress)
-
-    def beginning(
+    def prefill(
         self,
         prompt: Prompt,
         *,
         sampling: Sampling,
         reserve_tokens: int = 1,
-        speculates: bool = False,
+        looks_ahead: bool = False,
         revisits: bool = False,
         grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
-        """Evaluate the prompt in parts (see Source.beginning)."""
+        """Evaluate the prompt in parts (see Session.prefill)."""
         self._check_open()
         tokens = self.prompt_tokens(prompt)
-        self._loaded.check(prompt, tokens, reserve_tokens)
+        self.source.check(prompt, tokens, reserve_tokens)
         self._author.begin(sampling, grammar)
         self._passes.is_cancelled = is_cancelled
         self.rollback()
         self._encoder.reset()
-        self._loaded.settle_in()
+        self.source.settle_in()
+        can_share = self._context.sequences.can_share
         yield from self._cache.reading(
             tokens,
-            is_lazy=speculates and self.can_foresee,
-            revisits=revisits and self.can_foresee,
+            is_lazy=looks_ahead and can_share,
+            revisits=revisits and can_share,
         )
         return len(tokens)
 
     def draft(self, limit: int) -> Draft:
-        """Write to the next word boundary (see Source.draft)."""
+        """Write to the next word boundary (see Session.draft)."""
         self._check_begun()
         self._cache.settle()
         self._candidates.own = OwnDraft(self._cache.head, self._author, self._vocabulary)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
-        """Go on with the draft to its next word boundary (see Source.extend)."""
+        """Go on with the draft to its next word boundary (see Session.extend)."""
         draft = self._own_draft()
         draft.extend(limit)
         return draft.told()
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Source.trim)."""
+        """Cut the draft behind one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         draft.trim(n_bytes)
         return draft.told()
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Where tokens end in ``text`` behind the response (see Source.token_ends)."""
+        """Where tokens end in ``text`` behind the response (see Session.token_ends)."""
         self._check_open()
         return self._encoder.token_ends(text)
 
-    def n_tokens(self, text: str) -> int:
-        """Tokens of a text on its own (see Source.n_tokens)."""
-        self._check_open()
-        return len(self._vocabulary.encode(text.encode()))
-
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """What this source thinks of the candidates (see Source.score)."""
+        """What this source gives the candidates (see Session.score)."""
         self._check_begun()
         return self._candidates.score(candidates)
 
     def commit(self, candidate: Candidate) -> None:
-        """Append a candidate to the response (see Source.commit)."""
+        """Append a candidate to the response (see Session.commit)."""
         self._check_begun()
         node = self._candidates.find(candidate)
         if node is None:
             raise ContextError(
-                f"{self.info.name}: its context of {self.n_ctx} tokens is full. "
+                f"{self.source.info.name}: its context of {self.n_ctx} tokens is full. "
                 "Choose a larger one."
             )
         self._author.follow(node, is_own=self._candidates.is_own(candidate))
@@ -227,90 +157,210 @@ class LlamaSource:
         self._candidates.drop()
 
     @property
-    def can_foresee(self) -> bool:
-        """Whether text can be evaluated before it is drafted (see Source.can_foresee)."""
-        return self._context.sequences.can_share
-
-    def foreseen(self) -> Foreseen:
-        """What is known of the next draft (see Source.foreseen)."""
-        self._check_begun()
-        return self._foresight.foreseen()
-
-    def foresee(self, n_tokens: int) -> None:
-        """Write ahead (see Source.foresee)."""
-        self._check_begun()
-        self._foresight.foresee(n_tokens)
-
-    def confidence(self, start: int) -> float:
-        """How sure it is of what it foresees (see Source.confidence)."""
-        self._check_begun()
-        return self._foresight.confidence(start)
-
-    def preview(self, texts: Sequence[bytes]) -> None:
-        """Evaluate texts that are likely to come (see Source.preview)."""
-        self._check_begun()
-        self._foresight.preview(texts)
+    def lookahead(self) -> LlamaLookahead | None:
+        """Evaluates what may come (see Session.lookahead)."""
+        return self._lookahead if self._context.sequences.can_share else None
 
     @property
     def state_key(self) -> str:
-        """Model file, version and shape of the cache (see Keeping.state_key)."""
-        return self._loaded.state_key
+        """Model file, version and shape of the cache (see Resumable.state_key)."""
+        return self.source.state_key
 
     def readable(self, prompt: Prompt) -> Readable:
-        """What of a prompt it has read (see Keeping.readable)."""
+        """What of a prompt it has read (see Resumable.readable)."""
         self._check_open()
         return self._text.readable(self.prompt_tokens(prompt))
 
-    def keep(self, path: Path, prompt: Prompt) -> list[int]:
-        """Write the state behind what it has read of a prompt (see Keeping.keep)."""
+    def save(self, path: Path, prompt: Prompt) -> list[int]:
+        """Write the state behind what it has read of a prompt (see Resumable.save)."""
         self._check_open()
         self.rollback()
         return self._cache.keep(path, self.prompt_tokens(prompt))
 
     def restore(self, path: Path) -> int:
-        """Take up a state (see Keeping.restore)."""
+        """Take up a state (see Resumable.restore)."""
         self._check_open()
         self.rollback()
         return self._cache.restore(path)
 
     def rollback(self) -> None:
         """Drop the draft, the scored candidates and what was foreseen."""
-        if not self._is_closed:
+        if not self.source.is_closed:
             self._candidates.drop()
             self._cache.drop_all()
             self._author.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
-        """Drop the response, keep the prompt (see Source.restart)."""
+        """Drop the response, keep the prompt (see Session.restart)."""
         self._check_begun()
         self._candidates.drop()
         self._encoder.reset()
         self._cache.restart(keep_response=expect_same)
         self._author.restart()
 
-    def close(self) -> None:
-        """Give the memory back, that of the other seats, too. May be called twice."""
-        for source in self.seats:
-            source._closed = True
-            source._author.close()
-            source._cache.close()
-        self._loaded.close()
+    def end(self) -> None:
+        """The source is closed: let go of what refers to its memory."""
+        self._author.close()
+        self._cache.close()
 
     def _own_draft(self) -> OwnDraft:
         self._check_begun()
         if self._candidates.own is None:
-            raise CfLocalError(f"{self.info.name}: there is no draft to go on with.")
+            raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
         return self._candidates.own
 
-    @property
-    def _is_closed(self) -> bool:
-        return self._closed or self._loaded.is_closed
-
     def _check_open(self) -> None:
-        if self._is_closed:
-            raise ClosedError(f"{self.info.name} has been closed.")
+        if self.source.is_closed:
+            raise ClosedError(f"{self.source.info.name} has been closed.")
 
     def _check_begun(self) -> None:
         self._check_open()
         if not self._text.n_prompt:
-            raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
+            raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")
+
+
+_TINY_BYTES = 32_000_000
+
+
+class LlamaSource:
+    """One GGUF model and its sessions. Not thread-safe."""
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        n_ctx: int | None = None,
+        n_forks: int = 4,
+        n_sessions: int = 1,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+        devices: Sequence[str] | None = None,
+        kv_type: KvType = "f16",
+        template: str | None = None,
+        costs: PassCosts | None = None,
+        is_cancelled: IsCancelled = never,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
+
+        ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
+        of ``n_sessions`` conversations has as many. ``template`` replaces the file's chat template.
+        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
+        None takes what other processes leave; ``costs`` None estimates those of its passes.
+
+        Raises InputError for less than one session, and what Model and Context raise.
+        """
+        if n_sessions < 1:
+            raise InputError(f"{n_sessions} conversations at once: there must be at least 1.")
+        self.is_closed = False
+        self.sessions: list[LlamaSession] = []
+        self._contexts: list[Context] = []
+        CORES.look()
+        self._model = Model(
+            path,
+            n_gpu_layers=n_gpu_layers,
+            devices=devices,
+            is_cancelled=is_cancelled,
+            on_progress=on_progress,
+        )
+        try:
+            identity = identity_of(path)  # now: the file may be replaced while the model is loaded
+            self.vocabulary = LlamaVocabulary(self._model)
+            self.template = self._template(template, name)
+            self.n_ctx_train = self._model.n_ctx_train
+            self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
+            gives_way = n_threads is None
+            n_threads = n_threads or threads_for(path)
+            texts: list[Text] = []
+            for _ in range(n_sessions):
+                context = Context(
+                    self._model,
+                    n_cells=n_cells(self.n_ctx, n_forks),
+                    n_sequences=n_sequences(n_forks),
+                    n_threads=n_threads,
+                    gives_way=gives_way,
+                    kv_type=kv_type,
+                )
+                self._contexts.append(context)
+                self.sessions.append(LlamaSession(self, context, n_forks, texts))
+        except BaseException:
+            self.close()
+            raise
+        self.costs = costs or self._model.costs
+        self.info = SourceInfo(
+            name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
+        )
+        self.state_key = key_of(identity, self._kind(kv_type))
+        self._last_prompt: tuple[Prompt, list[int]] | None = None
+
+    @property
+    def has_template(self) -> bool:
+        """False when the file has no chat template and "User: / Assistant:" is used."""
+        return not self.template.is_plain
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt; of the last one they are known, as several sessions may ask."""
+        if self._last_prompt is None or self._last_prompt[0] != prompt:
+            self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
+        return list(self._last_prompt[1])
+
+    def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
+        """Raise InputError for an empty prompt, ContextError if it leaves too little room."""
+        name = self.info.name
+        if not tokens or prompt == RawText(""):
+            raise InputError(f"{name}: the prompt is empty.")
+        if len(tokens) + reserve_tokens > self.n_ctx:
+            raise ContextError(
+                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
+                f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
+                f"a larger context ({name} was trained with {self.n_ctx_train})."
+            )
+
+    def settle_in(self) -> None:
+        """Compute in this thread (see Threads.settle_in)."""
+        for context in self._contexts:
+            context.threads.settle_in()
+
+    def time_pass(self, n_tokens: int) -> float:
+        """Seconds of a forward pass over ``n_tokens``, while no answer is written.
+
+        Changes nothing of what was read.
+        """
+        return self.sessions[0].time_pass(n_tokens)
+
+    def n_tokens(self, text: str) -> int:
+        """Tokens of a text on its own (see Source.n_tokens)."""
+        if self.is_closed:
+            raise ClosedError(f"{self.info.name} has been closed.")
+        return len(self.vocabulary.encode(text.encode()))
+
+    def close(self) -> None:
+        """Give the memory back, that of all sessions. May be called twice."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for session in self.sessions:
+            session.end()
+        self.sessions = []  # which refer to this: their memory need not wait for a collection
+        for context in self._contexts:
+            context.close()
+        self._model.close()
+
+    def _template(self, given: str | None, name: str) -> ChatTemplate:
+        text = given or self._model.metadata("tokenizer.chat_template")
+        return ChatTemplate(text, self.vocabulary, name)
+
+    def _kind(self, kv_type: KvType) -> str:
+        """What besides the file a kept state depends on."""
+        # Flash attention, which is for GPUs, lays the cache out otherwise.
+        device = "gpu" if self._model.is_on_gpu else "cpu"
+        return f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}, {device}"
+
+
+def threads_for(path: Path) -> int:
+    """All cores, but one for a tiny model: its passes are shorter than waiting for each other.
+
+    On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).
+    """
+    return 1 if path.stat().st_size < _TINY_BYTES else n_usable_cores()

@@ -14,10 +14,9 @@ from cf_local import hub
 from cf_local.errors import Cancelled, InputError
 from cf_local.llama.devices import devices
 from cf_local.llama.header import check_file
-from cf_local.llama.loaded import threads_for
-from cf_local.llama.source import LlamaSource
+from cf_local.llama.source import LlamaSource, threads_for
 from cf_local.loading.fit import FitOptions, check_devices, fit, n_forks, wish_of
-from cf_local.loading.placement import Overlap, known_costs
+from cf_local.loading.placement import MeasuredOverlap, known_costs
 from cf_local.planning.plan import Wish
 from cf_local.progress import IsCancelled, Progress, never
 from cf_local.registry.names import distinct, spec_of
@@ -122,13 +121,13 @@ def load_chosen(
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
         n_threads = [options.n_threads or spec.threads for spec in specs]
-        loaded = _fused(sources, settings, options.overlap, Overlap(paths, n_threads))
+        loaded = _fused(sources, settings, options.overlap, MeasuredOverlap(paths, n_threads))
         opened.pop_all()
     return loaded
 
 
 def _fused(
-    sources: Sequence[LlamaSource], settings: Settings, overlap: bool | None, known: Overlap
+    sources: Sequence[LlamaSource], settings: Settings, overlap: bool | None, known: MeasuredOverlap
 ) -> Fusion:
     """The fusion; whether its sources overlap is found out after an answer if nobody knows it."""
     if overlap is None:
@@ -238,7 +237,7 @@ def _open(
         path,
         n_ctx=how.n_ctx,
         n_forks=n_forks(n_sources),
-        n_seats=options.n_conversations,
+        n_sessions=options.n_conversations,
         n_threads=options.n_threads or spec.threads,
         n_gpu_layers=how.n_gpu_layers,
         devices=how.devices,

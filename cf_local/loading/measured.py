@@ -64,14 +64,14 @@ def put(key: str, record: dict[str, Any]) -> None:
 class RememberedModel:
     """What a model takes in memory, as a simulated load said it, now or before."""
 
-    def __init__(self, path: Path, n_forks: int, n_seats: int) -> None:
+    def __init__(self, path: Path, n_forks: int, n_sessions: int) -> None:
         """As SimulatedModel; what is known already needs no look into the file.
 
         Raises MissingModelError for a file that is not there.
         """
-        self._path, self._n_forks, self._n_seats = path, n_forks, n_seats
+        self._path, self._n_forks, self._n_sessions = path, n_forks, n_sessions
         try:
-            self._key = key_of(path, of=f"memory {n_forks} {n_seats}")
+            self._key = key_of(path, of=f"memory {n_forks} {n_sessions}")
         except OSError:
             check_file(path)
             part_paths(path)  # raises for the part that is missing
@@ -110,7 +110,7 @@ class RememberedModel:
     def _simulation(self) -> SimulatedModel:
         if self._simulated is None:
             self._simulated = SimulatedModel(
-                self._path, n_forks=self._n_forks, n_seats=self._n_seats
+                self._path, n_forks=self._n_forks, n_sessions=self._n_sessions
             )
         return self._simulated
 

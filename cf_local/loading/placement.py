@@ -40,7 +40,7 @@ class Timed(Protocol):
         """Seconds of a pass; raises Cancelled where it can be stopped and was."""
 
 
-class Overlap:
+class MeasuredOverlap:
     """Whether the sources of some files gain by working at the same time, as far as is known."""
 
     def __init__(self, files: Sequence[Path], n_threads: Sequence[int | None]) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from cf_local.method.session import Source
+from cf_local.method.session import Session
 
 T = TypeVar("T")
 
 
-class Crew:
+class Overlap:
     """Lets sources work, each in a thread of its own or one after the other."""
 
     def __init__(self, n_workers: int) -> None:
@@ -27,23 +27,23 @@ class Crew:
         """Whether nothing runs at the same time."""
         return self._pool is None
 
-    def for_one(self) -> "Crew":
+    def for_one(self) -> "Overlap":
         """The same threads for one answer of several, so that ``hidden_s`` is that of this one."""
-        crew = copy.copy(self)
-        crew.hidden_s = 0.0
-        return crew
+        overlap = copy.copy(self)
+        overlap.hidden_s = 0.0
+        return overlap
 
-    def each(self, sources: Sequence[Source], work: Callable[[Source], T]) -> list[T]:
+    def each(self, sessions: Sequence[Session], work: Callable[[Session], T]) -> list[T]:
         """What ``work`` returns for each source, in their order.
 
         Waits for all of them, whatever happens; then the first error is raised.
         """
-        if self._pool is None or len(sources) < 2:
-            return [work(source) for source in sources]
-        before = [source.counters.decode_s for source in sources]
-        futures = [_begun(self._pool, work, source) for source in sources]
+        if self._pool is None or len(sessions) < 2:
+            return [work(session) for session in sessions]
+        before = [session.counters.decode_s for session in sessions]
+        futures = [_begun(self._pool, work, session) for session in sessions]
         wait(futures)
-        spent = [s.counters.decode_s - b for s, b in zip(sources, before, strict=True)]
+        spent = [s.counters.decode_s - b for s, b in zip(sessions, before, strict=True)]
         self.hidden_s += sum(spent) - max(spent)
         return [future.result() for future in futures]
 
@@ -53,13 +53,13 @@ class Crew:
             self._pool.shutdown()
 
 
-def _begun(pool: ThreadPoolExecutor, work: Callable[[Source], T], source: Source) -> "Future[T]":
+def _begun(pool: ThreadPoolExecutor, work: Callable[[Session], T], session: Session) -> "Future[T]":
     try:
-        return pool.submit(work, source)
+        return pool.submit(work, session)
     except RuntimeError:  # Python is ending, and pools begin nothing any more
         done: Future[T] = Future()
         try:
-            done.set_result(work(source))
+            done.set_result(work(session))
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             done.set_exception(error)
         return done

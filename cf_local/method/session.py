@@ -1,17 +1,19 @@
-"""The Source: one loaded model as the engine sees it.
+"""Sources and sessions: what the method asks of a loaded model, and of one position in it.
 
-Calls are coarse (draft a word, score these candidates, commit this one) and only bytes and numbers
-cross them, never logits or token ids, so that a source may live in this process, in another one or
-on another machine. A source owns its position: nobody else knows how its cache works.
+A Source is a loaded model. Each of its Sessions has a position of its own: a prompt, the response
+so far, and what of both is in its cache. Nobody else knows how that cache works.
 
-The life of a source::
+Calls are coarse (draft a word, score these candidates, commit this one), and only bytes and numbers
+cross them, never logits or token ids. So a session may live in this process, in another one or on
+another machine. The life of a session::
 
-    begin(prompt)  ( draft()  extend()*  trim()?  score(...)?  commit(...) )*  ...  close()
+    prefill(prompt)  ( draft()  extend()*  trim()?  score(...)?  commit(...) )*
 
-``rollback()`` drops drafts and forks at any time; ``restart()`` returns to the end of the prompt.
+``rollback()`` drops drafts and scored candidates at any time; ``restart()`` returns to the end of
+the prompt. Calls of all sessions come one after the other, in any order.
 
-One loaded model may have several ``seats``, each a Source with a position of its own, so that
-several conversations go on at once. Calls of all seats come one after the other, in any order.
+What not every session can do is apart: ``Lookahead`` saves passes, ``Resumable`` keeps a state in a
+file.
 """
 
 from collections.abc import Generator, Sequence
@@ -19,31 +21,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, Required, TypedDict, Unpack, runtime_checkable
 
 from cf_local.method.costs import PassCosts
-from cf_local.progress import IsCancelled, Progress
+from cf_local.progress import IsCancelled, Progress, drained
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Score, SourceInfo
-
-
-class Beginning(TypedDict, total=False):
-    """How ``Source.begin`` reads a prompt.
-
-    ``reserve_tokens``: context that it must leave for the answer (1).
-    ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to them;
-    ``revisits`` announces a ``restart`` that expects the same response.
-    With a ``grammar`` (GBNF, see ``structured``) drafts and foreseen text obey it, from the start
-    of the response and whoever wrote it; scores are those without.
-    """
-
-    sampling: Required[Sampling]
-    reserve_tokens: int
-    speculates: bool
-    revisits: bool
-    grammar: str | None
-    is_cancelled: IsCancelled
+from cf_local.types import Candidate, Counters, Draft, KnownText, Prompt, Score, SourceInfo
 
 
 class Source(Protocol):
-    """What the engine asks of a model. Any call may raise ClosedError; work may raise Cancelled."""
+    """A loaded model. Any call may raise ClosedError."""
 
     @property
     def info(self) -> SourceInfo:
@@ -52,6 +36,46 @@ class Source(Protocol):
     @property
     def costs(self) -> PassCosts:
         """Seconds of its forward passes by their size; fixed, so that no clock moves a text."""
+
+    @property
+    def sessions(self) -> Sequence["Session"]:
+        """As many positions as conversations may go on at once; at least one.
+
+        Where a prompt begins as the text of another session does, it is not evaluated again (as
+        far as the model's cache can share).
+        """
+
+    def n_tokens(self, text: str) -> int:
+        """Tokens of ``text`` in this source's own vocabulary, from any thread; no pass."""
+
+    def close(self) -> None:
+        """Give the memory back. May be called twice."""
+
+
+class Prefill(TypedDict, total=False):
+    """How ``Session.prefill`` reads a prompt.
+
+    ``reserve_tokens``: context that it must leave for the answer (1).
+    ``looks_ahead`` announces calls of ``lookahead``, so that passes may be put off to them;
+    ``revisits`` announces a ``restart`` that expects the same response.
+    With a ``grammar`` (GBNF, see ``structured``) drafts and text ahead obey it, from the start of
+    the response and whoever wrote it; scores are those without.
+    """
+
+    sampling: Required[Sampling]
+    reserve_tokens: int
+    looks_ahead: bool
+    revisits: bool
+    grammar: str | None
+    is_cancelled: IsCancelled
+
+
+class Session(Protocol):
+    """One position in a model. Any call may raise ClosedError; work may raise Cancelled."""
+
+    @property
+    def source(self) -> Source:
+        """The model."""
 
     @property
     def counters(self) -> Counters:
@@ -66,33 +90,24 @@ class Source(Protocol):
         """Tokens by which the response can still grow before the context is full."""
 
     @property
-    def seats(self) -> Sequence["Source"]:
-        """This source, and others over the same loaded model, for as many conversations.
+    def lookahead(self) -> "Lookahead | None":
+        """Evaluates what may come; None where the cache cannot be shared."""
 
-        Closing the first closes all. Where a prompt begins as the text of another seat does, it
-        is not evaluated again (as far as the model's cache can share).
+    def n_resident(self, prompt: Prompt) -> int:
+        """Tokens of ``prompt`` that this session has read; 0 unless it goes on with its own.
+
+        So a conversation that comes back finds its session. Raises InputError as ``prefill`` does.
         """
 
-    def begin(
-        self, prompt: Prompt, *, on_progress: Progress | None = None, **how: Unpack[Beginning]
-    ) -> int:
+    def prefill(self, prompt: Prompt, **how: Unpack[Prefill]) -> Generator[float, None, int]:
         """Evaluate the prompt, keeping what is cached of it; returns its number of tokens.
 
-        Raises ContextError when it does not leave ``reserve_tokens`` of the context to the answer,
-        InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the source can be
-        used again).
-        """
+        Yields the share that was read; other sessions may work in between. Closed before its end
+        it leaves a session that can be used again.
 
-    def beginning(self, prompt: Prompt, **how: Unpack[Beginning]) -> Generator[float, None, int]:
-        """As ``begin``, in parts: yields the share that was read; other seats may work in between.
-
-        Closed before its end it leaves a source that can be used again.
-        """
-
-    def continues(self, prompt: Prompt) -> int:
-        """How many tokens of ``prompt`` this seat has read; 0 unless it goes on with its own.
-
-        So a conversation that comes back finds its seat. Raises InputError as ``begin`` does.
+        Raises ContextError when the prompt does not leave ``reserve_tokens`` of the context to the
+        answer, InputError when it is empty, Cancelled when ``is_cancelled`` turned true (the
+        session can be used again).
         """
 
     def draft(self, limit: int) -> Draft:
@@ -110,16 +125,13 @@ class Source(Protocol):
         """
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its ``token_ends``."""
+        """Cut the draft after one of its ``token_ends``."""
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Byte offsets in ``text`` at which tokens end when it is tokenized behind the response."""
-
-    def n_tokens(self, text: str) -> int:
-        """Tokens of ``text`` in this source's own vocabulary, from any thread; no pass."""
+        """Byte offsets in ``text`` at which tokens end when it is tokenized after the response."""
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """Negative log-likelihood of each candidate behind the response, one forward pass for all.
+        """Negative log-likelihood of each candidate after the response, one forward pass for all.
 
         The own draft is scored with the very tokens it was written in, other text with this
         source's tokenization of it; an ending adds minus the log of the summed probability of all
@@ -133,40 +145,37 @@ class Source(Protocol):
         Raises ContextError when it does not fit the context.
         """
 
-    @property
-    def can_foresee(self) -> bool:
-        """Whether the calls below may be made: not every cache can look ahead."""
-
-    def foreseen(self) -> Foreseen:
-        """What the source would write behind the response, as far as it is known without a pass."""
-
-    def foresee(self, n_tokens: int) -> None:
-        """Write up to ``n_tokens`` further ahead.
-
-        Drafts, scores and commits along it cost no forward pass. Nothing else changes.
-        """
-
-    def confidence(self, start: int) -> float:
-        """The lowest probability it gave a token of the foreseen text behind byte ``start``."""
-
-    def preview(self, texts: Sequence[bytes]) -> None:
-        """Evaluate texts that may come behind the response, in one pass; else as ``foresee``."""
-
     def rollback(self) -> None:
-        """Drop draft, scored candidates and foreseen text, keep the response."""
+        """Drop draft, scored candidates and text ahead, keep the response."""
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt.
 
-        With ``expect_same`` the response stays as foreseen text: it may be written again.
+        With ``expect_same`` the response stays resident: it may be written again.
         """
 
-    def close(self) -> None:
-        """Give the memory back. May be called twice."""
+
+class Lookahead(Protocol):
+    """Evaluates what may come after the response.
+
+    Drafts, scores and commits along it cost no forward pass. Nothing else changes.
+    """
+
+    def known(self) -> KnownText:
+        """What the session would write after the response, as far as no pass is needed."""
+
+    def extend(self, n_tokens: int) -> None:
+        """Write up to ``n_tokens`` further ahead."""
+
+    def confidence(self, start: int) -> float:
+        """The lowest probability it gave a token of the known text after byte ``start``."""
+
+    def prefetch(self, texts: Sequence[bytes]) -> None:
+        """Evaluate texts that may come after the response, in one pass."""
 
 
 class Readable(NamedTuple):
-    """What a source has read of a prompt and could keep: tokens, bytes, seconds to read it anew."""
+    """What of a prompt a session could save: tokens, bytes, and the seconds it took to read."""
 
     n_tokens: int
     n_bytes: int
@@ -174,32 +183,43 @@ class Readable(NamedTuple):
 
 
 @runtime_checkable
-class Keeping(Protocol):
-    """What a Source may offer besides: its state behind a prompt, kept in a file (see ``kept``)."""
+class Resumable(Protocol):
+    """What a Session may offer besides: its state after a prompt, kept in a file."""
 
     @property
-    def info(self) -> SourceInfo:
-        """Name and file of the model."""
+    def source(self) -> Source:
+        """The model."""
 
     @property
     def state_key(self) -> str:
-        """What its states belong to (see ``kept.key``): under another key they are of no use."""
+        """What its states belong to: under another key they are of no use."""
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt as ``begin`` would evaluate them."""
+        """Tokens of a prompt as ``prefill`` would evaluate them."""
 
     def readable(self, prompt: Prompt) -> Readable:
-        """What of ``prompt`` it has read, as far as ``keep`` can keep it."""
+        """What of ``prompt`` it has read, as far as ``save`` can save it."""
 
-    def keep(self, path: Path, prompt: Prompt) -> list[int]:
-        """Write the state behind what it has read of ``prompt`` to a file; its tokens.
+    def save(self, path: Path, prompt: Prompt) -> list[int]:
+        """Write the state after what it has read of ``prompt`` to a file; its tokens.
 
-        None of them if there is nothing to keep or the file cannot be written.
+        None of them if there is nothing to save or the file cannot be written.
         """
 
     def restore(self, path: Path) -> int:
         """Take up the state of a file, in place of all it has read; the number of its tokens.
 
         The next prompt is not evaluated as far as it begins with them. 0 where the file is of no
-        use: nothing is read then. The file must be one that ``keep`` has written, unchanged.
+        use: nothing is read then. The file must be one that ``save`` has written, unchanged.
         """
+
+
+def prefill(
+    session: Session,
+    prompt: Prompt,
+    *,
+    on_progress: Progress | None = None,
+    **how: Unpack[Prefill],
+) -> int:
+    """As ``Session.prefill``, at once; ``on_progress`` hears the share that was read."""
+    return drained(session.prefill(prompt, **how), on_progress)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from cf_local.method.boundary import is_boundary_between, whole_characters
-from cf_local.method.session import Source
-from cf_local.types import Foreseen
+from cf_local.method.session import Lookahead, Session
+from cf_local.types import KnownText
 
 _KEYS = (32, 24, 16, 12, 8, 6, 4, 3, 2)  # bytes of context to look for, longest first
 _LONGEST = 65_536  # bytes remembered
@@ -67,6 +67,13 @@ _RUN_BYTES = 15.0  # of agreement, at first: what real models show (docs/LOG.md,
 _TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
 
 
+def _ahead(session: Session) -> Lookahead:
+    """The lookahead of a session that was found to have one."""
+    found = session.lookahead
+    assert found is not None
+    return found
+
+
 class _Odds:
     """How likely something is, learnt while running."""
 
@@ -83,7 +90,7 @@ class _Odds:
 
 
 class Speculator:
-    """Keeps a block of foreseen text ahead of the response.
+    """Keeps a block of evaluated text ahead of the response.
 
     One for each answer: what it does follows from the prompt and the response alone, so that the
     same question leads to the same passes, and so to the same text.
@@ -95,39 +102,39 @@ class Speculator:
         # By how much a leader doubts a token: how often the others write it, too.
         self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
         self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure
-        self._sources: list[Source] = []
+        self._sessions: list[Session] = []
         self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute
         self._mean_run_bytes = _RUN_BYTES
         self._bytes_per_token = 3.0
 
-    def begin(self, sources: Sequence[Source], prompt: str) -> None:
-        """Start an answer; fewer than two sources that can foresee have nobody to agree with."""
-        able = [source for source in sources if source.can_foresee]
-        self._sources = able if len(able) > 1 else []
+    def begin(self, sessions: Sequence[Session], prompt: str) -> None:
+        """Start an answer; fewer than two sources that can look ahead have nobody to agree with."""
+        able = [session for session in sessions if session.lookahead is not None]
+        self._sessions = able if len(able) > 1 else []
         self._block = []
         self._run_bytes = self._n_bytes = 0
-        if self._sources:
+        if self._sessions:
             self._look_up.begin(prompt)
 
     def prepare(self) -> None:
-        """See to it that all sources have foreseen the next word, if that is expected to pay."""
+        """See to it that all sources have evaluated the next word, if that is expected to pay."""
         if not self._n_bytes:
             return  # the first word had better come soon than cheaply
-        if all(_has_word(source.foreseen(), 0) for source in self._sources):
+        if all(_has_word(_ahead(session).known(), 0) for session in self._sessions):
             return
         if self._token_s() >= _TINY_PASS_S and self._pays():
-            self._look_ahead(self.by_cost(self._sources))
+            self._look_ahead(self.by_cost(self._sessions))
 
     def advance(self, winner: bytes, n_candidates: int) -> None:
         """The response has grown by ``winner``."""
-        if not self._sources:
+        if not self._sessions:
             return
         self._look_up.append(winner)
         self._n_bytes += len(winner)
-        n_tokens = sum(source.n_response_tokens for source in self._sources)
+        n_tokens = sum(session.n_response_tokens for session in self._sessions)
         if n_tokens >= _FEW_TOKENS:
-            self._bytes_per_token = self._n_bytes * len(self._sources) / n_tokens
+            self._bytes_per_token = self._n_bytes * len(self._sessions) / n_tokens
         self._run_bytes += len(winner)
         passed = [sure for end, sure in self._block if end <= len(winner)]
         if passed:
@@ -139,26 +146,26 @@ class Speculator:
 
     def end_response(self) -> None:
         """The response is complete; the sources' own answers may follow (mode "cool+r")."""
-        if self._sources:
+        if self._sessions:
             self._look_up.append(END_OF_TEXT)
 
-    def by_cost(self, sources: Sequence[Source]) -> list[Source]:
+    def by_cost(self, sessions: Sequence[Session]) -> list[Session]:
         """``sources``, the quickest first."""
-        return sorted(sources, key=self._token_cost)
+        return sorted(sessions, key=self._token_cost)
 
-    def go_on(self, source: Source, n_bytes: int) -> None:
-        """See to it that a source that answers alone has foreseen more than ``n_bytes``.
+    def go_on(self, session: Session, n_bytes: int) -> None:
+        """See to it that a source that answers alone has evaluated more than ``n_bytes``.
 
         Look-up guesses from the prompt and from what was written before.
         """
-        if source in self._sources and self._token_cost(source) >= _TINY_PASS_S:
-            known = source.foreseen()
+        if session in self._sessions and self._token_cost(session) >= _TINY_PASS_S:
+            known = _ahead(session).known()
             if not known.ends and not _has_word(known, n_bytes):
-                self._go_on(source, known)
+                self._go_on(session, known)
 
     # ---- One block
 
-    def _look_ahead(self, by_cost: list[Source]) -> None:
+    def _look_ahead(self, by_cost: list[Session]) -> None:
         """Let the quickest source write a block, and the others read it.
 
         Each reads what those before it would write, up to the end of the first word on which these
@@ -167,23 +174,23 @@ class Speculator:
         """
         leader, *others = by_cost
         self._write_ahead(leader)
-        paths = [_whole_words(leader.foreseen())]
-        for source in others:
-            self._read(source, paths)
-            paths = _merged(paths, source.foreseen().text)
+        paths = [_whole_words(_ahead(leader).known())]
+        for session in others:
+            self._read(session, paths)
+            paths = _merged(paths, _ahead(session).known().text)
 
-    def _write_ahead(self, leader: Source) -> None:
-        """Let ``leader`` foresee whole words as long as the others are likely to agree.
+    def _write_ahead(self, leader: Session) -> None:
+        """Let ``leader`` write whole words ahead as long as the others are likely to agree.
 
         The last word is one that it doubts: it is finished, for it will have to be scored.
         """
-        known, n_seen = leader.foreseen(), 0
+        known, n_seen = _ahead(leader).known(), 0
         all_true, n_true, doubted = 1.0, 0.0, -1
         block: list[tuple[int, int]] = []
         once_s, more_s = self._block_costs(leader)
         for _ in range(MOST_AHEAD):
             if len(known.text) > n_seen:
-                sure = bisect(_DOUBTS, leader.confidence(n_seen))
+                sure = bisect(_DOUBTS, _ahead(leader).confidence(n_seen))
                 block.append((len(known.text), sure))
                 all_true *= self._agreement[sure].probability
                 n_tokens = n_seen / self._bytes_per_token
@@ -196,28 +203,28 @@ class Speculator:
             known = self._go_on(leader, known)
         self._block = block
 
-    def _read(self, source: Source, paths: list[bytes]) -> None:
+    def _read(self, session: Session, paths: list[bytes]) -> None:
         """Let a source read ``paths``, and finish a word in which it departs from all of them."""
-        source.preview(paths)
-        known = source.foreseen()
+        _ahead(session).prefetch(paths)
+        known = _ahead(session).known()
         for _ in range(_MOST_PASSES):
             n_common = _n_followed(paths, known.text)
             if n_common is None or _has_word(known, n_common):
                 break
-            known = self._go_on(source, known)
+            known = self._go_on(session, known)
 
-    def _go_on(self, source: Source, known: Foreseen) -> Foreseen:
+    def _go_on(self, session: Session, known: KnownText) -> KnownText:
         """One pass of ``source`` along its own text, with a guess of what follows if that pays."""
         n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
         guess, key = self._look_up.propose(known.text, n_bytes)
         odds = self._guesses.setdefault(key, _Odds(1, 3))
-        n_guessed = self._n_guessed(source, odds.probability) if guess else 0
+        n_guessed = self._n_guessed(session, odds.probability) if guess else 0
         guess = whole_characters(guess[: round(n_guessed * self._bytes_per_token)])
         if guess:
-            source.preview([known.text + guess])
+            _ahead(session).prefetch([known.text + guess])
         else:
-            source.foresee(1)
-        found = source.foreseen()
+            _ahead(session).extend(1)
+        found = _ahead(session).known()
         if guess:
             n_right = _n_common(known.text + guess, found.text) - len(known.text)
             odds.note(n_right / self._bytes_per_token, n_right < len(guess))
@@ -225,9 +232,9 @@ class Speculator:
 
     # ---- What pays
 
-    def _n_guessed(self, source: Source, probability: float) -> int:
+    def _n_guessed(self, session: Session, probability: float) -> int:
         """Tokens of a guess to read in one pass, so that most become known per second."""
-        costs, n_right = source.costs, 0.0
+        costs, n_right = session.source.costs, 0.0
         best, best_rate = 0, 1 / costs.of(1)
         for n_tokens in range(1, _MOST_GUESSED + 1):
             n_right += probability**n_tokens
@@ -236,16 +243,16 @@ class Speculator:
                 best, best_rate = n_tokens, rate
         return best
 
-    def _block_costs(self, leader: Source) -> tuple[float, float]:
+    def _block_costs(self, leader: Session) -> tuple[float, float]:
         """Seconds that a block costs once, and for each of its tokens.
 
         One more token pays while it is likelier to come true, for what it costs, than those before
         it were for all that the block costs.
         """
         once_s, more_s = 0.0, self._token_cost(leader)
-        for source in self._sources:
-            if source is not leader:
-                costs = source.costs
+        for session in self._sessions:
+            if session is not leader:
+                costs = session.source.costs
                 slope_s = max(0.0, costs.of(_USUAL_BLOCK) - costs.of(1)) / (_USUAL_BLOCK - 1)
                 once_s += max(0.0, costs.of(1) - slope_s)
                 more_s += slope_s
@@ -260,9 +267,9 @@ class Speculator:
         probability = self._probability()
         n_run = probability / (1 - probability)
         n_tokens = n_run + _DISPUTE_TOKENS
-        leader, *others = self.by_cost(self._sources)
+        leader, *others = self.by_cost(self._sessions)
         ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
-        ahead_s += sum(source.costs.of(n_tokens) for source in others)
+        ahead_s += sum(session.source.costs.of(n_tokens) for session in others)
         plain_s = (n_tokens + 1) * self._token_s()
         return ahead_s < _GAIN * plain_s
 
@@ -271,16 +278,16 @@ class Speculator:
         run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
         return math.exp(-self._bytes_per_token / run)
 
-    def _token_cost(self, source: Source) -> float:
+    def _token_cost(self, session: Session) -> float:
         """Seconds of a single-token pass of a source."""
-        return source.costs.of(1)
+        return session.source.costs.of(1)
 
     def _token_s(self) -> float:
         """Seconds of a single-token pass of all sources."""
-        return sum(map(self._token_cost, self._sources))
+        return sum(map(self._token_cost, self._sessions))
 
 
-def _has_word(known: Foreseen, start: int) -> bool:
+def _has_word(known: KnownText, start: int) -> bool:
     """Whether a word ends behind byte ``start`` of what is known, so that no pass is needed."""
     return known.ends or _end_of_word(known.text, start) < len(known.text)
 
@@ -318,7 +325,7 @@ def _end_of_word(text: bytes, start: int) -> int:
     return len(text)
 
 
-def _whole_words(known: Foreseen) -> bytes:
+def _whole_words(known: KnownText) -> bytes:
     """The text without a last word that may be unfinished, unless there is no other."""
     text = whole_characters(known.text)
     if known.ends:

@@ -13,12 +13,12 @@ from cf_local.method.boundary import (
     is_word_boundary,
     whole_characters,
 )
-from cf_local.method.session import Source
+from cf_local.method.session import Session
 from cf_local.types import Draft, SegmentKind
 
 
 def draft_segment(
-    source: Source, others: Sequence[Source], kind: SegmentKind, limit: int, n_words: int = 1
+    session: Session, others: Sequence[Session], kind: SegmentKind, limit: int, n_words: int = 1
 ) -> Draft:
     """The next segment of ``source``: its shortest continuation that ends where ``kind`` allows.
 
@@ -28,7 +28,7 @@ def draft_segment(
     nothing and does not end, whatever was written of it (method: "Structured answers").
     """
     judges = () if kind == "shortest" else others
-    draft, words = source.draft(limit), list[int]()
+    draft, words = session.draft(limit), list[int]()
     while not draft.ends:
         if draft.is_stuck:
             return Draft(b"", ends=False, lookahead=b"", token_ends=(), is_stuck=True)
@@ -41,25 +41,25 @@ def draft_segment(
             if is_done:
                 break
         if len(draft.token_ends) >= limit:
-            return _cut(source, draft, judges, words)
-        draft = source.extend(limit)
+            return _cut(session, draft, judges, words)
+        draft = session.extend(limit)
     return draft
 
 
-def _cut(source: Source, draft: Draft, judges: Sequence[Source], words: Sequence[int]) -> Draft:
+def _cut(session: Session, draft: Draft, judges: Sequence[Session], words: Sequence[int]) -> Draft:
     if not draft.text:  # nothing but control tokens: it has nothing more to say
         return replace(draft, ends=True)
-    return source.trim(words[-1] if words else _last_common_cut(draft, judges))
+    return session.trim(words[-1] if words else _last_common_cut(draft, judges))
 
 
-def _ends_at_common_word(draft: Draft, judges: Sequence[Source]) -> bool:
+def _ends_at_common_word(draft: Draft, judges: Sequence[Session]) -> bool:
     if not is_word_boundary(draft.text, draft.lookahead):
         return False
     seen = _text_seen(draft)
     return all(len(draft.text) in judge.token_ends(seen) for judge in judges)
 
 
-def _last_common_cut(draft: Draft, judges: Sequence[Source]) -> int:
+def _last_common_cut(draft: Draft, judges: Sequence[Session]) -> int:
     """Length in bytes of what is kept; all of it when no place is whole and common."""
     all_seen, seen = draft.text + draft.lookahead, _text_seen(draft)
     ends = {end for end in draft.token_ends if end > 0}

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from cf_local.method import reranker as rerank
-from cf_local.method.session import Source
+from cf_local.method.session import Session
 from cf_local.types import Candidate, Score, ScoreKind
 
 
 def scores(
-    sources: Sequence[Source],
+    sessions: Sequence[Session],
     candidates: Sequence[Candidate],
     wrote: Sequence[Sequence[int]],
-    order: Sequence[Source],
+    order: Sequence[Session],
     kind: ScoreKind,
     weights: rerank.Weights,
 ) -> list[list[Score]]:
@@ -27,15 +27,15 @@ def scores(
     ``wrote`` are the candidates that each source has had a part in, and ``order`` has the
     sources, the quickest first.
     """
-    rows = {source: [rerank.UNSCORED] * len(candidates) for source in sources}
-    for source, indices in zip(sources, wrote, strict=True):
-        found = source.score([candidates[index] for index in indices])
+    rows = {session: [rerank.UNSCORED] * len(candidates) for session in sessions}
+    for session, indices in zip(sessions, wrote, strict=True):
+        found = session.score([candidates[index] for index in indices])
         for index, score in zip(indices, found, strict=True):
-            rows[source][index] = score
+            rows[session][index] = score
     while True:
         bounds = rerank.lowest_means(list(rows.values()), candidates, kind, weights)
         index = int(np.argmin(bounds))
-        missing = [source for source in order if rows[source][index] is rerank.UNSCORED]
+        missing = [session for session in order if rows[session][index] is rerank.UNSCORED]
         if not missing:
             return list(rows.values())
         (rows[missing[0]][index],) = missing[0].score([candidates[index]])

@@ -16,11 +16,11 @@ from cf_local.errors import ContextError
 from cf_local.method import reranker as rerank
 from cf_local.method import whole as contest
 from cf_local.method.output import TextStream, is_looping
-from cf_local.method.overlap import Crew
-from cf_local.method.session import Source
+from cf_local.method.overlap import Overlap
+from cf_local.method.session import Session
 from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment
-from cf_local.progress import IsCancelled, Progress, drained
+from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
 from cf_local.types import (
     FUSED,
@@ -40,22 +40,22 @@ _Whole = tuple[Candidate, FinishReason]
 
 
 class Writer:
-    """Writes one answer with ``sources``: ``begin``, then ``write`` to the end, then ``answer``."""
+    """Writes one answer: ``prefill``, then ``steps`` to the end, then ``answer``."""
 
     def __init__(
         self,
-        sources: tuple[Source, ...],
+        sessions: tuple[Session, ...],
         settings: Settings,
         is_cancelled: IsCancelled,
-        crew: Crew | None = None,
+        overlap: Overlap | None = None,
     ) -> None:
         self.finish_reason: FinishReason | None = None
-        self._sources = sources
+        self._sessions = sessions
         self._settings = settings
         self._is_cancelled = is_cancelled
-        self._names = tuple(source.info.name for source in sources)
+        self._names = tuple(session.source.info.name for session in sessions)
         # One source has nobody to be weighed against.
-        self._weights = settings.weights_of(self._names) if len(sources) > 1 else [1.0]
+        self._weights = settings.weights_of(self._names) if len(sessions) > 1 else [1.0]
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
         # A form says itself where the answer may end: a stop string would break it.
@@ -64,51 +64,46 @@ class Writer:
         self._stream = TextStream(self._stop)
         self._shown: list[str] = []
         self._speculator = Speculator()
-        self._crew = (crew or Crew(0)).for_one()
+        self._overlap = (overlap or Overlap(0)).for_one()
         self._start = time.perf_counter()
-        self._before = self._after_prompt = [source.counters for source in sources]
-        self._n_begun = 0  # tokens that the answer had before the first step
+        self._before = self._after_prompt = [session.counters for session in sessions]
+        self._n_prefix = 0  # tokens that the answer had before the first step
         self._prompt_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
 
-    def begin(self, prompt: Prompt, on_progress: Progress | None, begun: bytes = b"") -> None:
-        """Evaluate the prompt in every source, and what the answer already says."""
-        for share in self.beginning(prompt, begun):
-            if on_progress is not None:
-                on_progress(share)
+    def prefill(self, prompt: Prompt, prefix: bytes = b"") -> Iterator[float]:
+        """Evaluate the prompt in every source, and ``prefix``, with which the answer begins.
 
-    def beginning(self, prompt: Prompt, begun: bytes = b"") -> Iterator[float]:
-        """As ``begin``, in parts: yields the share of all prompts that was read."""
-        for index, source in enumerate(self._sources):
+        Yields the share of all prompts that was read.
+        """
+        for index, session in enumerate(self._sessions):
             sampling = self._settings.sampling
-            parts = source.beginning(
+            parts = session.prefill(
                 prompt,
                 # A seed of its own for each, or equal models would always agree.
                 sampling=replace(sampling, seed=sampling.seed + index),
                 reserve_tokens=self._settings.reserve_tokens,
-                speculates=self._settings.speculation,
+                looks_ahead=self._settings.speculation,
                 revisits=self._settings.speculation and self._settings.mode == "cool+r",
                 grammar=self._format.grammar if self._format else None,
                 is_cancelled=self._is_cancelled,
             )
-            n_tokens = yield from _shares(parts, index, len(self._sources))
-            self._prompt_tokens[source.info.name] = n_tokens
-        if begun:
-            for source in self._sources:
-                source.commit(Candidate(begun, ends=False))
-            self._n_begun = max(source.n_response_tokens for source in self._sources)
-        # Now each source knows whether it samples, which decides whether it can foresee.
-        able = self._sources if self._settings.speculation else ()
+            n_tokens = yield from _shares(parts, index, len(self._sessions))
+            self._prompt_tokens[session.source.info.name] = n_tokens
+        if prefix:
+            for session in self._sessions:
+                session.commit(Candidate(prefix, ends=False))
+            self._n_prefix = max(session.n_response_tokens for session in self._sessions)
+        able = self._sessions if self._settings.speculation else ()
         self._speculator.begin(able, text_of(prompt))
-        self._after_prompt = [source.counters for source in self._sources]
+        self._after_prompt = [session.counters for session in self._sessions]
         self._prompt_s = time.perf_counter() - self._start
 
-    def write(self) -> Iterator[Step]:
-        """All steps of the mode (method: "Modes")."""
-        return (step for step in self.writing() if step is not None)
+    def steps(self) -> Iterator[Step | None]:
+        """All steps of the mode (method: "Modes").
 
-    def writing(self) -> Iterator[Step | None]:
-        """As ``write``; None where other answers may have their turn within a long step."""
+        None where other answers may have their turn within a long step.
+        """
         if self._settings.mode == "rerank":
             yield from self._choosing({})
             return
@@ -119,20 +114,20 @@ class Writer:
             yield step
         if self._settings.mode == "cool+r":
             self._speculator.end_response()
-            for source in self._sources:
+            for session in self._sessions:
                 # Its own answer may be much the same.
-                source.restart(expect_same=self._settings.speculation)
+                session.restart(expect_same=self._settings.speculation)
             fused = Candidate(bytes(self._response), ends)
             yield from self._choosing({fused: self.finish_reason})
 
     def step(self) -> Step:
         """One fused segment (method: "One step")."""
-        watch = _StepWatch(self._sources)
+        watch = _StepWatch(self._sessions)
         with watch.phase("draft"):
             self._speculator.prepare()
             drafts = self._drafts()
             proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
-        verdict = self._rerank(proposals, self._crew, watch)
+        verdict = self._rerank(proposals, self._overlap, watch)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
@@ -141,7 +136,7 @@ class Writer:
 
     def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
         """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
-        watch = _StepWatch(self._sources)
+        watch = _StepWatch(self._sessions)
         with watch.phase("draft"):
             own = dict(zip(self._names, (yield from self._answers()), strict=True))
             answers = [*own.items(), *((FUSED, a) for a in fused.items())]
@@ -157,22 +152,22 @@ class Writer:
     def _answers(self) -> Generator[None, None, list[_Whole]]:
         """The whole answer of each source, pausing behind every segment."""
         # Several tokens a pass keep all cores busy: one source after the other is faster.
-        if self._crew.is_one_by_one or self._settings.speculation:
+        if self._overlap.is_one_by_one or self._settings.speculation:
             own = []
-            for source in self._sources:
-                own.append((yield from self._answer_of(source)))
+            for session in self._sessions:
+                own.append((yield from self._answer_of(session)))
             return own
-        return self._crew.each(self._sources, lambda source: drained(self._answer_of(source)))
+        return self._overlap.each(self._sessions, lambda session: drained(self._answer_of(session)))
 
     def rollback(self) -> None:
         """Leave every source without drafts, whatever happened."""
-        for source in self._sources:
-            source.rollback()
+        for session in self._sessions:
+            session.rollback()
 
     def answer(self) -> Answer:
         """The end of the stream; its text is what the steps showed (in "cool+r": the last one)."""
         assert self.finish_reason is not None
-        now = [source.counters for source in self._sources]
+        now = [session.counters for session in self._sessions]
         spans = list(zip(self._names, self._before, self._after_prompt, now, strict=True))
         return Answer(
             text="".join(self._shown),
@@ -184,26 +179,26 @@ class Writer:
             prompt_tokens=self._prompt_tokens,
             elapsed_s=time.perf_counter() - self._start,
             decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
-            - self._crew.hidden_s,
-            sources=tuple(source.info for source in self._sources),
+            - self._overlap.hidden_s,
+            sources=tuple(session.source.info for session in self._sessions),
         )
 
     def _drafts(self) -> list[Candidate]:
         """The next segment of each source."""
-        return self._crew.each(self._sources, self._draft)
+        return self._overlap.each(self._sessions, self._draft)
 
-    def _draft(self, source: Source) -> Candidate:
+    def _draft(self, session: Session) -> Candidate:
         """The next segment of one source."""
-        others = [other for other in self._sources if other is not source]
-        limit = min(self._settings.segment_limit, self._room(source))
+        others = [other for other in self._sessions if other is not session]
+        limit = min(self._settings.segment_limit, self._room(session))
         kind, n_words = self._settings.segments, self._settings.segment_words
-        draft = draft_segment(source, others, kind, limit, n_words)
+        draft = draft_segment(session, others, kind, limit, n_words)
         return Candidate(draft.text, draft.ends)
 
-    def _answer_of(self, source: Source) -> Generator[None, None, _Whole]:
+    def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
         """The whole answer of one source alone, and why it ended; pauses behind its segments."""
-        stream, limit = TextStream(self._stop), self._room(source)
-        draft, n_read = source.draft(limit), 0
+        stream, limit = TextStream(self._stop), self._room(session)
+        draft, n_read = session.draft(limit), 0
         while True:
             stream.feed(draft.text[n_read:])
             n_read = len(draft.text)
@@ -216,20 +211,24 @@ class Writer:
             if reason is not None:
                 return Candidate(draft.text, ends), reason
             yield
-            self._speculator.go_on(source, len(draft.text))
-            draft = source.extend(limit)
+            self._speculator.go_on(session, len(draft.text))
+            draft = session.extend(limit)
 
     def _complete(self, answers: list[tuple[str, _Whole]]) -> list[tuple[str, _Whole]]:
         """Whole answers that compete: where a form is asked for, those that have it, if any do."""
         has_form = [answer for answer in answers if answer[1][1] == "stop"]
         return has_form if self._format and has_form else answers
 
-    def _rerank(self, proposals: "_Proposals", crew: Crew, watch: "_StepWatch") -> rerank.Verdict:
+    def _rerank(
+        self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch"
+    ) -> rerank.Verdict:
         """The winner; nothing is scored when all propose the same (method: "One step")."""
         with watch.phase("score"):
             if len(proposals.candidates) == 1:
                 return rerank.Verdict(winner=0)
-            scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
+            scores = overlap.each(
+                self._sessions, lambda session: session.score(proposals.candidates)
+            )
         kind = self._settings.score
         with watch.phase("rerank"):
             return rerank.decide(scores, proposals.candidates, kind, self._weights)
@@ -238,18 +237,18 @@ class Writer:
         """The winner among whole answers; unless all scores are wanted, of those that may win."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
-            return self._rerank(proposals, Crew(0), watch)  # long ones keep all cores busy, too
+            return self._rerank(proposals, Overlap(0), watch)  # long ones keep all cores busy, too
         wrote = [proposals.of(name, FUSED) for name in self._names]
-        order = self._speculator.by_cost(self._sources)
+        order = self._speculator.by_cost(self._sessions)
         with watch.phase("score"):
-            scores = contest.scores(self._sources, candidates, wrote, order, kind, self._weights)
+            scores = contest.scores(self._sessions, candidates, wrote, order, kind, self._weights)
         with watch.phase("rerank"):
             return rerank.decide(scores, candidates, kind, self._weights)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
         try:
-            self._crew.each(self._sources, lambda source: source.commit(winner))
+            self._overlap.each(self._sessions, lambda session: session.commit(winner))
         except ContextError:  # it fits no more: the answer ends in front of it
             self.finish_reason = "length"
             return self._show("")
@@ -258,7 +257,7 @@ class Writer:
             return self._show("")
         self._response += winner.text
         text = self._stream.feed(winner.text)
-        is_full = any(self._room(source) <= 0 for source in self._sources)
+        is_full = any(self._room(session) <= 0 for session in self._sessions)
         self.finish_reason = self._why_ended(
             winner.ends, self._stream.stopped, bytes(self._response), is_full
         )
@@ -280,10 +279,10 @@ class Writer:
             return "repetition"
         return "length" if is_full else None
 
-    def _room(self, source: Source) -> int:
+    def _room(self, session: Session) -> int:
         """Tokens that ``source`` may still write."""
-        n_most = self._settings.max_tokens + self._n_begun
-        return min(n_most - source.n_response_tokens, source.n_free)
+        n_most = self._settings.max_tokens + self._n_prefix
+        return min(n_most - session.n_response_tokens, session.n_free)
 
 
 def chosen_at_first(settings: Settings, first: str) -> str:
@@ -336,9 +335,9 @@ class _Proposals:
 class _StepWatch:
     """Takes the time and counts the passes of one step, and reports it."""
 
-    def __init__(self, sources: tuple[Source, ...]) -> None:
-        self._sources = sources
-        self._n_passes = [source.counters.n_passes for source in sources]
+    def __init__(self, sessions: tuple[Session, ...]) -> None:
+        self._sessions = sessions
+        self._n_passes = [session.counters.n_passes for session in sessions]
         self._timings_s: dict[str, float] = {}
 
     @contextmanager
@@ -350,10 +349,10 @@ class _StepWatch:
 
     def report(self, text: str, proposals: _Proposals, verdict: rerank.Verdict) -> Step:
         """The step as everything outside the engine sees it."""
-        names = [source.info.name for source in self._sources]
+        names = [session.source.info.name for session in self._sessions]
         passes = [
-            source.counters.n_passes - before
-            for source, before in zip(self._sources, self._n_passes, strict=True)
+            session.counters.n_passes - before
+            for session, before in zip(self._sessions, self._n_passes, strict=True)
         ]
         return Step(
             text=text,

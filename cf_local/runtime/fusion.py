@@ -14,14 +14,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
-from cf_local.method.overlap import Crew
+from cf_local.method.overlap import Overlap
 from cf_local.method.session import Source
 from cf_local.progress import Closing, Progress
 from cf_local.runtime.conversation import Conversation
-from cf_local.runtime.slots import Seating
-from cf_local.runtime.stream import Flag, Stream, Task
+from cf_local.runtime.slots import Slots
+from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
-from cf_local.runtime.writing import Exclusive, Writing
 from cf_local.settings import Settings
 from cf_local.types import FUSED, Answer, Prompt
 
@@ -32,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
-    As many answers are written at once as the sources have seats, in turn, segment by segment;
+    As many answers are written at once as the sources have sessions, in turn, segment by segment;
     further ones wait in order. One thread computes, whoever asks.
     """
 
@@ -58,38 +57,38 @@ class Fusion(Closing):
         if FUSED in names:
             raise InputError(f"No source can be named {FUSED!r}: that is the fused answer.")
         self.speakers(self.settings)
-        self.n_conversations = min(len(source.seats) for source in self.sources)
+        self.n_conversations = min(len(source.sessions) for source in self.sources)
         """How many answers are written at once, and conversations kept in the caches."""
         self._worker = worker or Worker()
         self._worker.lends_turns = all(source.info.n_threads <= 1 for source in self.sources)
-        self._seating = Seating(self.n_conversations)
+        self._slots = Slots(self.n_conversations)
         # Looked through by signal handlers: without a lock, and no other operation is safe.
         self._streams: dict[int, weakref.ref[Stream]] = {}
         self._closed = False
         self._after_answer: list[Callable[[], None]] = []
         self._whole: Fusion | None = None  # for a part: what it is a part of
-        self._crew = Crew(len(self.sources) if overlap else 0)
+        self._overlap = Overlap(len(self.sources) if overlap else 0)
 
     def stream(
         self,
         prompt: Prompt,
         settings: Settings | None = None,
         *,
-        begun: str = "",
+        prefix: str = "",
         on_progress: Progress | None = None,
     ) -> Stream:
         """Write an answer: a Step for each fused segment, then one Answer.
 
         The stream is for ``for`` and for ``async for``. Nothing is written before the first event
-        is asked for, nor more than is asked for. If all seats are taken, it waits its turn.
-        ``begun`` is what the answer already says; its steps go on from there, without speculation.
+        is asked for, nor more than is asked for. If all slots are taken, it waits its turn.
+        ``prefix`` is what the answer already says; its steps go on from there, without speculation.
         ``on_progress`` hears the evaluated share of the prompt (0 to 1), in the thread that reads.
         After ``cancel``, of this stream or of the fusion, the Answer holds what was written.
         Reading raises InputError, ContextError, ClosedError, and CfLocalError where it would wait
         for a stream that the same reader has left unfinished.
         """
-        settings, cancelled = settings or self.settings, Flag()
-        if begun:
+        settings = settings or self.settings
+        if prefix:
             # Speculation keeps a record of the response, to which nothing may be added.
             settings = replace(settings, speculation=False)
             if settings.mode == "cool+r":
@@ -97,17 +96,17 @@ class Fusion(Closing):
                     'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or '
                     '"rerank".'
                 )
-        is_stopping = self._worker.is_stopping
-        writing = Writing(
+        job = AnswerJob(
+            self._worker,
+            self._slots,
             prompt,
             settings,
-            begun.encode(),
-            lambda seat: self._in_seat(self.speakers(settings), seat),
-            self._crew,
-            self._answered,
-            lambda: cancelled.is_set() or is_stopping(),
+            prefix=prefix.encode(),
+            sources=lambda: self.speakers(settings),
+            overlap=self._overlap,
+            answered=self._answered,
         )
-        return self._streamed(Task(writing, cancelled, self._worker, self._seating), on_progress)
+        return self._streamed(job, on_progress)
 
     def answer(self, prompt: Prompt, settings: Settings | None = None) -> Answer:
         """The answer of ``stream`` without its steps."""
@@ -129,16 +128,15 @@ class Fusion(Closing):
     def alone(self, work: Callable[[], T]) -> T:
         """What ``work`` with the ``sources`` returns, while no answer is written with them.
 
-        It is done by the thread that computes; waits until answers in their seat have ended.
+        It is done by the thread that computes; waits until answers in the first slot have ended.
         """
         if self._worker.is_here:
             return work()
         found: list[T] = []
-        exclusive = Exclusive(lambda: found.append(work()))
-        task = Task(exclusive, Flag(), self._worker, self._seating, only=0)
-        for _ in self._streamed(task, None):
+        job = ExclusiveJob(self._worker, self._slots, lambda: found.append(work()))
+        for _ in self._streamed(job, None):
             pass
-        if not exclusive.is_done:
+        if not job.is_done:
             raise Cancelled("Cancelled.")
         return found[0]
 
@@ -185,16 +183,16 @@ class Fusion(Closing):
             self._worker.close()
 
     def _close_all(self, closer: int) -> None:
-        for sitter in self._seating.sitters:
-            if isinstance(sitter, Task):
-                sitter.conclude(closer)
-        self._crew.close()
+        for job in self._slots.jobs:
+            if isinstance(job, Job):
+                job.conclude(closer)
+        self._overlap.close()
         for source in self.sources:
             source.close()
 
-    def _streamed(self, task: Task, on_progress: Progress | None) -> Stream:
-        """The reader's half of a task, which can be cancelled from now on."""
-        stream = Stream(task, on_progress, self._check_open)
+    def _streamed(self, job: Job, on_progress: Progress | None) -> Stream:
+        """The events of a job, which can be cancelled from now on."""
+        stream = Stream(job, on_progress, self._check_open)
         key, streams = id(stream), self._streams
         streams[key] = weakref.ref(stream, lambda _: streams.pop(key, None))
         return stream
@@ -204,15 +202,12 @@ class Fusion(Closing):
             self._worker.submit(self._do_what_waited)
 
     def _do_what_waited(self) -> None:
-        while self._after_answer and not self._seating.sitters:
+        while self._after_answer and not self._slots.jobs:
             work = self._after_answer.pop(0)
             try:
                 work()
             except CfLocalError as error:
                 _log.info("What was to be done after an answer failed: %s", error)
-
-    def _in_seat(self, sources: tuple[Source, ...], seat: int) -> tuple[Source, ...]:
-        return tuple(source.seats[seat] for source in sources) if seat else sources
 
     def _settings_of(self, names: Sequence[str]) -> Settings:
         """The settings for the sources of these names."""

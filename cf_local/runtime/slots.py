@@ -1,13 +1,24 @@
-"""Who may write now: seats for answers, and a queue for those that find none free.
+"""Who may write now: slots for answers, and a queue for those that find none free.
 
 Only the worker's thread calls these, so nothing here is locked.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from cf_local.errors import CfLocalError
+from cf_local.method.session import Session, Source
+
+
+class Slot(NamedTuple):
+    """Room for one answer: a session of each source."""
+
+    number: int
+
+    def sessions(self, sources: Sequence[Source]) -> tuple[Session, ...]:
+        """Those of ``sources``."""
+        return tuple(source.sessions[self.number] for source in sources)
 
 
 class Reader(NamedTuple):
@@ -21,75 +32,86 @@ class Reader(NamedTuple):
         return self.thread == other.thread and (self.task is None or self.task is other.task)
 
 
-class Sitter(Protocol):
-    """Work that needs a seat."""
+class Waiting(Protocol):
+    """Work that needs a slot."""
 
     @property
     def reader(self) -> Reader:
         """Who reads what it writes."""
 
+    @property
+    def only(self) -> int | None:
+        """The number of the slot that it needs, None for any."""
+
+    def n_resident(self, slot: Slot) -> int:
+        """Tokens of its prompt that a slot has read."""
+
     def wake(self) -> None:
-        """Try again to take a seat: one may be free."""
+        """Try again to take a slot: one may be free."""
 
 
-class Seating:
-    """``n_seats`` seats; the queue is served in order."""
+class Slots:
+    """``n_slots`` slots; the queue is served in order."""
 
-    def __init__(self, n_seats: int) -> None:
-        self._free = deque(range(n_seats))  # that used least recently first
-        self._taken: dict[Sitter, int] = {}
-        self._waiting: deque[Sitter] = deque()
+    def __init__(self, n_slots: int) -> None:
+        self._free = deque(map(Slot, range(n_slots)))  # that used least recently first
+        self._taken: dict[Waiting, Slot] = {}
+        self._queue: deque[Waiting] = deque()
 
     @property
-    def sitters(self) -> list[Sitter]:
-        """Who has a seat or waits for one."""
-        return [*self._taken, *self._waiting]
+    def jobs(self) -> list[Waiting]:
+        """Who has a slot or waits for one."""
+        return [*self._taken, *self._queue]
+
+    @property
+    def n_queued(self) -> int:
+        """How many wait."""
+        return len(self._queue)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there is one sitter at most; may be asked from any thread."""
-        return len(self._taken) + len(self._waiting) <= 1
+        """Whether there is one job at most; may be asked from any thread."""
+        return len(self._taken) + len(self._queue) <= 1
 
-    def take(
-        self, sitter: Sitter, fits: Callable[[int], int], only: int | None = None
-    ) -> int | None:
-        """A seat for ``sitter``, None if it has to wait: it is woken then.
+    def take(self, job: Waiting) -> Slot | None:
+        """A slot for ``job``, None if it has to wait: it is woken then.
 
-        Of several free seats that for which ``fits`` is highest, or else the one that was not used
-        for longest; ``only`` asks for one seat. Raises CfLocalError for a reader that would have
-        to wait for itself.
+        Of several free slots that which has read most of its prompt, or else the least recently
+        used one. Raises CfLocalError for a reader that would have to wait for itself.
         """
-        is_first = not self._waiting or self._waiting[0] is sitter
-        choice = [seat for seat in self._free if only in (None, seat)]
+        is_first = not self._queue or self._queue[0] is job
+        choice = [slot for slot in self._free if job.only in (None, slot.number)]
         if not (is_first and choice):
-            self._check_wait(sitter, only)
-            if sitter not in self._waiting:
-                self._waiting.append(sitter)
+            self._check_wait(job)
+            if job not in self._queue:
+                self._queue.append(job)
             return None
         # max takes the first of equals
-        seat = max(choice, key=fits) if len(choice) > 1 else choice[0]
-        self._leave_queue(sitter)
-        self._free.remove(seat)
-        self._taken[sitter] = seat
-        return seat
+        slot = max(choice, key=job.n_resident) if len(choice) > 1 else choice[0]
+        self._leave_queue(job)
+        self._free.remove(slot)
+        self._taken[job] = slot
+        return slot
 
-    def release(self, sitter: Sitter) -> None:
-        """``sitter`` needs no seat any more."""
-        if sitter in self._taken:
-            self._free.append(self._taken.pop(sitter))
-        self._leave_queue(sitter)
-        if self._free and self._waiting:
-            self._waiting[0].wake()
+    def release(self, job: Waiting) -> None:
+        """``job`` needs no slot any more."""
+        if job in self._taken:
+            self._free.append(self._taken.pop(job))
+        self._leave_queue(job)
+        if self._free and self._queue:
+            self._queue[0].wake()
 
-    def _leave_queue(self, sitter: Sitter) -> None:
-        if sitter in self._waiting:
-            self._waiting.remove(sitter)
-            if self._free and self._waiting:
-                self._waiting[0].wake()
+    def _leave_queue(self, job: Waiting) -> None:
+        if job in self._queue:
+            self._queue.remove(job)
+            if self._free and self._queue:
+                self._queue[0].wake()
 
-    def _check_wait(self, sitter: Sitter, only: int | None) -> None:
-        in_the_way = [s.reader for s, seat in self._taken.items() if only in (None, seat)]
-        if in_the_way and all(sitter.reader.waits_for(reader) for reader in in_the_way):
+    def _check_wait(self, job: Waiting) -> None:
+        in_the_way = [
+            other.reader for other, slot in self._taken.items() if job.only in (None, slot.number)
+        ]
+        if in_the_way and all(job.reader.waits_for(reader) for reader in in_the_way):
             raise CfLocalError(
                 "This fusion is already writing an answer that was begun here and not read to its "
                 "end, and would wait for it forever. Exhaust or close that stream first, or load "

@@ -1,41 +1,33 @@
-"""An answer while it is written: its reader's half, and the worker's half.
+"""An answer while it is written: the job that the worker does, and the stream of its events.
 
 The reader asks for the next event and waits; the worker does a short piece of work (a pass over the
-prompt, a segment) whenever it is the answer's turn. So nothing is computed that nobody asks for,
-and of several answers none waits for more than a piece of each other.
+prompt, a segment) whenever it is the job's turn. So nothing is computed that nobody asks for, and
+of several answers none waits for more than a piece of each other.
 """
 
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cf_local.errors import CfLocalError, ClosedError
+from cf_local.errors import Cancelled, CfLocalError, ClosedError
+from cf_local.method.overlap import Overlap
+from cf_local.method.session import Source
+from cf_local.method.writer import Writer, chosen_at_first
 from cf_local.progress import AsyncClosing, Progress
-from cf_local.runtime.slots import Reader, Seating
+from cf_local.runtime.slots import Reader, Slot, Slots
 from cf_local.runtime.worker import WAIT_S, Worker
-from cf_local.types import Answer, Event
+from cf_local.settings import Settings
+from cf_local.types import Answer, Event, Prompt
 
 if TYPE_CHECKING:
     import asyncio
 
 Pieces = Generator[Event | float | None]
-"""An answer in pieces: events, shares of the prompt that was read (0 to 1), None for a pause."""
-
-
-class Plan(Protocol):
-    """What is to be written."""
-
-    def fits(self, seat: int) -> int:
-        """How much of the prompt a seat knows."""
-
-    def pieces(self, seat: int) -> Pieces:
-        """Write in this seat; the last piece is the Answer."""
-
-    def cut_short(self) -> Answer:
-        """The answer as it stands, cancelled; asked for between two pieces."""
+"""A job in pieces: events, shares of the prompt that was read (0 to 1), None for a pause."""
 
 
 class _Reply(NamedTuple):
@@ -46,32 +38,16 @@ class _Reply(NamedTuple):
 _Deliver = Callable[[_Reply], None]
 
 
-class Flag:
-    """Set once, read often. Setting it takes no lock, so a signal handler may."""
+class Job(ABC):
+    """Work that needs a slot: turns of the worker, each of which brings it forward by a piece."""
 
-    def __init__(self) -> None:
-        self._is_set = False
+    only: int | None = None
+    """The number of the slot that it needs, None for any."""
 
-    def set(self) -> None:
-        """Turn it true."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Whether it was set."""
-        return self._is_set
-
-
-class Task:
-    """The worker's half: turns, each of which brings the answer forward by a piece."""
-
-    def __init__(
-        self, plan: Plan, cancelled: Flag, worker: Worker, seating: Seating, only: int | None = None
-    ) -> None:
-        """``plan`` heeds ``cancelled``; ``only`` asks for one seat."""
+    def __init__(self, worker: Worker, slots: Slots) -> None:
         self.reader = Reader(threading.get_ident())
-        self.cancelled = cancelled
-        self._is_begun = False
-        self._plan, self._worker, self._seating, self._only = plan, worker, seating, only
+        self._worker, self._slots = worker, slots
+        self._is_cancelled = self._is_begun = False
         self._pieces: Pieces | None = None
         # For what follows; never held while something is computed. A stream may be forgotten, and
         # so abandoned, by the garbage collector while this very thread holds it.
@@ -81,6 +57,26 @@ class Task:
         self._is_over = False
         self._hears_progress = False
         self._last: _Reply | None = None  # what comes next, once it is over
+
+    @abstractmethod
+    def n_resident(self, slot: Slot) -> int:
+        """Tokens of its prompt that a slot has read."""
+
+    @abstractmethod
+    def pieces(self, slot: Slot) -> Pieces:
+        """Do it in this slot; the last piece of an answer is the Answer."""
+
+    @abstractmethod
+    def cut_short(self) -> Answer:
+        """The answer as it stands, cancelled; asked for between two pieces."""
+
+    def cancel(self) -> None:
+        """Ask it to end. Takes no lock, so a signal handler may."""
+        self._is_cancelled = True
+
+    def is_cancelled(self) -> bool:
+        """Whether it should end: it was cancelled, or the program ends."""
+        return self._is_cancelled or self._worker.is_stopping()
 
     def ask(
         self, deliver: _Deliver, reader: Reader, *, hears_progress: bool, may_compute: bool
@@ -102,7 +98,7 @@ class Task:
             deliver(reply)
             return
         try:
-            if may_compute and self._seating.is_quiet:
+            if may_compute and self._slots.is_quiet:
                 self._worker.do(self._turn)
             else:
                 self._worker.submit(self._turn)
@@ -113,16 +109,16 @@ class Task:
     def withdraw(self) -> None:
         """If it was cancelled and is not being worked on, deliver what there is at once."""
         with self._lock:
-            if not self.cancelled.is_set() or self._deliver is None or self._is_working:
+            if not self._is_cancelled or self._deliver is None or self._is_working:
                 return
             deliver, self._deliver = self._deliver, None
             self._is_over = True
-        deliver(_Reply(self._plan.cut_short()))
+        deliver(_Reply(self.cut_short()))
         self._submit_end()
 
     def abandon(self) -> None:
         """Nobody reads it any more. Does not wait."""
-        self.cancelled.set()
+        self.cancel()
         with self._lock:
             deliver, self._deliver = self._deliver, None
         if deliver is not None:  # another thread closes it under its reader's eyes
@@ -131,7 +127,7 @@ class Task:
             self._submit_end()
 
     def wake(self) -> None:
-        """A seat may be free."""
+        """A slot may be free."""
         with suppress(ClosedError):
             self._worker.submit(self._turn)
 
@@ -146,7 +142,7 @@ class Task:
             closed = _Reply(error=ClosedError("This fusion has been closed."))
             is_closers = self.reader.thread == closer and deliver is None
             if not was_over:
-                self._last = closed if is_closers else _Reply(self._plan.cut_short())
+                self._last = closed if is_closers else _Reply(self.cut_short())
         if deliver is not None and self._last is not None:
             deliver(self._last)
         self._end()
@@ -156,12 +152,12 @@ class Task:
             self._worker.submit(self._end)
 
     def _end(self) -> None:
-        """Roll back and give the seat up; in the worker's thread."""
+        """Roll back and give the slot up; in the worker's thread."""
         self._is_over = True
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             pieces.close()
-        self._seating.release(self)
+        self._slots.release(self)
 
     def _turn(self) -> None:
         """One piece of work, and its delivery."""
@@ -191,13 +187,101 @@ class Task:
             deliver(reply)
 
     def _advance(self) -> _Reply | None:
-        """The next piece; None while it waits for a seat."""
+        """The next piece; None while it waits for a slot."""
         if self._pieces is None:
-            seat = self._seating.take(self, self._plan.fits, self._only)
-            if seat is None:
+            slot = self._slots.take(self)
+            if slot is None:
                 return None
-            self._pieces = self._plan.pieces(seat)
+            self._pieces = self.pieces(slot)
         return _Reply(next(self._pieces))
+
+
+class AnswerJob(Job):
+    """Writes one answer with the sessions of ``sources``.
+
+    ``prefix`` is what the answer already says; ``answered`` is called when it came to its end.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        slots: Slots,
+        prompt: Prompt,
+        settings: Settings,
+        *,
+        prefix: bytes,
+        sources: Callable[[], Sequence[Source]],
+        overlap: Overlap,
+        answered: Callable[[], None],
+    ) -> None:
+        super().__init__(worker, slots)
+        self._prompt, self._settings, self._prefix = prompt, settings, prefix
+        self._sources, self._overlap, self._answered = sources, overlap, answered
+        self._writer: Writer | None = None
+
+    def n_resident(self, slot: Slot) -> int:
+        """Tokens of the prompt that the slot's sessions have read, if it goes on with theirs."""
+        sessions = slot.sessions(self._sources())
+        return sum(session.n_resident(self._prompt) for session in sessions)
+
+    def pieces(self, slot: Slot) -> Pieces:
+        """Write in this slot, and leave it without drafts whatever happens."""
+        self._writer = writer = Writer(
+            slot.sessions(self._sources()), self._settings, self.is_cancelled, self._overlap
+        )
+        try:
+            yield from writer.prefill(self._prompt, self._prefix)
+            yield from writer.steps()
+            self._answered()
+        except Cancelled:
+            writer.finish_reason = "cancelled"
+        finally:
+            writer.rollback()
+        yield writer.answer()
+
+    def cut_short(self) -> Answer:
+        """The answer as it stands, cancelled."""
+        if self._writer is not None:
+            self._writer.finish_reason = "cancelled"
+            return self._writer.answer()
+        infos = tuple(source.info for source in self._sources())
+        return Answer(
+            text="",
+            finish_reason="cancelled",
+            mode=self._settings.mode,
+            chosen=chosen_at_first(self._settings, infos[0].name),
+            passes={info.name: 0 for info in infos},
+            prompt_s=0.0,
+            prompt_tokens={},
+            elapsed_s=0.0,
+            decode_s=0.0,
+            sources=infos,
+        )
+
+
+class ExclusiveJob(Job):
+    """Work of another kind with the sessions of the first slot: one piece, and nothing to yield."""
+
+    only = 0
+
+    def __init__(self, worker: Worker, slots: Slots, work: Callable[[], None]) -> None:
+        super().__init__(worker, slots)
+        self._work = work
+        self.is_done = False
+
+    def n_resident(self, slot: Slot) -> int:
+        """It has no prompt."""
+        return 0
+
+    def pieces(self, slot: Slot) -> Pieces:
+        """Do it."""
+        self._work()
+        self.is_done = True
+        yield from ()
+
+    def cut_short(self) -> Answer:
+        """It cannot be."""
+        raise Cancelled("Cancelled.")
 
 
 class Stream(AsyncClosing):
@@ -208,13 +292,13 @@ class Stream(AsyncClosing):
     stands.
     """
 
-    def __init__(self, task: Task, on_progress: Progress | None, check: Callable[[], None]) -> None:
+    def __init__(self, job: Job, on_progress: Progress | None, check: Callable[[], None]) -> None:
         """``check`` raises what keeps the answer from beginning."""
-        self._task, self._on_progress, self._check = task, on_progress, check
+        self._job, self._on_progress, self._check = job, on_progress, check
         self._replies: SimpleQueue[_Reply] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None  # where someone awaits a piece
         self._is_begun = self._is_done = False
-        self._on_end = weakref.finalize(self, task.abandon)
+        self._on_end = weakref.finalize(self, job.abandon)
         self._on_end.atexit = False
 
     def cancel(self) -> None:
@@ -222,11 +306,11 @@ class Stream(AsyncClosing):
 
         From any thread, and from a signal handler.
         """
-        self._task.cancelled.set()
+        self._job.cancel()
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(self._task.withdraw)
+                loop.call_soon_threadsafe(self._job.withdraw)
 
     def close(self) -> None:
         """End the answer, if it goes on, and read no more of it. May be called twice."""
@@ -263,7 +347,7 @@ class Stream(AsyncClosing):
                 try:
                     return self._replies.get(timeout=WAIT_S)
                 except Empty:
-                    self._task.withdraw()
+                    self._job.withdraw()
         except BaseException:
             self.close()
             raise
@@ -283,7 +367,7 @@ class Stream(AsyncClosing):
         self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
         self._loop = loop
         try:
-            self._task.withdraw()  # if it was cancelled before
+            self._job.withdraw()  # if it was cancelled before
             return await future
         except BaseException:  # the asyncio task was cancelled, or timed out
             self.close()
@@ -296,7 +380,7 @@ class Stream(AsyncClosing):
             self._check()
             self._is_begun = True
         hears_progress = self._on_progress is not None
-        self._task.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
+        self._job.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
 
     def _taken(self, reply: _Reply) -> Event | None:
         """The event of a reply; None if it was progress, which is told."""

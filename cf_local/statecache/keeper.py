@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cf_local.errors import CfLocalError
 from cf_local.files import replacing
-from cf_local.method.session import Keeping, Readable
+from cf_local.method.session import Readable, Resumable
 from cf_local.method.tokenization import n_common
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
@@ -64,43 +64,46 @@ def is_worthwhile(there: Readable) -> bool:
     return there.n_tokens > 0 and there.reading_s > max(MIN_READING_S, MIN_GAIN * moving_s)
 
 
-def _each(fusion: Fusion, work: Callable[[Keeping], bool], is_cancelled: IsCancelled) -> list[bool]:
+def _each(
+    fusion: Fusion, work: Callable[[Resumable], bool], is_cancelled: IsCancelled
+) -> list[bool]:
     """Do ``work`` for each source that can be kept, in the thread that computes."""
     done: list[bool] = []
     for source in fusion.sources:
-        if isinstance(source, Keeping) and not is_cancelled():
-            try:
-                done.append(fusion.alone(partial(work, source)))
-            except (CfLocalError, OSError) as error:
-                _log.info("Nothing kept or restored for %s: %s", source.info.name, error)
+        for session in source.sessions[:1]:
+            if isinstance(session, Resumable) and not is_cancelled():
+                try:
+                    done.append(fusion.alone(partial(work, session)))
+                except (CfLocalError, OSError) as error:
+                    _log.info("Nothing saved or restored for %s: %s", source.info.name, error)
     return done
 
 
-def _keep(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
-    key = source.state_key
+def _keep(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+    key = session.state_key
     place = folder.file(owner, key)
-    there = source.readable(prompt)
+    there = session.readable(prompt)
     if not is_worthwhile(there) or not folder.make_room(there.n_bytes, place):
         place.unlink(missing_ok=True)  # the conversation has become another one
         return False
     with replacing(place, private=True) as path:
-        tokens = source.keep(path, prompt)
+        tokens = session.save(path, prompt)
         if tokens:
             sealed.seal(path, key, tokens)
         else:
             path.unlink()
-    _log.info("%s: kept %d tokens, %d bytes", source.info.name, len(tokens), there.n_bytes)
+    _log.info("%s: kept %d tokens, %d bytes", session.source.info.name, len(tokens), there.n_bytes)
     return bool(tokens)
 
 
-def _restore(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> bool:
-    key = source.state_key
-    n_read = source.readable(prompt).n_tokens
+def _restore(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+    key = session.state_key
+    n_read = session.readable(prompt).n_tokens
     path = folder.file(owner, key)
     # Its own is taken as it is: where the oldest turns were left out, only the next question shows
     # what it is good for.
     if n_read or not path.exists():
-        similar = _similar(folder.of_key(key), source.prompt_tokens(prompt), n_read)
+        similar = _similar(folder.of_key(key), session.prompt_tokens(prompt), n_read)
         if similar is None:
             return False
         path = similar
@@ -108,8 +111,8 @@ def _restore(source: Keeping, prompt: Prompt, owner: str, folder: Folder) -> boo
         _log.info("%s is damaged or not what its name says; it is deleted.", path)
         path.unlink(missing_ok=True)
         return False
-    n_tokens = source.restore(path)
-    _log.info("%s: restored %d tokens of %s", source.info.name, n_tokens, path)
+    n_tokens = session.restore(path)
+    _log.info("%s: restored %d tokens of %s", session.source.info.name, n_tokens, path)
     with suppress(OSError):
         path.touch()  # used now, so it goes last
     return n_tokens > 0

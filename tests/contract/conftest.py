@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from contract import KINDS, VOCABULARY, WORDS, Opener, begun, noise
 
-from cf_local.method.session import Source
+from cf_local.method.session import Session
 from cf_local.testing import PieceVocabulary, ScriptedSource
 
 
@@ -19,13 +19,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    opened: list[Source] = []
+    opened: list[Any] = []
 
     def open_(**options: Any) -> Any:
         if kind == "scripted":
             options.pop("n_forks", None)
             pieces = PieceVocabulary([*WORDS, " runn", "ing", " doll", "ars", " shell", "s"])
-            source: Source = ScriptedSource(
+            source: Any = ScriptedSource(
                 "s", pieces, options.pop("script", noise(pieces)), **options
             )
         else:
@@ -36,7 +36,7 @@ def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
             )
             source = LlamaSource("s", path, n_threads=1, **options)
         opened.append(source)
-        return source
+        return source.sessions[0]
 
     yield open_
     for source in opened:
@@ -44,6 +44,6 @@ def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
 
 
 @pytest.fixture
-def source(open_source: Opener) -> Source:
+def source(open_source: Opener) -> Session:
     """A source that has read PROMPT."""
     return begun(open_source())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cf_local.method.session import Source
+from cf_local.method.session import Lookahead, Session, prefill
 from cf_local.settings import Sampling
 from cf_local.testing import END, PieceVocabulary
 from cf_local.types import Candidate, Draft, RawText, Score
@@ -46,16 +46,22 @@ def noise(vocabulary: PieceVocabulary) -> Callable[[bytes], Mapping[int, float]]
     return script
 
 
-def begun(source: Source, prompt: RawText = PROMPT, sampling: Sampling = GREEDY) -> Source:
-    source.begin(prompt, sampling=sampling)
+def begun(source: Session, prompt: RawText = PROMPT, sampling: Sampling = GREEDY) -> Session:
+    prefill(source, prompt, sampling=sampling)
     return source
+
+
+def ahead(session: Session) -> Lookahead:
+    found = session.lookahead
+    assert found is not None
+    return found
 
 
 def candidate(draft: Draft) -> Candidate:
     return Candidate(draft.text, draft.ends)
 
 
-def write(source: Source, n_bytes: int) -> bytes:
+def write(source: Session, n_bytes: int) -> bytes:
     """Let the source write alone, word by word."""
     text = b""
     while len(text) < n_bytes:
@@ -67,7 +73,7 @@ def write(source: Source, n_bytes: int) -> bytes:
     return text
 
 
-def draft_tokens(source: Source, n_tokens: int) -> Draft:
+def draft_tokens(source: Session, n_tokens: int) -> Draft:
     """A draft of exactly ``n_tokens`` (these models do not end so soon)."""
     draft = source.draft(n_tokens)
     while len(draft.token_ends) < n_tokens:
@@ -81,7 +87,7 @@ def assert_same(found: Sequence[Score], expected: Sequence[Score]) -> None:
         assert a.nll_nats == pytest.approx(b.nll_nats, abs=NLL_NOISE * max(1, a.n_terms))
 
 
-def assert_alike(source: Source, fresh: Source) -> None:
+def assert_alike(source: Session, fresh: Session) -> None:
     """Both think the same of what may come, and would write the same, near ties apart."""
     ends = Candidate(b" shells", True)
     assert_same(source.score([*MIXED, ends]), fresh.score([*MIXED, ends]))

@@ -21,7 +21,7 @@ from contract import (
 
 from cf_local.errors import ClosedError
 from cf_local.llama.source import LlamaSource
-from cf_local.method.session import Keeping
+from cf_local.method.session import Resumable, prefill
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import RawText
 
@@ -47,7 +47,7 @@ def kept(open_source: Opener, path: Path) -> tuple[LlamaSource, RawText, list[in
     """The state behind an answer in a file: its source, what goes on, the tokens of the file."""
     source = begun(open_source(), LONG_PROMPT)
     prompt = gone_on(write(source, 60).decode("utf-8", errors="replace"))
-    tokens = source.keep(path, prompt)
+    tokens = source.save(path, prompt)
     assert source.readable(prompt).n_tokens == len(tokens) > 256
     assert tokens == source.prompt_tokens(prompt)[: len(tokens)]
     return source, prompt, tokens
@@ -89,7 +89,7 @@ def test_only_what_a_conversation_says_is_kept(
     source = begun(open_source(), LONG_PROMPT)
     write(source, 60)
     prompt = RawText(LONG_PROMPT.text + ". Another answer")  # as if it had been asked again
-    tokens = source.keep(tmp_path / "state", prompt)
+    tokens = source.save(tmp_path / "state", prompt)
     assert tokens == source.prompt_tokens(prompt)[: len(tokens)]
     assert len(tokens) >= len(source.prompt_tokens(LONG_PROMPT)) - 1
     write(source, 60)  # it can go on
@@ -97,13 +97,13 @@ def test_only_what_a_conversation_says_is_kept(
     assert restored.restore(tmp_path / "state") == len(tokens)
     begun(restored, prompt)
     assert_alike(restored, fresh)
-    n_bos = len(source.keep(tmp_path / "other", RawText("Something else")))
+    n_bos = len(source.save(tmp_path / "other", RawText("Something else")))
     assert n_bos <= (kind not in WHOLE_ONLY)
 
 
 def test_another_seat_can_take_it_up(open_source: Opener, tmp_path: Path) -> None:
     source, prompt, tokens = kept(open_source, tmp_path / "state")
-    first, second = open_source(n_seats=2).seats
+    first, second = open_source(n_sessions=2).source.sessions
     begun(first, PROMPT)
     before = first.score(MIXED)
     assert second.restore(tmp_path / "state") == len(tokens)
@@ -123,14 +123,14 @@ def test_a_state_too_long_for_this_context_is_refused(open_source: Opener, tmp_p
 
 def test_what_cannot_be_written_or_read_is_told(open_source: Opener, tmp_path: Path) -> None:
     source = begun(open_source(), LONG_PROMPT)
-    assert source.keep(tmp_path / "missing" / "state", LONG_PROMPT) == []
+    assert source.save(tmp_path / "missing" / "state", LONG_PROMPT) == []
     assert source.restore(tmp_path / "missing" / "state") == 0
     (tmp_path / "foreign").write_bytes(b"no state at all" * 99)
     assert source.restore(tmp_path / "foreign") == 0
     assert source.readable(LONG_PROMPT).n_tokens == 0
-    source.begin(PROMPT, sampling=GREEDY)
+    prefill(source, PROMPT, sampling=GREEDY)
     assert_alike(source, begun(open_source(), PROMPT))
-    source.close()
+    source.source.close()
     with pytest.raises(ClosedError):
         source.readable(PROMPT)
 
@@ -140,12 +140,12 @@ def test_what_is_kept_is_told_beforehand(open_source: Opener, tmp_path: Path) ->
     assert source.readable(LONG_PROMPT) == (0, 0, 0.0)
     begun(source, LONG_PROMPT)
     there = source.readable(LONG_PROMPT)
-    assert there.n_tokens == len(source.keep(tmp_path / "state", LONG_PROMPT))
+    assert there.n_tokens == len(source.save(tmp_path / "state", LONG_PROMPT))
     assert there.n_bytes == pytest.approx((tmp_path / "state").stat().st_size, rel=0.05, abs=9000)
     assert 0 < there.reading_s < source.counters.decode_s * 1.01
 
 
 def test_only_sources_with_a_state_can_be_kept(open_source: Opener) -> None:
     words = PieceVocabulary([" fox"])
-    assert isinstance(open_source(), Keeping)
-    assert not isinstance(ScriptedSource("s", words, writes(" fox", words)), Keeping)
+    assert isinstance(open_source(), Resumable)
+    assert not isinstance(ScriptedSource("s", words, writes(" fox", words)), Resumable)

@@ -1,4 +1,4 @@
-"""What the engine may expect of any Source, checked on the scripted and on real ones alike.
+"""What the engine may expect of any Session, checked on the scripted and on real ones alike.
 
 The real ones run tiny random models of every kind of cache there is: full attention, sliding
 window, recurrent, and hybrids of these.
@@ -22,6 +22,7 @@ from contract import (
     UNCUTTABLE,
     WORDS,
     Opener,
+    ahead,
     assert_alike,
     assert_same,
     begun,
@@ -33,7 +34,7 @@ from contract import (
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.method.boundary import is_word_boundary
-from cf_local.method.session import Source
+from cf_local.method.session import Session, prefill
 from cf_local.settings import Sampling
 from cf_local.testing import END
 from cf_local.types import Candidate, Chat, Draft, Message, RawText, Score
@@ -41,7 +42,7 @@ from cf_local.types import Candidate, Chat, Draft, Message, RawText, Score
 # --- Drafts ---------------------------------------------------------------------------------
 
 
-def test_a_draft_ends_where_its_own_word_ends(source: Source) -> None:
+def test_a_draft_ends_where_its_own_word_ends(source: Session) -> None:
     for _ in range(12):
         draft = source.draft(LIMIT)
         assert draft.ends or is_word_boundary(draft.text, draft.lookahead)
@@ -51,23 +52,23 @@ def test_a_draft_ends_where_its_own_word_ends(source: Source) -> None:
         source.commit(candidate(draft))
 
 
-def test_the_tokens_of_a_text_are_counted_without_a_pass(source: Source) -> None:
-    source.begin(PROMPT, sampling=GREEDY)
+def test_the_tokens_of_a_text_are_counted_without_a_pass(source: Session) -> None:
+    prefill(source, PROMPT, sampling=GREEDY)
     n_passes = source.counters.n_passes
-    assert source.n_tokens("") == 0
-    assert 1 <= source.n_tokens(" the fox") <= len(" the fox")
-    assert source.n_tokens(" the fox" * 50) > source.n_tokens(" the fox")
+    assert source.source.n_tokens("") == 0
+    assert 1 <= source.source.n_tokens(" the fox") <= len(" the fox")
+    assert source.source.n_tokens(" the fox" * 50) > source.source.n_tokens(" the fox")
     assert source.counters.n_passes == n_passes
 
 
-def test_token_ends_of_a_draft_grow_to_its_length(source: Source) -> None:
+def test_token_ends_of_a_draft_grow_to_its_length(source: Session) -> None:
     draft = source.extend(LIMIT) if source.draft(LIMIT) else None
     assert draft is not None
     assert list(draft.token_ends) == sorted(draft.token_ends)
     assert draft.token_ends[-1] == len(draft.text)
 
 
-def test_extend_goes_on_where_the_draft_stood(source: Source) -> None:
+def test_extend_goes_on_where_the_draft_stood(source: Session) -> None:
     draft = source.draft(LIMIT)
     for _ in range(8):
         longer = source.extend(LIMIT)
@@ -84,13 +85,13 @@ def test_extending_writes_what_committing_each_word_writes(open_source: Opener) 
     assert write(by_word, len(draft.text)) == draft.text
 
 
-def test_a_new_draft_drops_the_former_one(source: Source) -> None:
+def test_a_new_draft_drops_the_former_one(source: Session) -> None:
     first = source.draft(LIMIT)
     source.extend(LIMIT)
     assert source.draft(LIMIT) == first
 
 
-def test_a_limit_stops_a_draft_anywhere_and_a_full_one_stays(source: Source) -> None:
+def test_a_limit_stops_a_draft_anywhere_and_a_full_one_stays(source: Session) -> None:
     source.draft(1)
     for limit in (1, 2, 3):
         draft = source.extend(limit)
@@ -98,7 +99,7 @@ def test_a_limit_stops_a_draft_anywhere_and_a_full_one_stays(source: Source) -> 
         assert source.extend(limit) == draft
 
 
-def test_trim_cuts_behind_a_token_and_drafting_goes_on_as_before(source: Source) -> None:
+def test_trim_cuts_behind_a_token_and_drafting_goes_on_as_before(source: Session) -> None:
     draft = draft_tokens(source, 6)
     cut = draft.token_ends[2]
     trimmed = source.trim(cut)
@@ -115,7 +116,7 @@ def test_trim_cuts_behind_a_token_and_drafting_goes_on_as_before(source: Source)
     assert_same([score], source.score([candidate(fresh)]))
 
 
-def test_trim_at_the_end_changes_nothing(source: Source) -> None:
+def test_trim_at_the_end_changes_nothing(source: Session) -> None:
     draft = source.draft(LIMIT)
     before = source.counters.n_passes
     assert source.trim(len(draft.text)) == draft
@@ -138,20 +139,20 @@ def test_an_ending_has_no_lookahead_and_cannot_be_extended(open_source: Opener, 
 # --- Token ends -----------------------------------------------------------------------------
 
 
-def test_token_ends_reach_the_end_of_the_text(source: Source) -> None:
+def test_token_ends_reach_the_end_of_the_text(source: Session) -> None:
     for text in (b" the fox", b"ning 24", "é東京👍🏽".encode(), b"\n\n  x", b""):
         ends = source.token_ends(text)
         assert max(ends, default=0) == len(text)
         assert 0 not in ends
 
 
-def test_token_ends_cost_no_pass(source: Source) -> None:
+def test_token_ends_cost_no_pass(source: Session) -> None:
     before = source.counters
     source.token_ends(b" the quick brown fox")
     assert source.counters == before
 
 
-def test_token_ends_are_where_scored_text_is_cut(source: Source) -> None:
+def test_token_ends_are_where_scored_text_is_cut(source: Session) -> None:
     text = b" running shells"
     (score,) = source.score([Candidate(text, False)])
     assert score.n_terms == len(source.token_ends(text))
@@ -160,7 +161,7 @@ def test_token_ends_are_where_scored_text_is_cut(source: Source) -> None:
 # --- Scores ---------------------------------------------------------------------------------
 
 
-def test_the_own_draft_is_scored_with_its_own_tokens_and_without_a_pass(source: Source) -> None:
+def test_the_own_draft_is_scored_with_its_own_tokens_and_without_a_pass(source: Session) -> None:
     draft = source.draft(LIMIT)
     draft = source.extend(LIMIT)
     before = source.counters
@@ -170,7 +171,7 @@ def test_the_own_draft_is_scored_with_its_own_tokens_and_without_a_pass(source: 
     assert 0 < score.nll_nats < 10 * score.n_terms
 
 
-def test_greedy_tokens_are_the_most_likely_ones(source: Source) -> None:
+def test_greedy_tokens_are_the_most_likely_ones(source: Session) -> None:
     draft = source.draft(1)
     others = [
         Candidate(w.encode(), False) for w in WORDS if len(source.token_ends(w.encode())) == 1
@@ -179,7 +180,7 @@ def test_greedy_tokens_are_the_most_likely_ones(source: Source) -> None:
     assert all(own.nll_nats <= other.nll_nats + NLL_NOISE for other in rest)
 
 
-def test_scores_add_up_where_the_tokens_split(source: Source) -> None:
+def test_scores_add_up_where_the_tokens_split(source: Session) -> None:
     first, second = b" the fox", b" over the hill"
     assert len(first) in source.token_ends(first + second)
     whole, head = source.score([Candidate(first + second, False), Candidate(first, False)])
@@ -188,7 +189,7 @@ def test_scores_add_up_where_the_tokens_split(source: Source) -> None:
     assert_same([whole], [Score(head.nll_nats + tail.nll_nats, head.n_terms + tail.n_terms)])
 
 
-def test_an_ending_adds_one_term(source: Source) -> None:
+def test_an_ending_adds_one_term(source: Session) -> None:
     text = b" the fox"
     going_on, ending = source.score([Candidate(text, False), Candidate(text, True)])
     assert ending.n_terms == going_on.n_terms + 1
@@ -198,7 +199,7 @@ def test_an_ending_adds_one_term(source: Source) -> None:
     assert_same([ending], [Score(going_on.nll_nats + end.nll_nats, going_on.n_terms + 1)])
 
 
-def test_scoring_together_equals_scoring_one_at_a_time(source: Source) -> None:
+def test_scoring_together_equals_scoring_one_at_a_time(source: Session) -> None:
     together = source.score(MIXED)
     alone = []
     for one in MIXED:
@@ -207,7 +208,7 @@ def test_scoring_together_equals_scoring_one_at_a_time(source: Source) -> None:
     assert_same(together, alone)
 
 
-def test_scores_do_not_depend_on_the_draft(source: Source) -> None:
+def test_scores_do_not_depend_on_the_draft(source: Session) -> None:
     before = source.score(MIXED)
     source.rollback()
     source.draft(LIMIT)
@@ -230,9 +231,9 @@ def test_more_candidates_than_forks(open_source: Opener) -> None:
 
 def test_an_empty_ending_of_a_response_that_will_be_revisited(open_source: Opener) -> None:
     source, fresh = open_source(), begun(open_source())
-    source.begin(PROMPT, sampling=GREEDY, speculates=True, revisits=True)
-    if source.can_foresee:
-        source.preview([MIXED[0].text + b" hill over the hill"])
+    prefill(source, PROMPT, sampling=GREEDY, looks_ahead=True, revisits=True)
+    if source.lookahead is not None:
+        ahead(source).prefetch([MIXED[0].text + b" hill over the hill"])
     for known in (source, fresh):
         known.score([MIXED[0]])
         known.commit(MIXED[0])
@@ -246,13 +247,13 @@ def test_a_word_that_was_read_within_a_longer_candidate_can_be_gone_on_from(
     open_source: Opener,
 ) -> None:
     source, fresh = open_source(), begun(open_source())
-    source.begin(PROMPT, sampling=GREEDY, speculates=True)
+    prefill(source, PROMPT, sampling=GREEDY, looks_ahead=True)
     the, the_fox = Candidate(b" the", False), Candidate(b" the fox", False)
     source.score([the_fox, the])
     source.commit(the)
-    if source.can_foresee:
-        source.preview([b" fox"])  # which is there already
-        source.foreseen()
+    if source.lookahead is not None:
+        ahead(source).prefetch([b" fox"])  # which is there already
+        ahead(source).known()
     fresh.commit(the)
     assert_alike(source, fresh)
 
@@ -271,10 +272,11 @@ def test_more_whole_answers_than_forks_and_cells(open_source: Opener) -> None:
 def test_a_likelihood_is_known_though_others_need_the_fork_before_it(open_source: Opener) -> None:
     source, other = open_source(n_forks=1), open_source()
     for one in (source, other):
-        one.begin(PROMPT, sampling=GREEDY, speculates=True)
+        prefill(one, PROMPT, sampling=GREEDY, looks_ahead=True)
     long = [f"{word} over the hill".encode() for word in WORDS]
     for word in WORDS[:6]:
-        source.preview([word.encode(), *long[6:8]])  # all forks there are; the first can go
+        if source.lookahead is not None:  # all forks there are; the first can go
+            ahead(source).prefetch([word.encode(), *long[6:8]])
         candidates = [Candidate(word.encode() + end, False) for end in (b" ", b".")]
         candidates += [Candidate(text, False) for text in long[8:]]
         assert_same(source.score(candidates), other.score(candidates))
@@ -282,7 +284,7 @@ def test_a_likelihood_is_known_though_others_need_the_fork_before_it(open_source
         other.commit(candidates[0])
 
 
-def test_a_long_candidate_is_scored_in_several_passes(source: Source) -> None:
+def test_a_long_candidate_is_scored_in_several_passes(source: Session) -> None:
     text = b" the fox, over 24 hill dollars." * 14
     (whole,) = source.score([Candidate(text, False)])
     assert whole.n_terms > 100
@@ -293,7 +295,7 @@ def test_a_long_candidate_is_scored_in_several_passes(source: Source) -> None:
     assert_same([whole], [Score(nll_nats, whole.n_terms)])
 
 
-def test_text_that_is_no_utf8_is_scored_and_committed(source: Source) -> None:
+def test_text_that_is_no_utf8_is_scored_and_committed(source: Session) -> None:
     broken = Candidate(b"\xff fox\xe6\x9d", False)
     assert source.score([broken])[0].n_terms >= 3
     source.commit(broken)
@@ -303,7 +305,7 @@ def test_text_that_is_no_utf8_is_scored_and_committed(source: Source) -> None:
 # --- Passes ---------------------------------------------------------------------------------
 
 
-def test_a_draft_costs_one_pass_a_token(source: Source) -> None:
+def test_a_draft_costs_one_pass_a_token(source: Session) -> None:
     for limit in (LIMIT, 3, 1):
         source.rollback()
         before = source.counters
@@ -314,7 +316,7 @@ def test_a_draft_costs_one_pass_a_token(source: Source) -> None:
         assert source.counters.n_tokens - before.n_tokens == n
 
 
-def test_scoring_others_costs_one_pass_and_committing_the_winner_none(source: Source) -> None:
+def test_scoring_others_costs_one_pass_and_committing_the_winner_none(source: Session) -> None:
     for winner in MIXED:
         draft = source.draft(LIMIT)
         before = source.counters
@@ -327,13 +329,13 @@ def test_scoring_others_costs_one_pass_and_committing_the_winner_none(source: So
         assert source.counters.n_passes == before.n_passes + 1
 
 
-def test_committing_an_unknown_candidate_costs_one_pass(source: Source) -> None:
+def test_committing_an_unknown_candidate_costs_one_pass(source: Session) -> None:
     before = source.counters
     source.commit(MIXED[0])
     assert source.counters.n_passes == before.n_passes + 1
 
 
-def test_a_new_draft_behind_an_own_one_costs_no_token_twice(source: Source) -> None:
+def test_a_new_draft_behind_an_own_one_costs_no_token_twice(source: Session) -> None:
     before, n_tokens = source.counters, 0
     for _ in range(5):
         draft = source.draft(LIMIT)
@@ -345,7 +347,7 @@ def test_a_new_draft_behind_an_own_one_costs_no_token_twice(source: Source) -> N
 # --- Commits --------------------------------------------------------------------------------
 
 
-def test_response_tokens_are_counted_and_leave_less_room(source: Source) -> None:
+def test_response_tokens_are_counted_and_leave_less_room(source: Session) -> None:
     room = source.n_free
     assert source.n_response_tokens == 0
     draft = source.draft(LIMIT)
@@ -371,7 +373,7 @@ def test_after_a_busy_answer_a_source_is_like_one_that_read_the_text_at_once(
     if kind == "scripted":
         pytest.skip("its script sees the response, not the prompt")
     source, fresh = open_source(), open_source()
-    n_prompt = source.begin(PROMPT, sampling=GREEDY)
+    n_prompt = prefill(source, PROMPT, sampling=GREEDY)
     text, draw = PROMPT.text.encode(), random.Random(5)
     for _ in range(40):
         draft = source.draft(LIMIT)
@@ -387,7 +389,7 @@ def test_after_a_busy_answer_a_source_is_like_one_that_read_the_text_at_once(
         chosen = candidate(draft) if plain and as_encoded else others[0]
         source.commit(chosen)
         text += chosen.text
-    n_tokens = fresh.begin(RawText(text.decode()), sampling=GREEDY)
+    n_tokens = prefill(fresh, RawText(text.decode()), sampling=GREEDY)
     assert n_tokens == n_prompt + source.n_response_tokens
     assert_alike(source, fresh)
 
@@ -412,7 +414,7 @@ def test_rollback_at_any_time_keeps_the_response(open_source: Opener) -> None:
     assert_alike(source, fresh)
 
 
-def test_rollback_forgets_draft_and_scored_candidates(source: Source) -> None:
+def test_rollback_forgets_draft_and_scored_candidates(source: Session) -> None:
     source.draft(LIMIT)
     source.score(MIXED)
     source.rollback()
@@ -453,11 +455,11 @@ def test_the_same_prompt_again_is_not_evaluated_again(open_source: Opener, kind:
     source, fresh = begun(open_source()), begun(open_source())
     write(source, 200)
     before = source.counters
-    n_prompt = source.begin(PROMPT, sampling=GREEDY)
+    n_prompt = prefill(source, PROMPT, sampling=GREEDY)
     if kind != "scripted":
         assert source.counters == before
     assert source.n_response_tokens == 0
-    assert n_prompt == open_source().begin(PROMPT, sampling=GREEDY)
+    assert n_prompt == prefill(open_source(), PROMPT, sampling=GREEDY)
     assert_alike(source, fresh)
 
 
@@ -476,8 +478,8 @@ def test_another_prompt_reads_only_what_is_new(open_source: Opener, kind: str, s
         "nothing": RawText("24 dollars"),
     }[shared]
     before = source.counters.n_tokens
-    n_read = source.begin(next_prompt, sampling=GREEDY)
-    assert n_read == fresh.begin(next_prompt, sampling=GREEDY)
+    n_read = prefill(source, next_prompt, sampling=GREEDY)
+    assert n_read == prefill(fresh, next_prompt, sampling=GREEDY)
     n_new = source.counters.n_tokens - before
     if kind != "scripted" and kind not in UNCUTTABLE:
         # Whole blocks are kept, so that the numbers are those of a prompt that is read from its
@@ -494,9 +496,9 @@ def test_a_conversation_that_grows_is_read_once(open_source: Opener, kind: str) 
         n_dropped += len(source.draft(LIMIT).token_ends)
         source.commit(MIXED[0])
         text += MIXED[0].text.decode() + ", running over 24 hill"
-        source.begin(RawText(text), sampling=GREEDY)
+        prefill(source, RawText(text), sampling=GREEDY)
     fresh = open_source()
-    n_tokens = fresh.begin(RawText(text), sampling=GREEDY)
+    n_tokens = prefill(fresh, RawText(text), sampling=GREEDY)
     if kind != "scripted":
         assert source.counters.n_tokens == n_tokens + n_dropped
     assert_alike(source, fresh)
@@ -537,7 +539,7 @@ def test_work_before_a_prompt_is_refused(open_source: Opener) -> None:
         source.commit(MIXED[0])
 
 
-def test_extend_and_trim_need_a_draft(source: Source) -> None:
+def test_extend_and_trim_need_a_draft(source: Session) -> None:
     with pytest.raises(CfLocalError):
         source.extend(LIMIT)
     with pytest.raises(CfLocalError):
@@ -548,21 +550,21 @@ def test_a_prompt_that_leaves_too_little_room_is_refused_and_changes_nothing(
     open_source: Opener,
 ) -> None:
     source, fresh = begun(open_source(n_ctx=64)), begun(open_source(n_ctx=64))
-    n_prompt = fresh.begin(PROMPT, sampling=GREEDY)
+    n_prompt = prefill(fresh, PROMPT, sampling=GREEDY)
     write(source, 10)
     write(fresh, 10)
     with pytest.raises(ContextError):
-        source.begin(PROMPT, sampling=GREEDY, reserve_tokens=65 - n_prompt)
+        prefill(source, PROMPT, sampling=GREEDY, reserve_tokens=65 - n_prompt)
     with pytest.raises(ContextError):
-        source.begin(RawText("the dog " * 80), sampling=GREEDY)
+        prefill(source, RawText("the dog " * 80), sampling=GREEDY)
     assert_alike(source, fresh)
-    assert source.begin(PROMPT, sampling=GREEDY, reserve_tokens=64 - n_prompt) == n_prompt
+    assert prefill(source, PROMPT, sampling=GREEDY, reserve_tokens=64 - n_prompt) == n_prompt
 
 
 def test_an_empty_prompt_is_refused(open_source: Opener) -> None:
     source = open_source()
     with pytest.raises(InputError):
-        source.begin(RawText(""), sampling=GREEDY)
+        prefill(source, RawText(""), sampling=GREEDY)
     assert begun(source).draft(LIMIT).token_ends
 
 
@@ -593,13 +595,13 @@ def test_the_whole_context_can_be_written(open_source: Opener) -> None:
     assert source.n_free <= 0
 
 
-def test_everything_but_close_is_refused_after_close(source: Source) -> None:
+def test_everything_but_close_is_refused_after_close(source: Session) -> None:
     source.draft(LIMIT)
-    source.close()
-    source.close()
+    source.source.close()
+    source.source.close()
     source.rollback()
     for work in (
-        lambda: source.begin(PROMPT, sampling=GREEDY),
+        lambda: prefill(source, PROMPT, sampling=GREEDY),
         lambda: source.draft(LIMIT),
         lambda: source.extend(LIMIT),
         lambda: source.trim(1),
@@ -632,7 +634,7 @@ class Switch:
 @pytest.mark.parametrize("n_more", [0, 1, 5])
 def test_a_cancelled_draft_can_be_rolled_back(open_source: Opener, n_more: int) -> None:
     source, fresh, switch = open_source(), begun(open_source()), Switch()
-    source.begin(PROMPT, sampling=GREEDY, is_cancelled=switch)
+    prefill(source, PROMPT, sampling=GREEDY, is_cancelled=switch)
     switch.n_more = n_more
     with pytest.raises(Cancelled):
         draft_tokens(source, n_more + 1)
@@ -644,7 +646,7 @@ def test_a_cancelled_draft_can_be_rolled_back(open_source: Opener, n_more: int) 
 @pytest.mark.parametrize("work", ["score", "commit"])
 def test_cancelled_scoring_and_committing_keep_the_response(open_source: Opener, work: str) -> None:
     source, fresh, switch = open_source(), begun(open_source()), Switch()
-    source.begin(PROMPT, sampling=GREEDY, is_cancelled=switch)
+    prefill(source, PROMPT, sampling=GREEDY, is_cancelled=switch)
     switch.n_more = 0
     with pytest.raises(Cancelled):
         _ = source.score(MIXED) if work == "score" else source.commit(MIXED[0])
@@ -661,7 +663,7 @@ def test_a_cancelled_prompt_can_be_begun_again(open_source: Opener, kind: str, n
     source, switch = begun(open_source()), Switch()
     switch.n_more = n_more
     with pytest.raises(Cancelled):
-        source.begin(LONG_PROMPT, sampling=GREEDY, is_cancelled=switch)
+        prefill(source, LONG_PROMPT, sampling=GREEDY, is_cancelled=switch)
     assert_alike(begun(source, LONG_PROMPT), begun(open_source(), LONG_PROMPT))
 
 
@@ -680,14 +682,14 @@ def test_ctrl_c_while_a_prompt_is_read_is_not_lost(
 
     source = begun(open_source())
     with pytest.raises(KeyboardInterrupt):
-        source.begin(LONG_PROMPT, sampling=GREEDY, is_cancelled=interrupted)
+        prefill(source, LONG_PROMPT, sampling=GREEDY, is_cancelled=interrupted)
     assert_alike(begun(source), begun(open_source()))
 
 
 def test_progress_of_a_prompt_grows_to_one(open_source: Opener) -> None:
     shares: list[float] = []
     source = open_source()
-    source.begin(LONG_PROMPT, sampling=GREEDY, on_progress=shares.append)
+    prefill(source, LONG_PROMPT, sampling=GREEDY, on_progress=shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
@@ -742,9 +744,9 @@ def test_a_sampled_lookahead_is_what_comes_next(open_source: Opener) -> None:
 def test_a_chat_is_a_prompt_too(open_source: Opener) -> None:
     source = open_source()
     turns = Chat((Message("system", "Be brief."), Message("user", "How many shells?")))
-    assert source.begin(turns, sampling=GREEDY) > 3
+    assert prefill(source, turns, sampling=GREEDY) > 3
     assert source.draft(LIMIT).text
-    assert source.info.name == "s"
+    assert source.source.info.name == "s"
 
 
 # --- Grammars -------------------------------------------------------------------------------
@@ -770,14 +772,14 @@ def form_allows(_grammar: str, text: bytes, ends: bool) -> bool:
 
 
 @pytest.fixture
-def formed(open_source: Opener, kind: str) -> Source:
+def formed(open_source: Opener, kind: str) -> Session:
     """A source that has read PROMPT and answers in the form of FORM."""
     source = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
-    source.begin(PROMPT, sampling=GREEDY, grammar=FORM)
+    prefill(source, PROMPT, sampling=GREEDY, grammar=FORM)
     return source  # type: ignore[no-any-return]
 
 
-def test_a_whole_draft_has_the_form(formed: Source) -> None:
+def test_a_whole_draft_has_the_form(formed: Session) -> None:
     for limit in range(1, 60):
         draft = formed.extend(limit) if limit > 1 else formed.draft(limit)
         assert form_allows(FORM, draft.text, draft.ends)
@@ -786,7 +788,7 @@ def test_a_whole_draft_has_the_form(formed: Source) -> None:
             break
 
 
-def test_the_form_follows_whoever_writes(formed: Source) -> None:
+def test_the_form_follows_whoever_writes(formed: Session) -> None:
     for text in (b" fo", b"x2", b"4", b", "):  # straddles the tokens of words
         formed.commit(Candidate(text, False))
     draft = formed.draft(LIMIT)
@@ -800,17 +802,17 @@ def test_the_form_follows_whoever_writes(formed: Source) -> None:
     assert formed.draft(1).text[:1] == b" "
 
 
-def test_text_that_breaks_the_form_leaves_a_source_stuck(formed: Source) -> None:
+def test_text_that_breaks_the_form_leaves_a_source_stuck(formed: Session) -> None:
     formed.draft(LIMIT)
     formed.commit(Candidate(b" dog", False))
     draft = formed.draft(LIMIT)
     assert draft == Draft(b"", False, b"", (), is_stuck=True)
     assert formed.extend(LIMIT) == draft
-    formed.begin(PROMPT, sampling=GREEDY)
+    prefill(formed, PROMPT, sampling=GREEDY)
     assert formed.draft(LIMIT).text
 
 
-def test_trimmed_and_rolled_back_drafts_keep_the_form(formed: Source) -> None:
+def test_trimmed_and_rolled_back_drafts_keep_the_form(formed: Session) -> None:
     draft = formed.draft(1)
     while not draft.ends and len(draft.token_ends) < 3:
         draft = formed.extend(3)
@@ -827,5 +829,5 @@ def test_trimmed_and_rolled_back_drafts_keep_the_form(formed: Source) -> None:
 def test_scores_are_the_same_with_and_without_a_form(open_source: Opener, kind: str) -> None:
     free = begun(open_source())
     bound = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
-    bound.begin(PROMPT, sampling=GREEDY, grammar=FORM)
+    prefill(bound, PROMPT, sampling=GREEDY, grammar=FORM)
     assert_same(bound.score(MIXED), free.score(MIXED))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ import tiny_models as tiny
 from comparison import first_difference, show
 
 from cf_local.llama.source import LlamaSource
-from cf_local.method.session import Source
+from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
 from cf_local.types import (
@@ -137,10 +138,11 @@ def test_scores_are_those_of_the_reference(trio: Trio) -> None:
     for source, known, prompt in zip(
         trio.fusion.sources, trio.references, trio.prompts, strict=True
     ):
-        source.begin(PROMPT, sampling=Sampling())
-        source.commit(Candidate(response, False))
+        session = source.sessions[0]
+        prefill(session, PROMPT, sampling=Sampling())
+        session.commit(Candidate(response, False))
         before = prompt + known.encode(response)
-        for candidate, score in zip(candidates, source.score(candidates), strict=True):
+        for candidate, score in zip(candidates, session.score(candidates), strict=True):
             tokens = known.encode_in_context(response, candidate.text)
             terms = known.nlls(before, tokens, candidate.ends)
             assert score.n_terms == len(terms)
@@ -151,30 +153,30 @@ def test_scores_are_those_of_the_reference(trio: Trio) -> None:
 
 
 class Counted:
-    """A source that notes what the draft and the candidates of each step should cost."""
+    """A session that notes what the draft and the candidates of each step should cost."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self.start()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+        return getattr(self._session, name)
 
     def start(self) -> None:
         """A step begins."""
         self.n_drafted = self.n_read = self.n_reread = self.n_cuts = 0
-        self.before = self._source.counters
+        self.before = self._session.counters
         self.own = b""
 
     def draft(self, limit: int) -> Draft:
-        return self._noted(self._source.draft(limit))
+        return self._noted(self._session.draft(limit))
 
     def extend(self, limit: int) -> Draft:
-        return self._noted(self._source.extend(limit))
+        return self._noted(self._session.extend(limit))
 
     def trim(self, n_bytes: int) -> Draft:
         n_before = self.n_drafted
-        draft = self._source.trim(n_bytes)
+        draft = self._session.trim(n_bytes)
         self.own = draft.text
         if len(draft.token_ends) < n_before:  # what is kept is evaluated again, in one pass
             self.n_cuts, self.n_reread = 1, len(draft.token_ends)
@@ -182,8 +184,8 @@ class Counted:
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         others = {c.text for c in candidates} - {self.own}
-        self.n_read = sum(len(self._source.token_ends(text)) for text in others)
-        return self._source.score(candidates)
+        self.n_read = sum(len(self._session.token_ends(text)) for text in others)
+        return self._session.score(candidates)
 
     def _noted(self, draft: Draft) -> Draft:
         self.n_drafted, self.own = len(draft.token_ends), draft.text
@@ -192,8 +194,15 @@ class Counted:
 
 def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> None:
     """A segment that had to be cut at the limit costs one more: not every cache can be cut."""
-    counted = [Counted(source) for source in trio.fusion.sources]
-    fusion = Fusion(counted)  # type: ignore[arg-type]
+    counted = [Counted(source.sessions[0]) for source in trio.fusion.sources]
+    fusion = Fusion(
+        [
+            SimpleNamespace(
+                info=source.info, costs=source.costs, sessions=[session], close=source.close
+            )  # type: ignore[misc]
+            for source, session in zip(trio.fusion.sources, counted, strict=True)
+        ]
+    )
     settings = Settings(
         max_tokens=MAX_TOKENS, segment_limit=6, repetition_guard=False, speculation=False
     )
@@ -209,7 +218,7 @@ def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> Non
             else:
                 n_new = source.counters.n_tokens - source.before.n_tokens
                 assert n_new <= source.n_drafted + source.n_read + source.n_reread
-            n_passes = event.passes[source.info.name]
+            n_passes = event.passes[source.source.info.name]
             agreed = len(event.candidates) == 1
             assert n_passes <= source.n_drafted + source.n_cuts + (not agreed)
             source.start()
@@ -219,14 +228,16 @@ def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> Non
 def test_the_prompt_is_evaluated_once_whatever_the_mode(trio: Trio, mode: str) -> None:
     n_first = []
     for source, prompt in zip(trio.fusion.sources, trio.prompts, strict=True):
-        before = source.counters.n_tokens
-        assert source.begin(PROMPT, sampling=Sampling()) == len(prompt)
-        n_first.append(source.counters.n_tokens - before)
+        session = source.sessions[0]
+        before = session.counters.n_tokens
+        assert prefill(session, PROMPT, sampling=Sampling()) == len(prompt)
+        n_first.append(session.counters.n_tokens - before)
     assert n_first == [len(prompt) for prompt in trio.prompts]
     *_, answer = trio.fusion.stream(PROMPT, Settings(mode=mode, max_tokens=12))  # type: ignore[arg-type]
     *_, again = trio.fusion.stream(PROMPT, Settings(mode=mode, max_tokens=12))  # type: ignore[arg-type]
-    n_tokens = [source.counters.n_tokens for source in trio.fusion.sources]
-    for source in trio.fusion.sources:
-        source.begin(PROMPT, sampling=Sampling())
-    assert [source.counters.n_tokens for source in trio.fusion.sources] == n_tokens
+    sessions = [source.sessions[0] for source in trio.fusion.sources]
+    n_tokens = [session.counters.n_tokens for session in sessions]
+    for session in sessions:
+        prefill(session, PROMPT, sampling=Sampling())
+    assert [session.counters.n_tokens for session in sessions] == n_tokens
     assert again.text == answer.text

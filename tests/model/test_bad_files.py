@@ -28,16 +28,19 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from cf_local.llama.source import LlamaSource
-from cf_local.types import RawText, Sampling
+from cf_local.method.session import prefill
+from cf_local.settings import Sampling
+from cf_local.types import RawText
 
 found = {}
 for name in sys.argv[2:]:
     try:
         source = LlamaSource("s", Path(name), n_threads=1)
         try:
-            source.begin(RawText("The quick"), sampling=Sampling())
+            session = source.sessions[0]
+            prefill(session, RawText("The quick"), sampling=Sampling())
             for _ in range(4):
-                source.draft(4)
+                session.draft(4)
         finally:
             source.close()
         found[name] = ["none", ""]

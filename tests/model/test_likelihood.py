@@ -21,6 +21,7 @@ from cf_local.errors import ContextError, InputError
 from cf_local.evaluation.likelihood import NOTHING, Judge, Opening, write
 from cf_local.evaluation.windows import windows
 from cf_local.llama.source import LlamaSource
+from cf_local.method.session import Session
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, RawText, Step, chat
@@ -66,6 +67,10 @@ def trio(tiny_model: Callable[..., Path]) -> Iterator[Trio]:
         yield Trio(*fusions, references)
 
 
+def sessions_of(fusion: Fusion) -> list[Session]:
+    return [source.sessions[0] for source in fusion.sources]
+
+
 def by_name(fusion: Fusion) -> dict[str, float]:
     return {s.info.name: w for s, w in zip(fusion.sources, WEIGHTS, strict=True)}
 
@@ -101,7 +106,7 @@ def test_many_candidates_at_once_are_what_each_is_alone(trio: Trio) -> None:
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(trio: Trio) -> None:
-    parts = windows(TEXT, 0, trio.small.sources, [N_CTX] * 3)
+    parts = windows(TEXT, 0, sessions_of(trio.small), [N_CTX] * 3)
     assert len(parts) > 4
     expected = sum(trio.log_likelihood(part.context or "\n", part.text) for part in parts)
     (found,) = judge_of(trio.small).log_likelihoods(behind(""), [TEXT])
@@ -111,7 +116,7 @@ def test_a_text_longer_than_the_context_is_read_in_windows(trio: Trio) -> None:
 def test_the_end_of_a_context_that_is_too_long_is_read(trio: Trio) -> None:
     (found,) = judge_of(trio.small).log_likelihoods(behind(TEXT), [" The quick brown fox"])
     text = TEXT + " The quick brown fox"
-    ((context, part),) = windows(text, len(TEXT), trio.small.sources, [N_CTX] * 3)
+    ((context, part),) = windows(text, len(TEXT), sessions_of(trio.small), [N_CTX] * 3)
     assert part == " The quick brown fox"
     assert len(context) > 80
     assert found == pytest.approx(trio.log_likelihood(context, part), abs=10 * NOISE)
@@ -149,7 +154,7 @@ def test_the_fused_answer_begins_with_its_own_beginnings(trio: Trio) -> None:
 
 
 def test_a_continuation_that_does_not_fit_behind_a_chat_is_an_error(trio: Trio) -> None:
-    with pytest.raises(ContextError, match="does not fit behind a prompt"):
+    with pytest.raises(ContextError, match="does not fit after a prompt"):
         judge_of(trio.small).log_likelihoods(Opening(chat("Who?")), [TEXT * 3])
 
 

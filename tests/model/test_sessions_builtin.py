@@ -71,8 +71,8 @@ def test_a_shared_system_prompt_is_evaluated_once() -> None:
         for question in QUESTIONS[:4]:
             list(fusion.conversation(system).ask(question))
         for source in fusion.sources:
-            n_tokens = [seat._text.n_prompt for seat in source.seats]  # type: ignore[attr-defined]
-            n_read = [seat.counters.n_tokens for seat in source.seats]
+            n_tokens = [session._text.n_prompt for session in source.sessions]  # type: ignore[attr-defined]
+            n_read = [session.counters.n_tokens for session in source.sessions]
             assert min(n_tokens) > 100
             assert n_read[0] > n_tokens[0]
             # The others have read their question and answer, which are shorter.

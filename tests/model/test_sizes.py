@@ -53,7 +53,7 @@ def test_a_simulated_load_says_what_a_real_one_says(
 
 
 def test_every_conversation_takes_a_context(tiny_model: TinyModel) -> None:
-    one, four = (SimulatedModel(tiny_model("llama"), n_forks=3, n_seats=n) for n in (1, 4))
+    one, four = (SimulatedModel(tiny_model("llama"), n_forks=3, n_sessions=n) for n in (1, 4))
     layouts = one.layout(512, "f16"), four.layout(512, "f16")
     assert layouts[0]
     assert layouts[1]

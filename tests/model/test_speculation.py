@@ -12,6 +12,7 @@ import pytest
 from cf_local.llama import context
 from cf_local.llama.source import LlamaSource
 from cf_local.method.costs import PassCosts
+from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
 from cf_local.types import Answer, Candidate, RawText
@@ -76,7 +77,7 @@ def test_sampling_saves_passes_where_sources_agree(twins: Fusion) -> None:
 def test_it_is_off_where_a_cache_cannot_share(tiny_model: Callable[..., Path]) -> None:
     paths = [tiny_model("mamba", seed=seed, eog_bias=-60.0) for seed in (1, 2)]
     with Fusion([LlamaSource(path.stem, path, n_threads=1) for path in paths]) as fusion:
-        assert not any(source.can_foresee for source in fusion.sources)
+        assert all(source.sessions[0].lookahead is None for source in fusion.sources)
         assert written(fusion).passes == written(fusion, speculation=False).passes
 
 
@@ -89,12 +90,13 @@ def test_an_empty_ending_leaves_the_cache_as_it_was(
     scores = []
     for ends_first in (False, True):
         source = LlamaSource(arch, path, n_threads=1)
+        session = source.sessions[0]
         if ends_first:
-            source.begin(PROMPT, sampling=Sampling())
-            assert source.draft(8).ends
-            source.commit(Candidate(b"", True))
-        source.begin(longer, sampling=Sampling())
-        (score,) = source.score([Candidate(b" over", False)])
+            prefill(session, PROMPT, sampling=Sampling())
+            assert session.draft(8).ends
+            session.commit(Candidate(b"", True))
+        prefill(session, longer, sampling=Sampling())
+        (score,) = session.score([Candidate(b" over", False)])
         scores.append(score.nll_nats)
         source.close()
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
@@ -113,15 +115,16 @@ def test_only_the_thread_that_writes_has_passes_on_several_cores(
 
     monkeypatch.setattr(context.lib, "llama_set_n_threads", spy)
     source = LlamaSource("a", tiny_model("llama", seed=3, eog_bias=-60.0), n_threads=2)
+    session = source.sessions[0]
     with ThreadPoolExecutor(1) as pool:
-        source.begin(PROMPT, sampling=Sampling())
-        source.draft(4)
+        prefill(session, PROMPT, sampling=Sampling())
+        session.draft(4)
         assert set(used) == {2}
         used.clear()
-        pool.submit(source.extend, 8).result()
+        pool.submit(session.extend, 8).result()
         assert set(used) == {1}
         used.clear()
-        pool.submit(source.begin, PROMPT, sampling=Sampling()).result()
-        pool.submit(source.draft, 4).result()
+        pool.submit(lambda: prefill(session, PROMPT, sampling=Sampling())).result()
+        pool.submit(session.draft, 4).result()
         assert set(used) == {2}  # now this is the thread that writes
     source.close()

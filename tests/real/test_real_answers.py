@@ -16,6 +16,7 @@ from reference import Floats, RefSource
 
 import cf_local
 from cf_local import Answer, ResponseFormat, Settings, Step
+from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
 from cf_local.types import Candidate, Score
@@ -80,7 +81,7 @@ def test_the_answer_streams_word_by_word(set_a: Fusion) -> None:
 
 def test_nothing_is_written_that_nobody_reads(pair: Fusion) -> None:
     def n_passes() -> list[int]:
-        return [seat.counters.n_passes for source in pair.sources for seat in source.seats]
+        return [s.counters.n_passes for source in pair.sources for s in source.sessions]
 
     with pair.stream(cf_local.chat("Tell me a story."), Settings(max_tokens=24)) as stream:
         assert isinstance(next(stream), Step)
@@ -132,11 +133,11 @@ def test_gemma_reads_beyond_its_window_as_llama_cpp_does(
     """What its few layers without a window have seen at the start is known at the end."""
     lines = models.lines_up_to(60).text
     prompt = cf_local.RawText(f"The code word is zebra.\n{lines}The code word is")
-    gemma = set_a.sources[models.SET_A.index(models.GEMMA)]
+    gemma = set_a.sources[models.SET_A.index(models.GEMMA)].sessions[0]
     texts = [b" zebra", b" lemon", b" zebra.\n61. This is"]
 
     def score() -> list[Score]:
-        assert gemma.begin(prompt, sampling=Sampling()) > 1.2 * models.GEMMA_WINDOW
+        assert prefill(gemma, prompt, sampling=Sampling()) > 1.2 * models.GEMMA_WINDOW
         return gemma.score([Candidate(text, False) for text in texts])
 
     zebra, lemon, longer = set_a.alone(score)

@@ -28,7 +28,7 @@ GIVEN_UP = 'cf_local_answers_total{model="builtin",end="given_up"}'
 @pytest.fixture
 def busy() -> Iterator[Served]:
     """Two places, a queue of two, and answers that take for ever."""
-    with serving(slow(n_seats=2), n_places=2, n_queue=2) as served:
+    with serving(slow(n_sessions=2), n_places=2, n_queue=2) as served:
         yield served
 
 
@@ -167,8 +167,8 @@ def test_a_shared_system_prompt_is_read_once() -> None:
         assert [reply.status for reply in replies] == [200] * 8
         (fusion,) = kept
         for source in fusion.sources:
-            n_prompt = source.seats[0]._text.n_prompt  # type: ignore[attr-defined]
-            n_read = sum(seat.counters.n_tokens for seat in source.seats)
+            n_prompt = source.sessions[0]._text.n_prompt  # type: ignore[attr-defined]
+            n_read = sum(session.counters.n_tokens for session in source.sessions)
             assert n_prompt > 100
             assert n_read < 4.5 * n_prompt  # of 8
 
@@ -218,7 +218,7 @@ def test_what_is_used_is_not_idle() -> None:
 def test_what_cannot_be_loaded_is_told_and_tried_again(
     error: cf_local.CfLocalError, status: int, code: str
 ) -> None:
-    loads = [failing(error), slow(" fox.", n_seats=4)]
+    loads = [failing(error), slow(" fox.", n_sessions=4)]
     with serving(lambda *what: loads.pop(0)(*what)) as served:
         reply = served.chat()
         assert (reply.status, reply.error["code"]) == (status, code)

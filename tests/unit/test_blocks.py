@@ -8,15 +8,15 @@ from cf_local.method.speculation import (
     _n_followed,
     _whole_words,
 )
-from cf_local.types import Foreseen
+from cf_local.types import KnownText
 
 
 def test_a_word_is_known_once_the_next_one_begins() -> None:
-    assert not _has_word(Foreseen(b" hats", False), 0)
-    assert _has_word(Foreseen(b" hats left", False), 0)
-    assert not _has_word(Foreseen(b" hats left", False), 5)
-    assert _has_word(Foreseen(b" hats", True), 0)  # nothing can follow
-    assert not _has_word(Foreseen(b"", False), 0)
+    assert not _has_word(KnownText(b" hats", False), 0)
+    assert _has_word(KnownText(b" hats left", False), 0)
+    assert not _has_word(KnownText(b" hats left", False), 5)
+    assert _has_word(KnownText(b" hats", True), 0)  # nothing can follow
+    assert not _has_word(KnownText(b"", False), 0)
 
 
 def test_the_end_of_the_word_behind_a_place() -> None:
@@ -29,10 +29,10 @@ def test_the_end_of_the_word_behind_a_place() -> None:
 
 
 def test_whole_words_are_what_others_read() -> None:
-    assert _whole_words(Foreseen(b" hats lef", False)) == b" hats"
-    assert _whole_words(Foreseen(b" hats left", True)) == b" hats left"
-    assert _whole_words(Foreseen(b" ha", False)) == b" ha"  # there is no other
-    assert _whole_words(Foreseen(" one 日".encode()[:-1], False)) == b" one"
+    assert _whole_words(KnownText(b" hats lef", False)) == b" hats"
+    assert _whole_words(KnownText(b" hats left", True)) == b" hats left"
+    assert _whole_words(KnownText(b" ha", False)) == b" ha"  # there is no other
+    assert _whole_words(KnownText(" one 日".encode()[:-1], False)) == b" one"
 
 
 def test_common_beginnings() -> None:

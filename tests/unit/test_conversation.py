@@ -9,7 +9,7 @@ from cf_local.errors import CfLocalError, ContextError
 from cf_local.runtime.conversation import RESERVE_TOKENS, Conversation
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.testing import ScriptedSource, writes
+from cf_local.testing import ScriptedSession, ScriptedSource, writes
 from cf_local.types import Answer, Candidate, Message, Step
 
 BYTES = VOCABULARIES[2]  # one token a byte, so that lengths can be counted
@@ -116,6 +116,11 @@ def test_a_question_that_does_not_fit_alone_is_an_error_and_leaves_no_trace() ->
 class FailsLater(ScriptedSource):
     """Fails in its second commit."""
 
+    def open_session(self) -> ScriptedSession:
+        return FailingSession(self)
+
+
+class FailingSession(ScriptedSession):
     n_commits = 0
 
     def commit(self, candidate: Candidate) -> None:

@@ -230,9 +230,9 @@ def gone_on(fusion: Fusion) -> RawText:
 
 def answered(fusion: Fusion, prompt: RawText) -> tuple[Answer, int]:
     """The answer, and how many tokens were evaluated for it."""
-    before = sum(source.counters.n_tokens for source in fusion.sources)
+    before = sum(source.sessions[0].counters.n_tokens for source in fusion.sources)
     answer = fusion.answer(prompt, SETTINGS)
-    return answer, sum(source.counters.n_tokens for source in fusion.sources) - before
+    return answer, sum(source.sessions[0].counters.n_tokens for source in fusion.sources) - before
 
 
 def test_a_conversation_goes_on_where_it_was_left(

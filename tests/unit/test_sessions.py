@@ -21,7 +21,7 @@ from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
 from cf_local.settings import Settings
-from cf_local.testing import PASS_TOKENS, PieceVocabulary, ScriptedSource, writes
+from cf_local.testing import PASS_TOKENS, PieceVocabulary, ScriptedSession, ScriptedSource, writes
 from cf_local.types import Answer, Event, Message, RawText, Step
 
 PIECES = VOCABULARIES[0]
@@ -30,21 +30,21 @@ ENDLESS = " fox" * 20_000
 _PATIENCE_S = 20.0  # on a machine that does much else
 
 
-def fusion_of(n_seats: int = 1, text: str = "the fox is 24.", **options: object) -> Fusion:
+def fusion_of(n_sessions: int = 1, text: str = "the fox is 24.", **options: object) -> Fusion:
     return Fusion(
         [
-            ScriptedSource(n, PIECES, writes(text, PIECES), n_seats=n_seats, n_ctx=200_000)
+            ScriptedSource(n, PIECES, writes(text, PIECES), n_sessions=n_sessions, n_ctx=200_000)
             for n in "ab"
         ],
         **options,  # type: ignore[arg-type]
     )
 
 
-def noisy(n_seats: int, seed: int = 1) -> Fusion:
+def noisy(n_sessions: int, seed: int = 1) -> Fusion:
     """Two sources that dispute, so that scores and commits of others' words come up."""
     return Fusion(
         [
-            ScriptedSource(name, vocabulary, noise(vocabulary, seed + i), n_seats=n_seats)
+            ScriptedSource(name, vocabulary, noise(vocabulary, seed + i), n_sessions=n_sessions)
             for i, (name, vocabulary) in enumerate(zip("ab", VOCABULARIES, strict=False))
         ],
         Settings(max_tokens=30),
@@ -72,15 +72,15 @@ def lends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 
 @hypothesis_settings(max_examples=40)
-@given(seed=st.integers(0, 10**6), n_seats=st.integers(1, 4), order=st.randoms())
+@given(seed=st.integers(0, 10**6), n_sessions=st.integers(1, 4), order=st.randoms())
 def test_any_interleaving_writes_what_each_alone_writes(
-    seed: int, n_seats: int, order: random.Random
+    seed: int, n_sessions: int, order: random.Random
 ) -> None:
     with noisy(1, seed) as alone:
-        expected = [alone.answer(RawText(f"{seed} {i}")).text for i in range(n_seats)]
-    with noisy(n_seats, seed) as fusion:
-        going = {i: fusion.stream(RawText(f"{seed} {i}")) for i in range(n_seats)}
-        found = [""] * n_seats
+        expected = [alone.answer(RawText(f"{seed} {i}")).text for i in range(n_sessions)]
+    with noisy(n_sessions, seed) as fusion:
+        going = {i: fusion.stream(RawText(f"{seed} {i}")) for i in range(n_sessions)}
+        found = [""] * n_sessions
         while going:
             index = order.choice(sorted(going))
             event = next(going[index])
@@ -93,7 +93,7 @@ def test_any_interleaving_writes_what_each_alone_writes(
 def test_threads_write_what_each_alone_writes(lends: bool) -> None:
     with noisy(1) as alone:
         expected = [alone.answer(prompt(i)).text for i in range(40)]
-    with noisy(3) as fusion, ThreadPoolExecutor(8) as pool:  # more threads than seats: some wait
+    with noisy(3) as fusion, ThreadPoolExecutor(8) as pool:  # more threads than slots: some wait
         assert [a.text for a in pool.map(fusion.answer, map(prompt, range(40)))] == expected
 
 
@@ -110,20 +110,29 @@ class Slow(ScriptedSource):
     pass_s = 0.02
     log: list[str]
 
+    def open_session(self) -> ScriptedSession:
+        return SlowSession(self)
+
+
+class SlowSession(ScriptedSession):
+    source: Slow
+
     def _pass(self, n_tokens: int) -> None:
         super()._pass(n_tokens)
-        self.log.append(getattr(self, "_asked", ""))
-        time.sleep(self.pass_s)
+        self.source.log.append(getattr(self, "_asked", ""))
+        time.sleep(self.source.pass_s)
 
-    def beginning(self, prompt: RawText, **how: object):  # type: ignore[no-untyped-def,override]
+    def prefill(self, prompt: RawText, **how: object):  # type: ignore[no-untyped-def,override]
         self._asked = prompt.text[:1]
-        return super().beginning(prompt, **how)  # type: ignore[arg-type]
+        return super().prefill(prompt, **how)  # type: ignore[arg-type]
 
 
-def slow(n_seats: int, text: str = ENDLESS) -> Fusion:
+def slow(n_sessions: int, text: str = ENDLESS) -> Fusion:
     Slow.log = []
     vocabulary = PieceVocabulary([" fox"])
-    return Fusion([Slow("a", vocabulary, writes(text, vocabulary), n_seats=n_seats, n_ctx=10**6)])
+    return Fusion(
+        [Slow("a", vocabulary, writes(text, vocabulary), n_sessions=n_sessions, n_ctx=10**6)]
+    )
 
 
 def test_turns_are_taken_segment_by_segment(lends: bool) -> None:
@@ -169,13 +178,13 @@ def test_further_answers_wait_in_order(lends: bool) -> None:
         def ask(index: int) -> None:
             stream = fusion.stream(prompt(index), Settings(max_tokens=3))
             next(stream)
-            done.append(index)  # while it holds the only seat, so that none overtakes it here
+            done.append(index)  # while it holds the only slot, so that none overtakes it here
             stream.close()
 
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(1, 6)]
         for n_waiting, thread in enumerate(threads, 1):
             thread.start()
-            wait_until(lambda n=n_waiting: len(fusion._seating._waiting) == n)
+            wait_until(lambda n=n_waiting: len(fusion._slots._queue) == n)
         assert done == []
         first.close()
         for thread in threads:
@@ -202,7 +211,7 @@ def test_who_would_wait_for_himself_is_told() -> None:
         assert fusion.answer(prompt(2), Settings(max_tokens=3)).text
 
 
-def test_seats_of_streams_that_are_forgotten_are_free_again() -> None:
+def test_slots_of_streams_that_are_forgotten_are_free_again() -> None:
     with fusion_of(1, ENDLESS) as fusion:
         for index in range(6):
             stream = fusion.stream(prompt(index), LONG)
@@ -218,14 +227,14 @@ def test_seats_of_streams_that_are_forgotten_are_free_again() -> None:
         assert not fusion._streams
 
 
-def test_a_conversation_that_comes_back_finds_its_seat() -> None:
+def test_a_conversation_that_comes_back_finds_its_slot() -> None:
     with fusion_of(3) as fusion:
-        seats = fusion.sources[0].seats
+        sessions = fusion.sources[0].sessions
         talks = [fusion.conversation(f"You are {name}.") for name in ("Ada", "Bob", "Cy")]
         for question in ("How many?", "Sure?", "Why?"):
             for talk in talks:
                 list(talk.ask(question))
-        texts = [seat._prompt_text for seat in seats]  # type: ignore[attr-defined]
+        texts = [session._prompt_text for session in sessions]  # type: ignore[attr-defined]
     assert sorted(text.split("\n")[0] for text in texts) == [
         "You are Ada.",
         "You are Bob.",
@@ -234,11 +243,11 @@ def test_a_conversation_that_comes_back_finds_its_seat() -> None:
     assert all(text.count("?") == 3 for text in texts)
 
 
-def test_another_conversation_takes_the_seat_that_was_not_used_for_longest() -> None:
+def test_another_conversation_takes_the_slot_that_was_not_used_for_longest() -> None:
     with fusion_of(2) as fusion:
         for text in ("ada", "bob", "ada 2", "cy"):
             fusion.answer(RawText(text))
-        texts = {seat._prompt_text for seat in fusion.sources[0].seats}  # type: ignore[attr-defined]
+        texts = {session._prompt_text for session in fusion.sources[0].sessions}  # type: ignore[attr-defined]
     assert texts == {"ada 2", "cy"}
 
 
@@ -293,7 +302,7 @@ def test_cancel_ends_all_and_those_that_come_later_are_written(lends: bool) -> N
     with fusion_of(2, ENDLESS) as fusion, ThreadPoolExecutor(4) as pool:
         streams = [fusion.stream(prompt(i), LONG) for i in range(4)]  # two of them wait
         reading = [pool.submit(list, stream) for stream in streams]
-        wait_until(lambda: len(fusion._seating.sitters) == 4)
+        wait_until(lambda: len(fusion._slots.jobs) == 4)
         fusion.cancel()
         answers = [found.result(_PATIENCE_S)[-1] for found in reading]
         assert [a.finish_reason for a in answers] == ["cancelled"] * 4  # type: ignore[union-attr]
@@ -331,6 +340,11 @@ def test_progress_is_told_in_the_thread_that_reads(lends: bool) -> None:
 class Fails(ScriptedSource):
     """Fails when it is asked for "fail"."""
 
+    def open_session(self) -> ScriptedSession:
+        return FailingSession(self)
+
+
+class FailingSession(ScriptedSession):
     def draft(self, limit: int):  # type: ignore[no-untyped-def]
         if self._prompt_text == "fail":
             raise ContextError("full")
@@ -338,7 +352,7 @@ class Fails(ScriptedSource):
 
 
 def test_an_error_reaches_its_reader_with_its_traceback_and_nobody_else(lends: bool) -> None:
-    source = Fails("a", PIECES, writes("the fox is 24.", PIECES), n_seats=2)
+    source = Fails("a", PIECES, writes("the fox is 24.", PIECES), n_sessions=2)
     with Fusion([source]) as fusion:
         other = fusion.stream(prompt(0))
         next(other)
@@ -350,7 +364,7 @@ def test_an_error_reaches_its_reader_with_its_traceback_and_nobody_else(lends: b
         assert fusion.answer(prompt(1)).text == "the fox is 24."
 
 
-def test_errors_before_a_seat_is_taken(lends: bool) -> None:
+def test_errors_before_a_slot_is_taken(lends: bool) -> None:
     with fusion_of(2) as fusion:
         for _ in range(3):
             with pytest.raises(InputError):
@@ -378,7 +392,7 @@ def test_work_with_the_sources_is_done_alone() -> None:
         other = fusion.stream(prompt(1), LONG)
         next(other)
         stream.close()
-        assert fusion.alone(lambda: fusion.sources[0].info.name) == "a"  # the first seat is free
+        assert fusion.alone(lambda: fusion.sources[0].info.name) == "a"  # the first slot is free
         with pytest.raises(ZeroDivisionError):
             fusion.alone(lambda: 1 / 0)
         assert isinstance(next(other), Step)
@@ -391,7 +405,7 @@ def test_close_ends_all_streams_and_their_readers_get_what_came(lends: bool) -> 
     fusion = fusion_of(2, ENDLESS)
     with ThreadPoolExecutor(4) as pool:
         reading = [pool.submit(list, fusion.stream(prompt(i), LONG)) for i in range(4)]
-        wait_until(lambda: len(fusion._seating.sitters) == 4)
+        wait_until(lambda: len(fusion._slots.jobs) == 4)
         fusion.close()
         answers = [found.result(_PATIENCE_S)[-1] for found in reading]
     assert [a.finish_reason for a in answers] == ["cancelled"] * 4  # type: ignore[union-attr]
@@ -399,7 +413,7 @@ def test_close_ends_all_streams_and_their_readers_get_what_came(lends: bool) -> 
         fusion.answer(prompt(0))
     for source in fusion.sources:
         with pytest.raises(ClosedError):
-            source.draft(1)
+            source.sessions[0].draft(1)
 
 
 def test_close_does_not_wait_for_readers_that_do_something_else() -> None:
@@ -524,7 +538,7 @@ def test_async_answers_end_with_their_reader(how: str) -> None:
         assert answer.finish_reason == "length"
         return time.monotonic() - start
 
-    with slow(1) as fusion:  # one seat: the second answer shows that it is free again
+    with slow(1) as fusion:  # one slot: the second answer shows that it is free again
         assert asyncio.run(main(fusion)) < 0.5
 
 

@@ -6,6 +6,7 @@ import pytest
 from scripted import PROMPT, run, split
 
 from cf_local.errors import InputError
+from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
@@ -64,27 +65,28 @@ def test_a_draft_that_runs_into_a_dead_end_says_nothing() -> None:
     def dead_end(_grammar: str, text: bytes, ends: bool) -> bool:
         return not ends and b" may".startswith(text)
 
-    one = source("a", " maybe", dead_end)
-    one.begin(PROMPT, sampling=Sampling(), grammar=FORM.grammar)
+    blocked = source("a", " maybe", dead_end)
+    one = blocked.sessions[0]
+    prefill(one, PROMPT, sampling=Sampling(), grammar=FORM.grammar)
     draft = one.draft(8)
     assert (draft.text, draft.ends, draft.lookahead, draft.is_stuck) == (b" may", False, b"", True)
     assert one.extend(8) == draft
-    fusion = Fusion([one, source("b", " yes")])
+    fusion = Fusion([blocked, source("b", " yes")])
     steps, answer = run(fusion, Settings(response_format=FORM))
     assert answer.text == " yes"
     assert steps[0].candidates[0].sources == ("b",)
 
 
 def test_scores_are_those_without_the_form() -> None:
-    one = source("a", " maybe")
+    one = source("a", " maybe").sessions[0]
     candidate = Candidate(b" yes", True)
-    one.begin(PROMPT, sampling=Sampling())
+    prefill(one, PROMPT, sampling=Sampling())
     free = one.score([candidate])
-    one.begin(PROMPT, sampling=Sampling(), grammar=FORM.grammar)
+    prefill(one, PROMPT, sampling=Sampling(), grammar=FORM.grammar)
     assert one.score([candidate]) == free
 
 
 def test_a_script_that_knows_no_grammar_refuses_one() -> None:
     mute = ScriptedSource("a", VOCABULARY, writes(" yes", VOCABULARY))
     with pytest.raises(InputError, match="grammar"):
-        mute.begin(PROMPT, sampling=Sampling(), grammar=FORM.grammar)
+        prefill(mute.sessions[0], PROMPT, sampling=Sampling(), grammar=FORM.grammar)

@@ -8,24 +8,25 @@ from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise
 
 from cf_local.method.boundary import is_character_boundary, is_word_boundary
+from cf_local.method.session import prefill
 from cf_local.method.synchronizer import draft_segment
 from cf_local.settings import Sampling
-from cf_local.testing import PieceVocabulary, Script, ScriptedSource, writes
+from cf_local.testing import PieceVocabulary, Script, ScriptedSession, ScriptedSource, writes
 from cf_local.types import Draft
 
 
-def begun(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSource:
-    source = ScriptedSource(name, vocabulary, script)
-    source.begin(PROMPT, sampling=Sampling())
-    return source
+def begun(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSession:
+    session = ScriptedSource(name, vocabulary, script).sessions[0]
+    prefill(session, PROMPT, sampling=Sampling())
+    return session
 
 
-def writing(text: str, *pieces: str) -> ScriptedSource:
+def writing(text: str, *pieces: str) -> ScriptedSession:
     vocabulary = PieceVocabulary(pieces)
     return begun("writer", vocabulary, writes(text, vocabulary))
 
 
-def judging(*pieces: str) -> ScriptedSource:
+def judging(*pieces: str) -> ScriptedSession:
     vocabulary = PieceVocabulary(pieces)
     return begun("judge", vocabulary, writes("", vocabulary))
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.evaluation.windows import ending, windows
-from cf_local.testing import PieceVocabulary, ScriptedSource, writes
+from cf_local.testing import PieceVocabulary, ScriptedSession, ScriptedSource, writes
 
 COARSE = PieceVocabulary(["The ", "quick", " brown", " fox", "jumps", " over", " the", " lazy dog"])
 FINE = PieceVocabulary(["qu", "ick", " br", "own", " fo", "x", "jum", "ps ov", "er"])
@@ -12,11 +12,11 @@ SENTENCE = "The quick brown fox jumps over the lazy dog. 東京 👍🏽 naïve\
 TEXT = SENTENCE * 12
 
 
-def source(name: str, vocabulary: PieceVocabulary) -> ScriptedSource:
-    return ScriptedSource(name, vocabulary, writes("x", vocabulary))
+def session(name: str, vocabulary: PieceVocabulary) -> ScriptedSession:
+    return ScriptedSource(name, vocabulary, writes("x", vocabulary)).sessions[0]
 
 
-SOURCES = [source("coarse", COARSE), source("fine", FINE)]
+SOURCES = [session("coarse", COARSE), session("fine", FINE)]
 VOCABULARIES = [COARSE, FINE]
 words = st.sampled_from(["fox", " ", "quick", "東", "👍🏽", ".", "\n", "9", "ï"])
 texts = st.lists(words, max_size=60).map("".join)

@@ -18,7 +18,7 @@ from cf_local.method.writer import Writer
 from cf_local.progress import never
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
-from cf_local.testing import END, PieceVocabulary, ScriptedSource, writes
+from cf_local.testing import END, PieceVocabulary, ScriptedSession, ScriptedSource, writes
 from cf_local.types import FUSED, MODES, SCORES, Candidate, RawText, Score
 
 WORDS, PARTS, BYTES = VOCABULARIES
@@ -164,7 +164,7 @@ def test_one_source_with_max_tokens_is_enough() -> None:
     _, answer = run(Fusion([coarse, fine]), Settings(max_tokens=8))
     assert answer.finish_reason == "length"
     assert TEXT.startswith(answer.text)
-    assert fine.n_response_tokens >= 8 > coarse.n_response_tokens - 4
+    assert fine.sessions[0].n_response_tokens >= 8 > coarse.sessions[0].n_response_tokens - 4
 
 
 def test_a_full_context_ends_an_answer_by_length() -> None:
@@ -253,7 +253,9 @@ def test_single_lets_one_source_speak(name: str | None) -> None:
     assert answer.text == expected
     assert answer.chosen == (name or "a")
     assert list(answer.passes) == [name or "a"]
-    assert all(s.counters.n_passes == 0 for s in sources if s.info.name != (name or "a"))
+    assert all(
+        s.sessions[0].counters.n_passes == 0 for s in sources if s.info.name != (name or "a")
+    )
 
 
 def test_rerank_chooses_among_whole_answers_in_one_step() -> None:
@@ -433,14 +435,15 @@ def test_cancel_keeps_what_was_written() -> None:
 @pytest.mark.parametrize("n_more", range(0, 60, 7))
 @pytest.mark.parametrize("mode", MODES)
 def test_cancel_at_any_pass_ends_in_an_answer(mode: str, n_more: int) -> None:
-    fusion = Fusion(trio())
+    sessions = tuple(source.sessions[0] for source in trio())
     n_asked = iter(range(10**6))
-    writer = Writer(fusion.sources, Settings(mode=mode), lambda: next(n_asked) >= n_more)  # type: ignore[arg-type]
+    writer = Writer(sessions, Settings(mode=mode), lambda: next(n_asked) >= n_more)  # type: ignore[arg-type]
     steps = []
     try:
-        writer.begin(PROMPT, None)
-        for step in writer.write():
-            steps.append(step)
+        for _ in writer.prefill(PROMPT):
+            pass
+        for step in writer.steps():
+            steps += [step] if step is not None else []
     except Cancelled:
         writer.finish_reason = "cancelled"
     writer.rollback()
@@ -455,17 +458,24 @@ def test_cancel_while_the_prompt_is_read_leaves_an_empty_answer() -> None:
 
 
 class Failing(ScriptedSource):
-    """Fails in one of its calls."""
+    """Fails in one of its session's calls."""
 
     fails_in = ""
 
+    def open_session(self) -> ScriptedSession:
+        return FailingSession(self)
+
+
+class FailingSession(ScriptedSession):
+    source: Failing
+
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        if self.fails_in == "score":
+        if self.source.fails_in == "score":
             raise ContextError("full")
         return super().score(candidates)
 
     def commit(self, candidate: Candidate) -> None:
-        if self.fails_in == "commit":
+        if self.source.fails_in == "commit":
             raise CfLocalError("broken")
         super().commit(candidate)
 
@@ -480,7 +490,7 @@ def test_an_error_leaves_no_drafts_and_the_next_answer_works(call: str) -> None:
         fusion.answer(PROMPT)
     for source in (a, b, bad):
         with pytest.raises(CfLocalError, match="no draft"):
-            source.extend(1)
+            source.sessions[0].extend(1)
     bad.fails_in = ""
     assert fusion.answer(PROMPT).text
 
@@ -521,7 +531,7 @@ def test_a_closed_fusion_refuses_work_and_closes_its_sources() -> None:
         fusion.answer(PROMPT)
     for source in sources:
         with pytest.raises(ClosedError):
-            source.draft(1)
+            source.sessions[0].draft(1)
 
 
 def test_close_does_not_wait_for_a_stream_left_unfinished_by_the_same_thread() -> None:
@@ -590,6 +600,6 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
 
 
 def test_a_writer_can_be_used_without_a_fusion() -> None:
-    writer = Writer((writer_of("a", TEXT),), Settings(), never)
-    writer.begin(PROMPT, None)
-    assert "".join(step.text for step in writer.write()) == TEXT == writer.answer().text
+    writer = Writer((writer_of("a", TEXT).sessions[0],), Settings(), never)
+    assert [*writer.prefill(PROMPT)] == [1.0]
+    assert "".join(s.text for s in writer.steps() if s) == TEXT == writer.answer().text

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 from cf_local import Answer, Fusion, RawText, Settings, Step
-from cf_local.testing import END, Script, ScriptedSource, writes
+from cf_local.testing import END, Script, ScriptedSession, ScriptedSource, writes
 from cf_local.types import Candidate, Draft, SegmentKind
 
 from .vocabularies import Memoized, memoized
@@ -37,11 +38,19 @@ class Proposal:
 
 
 class RecordingSource(ScriptedSource):
-    """A scripted source that remembers its proposals and what was committed."""
+    """A scripted source whose session remembers its proposals and what was committed."""
 
-    def __init__(self, name: str, vocabulary: Memoized, script: Script) -> None:
-        super().__init__(name, vocabulary, script)
-        self.vocabulary = vocabulary
+    vocabulary: Memoized
+
+    def open_session(self) -> ScriptedSession:
+        return Recording(self)
+
+
+class Recording(ScriptedSession):
+    source: RecordingSource
+
+    def __init__(self, source: RecordingSource) -> None:
+        super().__init__(source)
         self.proposals: list[Proposal] = []
         self.segments: list[bytes] = []
         self._response = b""
@@ -129,19 +138,20 @@ def fuse(
         for index, name in enumerate(names)
     ]
     settings = Settings(segments=segments, segment_limit=limit, repetition_guard=False)
+    sessions = [cast(Recording, source.sessions[0]) for source in sources]
     with Fusion(sources, settings) as fusion:
         *steps, answer = fusion.stream(RawText("prompt"))
     assert isinstance(answer, Answer)
     shown = "".join(step.text for step in steps if isinstance(step, Step))
     return Run(
         answer,
-        segments=tuple(sources[0].segments),
-        n_forced=sum(_is_full(p, limit) for source in sources for p in source.proposals),
-        violations=(*_whole(sources, answer, shown), *_cuts(sources, segments, limit)),
+        segments=tuple(sessions[0].segments),
+        n_forced=sum(_is_full(p, limit) for session in sessions for p in session.proposals),
+        violations=(*_whole(sessions, answer, shown), *_cuts(sessions, segments, limit)),
     )
 
 
-def _whole(sources: Sequence[RecordingSource], answer: Answer, shown: str) -> Iterator[str]:
+def _whole(sources: Sequence[Recording], answer: Answer, shown: str) -> Iterator[str]:
     """Broken rules about the text as a whole."""
     segments = sources[0].segments
     if any(source.segments != segments for source in sources):
@@ -154,15 +164,15 @@ def _whole(sources: Sequence[RecordingSource], answer: Answer, shown: str) -> It
         yield "an empty segment that does not end the answer"
 
 
-def _cuts(sources: Sequence[RecordingSource], segments: SegmentKind, limit: int) -> Iterator[str]:
+def _cuts(sources: Sequence[Recording], segments: SegmentKind, limit: int) -> Iterator[str]:
     """Broken rules about where single proposals end."""
     for source in sources:
-        others = [other.vocabulary for other in sources if other is not source]
+        others = [other.source.vocabulary for other in sources if other is not source]
         judges = others if segments == "aligned" else []
         for proposal in source.proposals:
             cut = len(proposal.final.text)
             if (right := _right_cut(proposal, judges, limit)) != cut:
-                yield f"{source.info.name} ends behind {cut} bytes, not {right}: {proposal}"
+                yield f"{source.source.info.name} ends behind {cut} bytes, not {right}: {proposal}"
 
 
 def _right_cut(proposal: Proposal, judges: Sequence[Memoized], limit: int) -> int | None:

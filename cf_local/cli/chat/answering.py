@@ -115,7 +115,7 @@ class Answering:
             if isinstance(event, Answer):
                 self._answer = event
                 self._n_answer_tokens = {
-                    source.info.name: source.n_response_tokens
+                    source.info.name: source.sessions[0].n_response_tokens
                     for source in self._engine.fusion.speakers(settings)
                 }
                 continue

@@ -21,40 +21,43 @@ from contract import (
 
 from cf_local.errors import ClosedError, InputError
 from cf_local.llama.context import PLAIN_PASS_TOKENS
+from cf_local.method.session import prefill
 from cf_local.types import RawText
 
 
-def test_a_source_has_as_many_seats_as_were_asked_for_and_is_the_first(open_source: Opener) -> None:
-    source = open_source(n_seats=3)
-    assert source.seats[0] is source
-    assert len({id(seat) for seat in source.seats}) == 3
-    assert {seat.info for seat in source.seats} == {source.info}
-    assert len(open_source().seats) == 1
+def test_a_source_has_as_many_sessions_as_were_asked_for(
+    open_source: Opener,
+) -> None:
+    source = open_source(n_sessions=3)
+    assert source.source.sessions[0] is source
+    assert len({id(session) for session in source.source.sessions}) == 3
+    assert {session.source.info for session in source.source.sessions} == {source.source.info}
+    assert len(open_source().source.sessions) == 1
 
 
-def test_seats_in_turn_are_like_sources_of_their_own(open_source: Opener) -> None:
+def test_sessions_in_turn_are_like_sources_of_their_own(open_source: Opener) -> None:
     prompts = [PROMPT, RawText("The lazy dog"), RawText(PROMPT.text + " 24 dollars")]
-    seats = open_source(n_seats=3).seats
+    sessions = open_source(n_sessions=3).source.sessions
     fresh = [open_source() for _ in prompts]
-    for seat, one, prompt in zip(seats, fresh, prompts, strict=True):
-        begun(seat, prompt)
+    for session, one, prompt in zip(sessions, fresh, prompts, strict=True):
+        begun(session, prompt)
         begun(one, prompt)
     for step in range(6):
-        for index, (seat, one) in enumerate(zip(seats, fresh, strict=True)):
-            seat.draft(LIMIT)
+        for index, (session, one) in enumerate(zip(sessions, fresh, strict=True)):
+            session.draft(LIMIT)
             one.draft(LIMIT)
             winner = MIXED[(step + index) % len(MIXED)]
-            seat.score(MIXED)
-            seat.commit(winner)
+            session.score(MIXED)
+            session.commit(winner)
             one.commit(winner)
-    for seat, one in zip(seats, fresh, strict=True):
-        assert seat.n_response_tokens == one.n_response_tokens
-        assert_alike(seat, one)
+    for session, one in zip(sessions, fresh, strict=True):
+        assert session.n_response_tokens == one.n_response_tokens
+        assert_alike(session, one)
 
 
-def test_a_row_that_another_seat_overwrites_is_kept(open_source: Opener) -> None:
+def test_a_row_that_another_session_overwrites_is_kept(open_source: Opener) -> None:
     """Logits lie in one buffer: what was read of them late must still be the own ones."""
-    one, other = open_source(n_seats=2).seats
+    one, other = open_source(n_sessions=2).source.sessions
     fresh = begun(open_source())
     begun(one)
     begun(other, LONG_PROMPT)
@@ -73,7 +76,7 @@ def test_a_row_that_another_seat_overwrites_is_kept(open_source: Opener) -> None
 
 
 def test_counters_are_those_of_a_seat(open_source: Opener) -> None:
-    one, other = open_source(n_seats=2).seats
+    one, other = open_source(n_sessions=2).source.sessions
     begun(one)
     before = one.counters
     begun(other, LONG_PROMPT)
@@ -84,11 +87,11 @@ def test_counters_are_those_of_a_seat(open_source: Opener) -> None:
 def test_a_shared_prefix_is_evaluated_once(open_source: Opener, kind: str) -> None:
     if kind == "scripted":
         pytest.skip("it reads nothing")
-    one, other = open_source(n_seats=2).seats
-    n_system = one.begin(LONG_PROMPT, sampling=GREEDY)
+    one, other = open_source(n_sessions=2).source.sessions
+    n_system = prefill(one, LONG_PROMPT, sampling=GREEDY)
     prompt = RawText(LONG_PROMPT.text + " over the hill")
     before = other.counters.n_tokens
-    n_tokens = other.begin(prompt, sampling=GREEDY)
+    n_tokens = prefill(other, prompt, sampling=GREEDY)
     n_read = other.counters.n_tokens - before
     if kind not in WHOLE_ONLY:
         assert n_read < n_tokens - n_system + PLAIN_PASS_TOKENS
@@ -101,13 +104,13 @@ def test_a_shared_prefix_is_evaluated_once(open_source: Opener, kind: str) -> No
 def test_a_part_of_a_text_is_shared_where_the_cache_can(open_source: Opener, kind: str) -> None:
     if kind == "scripted":
         pytest.skip("it reads nothing")
-    one, other = open_source(n_seats=2).seats
+    one, other = open_source(n_sessions=2).source.sessions
     begun(one, RawText(LONG_PROMPT.text + " she sells 24 shells"))
     for _ in range(3):
         one.draft(LIMIT)
         one.commit(MIXED[0])
     prompt = RawText(LONG_PROMPT.text + " over the hill")
-    n_tokens = other.begin(prompt, sampling=GREEDY)
+    n_tokens = prefill(other, prompt, sampling=GREEDY)
     if kind not in WHOLE_ONLY:
         assert other.counters.n_tokens < n_tokens / 10
     assert_alike(other, begun(open_source(), prompt))
@@ -126,45 +129,47 @@ def test_prompts_read_at_the_same_time_share_what_any_of_them_has_read(
 ) -> None:
     if kind == "scripted":
         pytest.skip("it reads nothing")
-    seats = open_source(n_seats=3).seats
+    sessions = open_source(n_sessions=3).source.sessions
     prompts = [RawText(LONG_PROMPT.text + f" {word}") for word in ("fox", "dog", "hill")]
-    parts = [seat.beginning(p, sampling=GREEDY) for seat, p in zip(seats, prompts, strict=True)]
+    parts = [
+        session.prefill(p, sampling=GREEDY) for session, p in zip(sessions, prompts, strict=True)
+    ]
     while parts:
         parts = [part for part in parts if next(part, None) is not None]
-    n_read = sum(seat.counters.n_tokens for seat in seats)
+    n_read = sum(session.counters.n_tokens for session in sessions)
     alone = open_source()
-    n_alone = alone.begin(prompts[0], sampling=GREEDY)
+    n_alone = prefill(alone, prompts[0], sampling=GREEDY)
     assert n_read < (1.2 * n_alone if kind not in WHOLE_ONLY else 3.2 * n_alone)
-    for seat, prompt in zip(seats, prompts, strict=True):
-        assert_alike(seat, begun(open_source(), prompt))
+    for session, prompt in zip(sessions, prompts, strict=True):
+        assert_alike(session, begun(open_source(), prompt))
 
 
-def test_reading_that_is_given_up_leaves_seats_that_can_be_used(open_source: Opener) -> None:
-    one, other = open_source(n_seats=2).seats
+def test_reading_that_is_given_up_leaves_sessions_that_can_be_used(open_source: Opener) -> None:
+    one, other = open_source(n_sessions=2).source.sessions
     begun(other)
-    parts = one.beginning(LONG_PROMPT, sampling=GREEDY)
+    parts = one.prefill(LONG_PROMPT, sampling=GREEDY)
     next(parts)
     parts.close()
     assert_alike(begun(one, LONG_PROMPT), begun(open_source(), LONG_PROMPT))
     assert_alike(other, begun(open_source()))
 
 
-def test_a_seat_knows_the_conversation_that_comes_back(open_source: Opener) -> None:
-    one, other = open_source(n_seats=2).seats
-    assert one.continues(PROMPT) == 0
-    n_tokens = one.begin(PROMPT, sampling=GREEDY)
+def test_a_session_knows_the_conversation_that_comes_back(open_source: Opener) -> None:
+    one, other = open_source(n_sessions=2).source.sessions
+    assert one.n_resident(PROMPT) == 0
+    n_tokens = prefill(one, PROMPT, sampling=GREEDY)
     begun(other, RawText("24 dollars"))
     longer = RawText(PROMPT.text + " shells over the hill")
-    assert 0 < n_tokens <= one.continues(longer) + 1
-    assert other.continues(longer) == 0
-    assert one.continues(RawText("The quick brown fox runs")) == 0
+    assert 0 < n_tokens <= one.n_resident(longer) + 1
+    assert other.n_resident(longer) == 0
+    assert one.n_resident(RawText("The quick brown fox runs")) == 0
 
 
 def test_closing_the_first_closes_all(open_source: Opener) -> None:
-    source = open_source(n_seats=2)
-    other = begun(source.seats[1])
-    source.close()
-    source.close()
+    source = open_source(n_sessions=2)
+    other = begun(source.source.sessions[1])
+    source.source.close()
+    source.source.close()
     with pytest.raises(ClosedError):
         other.draft(LIMIT)
     with pytest.raises(ClosedError):
@@ -173,12 +178,14 @@ def test_closing_the_first_closes_all(open_source: Opener) -> None:
 
 def test_at_least_one_seat(open_source: Opener, kind: str) -> None:
     if kind == "scripted":
-        pytest.skip("it has a seat whatever is asked for")
+        pytest.skip("it has a session whatever is asked for")
     with pytest.raises(InputError, match="0 conversations at once"):
-        open_source(n_seats=0)
+        open_source(n_sessions=0)
 
 
-def test_more_seats_than_llama_cpp_has_sequences_for(open_source: Opener) -> None:
-    seats = open_source(n_seats=40).seats  # of 9 sequences each; llama.cpp has 256 in a context
-    begun(seats[0], RawText("24 dollars"))
-    assert_alike(begun(seats[39]), begun(open_source()))
+def test_more_sessions_than_llama_cpp_has_sequences_for(open_source: Opener) -> None:
+    sessions = open_source(
+        n_sessions=40
+    ).source.sessions  # of 9 sequences each; llama.cpp has 256 in a context
+    begun(sessions[0], RawText("24 dollars"))
+    assert_alike(begun(sessions[39]), begun(open_source()))

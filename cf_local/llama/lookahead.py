@@ -12,10 +12,10 @@ from cf_local.llama.sampler import Author
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.tokenization import ContextEncoder
-from cf_local.types import Foreseen
+from cf_local.types import KnownText
 
 
-class Foresight:
+class LlamaLookahead:
     """Looks ahead of the response of one cache, by at most ``n_ctx`` tokens in all."""
 
     def __init__(
@@ -30,19 +30,19 @@ class Foresight:
         self._encoder, self._vocabulary = encoder, vocabulary
         self._n_ctx = n_ctx
 
-    def foreseen(self) -> Foreseen:
+    def known(self) -> KnownText:
         """What is known of the next draft, without a pass."""
         head = self._cache.head
         if head is not self._cache.root:
-            return Foreseen(b"", False)
+            return KnownText(b"", False)
         path = list(self._author.known_path(head))
         next_token = self._author.choose(path[-1] if path else head)
         text = b"".join(self._vocabulary.piece(node.token) for node in path)
         if not self._author.goes_on(next_token):
-            return Foreseen(text, True)
-        return Foreseen(text + self._vocabulary.piece(next_token), False)
+            return KnownText(text, True)
+        return KnownText(text + self._vocabulary.piece(next_token), False)
 
-    def foresee(self, n_tokens: int) -> None:
+    def extend(self, n_tokens: int) -> None:
         """Write up to ``n_tokens`` further ahead."""
         self._cache.settle()
         head = self._cache.head
@@ -68,7 +68,7 @@ class Foresight:
             highest = max(highest, end.expected.nll(next_token))
         return math.exp(-highest)
 
-    def preview(self, texts: Sequence[bytes]) -> None:
+    def prefetch(self, texts: Sequence[bytes]) -> None:
         """Evaluate texts that are likely to come, in one pass."""
         head = self._cache.head
         n_left = max(0, self._n_left(head))
