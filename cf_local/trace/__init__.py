@@ -5,15 +5,30 @@ file (docs/trace.md), ``page.render`` draws them. ``covering``, ``pieces`` and `
 pieces of an answer, the words they cover, text made safe to show. Nothing here prints.
 """
 
-from cf_local.trace.file import check_place, write
-from cf_local.trace.labels import ENDS, letter, number, proposers
-from cf_local.trace.lines import answer_line, lines, step_line
-from cf_local.trace.model import Heading, Trace, TracedSource
-from cf_local.trace.read import read, read_from
-from cf_local.trace.record import now, record, traced
-from cf_local.trace.summary import Summary, summarize
-from cf_local.trace.visible import in_one_line, visible
-from cf_local.trace.words import Covered, Piece, covering, pieces, shown
+from cf_local.trace.file import answer_line, check_place, lines, read, read_from, step_line, write
+from cf_local.trace.recording import (
+    Heading,
+    Summary,
+    Trace,
+    TracedSource,
+    now,
+    record,
+    summarize,
+    traced,
+)
+from cf_local.trace.words import (
+    ENDS,
+    Covered,
+    Piece,
+    covering,
+    in_one_line,
+    letter,
+    number,
+    pieces,
+    proposers,
+    shown,
+    visible,
+)
 
 __all__ = [
     "ENDS",

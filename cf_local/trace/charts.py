@@ -4,11 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cf_local.trace.labels import letter
-from cf_local.trace.model import Trace
-from cf_local.trace.summary import Summary
-from cf_local.trace.visible import in_one_line
-from cf_local.trace.words import Piece
+from cf_local.trace.recording import Summary, Trace
+from cf_local.trace.words import Piece, in_one_line, letter
 
 _N_STYLES = 8  # colours and underlines of the page; further sources begin again, with their letters
 _WIDTH, _HEIGHT, _MOST_COLUMNS = 720, 44, 90

@@ -1,5 +1,13 @@
-"""The pieces of an answer, and which of them a word of it lies in."""
+"""The pieces of an answer, which of them a word of it lies in, and how all of it is shown.
 
+A model may write any character. A control character would be obeyed by a terminal, a bidirectional
+override would turn around what stands beside it, and half a surrogate pair cannot be written at
+all. All of them become characters that can be seen: nothing in a text that is made ``visible``
+moves a cursor, reorders or hides other text. Letters, marks, joiners and the marks of direction
+that Arabic and Hebrew texts use stay as they are.
+"""
+
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,9 +15,24 @@ from itertools import pairwise
 
 from cf_local.errors import InputError
 from cf_local.method.boundary import is_boundary_between, is_unspaced
-from cf_local.types import Step
+from cf_local.types import ScoredCandidate, Step
 
+ENDS = "∎"
+"""Stands behind a candidate that ends the answer."""
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MOST_OF_NAME = 24
 _TOLD = 40  # characters of a fragment that an error repeats
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_BIDI_NAMES = dict(zip((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), (
+    "LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI",
+), strict=True))  # fmt: skip
+_TABLE: dict[int, str] = (
+    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+    | {0x7F: "\N{SYMBOL FOR DELETE}"}
+    | dict.fromkeys(range(0x80, 0xA0), _REPLACEMENT)
+    | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT)
+    | {code: f"⟨{name}⟩" for code, name in _BIDI_NAMES.items()}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +130,46 @@ def _found(text: str, fragment: str) -> list[tuple[int, int]]:
                 return spans
     told = fragment if len(fragment) <= _TOLD else fragment[: _TOLD - 1] + "…"
     raise InputError(f"{told!r} does not stand in the answer.")
+
+
+def letter(index: int) -> str:
+    """The letter of the source that is listed at ``index`` (from 0): A to Z, then A2, B2, ..."""
+    round_ = index // len(_LETTERS)
+    return _LETTERS[index % len(_LETTERS)] + (str(round_ + 1) if round_ else "")
+
+
+def proposers(candidate: ScoredCandidate, names: Sequence[str]) -> str:
+    """Letters of the sources; "cool" is the fused answer among whole ones."""
+    letters = "".join(letter(i) for i, name in enumerate(names) if name in candidate.sources)
+    others = [in_one_line(n, _MOST_OF_NAME) for n in candidate.sources if n not in names]
+    return "+".join([letters, *others] if letters else others)
+
+
+def number(value: float | None) -> str:
+    """A score or mean in few characters; a dash for one that was not needed."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def visible(text: str) -> str:
+    """The text with control characters shown instead of obeyed; line breaks and tabs stay."""
+    return text.translate(_TABLE)
+
+
+def in_one_line(text: str, most: int | None = None) -> str:
+    """The same for a cell of a table: line breaks, tabs and spaces at the ends are shown, too.
+
+    With ``most`` a longer text is cut to that many characters.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
+    line = re.sub("[\n\u2028\u2029]", "↵", visible(text)).replace("\t", "⇥")
+    stripped = line.strip(" ")
+    if not stripped:
+        return "␣" * len(line)
+    before = len(line) - len(line.lstrip(" "))
+    after = len(line) - len(line.rstrip(" "))
+    return "␣" * before + stripped + "␣" * after
