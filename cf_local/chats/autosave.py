@@ -7,7 +7,7 @@ cannot be written is told once and tried again with the next change: nothing is 
 from collections.abc import Callable
 from time import monotonic
 
-from cf_local.chats.store import BrokenStoreError, ChatStore, StaleError
+from cf_local.chats.database import BrokenStoreError, ChatStore, StaleError
 from cf_local.chats.transcript import Transcript
 from cf_local.files import UnwritableError
 

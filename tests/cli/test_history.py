@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli.conftest import Run
 
-from cf_local.chats.store import ChatStore
+from cf_local.chats.database import ChatStore
 from cf_local.chats.transcript import Transcript, Turn
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cf_local.chats import schema
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.store import BrokenStoreError, ChatStore, StaleError
+from cf_local.chats.database import VERSION, BrokenStoreError, ChatStore, StaleError
 from cf_local.chats.transcript import Transcript, Turn
 from cf_local.errors import InputError
 from cf_local.files import DATA_VARIABLE, UnwritableError, data_folder
@@ -53,8 +52,7 @@ def test_search_finds_all_words_in_any_case(
     path: Path, has_index: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has_index:
-        monkeypatch.setattr(schema, "has_full_text", lambda _database: False)
-        monkeypatch.setattr("cf_local.chats.store.has_full_text", lambda _database: False)
+        monkeypatch.setattr("cf_local.chats.database.has_full_text", lambda _database: False)
     turns = (
         Turn("How many ÄPFEL are there?", "It is 42."),
         Turn('She said "no" twice', "100% of_them"),
@@ -98,8 +96,7 @@ def test_a_database_moves_between_builds_with_and_without_full_text(
     with ChatStore(path) as store:
         save(store)
     with monkeypatch.context() as without:
-        without.setattr(schema, "has_full_text", lambda _database: False)
-        without.setattr("cf_local.chats.store.has_full_text", lambda _database: False)
+        without.setattr("cf_local.chats.database.has_full_text", lambda _database: False)
         with ChatStore(path) as store:
             save(store, Transcript(None, (Turn("written without", "an index"),)))
     with ChatStore(path) as store:
@@ -136,7 +133,7 @@ def test_a_newer_or_foreign_or_broken_file_is_refused_and_stays(path: Path) -> N
     with ChatStore(path) as store:
         save(store)
     database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    database.execute(f"PRAGMA user_version = {VERSION + 1}")
     database.close()
     refused(path, "newer")
     path.unlink()

@@ -5,6 +5,10 @@ version is SQLite's ``user_version``. A file that is broken, foreign or newer is
 
 A conversation is saved by several processes without locks between them: each change names the
 revision that it builds on, and ``save`` refuses one that another process has left behind.
+
+The full-text index holds runs of three characters, so that it finds words of any script and parts
+of words. Where SQLite was built without it the database works all the same: triggers are taken
+away, and the index is filled again by a SQLite that has it.
 """
 
 import contextlib
@@ -14,14 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cf_local.chats.schema import (
-    APPLICATION_ID,
-    SCHEMA,
-    VERSION,
-    has_full_text,
-    is_indexed,
-    set_index,
-)
 from cf_local.chats.transcript import Transcript, Turn
 from cf_local.errors import CfLocalError, InputError
 from cf_local.files import UnwritableError, data_folder, make_private
@@ -33,6 +29,44 @@ _UNWRITABLE = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN),
 )
+
+VERSION = 1
+"""Of the tables below; a program refuses a file of a higher one."""
+APPLICATION_ID = 0x63664C31
+"""Marks the file as ours ("cfL1")."""
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS chats (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        revision INTEGER NOT NULL DEFAULT 0,
+        system TEXT,
+        models TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS turns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        chat INTEGER NOT NULL REFERENCES chats (number),
+        position INTEGER NOT NULL,
+        question TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        thinking TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('writing', 'stopped', 'done')),
+        asked_at TEXT NOT NULL,
+        UNIQUE (chat, position))""",
+    "CREATE INDEX IF NOT EXISTS chats_by_time ON chats (updated_at)",
+    f"PRAGMA user_version = {VERSION}",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+)
+
+# Turns are never updated, only deleted and inserted; one that is still written is not indexed.
+_TRIGGERS = {
+    "turns_come": """AFTER INSERT ON turns WHEN new.state <> 'writing' BEGIN
+        INSERT INTO turns_index (rowid, question, answer)
+        VALUES (new.id, new.question, new.answer); END""",
+    "turns_go": """AFTER DELETE ON turns WHEN old.state <> 'writing' BEGIN
+        INSERT INTO turns_index (turns_index, rowid, question, answer)
+        VALUES ('delete', old.id, old.question, old.answer); END""",
+}
 
 
 class BrokenStoreError(CfLocalError):
@@ -268,6 +302,37 @@ class ChatStore(Closing):
                 f"{self.path} cannot be used: {error}. Nothing in it was changed. Move it away "
                 "to begin a new one (with its -wal and -shm files), or chat with --no-history."
             ) from error
+
+
+def has_full_text(database: sqlite3.Connection) -> bool:
+    """Whether this SQLite has FTS5 and its index of three characters (3.34)."""
+    names = {row[0] for row in database.execute("PRAGMA module_list")}
+    return "fts5" in names and sqlite3.sqlite_version_info >= (3, 34)
+
+
+def is_indexed(database: sqlite3.Connection) -> bool:
+    """Whether turns are put into the index as they come."""
+    there = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'turns_%'"
+    return bool(database.execute(there).fetchone()[0] == len(_TRIGGERS))
+
+
+def set_index(database: sqlite3.Connection) -> None:
+    """Make and fill the index, or take its triggers away. Call it within a transaction."""
+    for name in _TRIGGERS:
+        database.execute(f"DROP TRIGGER IF EXISTS {name}")
+    if not has_full_text(database):
+        return
+    database.execute("DROP TABLE IF EXISTS turns_index")
+    database.execute(
+        "CREATE VIRTUAL TABLE turns_index USING fts5(question, answer, content='turns', "
+        "content_rowid='id', tokenize='trigram')"
+    )
+    database.execute(
+        "INSERT INTO turns_index (rowid, question, answer) "
+        "SELECT id, question, answer FROM turns WHERE state <> 'writing'"
+    )
+    for name, body in _TRIGGERS.items():
+        database.execute(f"CREATE TRIGGER {name} {body}")
 
 
 def _code(error: sqlite3.Error) -> int:
