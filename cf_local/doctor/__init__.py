@@ -2,10 +2,9 @@
 
 ============ ====================================================================
 facts        what is found: versions, processor, memory, GPUs, folders, settings
-machine      the facts that are asked of the operating system
 probe        the facts that need llama.cpp, found in a process that may crash
-checks       facts in, findings out: each check is a function of its own
-remedies     the commands that mend what was found
+checks       facts in, findings out: each check is a function of its own, with the
+             commands that mend what it found
 ============ ====================================================================
 """
 

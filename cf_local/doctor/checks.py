@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from cf_local.doctor import remedies
-from cf_local.doctor.facts import Facts
-from cf_local.doctor.machine import Gpu, Vendor
+from cf_local.doctor.facts import Facts, Gpu, Vendor
 
 Level = Literal["ok", "note", "problem"]
 
@@ -27,6 +25,10 @@ class Finding:
 
 Check = Callable[[Facts], Iterator[Finding]]
 
+WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
+"""Where the project of llama-cpp-python publishes wheels that need no compiler."""
+_CUDA_WHEELS = ("11.8", "12.1", "12.2", "12.3", "12.4", "12.5", "13.0", "13.2")
+_PYTHONS_OF_WHEELS = ("3.10", "3.11", "3.12")
 _LITTLE_MEMORY = 1_500_000_000
 _FULL_DISK, _LITTLE_DISK = 1_000_000_000, 10_000_000_000
 # llama.cpp's name of a feature, and Linux's; the first are those that make it slow to lack.
@@ -81,17 +83,17 @@ def check_library(facts: Facts) -> Iterator[Finding]:
     native = facts.native
     if found is None:
         text = "llama-cpp-python is not installed"
-        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+        yield Finding("problem", "llama.cpp", text, (install(pinned),))
     elif native.system_info is None:
         text = f"llama-cpp-python {found} cannot be used: {native.error}"
         ways = (
-            remedies.compile_with("-DGGML_NATIVE=on", pinned, facts.system),
-            remedies.wheel("cpu", pinned),
+            compile_with("-DGGML_NATIVE=on", pinned, facts.system),
+            wheel("cpu", pinned),
         )
         yield Finding("problem", "llama.cpp", text, ways)
     elif found != pinned:
         text = f"llama-cpp-python is {found}; this cf-local needs {pinned}"
-        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+        yield Finding("problem", "llama.cpp", text, (install(pinned),))
     else:
         yield Finding("ok", "llama.cpp", f"llama-cpp-python {found} loads")
 
@@ -104,7 +106,7 @@ def check_processor(facts: Facts) -> Iterator[Finding]:
     compiled = compiled_features(info)
     known = _NEEDED | _OTHERS
     can = {name for name, flag in known.items() if {flag, _ALIASES.get(flag, flag)} & has}
-    native = (remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),)
+    native = (compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),)
     fatal = sorted((compiled & known.keys()) - can)
     unused = can - compiled
     if fatal:
@@ -180,17 +182,17 @@ def _without_backend(gpu: Gpu, facts: Facts) -> Finding:
     text = f"there is a GPU ({gpu.vendor}, by {gpu.evidence}), but llama.cpp cannot use it"
     pinned, system = facts.pinned, facts.system
     vulkan = (
-        remedies.compile_with("-DGGML_VULKAN=on", pinned, system),
-        remedies.wheel("vulkan", pinned),
+        compile_with("-DGGML_VULKAN=on", pinned, system),
+        wheel("vulkan", pinned),
     )
     if gpu.vendor == "nvidia":
-        ways = remedies.cuda(pinned, system, gpu.cuda, facts.python)
+        ways = cuda(pinned, system, gpu.cuda, facts.python)
         return Finding("problem", "GPU", text, ways)
     if gpu.vendor == "apple":
-        metal = remedies.compile_with("-DGGML_METAL=on", pinned, system)
-        return Finding("problem", "GPU", text, (metal, remedies.wheel("metal", pinned)))
+        metal = compile_with("-DGGML_METAL=on", pinned, system)
+        return Finding("problem", "GPU", text, (metal, wheel("metal", pinned)))
     if gpu.vendor == "amd":
-        hip = remedies.compile_with("-DGGML_HIP=on", pinned, system)
+        hip = compile_with("-DGGML_HIP=on", pinned, system)
         return Finding("note", "GPU", text, (*vulkan, hip))
     return Finding("note", "GPU", text, vulkan)
 
@@ -262,7 +264,7 @@ def check_answer(facts: Facts) -> Iterator[Finding]:
             f"llama.cpp was compiled with {_AMX} and does not answer: {native.error}. "
             "GCC before 13 compiles that into code that crashes"
         )
-        way = remedies.compile_without_amx(facts.pinned)
+        way = compile_without_amx(facts.pinned)
         yield Finding("problem", "answer", text, (way,))
         return
     if native.answer is None:
@@ -275,13 +277,60 @@ def check_answer(facts: Facts) -> Iterator[Finding]:
         return
     ways = (
         "install cf-local again: pip install --force-reinstall --no-deps cf-local",
-        remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),
+        compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),
     )
     yield Finding("problem", "answer", text, ways)
 
 
 def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB"
+
+
+def install(version: str) -> str:
+    """Put the version that cf-local wants in place."""
+    return f"pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}"
+
+
+def compile_with(option: str, version: str, system: str) -> str:
+    """Compile it with an option of CMake; takes minutes and needs a C/C++ compiler."""
+    command = f"{install(version)} --no-binary llama-cpp-python"
+    if system == "Windows":
+        return f'$env:CMAKE_ARGS = "{option}"; {command}'
+    return f'CMAKE_ARGS="{option}" {command}'
+
+
+def compile_without_amx(version: str) -> str:
+    """Compile it for this processor, but without the instructions that GCC 12 gets wrong."""
+    flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    command = f"{install(version)} --no-binary llama-cpp-python"
+    return f'CFLAGS="{flags}" CXXFLAGS="{flags}" {command}'
+
+
+def wheel(kind: str, version: str) -> str:
+    """Install a wheel of the project, such as "cpu", "cu124" or "metal"."""
+    return f"{install(version)} --extra-index-url {WHEELS}/{kind}"
+
+
+def cuda(version: str, system: str, supported: str | None, python: str) -> tuple[str, ...]:
+    """Both ways to CUDA: the newest wheel that the driver supports, and compiling."""
+    ways = [compile_with("-DGGML_CUDA=on", version, system)]
+    kind = cuda_wheel(supported)
+    if kind and python.rpartition(".")[0] in _PYTHONS_OF_WHEELS:
+        ways.insert(0, f"{wheel(kind, version)}   (where there is a wheel of this version)")
+    return tuple(ways)
+
+
+def cuda_wheel(supported: str | None) -> str | None:
+    """The wheels for the newest CUDA that a driver supports ("12.4" -> "cu124")."""
+    if supported is None:
+        return "cu124"
+    limit = _number(supported)
+    fitting = [each for each in _CUDA_WHEELS if _number(each) <= limit]
+    return f"cu{fitting[-1].replace('.', '')}" if fitting else None
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 CHECKS: tuple[Check, ...] = (

@@ -1,21 +1,49 @@
 """All that the checks look at, found on this machine."""
 
+import os
 import platform
 import re
-from collections.abc import Mapping
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import Literal
 
 from cf_local import hub
-from cf_local.doctor import machine
-from cf_local.doctor.machine import Folder, Gpu
 from cf_local.doctor.probe import Native, probe
 from cf_local.errors import CfLocalError
 from cf_local.hub import Surroundings
 from cf_local.planning.memory import Memory, main_memory
 from cf_local.registry import registry as config
 
+Vendor = Literal["nvidia", "amd", "intel", "apple"]
+_PCI_VENDORS: dict[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
+_DISPLAY_CLASS = "0x03"  # of PCI devices
+_WINDOWS_FEATURES = {"avx": 39, "avx2": 40, "avx512f": 41}  # PF_* of winnt.h
 PACKAGES = ("cf-local", "llama-cpp-python", "numpy", "huggingface-hub")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A graphics processor that something here speaks of; ``cuda`` is what its driver supports."""
+
+    vendor: Vendor
+    evidence: str
+    cuda: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where files go: ``error`` says why nothing can be written there, ``n_free`` is in bytes."""
+
+    path: Path
+    n_free: int
+    error: str | None
+    has_links: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +92,7 @@ class Facts:
 
 def collect() -> Facts:
     """Look around on this machine; nothing is sent, and nothing is left behind."""
-    n_physical, n_logical, n_usable = machine.core_counts()
+    n_physical, n_logical, n_usable = core_counts()
     around = hub.surroundings()
     return Facts(
         versions={name: _version(name) for name in PACKAGES},
@@ -73,17 +101,17 @@ def collect() -> Facts:
         system=platform.system(),
         architecture=platform.machine(),
         processor=Processor(
-            machine.processor_name(),
-            machine.processor_features(),
+            processor_name(),
+            processor_features(),
             n_physical,
             n_logical,
             n_usable,
-            machine.processor_quota(),
+            processor_quota(),
         ),
         memory=main_memory(),
-        gpus=machine.gpus(),
+        gpus=gpus(),
         native=probe(),
-        cache=machine.folder(around.cache_folder),
+        cache=folder(around.cache_folder),
         hub=around,
         configuration=_configuration(),
     )
@@ -121,3 +149,127 @@ def _configuration() -> Configuration:
     except CfLocalError as error:
         return Configuration((), own, str(error), {})
     return Configuration(registry.files, own, None, missing)
+
+
+def processor_features() -> frozenset[str] | None:
+    """What this processor can do, in Linux's names; None where that is not known."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ask = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        return frozenset(name for name, code in _WINDOWS_FEATURES.items() if ask(code))
+    if sys.platform == "darwin":
+        names = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
+        words = (_output("sysctl", "-n", *names) or "").lower().split()
+        renamed = {"avx1.0": "avx", "sse3": "pni"}
+        return frozenset(renamed.get(word, word) for word in words) or None
+    return _features_in(_text(Path("/proc/cpuinfo")) or "")
+
+
+def _features_in(cpuinfo: str) -> frozenset[str] | None:
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return frozenset(match[1].split()) if match else None
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    match = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    if match:
+        return match[1].strip()
+    if sys.platform == "darwin":
+        return (_output("sysctl", "-n", "machdep.cpu.brand_string") or "unknown").strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def core_counts() -> tuple[int | None, int, int]:
+    """Physical and logical cores of the machine, and those that this process may use."""
+    import psutil
+
+    logical = psutil.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else logical
+    return psutil.cpu_count(logical=False), logical, usable
+
+
+def processor_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores' worth of time that a container allows, None without a limit (cgroup v2, v1)."""
+    words = (_text(root / "cpu.max") or "").split()
+    if not words:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = [(_text(root / "cpu" / name) or "").strip() for name in names]
+    try:
+        quota, period = map(float, words)
+    except ValueError:  # "max", or nothing
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that traces of are found, one per vendor; a driver need not be there."""
+    found: dict[str, Gpu] = {}
+    for gpu in (*_nvidia(), *_apple(), *_on_pci(Path("/sys/bus/pci/devices"))):
+        found.setdefault(gpu.vendor, gpu)
+    return tuple(found.values())
+
+
+def _nvidia() -> Iterator[Gpu]:
+    if (told := _output("nvidia-smi")) is not None:
+        match = re.search(r"CUDA Version:\s*([\d.]+)", told)
+        yield Gpu("nvidia", "nvidia-smi", match[1] if match else None)
+    elif Path("/proc/driver/nvidia/version").exists():
+        yield Gpu("nvidia", "/proc/driver/nvidia")
+
+
+def _apple() -> Iterator[Gpu]:
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
+        yield Gpu("apple", "Apple silicon")
+
+
+def _on_pci(devices: Path) -> Iterator[Gpu]:
+    for device in sorted(devices.glob("*")):
+        kind = (_text(device / "class") or "").strip()
+        vendor = _PCI_VENDORS.get((_text(device / "vendor") or "").strip())
+        if vendor and kind.startswith(_DISPLAY_CLASS):
+            yield Gpu(vendor, f"PCI device {device.name}")
+
+
+def folder(path: Path) -> Folder:
+    """Try to write a file and a link where ``path`` is, or where it would be made."""
+    there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    n_free = shutil.disk_usage(there).free
+    if not there.is_dir():
+        return Folder(path, n_free, f"{there} is not a folder", False)
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".cf-local-doctor-") as name:
+            inside = Path(name)
+            (inside / "file").write_bytes(b"x" * 4096)  # a full disk refuses it
+            return Folder(path, n_free, None, _can_link(inside))
+    except OSError as error:
+        return Folder(path, n_free, error.strerror or str(error), False)
+
+
+def _can_link(inside: Path) -> bool:
+    try:
+        (inside / "link").symlink_to(inside / "file")
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints, None where it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
