@@ -7,15 +7,20 @@ behind the end. Draft 2020-12; docs/structured.md lists what is kept.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from cf_local.errors import InputError
-from cf_local.structured.disjoint import are_disjoint
-from cf_local.structured.numbers import bounds, integer_rule, number_rule
 from cf_local.structured.rules import Rules, json_literal
-from cf_local.structured.strings import any_string, lengths, string_rule
+from cf_local.structured.scalars import (
+    any_string,
+    bounds,
+    integer_rule,
+    lengths,
+    number_rule,
+    string_rule,
+)
 
 JsonSchema = Mapping[str, Any] | bool
 
@@ -33,6 +38,8 @@ _KEPT = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
 _KEPT |= {"anyOf", "oneOf", "allOf"}
 _NO_EFFECT = {"uniqueItems": False, "minProperties": 0, "additionalItems": True}
 _DEEPEST = 60
+_DEEPEST_PROOF = 6
+_NUMBERS = frozenset({"integer", "number"})
 _SPACE = '" "?'  # no line breaks: a model that loves them would fill its context with indents
 
 
@@ -302,3 +309,59 @@ def _is_of(value: Any, kind: str) -> bool:
         return kind == "number" or (kind == "integer" and value % 1 == 0)
     found = "null" if value is None else "string" if isinstance(value, str) else "object"
     return kind == ("array" if isinstance(value, list | tuple) else found)
+
+
+def are_disjoint(
+    one: Any, other: Any, resolved: Callable[[Any], Any], depth: int = _DEEPEST_PROOF
+) -> bool:
+    """True only if it is certain: by constants, by types, or by a property both must have."""
+    one, other = resolved(one), resolved(other)
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)) or depth == 0:
+        return False
+    values, more = _values(one), _values(other)
+    if values is not None and more is not None:
+        return not any(_equal(a, b) for a in values for b in more)
+    kinds, others = _kinds(one, values), _kinds(other, more)
+    if kinds is not None and others is not None and not kinds & others:
+        return True
+    if kinds != {"object"} or others != {"object"}:
+        return False
+    both = set(one.get("required", ())) & set(other.get("required", ()))
+    return any(
+        are_disjoint(one["properties"][n], other["properties"][n], resolved, depth - 1)
+        for n in both
+        if n in one.get("properties", {}) and n in other.get("properties", {})
+    )
+
+
+def _values(schema: Mapping[str, Any]) -> list[Any] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    return list(schema["enum"]) if "enum" in schema else None
+
+
+def _kinds(schema: Mapping[str, Any], values: list[Any] | None) -> set[str] | None:
+    """The types of JSON a schema allows, whole numbers being numbers; None for any."""
+    if values is not None:
+        return {_kind(value) for value in values}
+    given = schema.get("type")
+    if given is None:
+        return None
+    kinds = {given} if isinstance(given, str) else set(given)
+    return kinds - {"integer"} | {"number"} if kinds & _NUMBERS else kinds
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if value is None:
+        return "null"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list | tuple) else "object"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return _kind(one) == _kind(other) and bool(one == other)
