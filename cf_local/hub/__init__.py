@@ -3,20 +3,26 @@
 The only module that imports ``huggingface_hub``, and it does so inside its functions: the import
 takes longer than answering from a cached file, and a built-in source needs none of it.
 
-``choice`` decides which files are meant, ``remote`` asks the hub for them, ``transfer`` brings the
-bytes, ``download`` checks them, ``store`` lays them into the cache, ``cache`` finds them there,
-``inventory`` lists all of it, ``removal`` takes them out.
+``choice`` decides which files are meant, ``remote`` asks the hub for them through ``connection``,
+``transfer`` brings the bytes and checks them, ``local`` lays them into the cache, ``locate`` finds
+them there, ``inventory`` lists all of it and takes models out.
 """
 
-from cf_local.hub.cache import cached, place_of, sha256
 from cf_local.hub.choice import DEFAULT, quantization
-from cf_local.hub.download import Fetched, Outcome, download
-from cf_local.hub.inventory import Inventory, Kept, Unfinished, inventory
-from cf_local.hub.locate import locate, locate_data, look_up
+from cf_local.hub.connection import Surroundings, surroundings
+from cf_local.hub.inventory import (
+    Inventory,
+    Kept,
+    Removal,
+    Unfinished,
+    inventory,
+    plan_removal,
+    remove,
+)
+from cf_local.hub.local import n_bytes_there
+from cf_local.hub.locate import cached, locate, locate_data, look_up, place_of, sha256
 from cf_local.hub.remote import RemoteFile, is_offline, read_remote, resolve
-from cf_local.hub.removal import Removal, plan_removal, remove
-from cf_local.hub.store import n_bytes_there
-from cf_local.hub.surroundings import Surroundings, surroundings
+from cf_local.hub.transfer import Fetched, Outcome, download
 
 __all__ = [
     "DEFAULT",

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from cf_local.errors import MissingModelError
 from cf_local.files import parts
 from cf_local.hub.choice import NoChoiceError, choose
-from cf_local.hub.explain import OWN_FILE, FaultyTransferError, FinalTransferError, not_fetched
-from cf_local.hub.session import get, patiently, timeout_s
+from cf_local.hub.connection import (
+    OWN_FILE,
+    FaultyTransferError,
+    FinalTransferError,
+    get,
+    not_fetched,
+    patiently,
+    timeout_s,
+)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[0-9A-Za-z._-]{1,128}")

@@ -1,23 +1,44 @@
-"""The bytes of one file, from the hub to the end of a part: resumed, repeated, never mixed.
+"""Files of the hub onto this machine: checked for space before, for content after.
+
+A file appears under its final name only when its size and hash are those that the hub tells. Its
+bytes go from the hub to the end of a part: resumed, repeated, never mixed.
 
 huggingface_hub's own transfer begins anew in each process and does not check what came, so this one
 stands in for it. Left out: several connections for one file, and Xet.
 """
 
+import queue
+import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from cf_local.errors import Cancelled
-from cf_local.hub import store
-from cf_local.hub.explain import FaultyTransferError, FinalTransferError, status_of
+from cf_local.errors import Cancelled, CfLocalError, MissingModelError
+from cf_local.hub import local
+from cf_local.hub.connection import (
+    FaultyTransferError,
+    FinalTransferError,
+    Patience,
+    get,
+    not_fetched,
+    status_of,
+)
 from cf_local.hub.remote import RemoteFile, first_byte_of
-from cf_local.hub.session import Patience, get
 from cf_local.progress import IsCancelled, never
 
 OnBytes = Callable[[int], None]
 """Hears how many bytes of a file are there."""
+
+OnProgress = Callable[[RemoteFile, int], None]
+"""Hears, from any thread, how many bytes of a file are there."""
+
+N_AT_ONCE = 3
+_POLL_S = 0.05
+_GRACE_S = 2.0
 
 PROGRESS_BYTES = 1 << 20
 """An attempt that brings so much makes good for the failed ones before it."""
@@ -25,6 +46,149 @@ PROGRESS_BYTES = 1 << 20
 SLOW_WINDOW_S = 30.0
 SLOWEST_BYTES_PER_S = 500.0
 """A connection below this over the window is given up for a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that is on this machine now, at ``path``.
+
+    "linked": another tool, or another revision, had its content. ``n_received`` counts the bytes
+    that came over the network.
+    """
+
+    remote: RemoteFile
+    path: Path
+    status: Literal["downloaded", "linked"]
+    n_received: int
+    elapsed_s: float
+
+
+Outcome = Fetched | CfLocalError
+
+
+def check_space(remotes: Sequence[RemoteFile]) -> None:
+    """Raises MissingModelError unless all that is missing of the files fits on the disk."""
+    different = {remote.etag: remote for remote in remotes}.values()
+    needed = sum(remote.size_bytes - local.n_bytes_there(remote) for remote in different)
+    folder = local.cache_folder()
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise MissingModelError(
+            f"The download needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free at "
+            f"{folder}. Free some (`cf-local list`, `cf-local rm`), or set HF_HUB_CACHE to a "
+            "folder on another disk."
+        )
+
+
+def download(
+    remotes: Sequence[RemoteFile],
+    *,
+    is_cancelled: IsCancelled = never,
+    on_progress: OnProgress = lambda _file, _n_bytes: None,
+) -> list[Outcome]:
+    """Fetch files, some at a time; the outcome of each, in their order.
+
+    One that fails does not stop the others. Raises MissingModelError when they do not fit on the
+    disk, and Cancelled when ``is_cancelled`` turns true: the parts stay for the next time.
+    """
+    check_space(remotes)
+    stopped = threading.Event()
+    outcomes: dict[int, Outcome] = {}
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index in range(len(remotes)):
+        waiting.put(index)
+    # Daemons: one that waits for a silent server must not keep an interrupted process alive. What
+    # it leaves behind is what a kill leaves behind, a part.
+    work = partial(_work, remotes, waiting, outcomes, stopped, on_progress)
+    workers = [threading.Thread(target=work, daemon=True) for _ in remotes[:N_AT_ONCE]]
+    for worker in workers:
+        worker.start()
+    try:
+        while any(worker.is_alive() for worker in workers):
+            if is_cancelled():
+                raise Cancelled("The download was interrupted; run again to continue it.")
+            time.sleep(_POLL_S)
+    finally:
+        stopped.set()
+        end = time.monotonic() + _GRACE_S
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+    return [outcomes[index] for index in range(len(remotes))]
+
+
+def _work(
+    remotes: Sequence[RemoteFile],
+    waiting: "queue.SimpleQueue[int]",
+    outcomes: dict[int, Outcome],
+    stopped: threading.Event,
+    on_progress: OnProgress,
+) -> None:
+    """Fetch one waiting file after the other, until there is none or the work is stopped."""
+    while not stopped.is_set():
+        try:
+            index = waiting.get_nowait()
+        except queue.Empty:
+            return
+        remote = remotes[index]
+        try:
+            outcomes[index] = fetch(
+                remote, is_cancelled=stopped.is_set, on_bytes=partial(on_progress, remote)
+            )
+        except CfLocalError as error:
+            outcomes[index] = error
+
+
+def fetch(
+    remote: RemoteFile, *, is_cancelled: IsCancelled = never, on_bytes: OnBytes = lambda _: None
+) -> Fetched:
+    """Fetch one file, if it is not there.
+
+    Raises MissingModelError, which says what to do, or Cancelled.
+    """
+    began = time.monotonic()
+    try:
+        with local.locked(remote.repo, remote.etag, is_cancelled):
+            if local.is_whole(local.blob_of(remote), remote):
+                path, n_received = local.link(remote), 0
+                local.drop_part(remote)  # somebody else was faster
+            elif local.is_whole(path := local.pointer_of(remote), remote):
+                n_received = 0  # without symbolic links, the snapshot has the file itself
+            else:
+                n_received = _complete(remote, is_cancelled, on_bytes)
+                path = local.publish(remote)
+    except Exception as error:  # the hub, its transports and the disk have no common base
+        raise not_fetched(
+            f"{remote.file} of {remote.repo}", error, remote.repo, remote.revision
+        ) from error
+    on_bytes(remote.size_bytes)
+    status: Literal["downloaded", "linked"] = "downloaded" if n_received else "linked"
+    return Fetched(remote, path, status, n_received, time.monotonic() - began)
+
+
+def _complete(remote: RemoteFile, is_cancelled: IsCancelled, on_bytes: OnBytes) -> int:
+    """Make the part whole and right; returns the bytes received.
+
+    What is whole but wrong is fetched once more from its beginning: an earlier run may have left
+    a damaged part.
+    """
+    part, n_received = local.part_of(remote), 0
+    for _ in range(2):
+        transfer = Transfer(remote, is_cancelled=is_cancelled, on_bytes=on_bytes)
+        transfer.run()
+        n_received += transfer.n_received
+        if local.has_content_of(part, remote):
+            return n_received
+        local.drop_part(remote)
+        on_bytes(0)
+    raise FinalTransferError(
+        f"what comes is not what the hub announces (SHA-256 {remote.etag[:12]}...), so it was "
+        "thrown away. Something on the way, perhaps a proxy, damages it."
+    )
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB"
 
 
 class Transfer:
@@ -38,10 +202,10 @@ class Transfer:
         on_bytes: OnBytes = lambda _: None,
     ) -> None:
         self._remote = remote
-        self._part = store.part_of(remote)
+        self._part = local.part_of(remote)
         self._is_cancelled = is_cancelled
         self._on_bytes = on_bytes
-        note = store.note_on(self._part)
+        note = local.note_on(self._part)
         self._server_etag = note.server_etag if note else None
         self.n_received = 0
 
@@ -51,7 +215,7 @@ class Transfer:
         The part stays, for the next run. Raises Cancelled when ``is_cancelled`` turns true.
         """
         patience = Patience(is_cancelled=self._is_cancelled)
-        store.prepare(self._remote)
+        local.prepare(self._remote)
         with _opened(self._part) as file:
             while (n_there := self._end_of(file)) < self._remote.size_bytes:
                 before = self.n_received
@@ -99,9 +263,9 @@ class Transfer:
     def _note(self, told: str) -> None:
         """Keep the server's name of the content for If-Range, which takes no weak one."""
         strong = told if told.startswith('"') else None
-        if strong != self._server_etag or store.note_on(self._part) is None:
+        if strong != self._server_etag or local.note_on(self._part) is None:
             self._server_etag = strong
-            store.note_down(self._remote, strong)
+            local.note_down(self._remote, strong)
 
     def _receive(self, response: Any, file: BinaryIO, position: int) -> None:
         """Write the body behind ``position``, each piece at once: what came survives a kill."""

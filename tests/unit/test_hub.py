@@ -16,8 +16,7 @@ from huggingface_hub import constants, errors, scan_cache_dir
 
 from cf_local import hub
 from cf_local.errors import CfLocalError, MissingModelError
-from cf_local.hub import session
-from cf_local.hub import store as store_module
+from cf_local.hub import connection, local
 
 REPO, FILE, COMMIT = "org/model-GGUF", "model-Q4_K_M.gguf", "0123456789" * 4
 
@@ -183,7 +182,7 @@ def test_a_hub_out_of_reach_is_as_good_as_none(
 ) -> None:
     eight = store(cache, "model-Q8_0.gguf")
     monkeypatch.setattr(socket.socket, "connect", fails_with(OSError(101, "unreachable")))
-    monkeypatch.setattr(session, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(connection, "FIRST_WAIT_S", 0.001)
     assert hub.locate(REPO) == eight
     with pytest.raises(MissingModelError, match="the connection failed"):
         hub.look_up(REPO, update=True)
@@ -305,7 +304,7 @@ def test_what_is_being_downloaded_stays(cache: Path) -> None:
     path, part = store(cache), lay_part(cache)
     removal = hub.plan_removal(REPO)
     another = pytest.raises(CfLocalError, match="is being downloaded by another process")
-    with store_module.locked(REPO, "b" * 64), another:
+    with local.locked(REPO, "b" * 64), another:
         hub.remove(removal)
     assert path.exists()
     assert part.exists()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cf_local.errors import Cancelled
 from cf_local.files import write_text
-from cf_local.hub.explain import FinalTransferError
+from cf_local.hub.connection import FinalTransferError
 from cf_local.hub.remote import RemoteFile
 from cf_local.progress import IsCancelled, never
 
