@@ -185,7 +185,8 @@ def plan_removal(
 
 def remove(removal: Removal) -> None:
     """Remove what was planned. Raises CfLocalError when a file is in use or may not be removed."""
-    etags = {path.resolve().name for path in removal.paths} | {p.etag for p in removal.parts}
+    etags = {etag for path in removal.paths if (etag := local.etag_of(path)) is not None}
+    etags |= {part.etag for part in removal.parts}
     with ExitStack() as held:
         for etag in sorted(etags):
             try:

@@ -46,6 +46,22 @@ def blob_of(remote: RemoteFile) -> Path:
     return repo_folder(remote.repo) / "blobs" / remote.etag
 
 
+def etag_of(path: Path) -> str | None:
+    """The etag of a file's content, where the path leads to a blob of the cache; else None.
+
+    A blob may itself be a link, into the store that huggingface_hub shares between repositories
+    (since 2.4). That store names files by another hash, so links are followed up to the blob only.
+    """
+    while path.exists():
+        folder = path.parent.resolve()
+        if folder.name == "blobs" and "--" in folder.parent.name:
+            return path.name
+        if not path.is_symlink():
+            break
+        path = folder / path.readlink()
+    return None
+
+
 def pointer_of(remote: RemoteFile) -> Path:
     """The file under its name in the repository: what is opened."""
     return repo_folder(remote.repo).joinpath("snapshots", remote.commit, *remote.file.split("/"))

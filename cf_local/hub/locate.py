@@ -83,9 +83,9 @@ def place_of(repo: str, path: Path) -> tuple[str, str]:
 @lru_cache
 def sha256(path: Path) -> str:
     """The SHA-256 of a file. The hub's cache names large files by it: those need no reading."""
-    blob = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", blob):
-        return blob
+    etag = local.etag_of(path)
+    if etag is not None and re.fullmatch(r"[0-9a-f]{64}", etag):
+        return etag
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -213,6 +213,26 @@ def test_a_broken_link_is_no_file(cache: Path) -> None:
     assert hub.cached(REPO, FILE) is None
 
 
+def test_the_hash_is_the_blobs_name_wherever_the_blob_points(cache: Path, tmp_path: Path) -> None:
+    path = store(cache)
+    expected = hashlib.sha256(b"GGUF").hexdigest()
+    shared = cache / "blobs" / "ab" / ("ab" * 32)  # named by Xet's hash, not by SHA-256
+    shared.parent.mkdir(parents=True)
+    blob = path.resolve()
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    link = tmp_path / "link.gguf"
+    link.symlink_to(path)
+    for file in (path, blob, shared, link):
+        hub.sha256.cache_clear()
+        assert hub.sha256(file) == expected
+    assert local.etag_of(path) == local.etag_of(link) == expected
+    assert local.etag_of(shared) is None
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert local.etag_of(loop) is None
+
+
 # ---- What there is, and removing it --------------------------------------------------------------
 
 
