@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cf_local.chats.transcript import Transcript, Turn
+from cf_local.chats.transcript import ChatTurn, Transcript
 from cf_local.errors import CfLocalError, InputError
 from cf_local.files import UnwritableError, data_folder, make_private
 from cf_local.progress import Closing
@@ -92,7 +92,7 @@ class ChatInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTurn:
     """A turn that a search found, with the words around the first of them."""
 
     chat: int
@@ -161,7 +161,7 @@ class ChatStore(Closing):
             ).fetchall()
         if row is None:
             raise InputError(f"There is no chat {number}. `cf-local history list` lists them.")
-        return Transcript(row[0], tuple(Turn(*turn) for turn in turns)), row[1]
+        return Transcript(row[0], tuple(ChatTurn(*turn) for turn in turns)), row[1]
 
     def chats(self, limit: int = -1) -> list[ChatInfo]:
         """The conversations, the last changed first."""
@@ -172,7 +172,9 @@ class ChatStore(Closing):
             "number DESC LIMIT ?",
             (limit,),
         ).fetchall()
-        return [ChatInfo(row[0], Transcript(turns=(Turn(row[1]),)).title, *row[2:]) for row in rows]
+        return [
+            ChatInfo(row[0], Transcript(turns=(ChatTurn(row[1]),)).title, *row[2:]) for row in rows
+        ]
 
     def last(self) -> int | None:
         """The number of the conversation that changed last."""
@@ -187,14 +189,19 @@ class ChatStore(Closing):
             done = self._execute(f"DELETE FROM chats WHERE number IN ({marks})", numbers)
         return done.rowcount
 
-    def search(self, words: Sequence[str], limit: int = 50) -> list[Found]:
+    def search(self, words: Sequence[str], limit: int = 50) -> list[FoundTurn]:
         """The turns that hold all ``words``, in upper or lower case, the last asked first."""
         wanted = [word.casefold() for word in words if word]
         if not wanted:
             raise InputError("Search for at least one word.")
         rows = self._execute(*self._query(wanted)).fetchmany(limit)
         return [
-            Found(chat, position + 1, Transcript(turns=(Turn(first),)).title, _around(text, wanted))
+            FoundTurn(
+                chat,
+                position + 1,
+                Transcript(turns=(ChatTurn(first),)).title,
+                _around(text, wanted),
+            )
             for chat, position, first, text in rows
         ]
 
@@ -221,7 +228,7 @@ class ChatStore(Closing):
             f"WHERE {' AND '.join(parts)} ORDER BY id DESC"
         ), [*wanted, *values]
 
-    def _replace_turns(self, number: int, turns: Sequence[Turn], n_kept: int) -> None:
+    def _replace_turns(self, number: int, turns: Sequence[ChatTurn], n_kept: int) -> None:
         """Make the turns behind the first ``n_kept`` be those of ``turns``."""
         self._execute("DELETE FROM turns WHERE chat = ? AND position >= ?", (number, n_kept))
         self._database.executemany(

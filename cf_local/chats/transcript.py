@@ -17,7 +17,7 @@ STATES: tuple[str, ...] = get_args(State)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ChatTurn:
     """A question and its answer; ``thinking`` is what a reasoning model thought before it.
 
     ``state``: the answer is "writing" (or was, when its process was killed), was "stopped", or is
@@ -36,7 +36,7 @@ class Transcript:
     """System text and turns; every change makes a new transcript."""
 
     system: str | None = None
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[ChatTurn, ...] = ()
 
     def messages(self) -> list[Message]:
         """What the models are told of it: no thinking, no question that was not answered."""
@@ -46,7 +46,7 @@ class Transcript:
                 told += [Message("user", turn.question), Message("assistant", turn.answer)]
         return told
 
-    def with_turn(self, turn: Turn) -> "Transcript":
+    def with_turn(self, turn: ChatTurn) -> "Transcript":
         """This with one turn more."""
         return replace(self, turns=(*self.turns, turn))
 
@@ -68,7 +68,7 @@ def from_messages(messages: Sequence[Message]) -> Transcript:
     (from 1) that does not fit; the last question may lack its answer.
     """
     system: list[str] = []
-    turns: list[Turn] = []
+    turns: list[ChatTurn] = []
     before = "system"
     for number, message in enumerate(messages, start=1):
         role, content = message.role, message.content
@@ -77,7 +77,7 @@ def from_messages(messages: Sequence[Message]) -> Transcript:
         elif role == "user" and before == "user":
             turns[-1] = replace(turns[-1], question=f"{turns[-1].question}\n\n{content}")
         elif role == "user":
-            turns.append(Turn(content))
+            turns.append(ChatTurn(content))
         elif role == "assistant" and turns:
             answer = f"{turns[-1].answer}\n\n{content}" if before == "assistant" else content
             turns[-1] = replace(turns[-1], answer=answer)

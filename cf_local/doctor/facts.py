@@ -16,7 +16,7 @@ from typing import Literal
 from cf_local import hub
 from cf_local.doctor.probe import Native, probe
 from cf_local.errors import CfLocalError
-from cf_local.hub import Surroundings
+from cf_local.hub import HubSettings
 from cf_local.planning.memory import Memory, main_memory
 from cf_local.registry import registry as config
 
@@ -37,7 +37,7 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class CacheFolder:
     """Where files go: ``error`` says why nothing can be written there, ``n_free`` is in bytes."""
 
     path: Path
@@ -85,15 +85,15 @@ class Facts:
     memory: Memory
     gpus: tuple[Gpu, ...]
     native: Native
-    cache: Folder
-    hub: Surroundings
+    cache: CacheFolder
+    hub: HubSettings
     configuration: Configuration
 
 
 def collect() -> Facts:
     """Look around on this machine; nothing is sent, and nothing is left behind."""
     n_physical, n_logical, n_usable = core_counts()
-    around = hub.surroundings()
+    around = hub.settings()
     return Facts(
         versions={name: _version(name) for name in PACKAGES},
         pinned=_pinned(),
@@ -111,7 +111,7 @@ def collect() -> Facts:
         memory=main_memory(),
         gpus=gpus(),
         native=probe(),
-        cache=folder(around.cache_folder),
+        cache=check_folder(around.cache_folder),
         hub=around,
         configuration=_configuration(),
     )
@@ -232,19 +232,19 @@ def _on_pci(devices: Path) -> Iterator[Gpu]:
             yield Gpu(vendor, f"PCI device {device.name}")
 
 
-def folder(path: Path) -> Folder:
+def check_folder(path: Path) -> CacheFolder:
     """Try to write a file and a link where ``path`` is, or where it would be made."""
     there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
     n_free = shutil.disk_usage(there).free
     if not there.is_dir():
-        return Folder(path, n_free, f"{there} is not a folder", False)
+        return CacheFolder(path, n_free, f"{there} is not a folder", False)
     try:
         with tempfile.TemporaryDirectory(dir=there, prefix=".cf-local-doctor-") as name:
             inside = Path(name)
             (inside / "file").write_bytes(b"x" * 4096)  # a full disk refuses it
-            return Folder(path, n_free, None, _can_link(inside))
+            return CacheFolder(path, n_free, None, _can_link(inside))
     except OSError as error:
-        return Folder(path, n_free, error.strerror or str(error), False)
+        return CacheFolder(path, n_free, error.strerror or str(error), False)
 
 
 def _can_link(inside: Path) -> bool:

@@ -9,10 +9,10 @@ them there, ``inventory`` lists all of it and takes models out.
 """
 
 from cf_local.hub.choice import DEFAULT, quantization
-from cf_local.hub.connection import Surroundings, surroundings
+from cf_local.hub.connection import HubSettings, settings
 from cf_local.hub.inventory import (
+    CachedModel,
     Inventory,
-    Kept,
     Removal,
     Unfinished,
     inventory,
@@ -26,13 +26,13 @@ from cf_local.hub.transfer import Fetched, Outcome, download
 
 __all__ = [
     "DEFAULT",
+    "CachedModel",
     "Fetched",
+    "HubSettings",
     "Inventory",
-    "Kept",
     "Outcome",
     "RemoteFile",
     "Removal",
-    "Surroundings",
     "Unfinished",
     "cached",
     "download",
@@ -48,6 +48,6 @@ __all__ = [
     "read_remote",
     "remove",
     "resolve",
+    "settings",
     "sha256",
-    "surroundings",
 ]

@@ -148,7 +148,7 @@ def _retry_after_s(error: Exception) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HubSettings:
     """Where downloads come from and go to; whether there is a token, never which."""
 
     cache_folder: Path
@@ -157,11 +157,11 @@ class Surroundings:
     is_offline: bool
 
 
-def surroundings() -> Surroundings:
+def settings() -> HubSettings:
     """As environment variables and the hub's own settings have it; nothing is sent."""
     from huggingface_hub import constants, get_token, is_offline_mode
 
-    return Surroundings(
+    return HubSettings(
         Path(constants.HF_HUB_CACHE), constants.ENDPOINT, bool(get_token()), is_offline_mode()
     )
 

@@ -18,7 +18,7 @@ from cf_local.hub.locate import snapshots_of
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedModel:
     """A model in one revision of a repository; ``file`` is its first part, ``files`` are all.
 
     ``refs`` are branches and tags that are this commit, ``last_used`` is in seconds since 1970.
@@ -55,7 +55,7 @@ class Unfinished:
 class Inventory:
     """What the cache holds; ``warnings`` tell of repositories that could not be understood."""
 
-    models: tuple[Kept, ...]
+    models: tuple[CachedModel, ...]
     unfinished: tuple[Unfinished, ...]
     warnings: tuple[str, ...]
 
@@ -67,11 +67,14 @@ def inventory() -> Inventory:
         return Inventory((), (), ())
     repos = [repo for repo in info.repos if repo.repo_type == "model"]
     models = [
-        kept for repo in repos for revision in repo.revisions for kept in _kept(repo, revision)
+        model
+        for repo in repos
+        for revision in repo.revisions
+        for model in _models_of(repo, revision)
     ]
     found = [unfinished(path.file_path) for path in info.incomplete_files]
     return Inventory(
-        tuple(sorted(models, key=lambda kept: (kept.repo.lower(), kept.file, kept.commit))),
+        tuple(sorted(models, key=lambda model: (model.repo.lower(), model.file, model.commit))),
         tuple(sorted(filter(None, found), key=lambda part: (part.repo, str(part.path)))),
         tuple(str(warning) for warning in info.warnings),
     )
@@ -109,14 +112,14 @@ def name_in(revision: Any, file: Any) -> str:
     return name
 
 
-def _kept(repo: Any, revision: Any) -> Iterable[Kept]:
+def _models_of(repo: Any, revision: Any) -> Iterable[CachedModel]:
     files = {name_in(revision, file): file for file in revision.files}
     models: dict[str, list[str]] = {}
     for name in sorted(files):
         if name.lower().endswith(".gguf"):
             models.setdefault(parts(name)[0], []).append(name)
     for names in models.values():
-        yield Kept(
+        yield CachedModel(
             repo=repo.repo_id,
             file=names[0],
             files=tuple(names),

@@ -61,7 +61,7 @@ def check_grammar(grammar: str) -> None:
         grammar.encode()
     except UnicodeEncodeError:
         raise InputError("The grammar is no text: it holds half of a surrogate pair.") from None
-    rules = _Parser(grammar).rules()
+    rules = _GrammarParser(grammar).rules()
     if len(rules) > MOST_RULES:
         raise InputError(f"The grammar has {len(rules)} rules; at most {MOST_RULES} are allowed.")
     if "root" not in rules:
@@ -75,7 +75,7 @@ def check_grammar(grammar: str) -> None:
     _check_size(rules, facts.empty)
 
 
-class _Parser:
+class _GrammarParser:
     """Reads the notation as llama.cpp does: a rule ends with its line, but not inside a group."""
 
     def __init__(self, text: str) -> None:

@@ -27,10 +27,10 @@ def pattern_rule(pattern: str, where: str) -> str:
     """The body of a rule for what lies between the quotation marks of a matching string."""
     if not (pattern.startswith("^") and pattern.endswith("$")) or pattern.endswith("\\$"):
         raise InputError(f"{where}: {pattern!r} must begin with ^ and end with $ to be kept")
-    return _Parser(pattern, where).whole()
+    return _PatternParser(pattern, where).whole()
 
 
-class _Parser:
+class _PatternParser:
     """Recursive descent over one pattern."""
 
     def __init__(self, pattern: str, where: str) -> None:

@@ -5,12 +5,12 @@ file (docs/trace.md), ``page.render`` draws them. ``covering``, ``pieces`` and `
 pieces of an answer, the words they cover, text made safe to show. Nothing here prints.
 """
 
-from cf_local.trace.file import answer_line, check_place, lines, read, read_from, step_line, write
+from cf_local.trace.format import answer_line, check_place, lines, read, read_from, step_line, write
 from cf_local.trace.recording import (
     Heading,
-    Summary,
     Trace,
     TracedSource,
+    TraceSummary,
     now,
     record,
     summarize,
@@ -18,8 +18,8 @@ from cf_local.trace.recording import (
 )
 from cf_local.trace.words import (
     ENDS,
+    AnswerPiece,
     Covered,
-    Piece,
     covering,
     in_one_line,
     letter,
@@ -32,11 +32,11 @@ from cf_local.trace.words import (
 
 __all__ = [
     "ENDS",
+    "AnswerPiece",
     "Covered",
     "Heading",
-    "Piece",
-    "Summary",
     "Trace",
+    "TraceSummary",
     "TracedSource",
     "answer_line",
     "check_place",

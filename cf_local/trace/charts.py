@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cf_local.trace.recording import Summary, Trace
-from cf_local.trace.words import Piece, in_one_line, letter
+from cf_local.trace.recording import Trace, TraceSummary
+from cf_local.trace.words import AnswerPiece, in_one_line, letter
 
 _N_STYLES = 8  # colours and underlines of the page; further sources begin again, with their letters
 _WIDTH, _HEIGHT, _MOST_COLUMNS = 720, 44, 90
@@ -23,7 +23,7 @@ class Rect:
 
 
 def strip(
-    parts: Sequence[Piece],
+    parts: Sequence[AnswerPiece],
     names: Sequence[str],
 ) -> tuple[Rect, ...]:
     """Columns from left to right; in each the shares of agreement (on top) and of the winners."""
@@ -69,7 +69,7 @@ def css_of(winners: Sequence[str], names: Sequence[str]) -> str:
     return style(indices[0]) if indices else ""
 
 
-def facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
+def facts(trace: Trace, summary: TraceSummary) -> Iterator[tuple[str, str, str]]:
     """The figures in a line above the charts: each with what stands before and behind it."""
     if len(trace.names) > 1 and any(not step.whole for step in trace.steps):
         share = 100 * summary.n_agreed / summary.n_segments
@@ -86,7 +86,7 @@ def facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
         yield "ended by", summary.finish_reason, ""
 
 
-def strip_label(summary: Summary) -> str:
+def strip_label(summary: TraceSummary) -> str:
     """The strip in words."""
     won = ", ".join(f"{in_one_line(name, 40)} {n}" for name, n in summary.wins.items())
     return f"{summary.n_agreed} of {summary.n_segments} segments agreed; disputed ones won: {won}."
@@ -108,7 +108,7 @@ def bars(names: Sequence[str], counts: Mapping[str, int]) -> tuple[Bar, ...]:
     )
 
 
-def time_bars(summary: Summary) -> tuple[Bar, ...]:
+def time_bars(summary: TraceSummary) -> tuple[Bar, ...]:
     """A bar per phase, the prompt first and what is in no phase last."""
     spent = {"prompt": summary.prompt_s} if summary.prompt_s is not None else {}
     spent |= dict(summary.timings_s)

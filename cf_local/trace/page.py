@@ -2,7 +2,7 @@
 
 All text of models is escaped by the template engine, and made ``visible`` before. The page allows
 nothing but its own style and script, by their hashes. Template, style and script lie beside this
-file; ``View`` is what they show, as plain data: segments, figures, bars.
+file; ``TraceView`` is what they show, as plain data: segments, figures, bars.
 """
 
 import base64
@@ -30,7 +30,7 @@ from cf_local.trace.charts import (
 from cf_local.trace.recording import Trace, summarize
 from cf_local.trace.words import (
     ENDS,
-    Piece,
+    AnswerPiece,
     in_one_line,
     letter,
     number,
@@ -68,7 +68,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StepRow:
     """A step with what is said of it in a line."""
 
     id: str
@@ -93,7 +93,7 @@ class SourceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TraceView:
     """One answer as the page shows it."""
 
     id: str
@@ -111,13 +111,13 @@ class View:
     wins: tuple[Bar, ...]
     passes: tuple[Bar, ...]
     times: tuple[Bar, ...]
-    rows: tuple[Row, ...]
-    choices: tuple[Row, ...]
+    rows: tuple[StepRow, ...]
+    choices: tuple[StepRow, ...]
     sources: tuple[SourceRow, ...]
     settings: tuple[tuple[str, str], ...]
 
 
-def view_of(trace: Trace, index: int) -> View:
+def view_of(trace: Trace, index: int) -> TraceView:
     """What is shown of the answer at ``index`` of its file (from 0)."""
     prefix = f"a{index + 1}" if index else ""  # the first one's links are short: #s12
     question, earlier = _question(trace)
@@ -127,7 +127,7 @@ def view_of(trace: Trace, index: int) -> View:
     parts = pieces(trace.steps)
     several = len(trace.names) > 1
     bins = strip(parts, trace.names) if several and len(parts) > 1 else ()
-    return View(
+    return TraceView(
         id=f"answer{index + 1}",
         question=question,
         earlier=earlier,
@@ -161,7 +161,7 @@ def _question(trace: Trace) -> tuple[str, tuple[Message, ...]]:
     return last.content, tuple(earlier)
 
 
-def _segments(trace: Trace, parts: Sequence[Piece], prefix: str) -> Iterator[Segment]:
+def _segments(trace: Trace, parts: Sequence[AnswerPiece], prefix: str) -> Iterator[Segment]:
     names = trace.names
     for index, part in enumerate(parts):
         step = part.step
@@ -195,9 +195,9 @@ def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
     )
 
 
-def _row(trace: Trace, n: int, step: Step, prefix: str) -> Row:
+def _row(trace: Trace, n: int, step: Step, prefix: str) -> StepRow:
     of = " (whole answers)" if step.whole else ""
-    return Row(
+    return StepRow(
         id=f"{prefix}s{n}",
         number=n,
         title=f"Step {n} of {len(trace.steps)}{of}",
@@ -343,7 +343,7 @@ def _hash(text: Any) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _title(views: Sequence[View]) -> str:
+def _title(views: Sequence[TraceView]) -> str:
     shorten = partial(in_one_line, most=60)
     return shorten(views[0].question) if len(views) == 1 else f"{len(views)} answers"
 

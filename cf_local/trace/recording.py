@@ -122,7 +122,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class TraceSummary:
     """Figures of one answer; None where the trace does not tell.
 
     ``n_segments`` are the fused ones (whole answers, if nothing else was written), of which all
@@ -145,7 +145,7 @@ class Summary:
     bytes_per_s: float | None
 
 
-def summarize(trace: Trace) -> Summary:
+def summarize(trace: Trace) -> TraceSummary:
     """Count what happened in an answer."""
     answer = trace.answer
     segments = [step for step in trace.steps if not step.whole] or trace.steps
@@ -160,7 +160,7 @@ def summarize(trace: Trace) -> Summary:
     elapsed_s = answer.elapsed_s if answer is not None else None
     n_bytes = len(trace.text.encode(errors="replace"))
     proposers = {*trace.names, *wins}
-    return Summary(
+    return TraceSummary(
         mode=answer.mode if answer is not None else None,
         chosen=answer.chosen if answer is not None else None,
         finish_reason=answer.finish_reason if answer is not None else None,

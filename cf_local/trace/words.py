@@ -36,7 +36,7 @@ _TABLE: dict[int, str] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AnswerPiece:
     """What one step added to the answer: characters ``start`` to ``end`` of its text.
 
     ``number`` counts the steps from 1, those of other answers in mode "cool+r" included.
@@ -55,7 +55,7 @@ class Covered:
     text: str
     start: int
     word: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[AnswerPiece, ...]
 
 
 def shown(steps: Sequence[Step]) -> Sequence[Step]:
@@ -66,15 +66,15 @@ def shown(steps: Sequence[Step]) -> Sequence[Step]:
     return segments if "cool" in last.winners and segments else [last]
 
 
-def pieces(steps: Sequence[Step]) -> tuple[Piece, ...]:
+def pieces(steps: Sequence[Step]) -> tuple[AnswerPiece, ...]:
     """The steps shown, each with its place in the answer's text."""
-    found: list[Piece] = []
+    found: list[AnswerPiece] = []
     end = 0
     kept = shown(steps)
     first = len(steps) if kept and kept[0].whole else 1
     for number, step in enumerate(kept, start=first):
         start, end = end, end + len(step.text)
-        found.append(Piece(number, step, start, end))
+        found.append(AnswerPiece(number, step, start, end))
     return tuple(found)
 
 
@@ -93,7 +93,7 @@ def covering(steps: Sequence[Step], what: str | int) -> tuple[Covered, ...]:
 
 
 def _covered(
-    text: str, words: Sequence[tuple[int, int]], parts: Sequence[Piece], start: int, end: int
+    text: str, words: Sequence[tuple[int, int]], parts: Sequence[AnswerPiece], start: int, end: int
 ) -> Covered:
     word = 1 + sum(until <= start for _, until in words)
     touched = (part for part in parts if part.start < end and start < part.end)

@@ -11,16 +11,16 @@ import pytest
 
 from cf_local.doctor import checks, facts, probe
 from cf_local.doctor.checks import Finding, examine
-from cf_local.doctor.facts import Configuration, Facts, Folder, Gpu, Processor
+from cf_local.doctor.facts import CacheFolder, Configuration, Facts, Gpu, Processor
 from cf_local.doctor.probe import Native
-from cf_local.hub import Surroundings
+from cf_local.hub import HubSettings
 from cf_local.llama import child
 from cf_local.planning.memory import Memory
 
 INFO = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | LLAMAFILE = 1 | OPENMP = 0"
 FEATURES = frozenset({"pni", "avx", "avx2", "f16c", "fma"})
 CPU = ("CPU", "Some CPU", "cpu", 16_000_000_000, 12_000_000_000)
-CACHE = Folder(Path("/c"), 50_000_000_000, None, True)
+CACHE = CacheFolder(Path("/c"), 50_000_000_000, None, True)
 SOUND = Facts(
     versions={"cf-local": "0.1.0", "llama-cpp-python": "0.3.36", "numpy": "2.4"},
     pinned="0.3.36",
@@ -32,7 +32,7 @@ SOUND = Facts(
     gpus=(),
     native=Native(INFO, "0.5", ("CPU",), (CPU,), "It is 68.", True, 0.1),
     cache=CACHE,
-    hub=Surroundings(Path("/c"), "https://huggingface.co", False, False),
+    hub=HubSettings(Path("/c"), "https://huggingface.co", False, False),
     configuration=Configuration(("built in",), "/u/models.toml", None, {}),
 )
 
@@ -242,13 +242,14 @@ def test_gpus_on_the_pci_bus(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
-    found = facts.folder(tmp_path / "not" / "yet")
+    found = facts.check_folder(tmp_path / "not" / "yet")
     assert (found.error, found.has_links) == (None, True)
     assert found.n_free > 0
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     assert (
-        facts.folder(tmp_path / "file" / "inside").error == f"{tmp_path / 'file'} is not a folder"
+        facts.check_folder(tmp_path / "file" / "inside").error
+        == f"{tmp_path / 'file'} is not a folder"
     )
 
 
