@@ -1,8 +1,8 @@
-"""An answer and how it came about: which source won which words, and what the others thought.
+"""An answer and how it came about: which source won which words, and how the others scored them.
 
-``record`` makes a Trace of what a fusion has just written, ``write`` and ``read`` keep traces in a
-file (docs/trace.md), ``page.render`` draws them. ``covering``, ``pieces`` and ``visible`` are pure:
-pieces of an answer, the words they cover, text made safe to show. Nothing here prints.
+``record`` makes a Trace of what a fusion has just written, ``write`` and ``read`` save and load
+traces (docs/trace.md), and ``page.render`` draws them. ``covering``, ``pieces`` and ``visible`` are
+pure: the pieces of an answer, the words they cover, text made safe to show. Nothing here prints.
 """
 
 from cf_local.trace.format import answer_line, check_place, lines, read, read_from, step_line, write

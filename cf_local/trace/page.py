@@ -1,8 +1,8 @@
-"""The picture of a trace: one HTML page that needs no network and, to be read, no JavaScript.
+"""A trace as one HTML page, which needs no network and, for reading, no JavaScript.
 
-All text of models is escaped by the template engine, and made ``visible`` before. The page allows
-nothing but its own style and script, by their hashes. Template, style and script lie beside this
-file; ``TraceView`` is what they show, as plain data: segments, figures, bars.
+All text of models is made ``visible``, and escaped by the template engine. The page allows only its
+own style and script, by their hashes. Template, style and script are files beside this one;
+``TraceView`` is what they show, as plain data: segments, figures, bars.
 """
 
 import base64
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _MARK = b'<meta name="generator" content="cf-local trace">'
-_MOST_OF_CANDIDATE = 300  # characters of a whole answer in a table; the rest stands below it
+_MOST_OF_CANDIDATE = 300  # characters of a whole answer in a table; the rest follows below it
 _SHORT = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of the answer: what is marked (``body``), with the white space around it.
+    """A piece of the answer: the marked text (``body``) and the white space around it.
 
-    ``css`` is empty where all agreed, ``letters`` also where the next piece has the same.
+    ``css`` is empty where all agreed; ``letters`` also if the next piece has the same ones.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step with what is said of it in a line."""
+    """A step with a one-line verdict and its cost."""
 
     id: str
     number: int
@@ -81,7 +81,7 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source as the legend and the table of files have it."""
+    """A source as the legend and the table of files show it."""
 
     letter: str
     css: str
@@ -118,8 +118,8 @@ class TraceView:
 
 
 def view_of(trace: Trace, index: int) -> TraceView:
-    """What is shown of the answer at ``index`` of its file (from 0)."""
-    prefix = f"a{index + 1}" if index else ""  # the first one's links are short: #s12
+    """What the page shows of the answer at ``index`` in its file (from 0)."""
+    prefix = f"a{index + 1}" if index else ""  # links into the first answer are short: #s12
     question, earlier = _question(trace)
     summary = summarize(trace)
     sources = tuple(_sources(trace))
@@ -151,7 +151,7 @@ def view_of(trace: Trace, index: int) -> TraceView:
 
 
 def _question(trace: Trace) -> tuple[str, tuple[Message, ...]]:
-    """What was asked last, and the turns before it."""
+    """The last question, and the messages before it."""
     if trace.heading is None:
         return "", ()
     prompt = trace.heading.prompt
@@ -213,7 +213,9 @@ def _verdict(step: Step, names: Sequence[str]) -> str:
         return f"won by {winners} among {len(step.candidates)} candidates"
     if len(names) < 2:
         return f"written by {winners} alone"
-    return "all agreed" if set(names) <= set(step.winners) else f"by {winners}; nobody else asked"
+    if set(names) <= set(step.winners):
+        return "all agreed"
+    return f"by {winners}; no other source asked"
 
 
 def _cost(step: Step, names: Sequence[str]) -> str:
@@ -227,34 +229,34 @@ def _cost(step: Step, names: Sequence[str]) -> str:
 
 
 def _remark(trace: Trace) -> str:
-    """What kind of answer this is, and whether it is whole."""
+    """What kind of answer this is, and whether it is complete."""
     answer = trace.answer
     if answer is None:
-        return "This answer was broken off: what came of it is shown, its end is missing."
-    kept = shown(trace.steps)
+        return "This answer was broken off: its end is missing."
+    steps = shown(trace.steps)
     chosen = in_one_line(answer.chosen, 40)
     if not trace.steps:
-        told = "No steps were recorded."
+        remark = "No steps were recorded."
     elif answer.mode == "single":
-        told = f"{chosen} wrote alone."
-    elif kept[0].whole:
-        told = f"A whole answer was chosen: that of {chosen}."
+        remark = f"{chosen} wrote alone."
+    elif steps[0].whole:
+        remark = f"A whole answer was chosen: that of {chosen}."
     elif answer.mode == "cool+r":
         others = [in_one_line(n, 40) for n in trace.steps[-1].winners if n in trace.names]
-        told = "The fused answer was chosen over the sources' own."
+        remark = "The fused answer was chosen over the sources' own."
         if others:
-            told = f"The fused answer was chosen; {', '.join(others)} wrote the same."
+            remark = f"The fused answer was chosen; {', '.join(others)} wrote the same."
     else:
-        told = "Fused segment by segment."
+        remark = "Fused segment by segment."
     endings = {
         "stop": "",
-        "length": " It was cut at the length allowed.",
-        "repetition": " It was ended because it repeated itself.",
+        "length": " It reached the maximum length.",
+        "repetition": " It was stopped because it repeated itself.",
         "cancelled": " It was interrupted.",
     }
     if trace.steps and not trace.text:
-        told = "The answer is empty."
-    return told + endings[answer.finish_reason]
+        remark = "The answer is empty."
+    return remark + endings[answer.finish_reason]
 
 
 def _sources(trace: Trace) -> Iterator[SourceRow]:
@@ -271,7 +273,7 @@ def _sources(trace: Trace) -> Iterator[SourceRow]:
 
 
 def _file_name(file: str) -> str:
-    """The name without its folders: a page that is passed on tells nobody's user name."""
+    """The name without its folders: a page that is passed on reveals no user name."""
     return PurePath(PureWindowsPath(file).as_posix()).name
 
 
@@ -288,18 +290,18 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"{prefix}{name}", told
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{name}", text
 
 
 def is_page(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is such a page."""
+    """Whether a file that starts with these bytes is such a page."""
     return _MARK in head
 
 
 def render(traces: Sequence[Trace]) -> str:
-    """The page of one or more answers."""
-    from markupsafe import Markup  # imported here, with jinja2: other commands need it not
+    """The HTML page of one or more answers."""
+    from markupsafe import Markup  # imported here, with jinja2: other commands do not need them
 
     views = [view_of(trace, index) for index, trace in enumerate(traces)]
     return (
@@ -338,7 +340,7 @@ def _text(name: str) -> str:
 
 
 def _hash(text: Any) -> str:
-    """As a content security policy names an inline style or script."""
+    """The name of an inline style or script in a content security policy."""
     digest = hashlib.sha256(str(text).encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -349,12 +351,12 @@ def _title(views: Sequence[TraceView]) -> str:
 
 
 def _candidate(candidate: ScoredCandidate, is_whole: bool) -> str:
-    """A candidate in a cell."""
+    """The text of a candidate in a table cell."""
     text = in_one_line(candidate.text, _MOST_OF_CANDIDATE if is_whole else None)
     text = text or ("" if candidate.ends else "(nothing)")
     return f"{text}{ENDS}" if candidate.ends else text
 
 
 def _is_long(step: Step) -> bool:
-    """Whether a candidate needs more room than the scores leave."""
+    """Whether a candidate needs more room than the scores leave it."""
     return any(len(candidate.text) > _SHORT for candidate in step.candidates)

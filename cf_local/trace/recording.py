@@ -19,7 +19,7 @@ from collections import Counter
 
 @dataclass(frozen=True, slots=True)
 class TracedSource:
-    """A model that took part; what a trace does not tell is None."""
+    """A model that took part; None where the trace does not say."""
 
     name: str
     file: str
@@ -31,10 +31,10 @@ class TracedSource:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What stands in front of the steps: the question, and how it was to be answered.
+    """What precedes the steps: the question and the settings.
 
-    ``date`` is when the answer began, in ISO format with its time zone. ``versions`` has those of
-    "cf_local", "llama_cpp_python" and "python", and the "platform". ``settings`` are those of
+    ``date`` is when the answer started, in ISO 8601 with a time zone. ``versions`` has those of
+    "cf_local", "llama_cpp_python" and "python", and the "platform". ``settings`` is a
     ``types.Settings`` as plain data.
     """
 
@@ -48,8 +48,8 @@ class Heading:
 class Trace:
     """An answer and how it came about.
 
-    ``heading`` is None for the bare output of ``ask --json``, ``answer`` where the end is missing
-    (the process was killed).
+    ``heading`` is None for the bare output of ``ask --json``; ``answer`` is None where the end is
+    missing (the process was killed).
     """
 
     heading: Heading | None
@@ -59,19 +59,19 @@ class Trace:
 
     @property
     def names(self) -> Sequence[str]:
-        """The sources in their order."""
+        """The names of the sources, in their order."""
         return [source.name for source in self.sources]
 
     @property
     def text(self) -> str:
-        """The answer, or what came of it."""
+        """The answer, or as much of it as was written."""
         if self.answer is not None:
             return self.answer.text
         return "".join(step.text for step in shown(self.steps))
 
 
 def now() -> str:
-    """The time as a heading has it."""
+    """The current time in the form of ``Heading.date``."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -84,10 +84,10 @@ def record(
     *,
     date: str,
 ) -> Trace:
-    """The trace of what ``fusion.stream`` yielded; without ``answer`` if it did not get that far.
+    """The trace of what ``fusion.stream`` yielded; ``answer`` is None if it did not finish.
 
-    ``date`` is when it began (see ``now``). Large files that do not lie in the hub's cache are read
-    for their hashes, once per process.
+    ``date`` is when it started (see ``now``). Large files outside of the hub's cache are read for
+    their hashes, once per process.
     """
     sources = traced([source.info for source in fusion.speakers(settings)])
     heading = Heading(date, dict(_versions()), prompt, asdict(settings))
@@ -95,7 +95,7 @@ def record(
 
 
 def traced(infos: Sequence[SourceInfo]) -> tuple[TracedSource, ...]:
-    """The sources with the hashes and sizes of their files, where there are such files."""
+    """The sources with the SHA-256 and size of their files, as far as the files exist."""
     return tuple(map(_traced, infos))
 
 
@@ -103,13 +103,13 @@ def _traced(info: SourceInfo) -> TracedSource:
     path = Path(info.file)
     digest: str | None = None
     size_bytes: int | None = None
-    with suppress(OSError):  # no file, or one gone by now: the answer is there all the same
+    with suppress(OSError):  # there is no file any more: the trace is worth having without
         digest, size_bytes = hub.sha256(path), path.stat().st_size
     return TracedSource(info.name, info.file, digest, size_bytes, info.n_ctx, info.n_threads)
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    import platform  # imported here: they take long, and other commands need them not
+    import platform  # imported here: they load slowly, and other commands do not need them
     from importlib import metadata
 
     for name, package in (("cf_local", "cf-local"), ("llama_cpp_python", "llama-cpp-python")):
@@ -123,11 +123,11 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """Figures of one answer; None where the trace does not tell.
+    """Figures of one answer; None where the trace does not say.
 
-    ``n_segments`` are the fused ones (whole answers, if nothing else was written), of which all
-    sources proposed ``n_agreed`` and several candidates were reranked in ``n_disputed``. ``wins``
-    counts the disputed ones, ``timings_s`` sums the phases of all steps.
+    ``n_segments`` counts the fused segments (whole answers, if nothing else was written). All
+    sources proposed the same in ``n_agreed`` of them; ``n_disputed`` had several candidates, and
+    ``wins`` counts those by source. ``timings_s`` sums each phase over all steps.
     """
 
     mode: str | None
@@ -146,7 +146,7 @@ class TraceSummary:
 
 
 def summarize(trace: Trace) -> TraceSummary:
-    """Count what happened in an answer."""
+    """Count agreement, wins, passes and time in one answer."""
     answer = trace.answer
     segments = [step for step in trace.steps if not step.whole] or trace.steps
     disputed = [step for step in segments if len(step.candidates) > 1]
