@@ -1,4 +1,4 @@
-"""All that the checks look at, found on this machine."""
+"""The facts about this machine that the checks examine, most from the operating system."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ PACKAGES = ("cf-local", "llama-cpp-python", "numpy", "huggingface-hub")
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A graphics processor that something here speaks of; ``cuda`` is what its driver supports."""
+    """A GPU, by some evidence of it; ``cuda`` is the version that its driver supports."""
 
     vendor: Vendor
     evidence: str
@@ -38,7 +38,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class CacheFolder:
-    """Where files go: ``error`` says why nothing can be written there, ``n_free`` is in bytes."""
+    """The cache's folder: bytes free, why it is not writable (or None), symbolic links or not."""
 
     path: Path
     n_free: int
@@ -48,7 +48,10 @@ class CacheFolder:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """``features`` are in Linux's names, None if unknown; ``quota`` is cores' worth of time."""
+    """The processor; ``features`` have Linux's names, None if unknown.
+
+    ``quota`` is the limit of a container in cores, None if there is no limit.
+    """
 
     name: str
     features: frozenset[str] | None
@@ -60,10 +63,10 @@ class Processor:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The files that are read, and what is wrong with them.
+    """The configuration files in use, and what is wrong with them.
 
-    ``missing`` are the sources of the default fusion whose files are not there, with whether they
-    can be downloaded.
+    ``missing`` has the sources of the default fusion whose files do not exist, each with whether
+    it can be downloaded.
     """
 
     files: tuple[str, ...]
@@ -74,7 +77,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is there. ``pinned`` is the version of llama-cpp-python that cf-local wants."""
+    """All facts. ``pinned`` is the version of llama-cpp-python that cf-local needs."""
 
     versions: Mapping[str, str | None]
     pinned: str
@@ -91,7 +94,7 @@ class Facts:
 
 
 def collect() -> Facts:
-    """Look around on this machine; nothing is sent, and nothing is left behind."""
+    """Collect all facts. Nothing is sent, and no file stays."""
     n_physical, n_logical, n_usable = core_counts()
     around = hub.settings()
     return Facts(
@@ -125,7 +128,7 @@ def _version(package: str) -> str | None:
 
 
 def _pinned() -> str:
-    """The version of llama-cpp-python that the installed cf-local asks for."""
+    """The version of llama-cpp-python that the installed cf-local requires."""
     try:
         wanted = metadata.requires("cf-local") or []
     except metadata.PackageNotFoundError:
@@ -152,7 +155,7 @@ def _configuration() -> Configuration:
 
 
 def processor_features() -> frozenset[str] | None:
-    """What this processor can do, in Linux's names; None where that is not known."""
+    """The instruction sets of this processor in Linux's names; None if unknown."""
     if sys.platform == "win32":
         import ctypes
 
@@ -172,7 +175,7 @@ def _features_in(cpuinfo: str) -> frozenset[str] | None:
 
 
 def processor_name() -> str:
-    """What the processor calls itself."""
+    """The processor's own name."""
     match = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")) or "", re.MULTILINE)
     if match:
         return match[1].strip()
@@ -182,7 +185,7 @@ def processor_name() -> str:
 
 
 def core_counts() -> tuple[int | None, int, int]:
-    """Physical and logical cores of the machine, and those that this process may use."""
+    """Numbers of physical cores, logical cores, and logical cores that this process may use."""
     import psutil
 
     logical = psutil.cpu_count() or 1
@@ -191,7 +194,7 @@ def core_counts() -> tuple[int | None, int, int]:
 
 
 def processor_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that a container allows, None without a limit (cgroup v2, v1)."""
+    """The limit of a container in cores, None if there is no limit (cgroup v2, v1)."""
     words = (_text(root / "cpu.max") or "").split()
     if not words:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
@@ -204,7 +207,7 @@ def processor_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that traces of are found, one per vendor; a driver need not be there."""
+    """The GPUs of this machine, one per vendor, with or without a driver."""
     found: dict[str, Gpu] = {}
     for gpu in (*_nvidia(), *_apple(), *_on_pci(Path("/sys/bus/pci/devices"))):
         found.setdefault(gpu.vendor, gpu)
@@ -212,8 +215,8 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def _nvidia() -> Iterator[Gpu]:
-    if (told := _output("nvidia-smi")) is not None:
-        match = re.search(r"CUDA Version:\s*([\d.]+)", told)
+    if (report := _output("nvidia-smi")) is not None:
+        match = re.search(r"CUDA Version:\s*([\d.]+)", report)
         yield Gpu("nvidia", "nvidia-smi", match[1] if match else None)
     elif Path("/proc/driver/nvidia/version").exists():
         yield Gpu("nvidia", "/proc/driver/nvidia")
@@ -233,7 +236,7 @@ def _on_pci(devices: Path) -> Iterator[Gpu]:
 
 
 def check_folder(path: Path) -> CacheFolder:
-    """Try to write a file and a link where ``path`` is, or where it would be made."""
+    """Write a file and a link into ``path``, or its nearest existing parent, and delete both."""
     there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
     n_free = shutil.disk_usage(there).free
     if not there.is_dir():
@@ -241,7 +244,7 @@ def check_folder(path: Path) -> CacheFolder:
     try:
         with tempfile.TemporaryDirectory(dir=there, prefix=".cf-local-doctor-") as name:
             inside = Path(name)
-            (inside / "file").write_bytes(b"x" * 4096)  # a full disk refuses it
+            (inside / "file").write_bytes(b"x" * 4096)  # fails on a full disk
             return CacheFolder(path, n_free, None, _can_link(inside))
     except OSError as error:
         return CacheFolder(path, n_free, error.strerror or str(error), False)
@@ -256,7 +259,7 @@ def _can_link(inside: Path) -> bool:
 
 
 def _output(*command: str) -> str | None:
-    """What a program prints, None where it is not there or fails."""
+    """The output of a program; None if it does not exist or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:

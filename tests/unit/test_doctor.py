@@ -106,7 +106,7 @@ PROBLEMS: list[tuple[Facts, str, str]] = [
     ),
     (
         replace(SOUND, configuration=Configuration(("built in",), "/u", None, {"x": False})),
-        "the file of source x of the default fusion is not there",
+        "the file of source x of the default fusion does not exist",
         "cf-local show x",
     ),
     (with_native(is_right=False, answer="0"), "answer '0', which is wrong", "install cf-local"),
@@ -144,7 +144,7 @@ NOTES = [
     (with_processor(features=FEATURES | {"avx512f"}), "compiled without AVX512", "GGML_NATIVE"),
     (replace(SOUND, gpus=(Gpu("amd", "PCI device 1"),)), "there is a GPU (amd", "GGML_VULKAN"),
     (replace(SOUND, cache=replace(CACHE, n_free=5 * 10**9)), "5.0 GB free in /c", "HF_HOME"),
-    (replace(SOUND, cache=replace(CACHE, has_links=False)), "takes no symbolic links", "HF_HOME"),
+    (replace(SOUND, cache=replace(CACHE, has_links=False)), "supports no symbolic", "HF_HOME"),
     (replace(SOUND, hub=replace(SOUND.hub, is_offline=True)), "HF_HUB_OFFLINE", "unset"),
     (
         replace(SOUND, configuration=Configuration(("f",), "/u", None, {"x": True})),
