@@ -1,6 +1,6 @@
-"""Rules for what JSON is made of: numbers within bounds; strings of some length or known format.
+"""Rules for JSON numbers within bounds, and for JSON strings with a length, format or pattern.
 
-A lone half of a surrogate pair is never written: two of them would count as one character.
+Lone surrogates are never written: two of them would count as one character.
 """
 
 import math
@@ -16,7 +16,7 @@ _MOST_DIGITS = 16
 INTEGER = f'"-"? ("0" | [1-9] [0-9]{{0,{_MOST_DIGITS - 1}}})'
 NUMBER = INTEGER + ' ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?'
 _FRACTION = '"." [0-9]{0,5} [1-9]'  # strictly between two whole numbers
-_EXACT_FRACTIONS = 10**9  # below it, no such fraction is rounded to a whole number
+_EXACT_FRACTIONS = 10**9  # below it, no such fraction rounds to a whole number
 
 
 _CHAR = (
@@ -26,7 +26,7 @@ _CHAR = (
 _DAYS = (
     '("0" [1-9] | [12] [0-9] | "3" [01])',
     '("0" [1-9] | [12] [0-9] | "30")',
-    '("0" [1-9] | "1" [0-9] | "2" [0-8])',  # the 29th of February is not every year's
+    '("0" [1-9] | "1" [0-9] | "2" [0-8])',  # not February 29, which does not exist every year
 )
 _DATE = (
     '("20" | "19") [0-9]{2} "-" '
@@ -44,23 +44,26 @@ FORMATS = {
     "uuid": f'{_HEX}{{8}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{12}}',
     "ipv4": f'{_BYTE} "." {_BYTE} "." {_BYTE} "." {_BYTE}',
 }
-"""The formats that are kept, and what stands between the quotation marks."""
+"""The supported formats, each with the rule for the text within the quotation marks."""
 
 
 def integer_rule(low: int | None, high: int | None) -> str:
-    """Whole numbers from ``low`` to ``high``; a side that is None is open, 16 digits long."""
+    """Whole numbers from ``low`` to ``high``; None stands for a bound of 16 digits."""
     if low is None and high is None:
         return INTEGER
     return " | ".join(_integers(*_closed(low, high)))
 
 
 def number_rule(low: int | None, high: int | None) -> str:
-    """Numbers from ``low`` to ``high``: whole ones, and fractions of up to 6 digits."""
+    """Numbers from ``low`` to ``high``: whole numbers, and fractions of up to 6 digits."""
     return _numbers(*_closed(low, high), low, high)
 
 
 def bounds(schema: dict[str, Any], where: str, *, whole: bool) -> tuple[int | None, int | None]:
-    """The bounds of a schema; those of numbers that are not ``whole`` must be whole themselves."""
+    """The bounds in a schema, both included; also for fractions they must be whole numbers.
+
+    ``whole``: for type "integer". Raises InputError, with the place ``where`` in the schema.
+    """
     low, high = _bound(schema, "minimum", where), _bound(schema, "maximum", where)
     above = _bound(schema, "exclusiveMinimum", where)
     below = _bound(schema, "exclusiveMaximum", where)
@@ -70,14 +73,16 @@ def bounds(schema: dict[str, Any], where: str, *, whole: bool) -> tuple[int | No
                 raise InputError(f"{where}: {key} of a number must be whole here, not {value}")
         for key, value in (("exclusiveMinimum", above), ("exclusiveMaximum", below)):
             if value is not None:
-                raise InputError(f"{where}: {key} is only kept for integers; use another bound")
+                raise InputError(
+                    f"{where}: {key} is only supported for integers; use another bound"
+                )
     lows = [math.ceil(low)] if low is not None else []
     lows += [math.floor(above) + 1] if above is not None else []
     highs = [math.floor(high)] if high is not None else []
     highs += [math.ceil(below) - 1] if below is not None else []
     first, last = max(lows, default=None), min(highs, default=None)
     if first is not None and last is not None and first > last:
-        raise InputError(f"{where}: no number lies between its bounds")
+        raise InputError(f"{where}: there is no number between its bounds")
     return first, last
 
 
@@ -120,7 +125,7 @@ def _integers(low: int, high: int) -> Iterator[str]:
 
 
 def _digits(low: int, high: int) -> Iterator[str]:
-    """Alternatives for the numbers from ``low`` to ``high``, neither below 0."""
+    """Alternatives for the numbers from ``low`` to ``high``, both at least 0."""
     for n_digits in range(len(str(low)), len(str(high)) + 1):
         first = max(low, 10 ** (n_digits - 1) if n_digits > 1 else 0)
         last = min(high, 10**n_digits - 1)
@@ -128,26 +133,26 @@ def _digits(low: int, high: int) -> Iterator[str]:
 
 
 def _same_length(first: str, last: str) -> Iterator[str]:
-    """Alternatives for the numbers between two of the same length."""
+    """Alternatives for the numbers between two with the same number of digits."""
     if len(first) == 1:
         yield _digit(first, last)
         return
     zeros, nines = "0" * (len(first) - 1), "9" * (len(first) - 1)
     start, end = int(first[0]), int(last[0])
     if start == end:
-        yield from _behind(first[0], first[1:], last[1:])
+        yield from _after(first[0], first[1:], last[1:])
         return
     if first[1:] != zeros:
-        yield from _behind(first[0], first[1:], nines)
+        yield from _after(first[0], first[1:], nines)
         start += 1
     is_open = last[1:] != nines
     if start <= end - is_open:
         yield f"{_digit(str(start), str(end - is_open))} [0-9]{{{len(nines)}}}"
     if is_open:
-        yield from _behind(last[0], zeros, last[1:])
+        yield from _after(last[0], zeros, last[1:])
 
 
-def _behind(digit: str, first: str, last: str) -> Iterator[str]:
+def _after(digit: str, first: str, last: str) -> Iterator[str]:
     return (f"{_digit(digit, digit)} {way}" for way in _same_length(first, last))
 
 
@@ -161,16 +166,18 @@ def any_string(rules: Rules) -> str:
 
 
 def char_rule(rules: Rules) -> str:
-    """The name of the rule for one character of a string, escaped where it must be."""
+    """The name of the rule for one character of a string, escaped where necessary."""
     return rules.add("char", _CHAR)
 
 
 def string_rule(rules: Rules, schema: dict[str, Any], where: str) -> str:
-    """The name of the rule for the strings that a schema allows."""
+    """The name of the rule for the strings that a schema allows. Raises InputError."""
     given: list[str] = [key for key in ("pattern", "format") if key in schema]
     given += ["minLength and maxLength"] if schema.keys() & {"minLength", "maxLength"} else []
     if len(given) > 1:
-        raise InputError(f"{where}: {' with '.join(given)} cannot be kept; leave one of them out")
+        raise InputError(
+            f"{where}: {' with '.join(given)} cannot be combined; use only one of them"
+        )
     if "pattern" in schema:
         if not isinstance(schema["pattern"], str):
             raise InputError(f"{where}/pattern: it must be a string")
@@ -188,11 +195,13 @@ def string_rule(rules: Rules, schema: dict[str, Any], where: str) -> str:
 def lengths(
     schema: dict[str, Any], low_key: str, high_key: str, where: str
 ) -> tuple[int, int | None]:
-    """The smallest and the largest number of something, None without end."""
+    """The minimum and maximum of a length or count; a maximum of None is unlimited."""
     low, high = schema.get(low_key, 0), schema.get(high_key)
     for key, value in ((low_key, low), (high_key, high)):
         if (value is None and key in schema) or not _is_count(value):
-            raise InputError(f"{where}/{key}: it must be a whole number from 0, not {value!r}")
+            raise InputError(
+                f"{where}/{key}: it must be a whole number of at least 0, not {value!r}"
+            )
     low, high = int(low), None if high is None else int(high)
     if high is not None and low > high:
         raise InputError(f"{where}: {low_key} {low} is above {high_key} {high}")
@@ -207,5 +216,7 @@ def _is_count(value: Any) -> bool:
 
 def _format(name: Any, where: str) -> str:
     if not isinstance(name, str) or name not in FORMATS:
-        raise InputError(f"{where}/format: {name!r} cannot be kept; known are {', '.join(FORMATS)}")
+        raise InputError(
+            f"{where}/format: {name!r} is not supported; use one of {', '.join(FORMATS)}"
+        )
     return FORMATS[name]
