@@ -1,11 +1,11 @@
-"""Files of the Hugging Face hub: found in its shared cache, fetched when they are not there.
+"""Files of the Hugging Face hub: found in its shared cache, or downloaded into it.
 
-The only module that imports ``huggingface_hub``, and it does so inside its functions: the import
-takes longer than answering from a cached file, and a built-in source needs none of it.
+The only package that imports ``huggingface_hub``, and only within functions: the import takes
+longer than answering from a cached file, and a built-in source does not need it.
 
-``choice`` decides which files are meant, ``remote`` asks the hub for them through ``connection``,
-``transfer`` brings the bytes and checks them, ``local`` lays them into the cache, ``locate`` finds
-them there, ``inventory`` lists all of it and takes models out.
+``choice`` selects the files of a model, ``remote`` looks them up in a repository by way of
+``connection``, ``transfer`` downloads and checks them, ``local`` puts them into the cache,
+``locate`` finds them there, and ``inventory`` lists and removes them.
 """
 
 from cf_local.hub.choice import DEFAULT, quantization

@@ -1,7 +1,8 @@
-"""Requests to the hub, with patience for what passes, and words for what went wrong.
+"""Requests to the hub: retries of temporary errors, and explanations of the others.
 
-On huggingface_hub's own HTTP session, which knows proxies and offline mode: with its token and
-time-outs. It follows redirects to other hosts without the token.
+Requests use huggingface_hub's HTTP session (proxies, offline mode), token and time-outs. Redirects
+to other hosts do not carry the token. huggingface_hub's own retries cannot be cancelled, wait as
+long as a server demands, and log what they do, so the retries are here.
 """
 
 import time
@@ -24,32 +25,32 @@ OWN_FILE = "name a .gguf file that you have"
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0
 LONGEST_RETRY_AFTER_S = 120.0
-"""A server that wants to be left alone for longer is told to the user instead."""
+"""If a server demands a longer wait, the user gets its error instead."""
 
 _TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 _POLL_S = 0.1
 T = TypeVar("T")
 _BY_STATUS = {
-    401: "the hub lets only those read it who are logged in, or there is no such repository. Check "
-    "the name at {page}; log in with `hf auth login`, or correct HF_TOKEN.",
-    403: "the hub refuses access. See {page}, whether a licence must be accepted there, and log in "
-    "with `hf auth login` as somebody who may read it.",
+    401: "it requires a login, or there is no such repository. Check the name at {page}; log in "
+    "with `hf auth login`, or correct HF_TOKEN.",
+    403: "the hub refuses access. Check at {page} whether you must accept a licence, and log in "
+    "with `hf auth login` to an account that has access.",
     404: "the hub has no such file; see {page}.",
-    429: "the hub takes no more requests for now. Wait some minutes and run again; who is logged "
-    "in (`hf auth login`) may send more.",
+    429: "the hub accepts no more requests for now. Wait a few minutes and run again; the limit "
+    "is higher after `hf auth login`.",
 }
 
 
 class FaultyTransferError(Exception):
-    """A server sent something else than it was asked for; asking again may help."""
+    """A server sent something other than what was requested; a retry may help."""
 
 
 class FinalTransferError(Exception):
-    """As FaultyTransferError, but asking again is of no use."""
+    """As FaultyTransferError, but a retry is useless."""
 
 
 def timeout_s() -> float:
-    """How long a server may be silent: HF_HUB_DOWNLOAD_TIMEOUT, 10 s unless set."""
+    """The seconds a server may be silent: HF_HUB_DOWNLOAD_TIMEOUT, by default 10."""
     from huggingface_hub import constants
 
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
@@ -57,9 +58,9 @@ def timeout_s() -> float:
 
 @contextmanager
 def get(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
-    """The response to a GET, its body unread. Raises the hub's errors for a status of 400 or more.
+    """The response to a GET, with its body unread. Raises the hub's errors from status 400 on.
 
-    ``headers`` come over the usual ones, token included.
+    ``headers`` override the usual ones, which include the token.
     """
     from huggingface_hub import get_session, hf_raise_for_status
 
@@ -72,7 +73,7 @@ def get(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
 
 
 def _usual_headers() -> dict[str, str]:
-    # Public, but huggingface_hub hands its names out in a way that no type checker sees.
+    # Public, but exported in a way that type checkers cannot see.
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     usual: dict[str, str] = build_hf_headers(
@@ -82,7 +83,7 @@ def _usual_headers() -> dict[str, str]:
 
 
 class Patience:
-    """How often something is tried again, and how long is waited in between."""
+    """The retries of one task: how many are left, and how long to wait before each."""
 
     def __init__(self, n_tries: int = 6, is_cancelled: IsCancelled = never) -> None:
         self._n_tries = n_tries
@@ -90,13 +91,13 @@ class Patience:
         self._n_failed = 0
 
     def renew(self) -> None:
-        """There was progress: earlier failures no longer count."""
+        """Forget earlier failures, after progress."""
         self._n_failed = 0
 
     def allows(self, error: Exception) -> bool:
-        """Whether to try again after this error, after waiting for as long as is due.
+        """Whether to retry after this error; waits before it returns True.
 
-        Raises Cancelled when ``is_cancelled`` turns true meanwhile.
+        Raises Cancelled if ``is_cancelled`` becomes true while it waits.
         """
         self._n_failed += 1
         if self._n_failed >= self._n_tries or not _is_temporary(error):
@@ -118,7 +119,7 @@ class Patience:
 
 
 def patiently(attempt: Callable[[], T], n_tries: int = 4) -> T:
-    """What ``attempt`` returns, tried again while its errors may pass."""
+    """The result of ``attempt``, with retries of temporary errors, up to ``n_tries`` in all."""
     patience = Patience(n_tries)
     while True:
         try:
@@ -134,7 +135,7 @@ def _is_temporary(error: Exception) -> bool:
 
 
 def _retry_after_s(error: Exception) -> float | None:
-    """What the server asks for in its Retry-After, seconds or a date; None without one."""
+    """The seconds of a Retry-After header, which may also be a date; None without one."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     text = headers.get("Retry-After", "")
     if text.isascii() and text.isdigit():
@@ -149,7 +150,7 @@ def _retry_after_s(error: Exception) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where downloads come from and go to; whether there is a token, never which."""
+    """Where downloads come from and go to; whether there is a token, but not the token."""
 
     cache_folder: Path
     endpoint: str
@@ -158,7 +159,7 @@ class HubSettings:
 
 
 def settings() -> HubSettings:
-    """As environment variables and the hub's own settings have it; nothing is sent."""
+    """The settings by environment variables and huggingface_hub's files; nothing is sent."""
     from huggingface_hub import constants, get_token, is_offline_mode
 
     return HubSettings(
@@ -167,7 +168,7 @@ def settings() -> HubSettings:
 
 
 def not_fetched(what: str, error: Exception, repo: str, revision: str | None) -> CfLocalError:
-    """The error for the user; one that was written for him already stays as it is."""
+    """The error for the user; an error that already is one stays as it is."""
     if isinstance(error, CfLocalError):
         return error
     return MissingModelError(f"{what} could not be fetched: {reason(error, repo, revision)}")
@@ -176,14 +177,14 @@ def not_fetched(what: str, error: Exception, repo: str, revision: str | None) ->
 def reason(
     error: Exception, repo: str, revision: str | None = None, instead: str = OWN_FILE
 ) -> str:
-    """What went wrong and what to do; a subclass stands before its base."""
+    """What went wrong and what to do. ``instead`` is what the user can do without the hub."""
     from huggingface_hub import errors
 
     page = f"{SITE}/{repo}"
-    reasons: list[tuple[type[Exception], str]] = [
+    reasons: list[tuple[type[Exception], str]] = [  # a subclass comes before its base
         (
             errors.GatedRepoError,
-            f"its licence must be accepted first, at {page}; then log in with `hf auth login` "
+            f"accept its licence first, at {page}; then log in with `hf auth login` "
             "or set HF_TOKEN.",
         ),
         (
@@ -208,27 +209,28 @@ def reason(
     if (status := status_of(error)) in _BY_STATUS:
         return _BY_STATUS[status].format(page=page)
     if status >= 500:
-        return f"the hub has a problem of its own (status {status}). Try again later, or {instead}."
+        return f"the hub has an internal problem (status {status}). Try again later, or {instead}."
     if is_transport(error):
         return (
             f"the connection failed ({first_line(error)[:-1]}). Check the network (HTTPS_PROXY, "
             f"HF_ENDPOINT) and try again, or {instead}."
         )
     if isinstance(error, OSError) and error.filename is not None:
-        hint = " Set HF_HUB_CACHE to a folder of yours." if error.errno in (EACCES, EROFS) else ""
+        own = " Set HF_HUB_CACHE to a folder that you own."
+        hint = own if error.errno in (EACCES, EROFS) else ""
         return f"{error.filename}: {error.strerror}.{hint}"
     return f"{first_line(error)} Try again, or {instead}."
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that an error is about; 0 when it is about none."""
+    """The HTTP status of an error; 0 if it has none."""
     return int(getattr(getattr(error, "response", None), "status_code", 0))
 
 
 def is_transport(error: Exception) -> bool:
-    """Whether the network or the server failed beneath HTTP's own answers.
+    """Whether the network or the connection failed, so that there is no HTTP status.
 
-    By name: huggingface_hub's releases use different HTTP libraries of the same shape.
+    By class name: huggingface_hub's releases use different HTTP libraries with the same classes.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     return "TransportError" in names and not names & {"UnsupportedProtocol", "LocalProtocolError"}

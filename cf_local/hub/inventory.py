@@ -1,7 +1,7 @@
-"""The GGUF models in the hub's cache, whoever downloaded them; what is on its way; removing them.
+"""The GGUF models and unfinished downloads in the hub's cache, of all tools, and their removal.
 
-Content that another revision uses stays. What may go is huggingface_hub's decision
-(``HFCacheInfo.delete_files``), which knows all references to a blob.
+Content that another revision uses stays. huggingface_hub decides what to delete
+(``HFCacheInfo.delete_files``), since it knows all references to a blob.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from cf_local.hub.locate import snapshots_of
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A model in one revision of a repository; ``file`` is its first part, ``files`` are all.
+    """A model in one revision of a repository; ``file`` is its first part, ``files`` are all parts.
 
-    ``refs`` are branches and tags that are this commit, ``last_used`` is in seconds since 1970.
+    ``refs`` are the branches and tags at this commit; ``last_used`` is in seconds since 1970.
     """
 
     repo: str
@@ -36,7 +36,7 @@ class CachedModel:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A download that is not whole; ``file`` and ``size_bytes`` are known of our own ones."""
+    """An unfinished download; ``file``, ``revision`` and ``size_bytes`` are None if not ours."""
 
     repo: str
     file: str | None
@@ -47,13 +47,13 @@ class Unfinished:
 
     @property
     def etag(self) -> str:
-        """What names the content."""
+        """The name of the content in the cache."""
         return self.path.name.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the cache holds; ``warnings`` tell of repositories that could not be understood."""
+    """What the cache holds; ``warnings`` describe the repositories that cannot be read."""
 
     models: tuple[CachedModel, ...]
     unfinished: tuple[Unfinished, ...]
@@ -61,7 +61,7 @@ class Inventory:
 
 
 def inventory() -> Inventory:
-    """Look through the cache. Nothing is sent, no file is read."""
+    """List the cache. Nothing is sent, and no model file is read."""
     info = scan()
     if info is None:
         return Inventory((), (), ())
@@ -81,7 +81,7 @@ def inventory() -> Inventory:
 
 
 def scan() -> Any | None:
-    """huggingface_hub's view of the cache; None when there is no cache yet."""
+    """huggingface_hub's HFCacheInfo; None if there is no cache yet."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -92,7 +92,7 @@ def scan() -> Any | None:
 
 
 def unfinished(path: Path) -> Unfinished | None:
-    """What a part in the cache is; None for one of no model's repository."""
+    """The download that a part in the cache belongs to; None if it is not of a model."""
     kind, *names = path.parent.parent.name.split("--")
     if kind != "models" or not path.is_file():
         return None
@@ -100,14 +100,12 @@ def unfinished(path: Path) -> Unfinished | None:
     n_bytes = path.stat().st_size
     if note is None:
         return Unfinished("/".join(names), None, None, path, n_bytes, None)
-    will_be = note.remote
-    return Unfinished(
-        will_be.repo, will_be.file, will_be.revision, path, n_bytes, will_be.size_bytes
-    )
+    remote = note.remote
+    return Unfinished(remote.repo, remote.file, remote.revision, path, n_bytes, remote.size_bytes)
 
 
 def name_in(revision: Any, file: Any) -> str:
-    """What the repository calls a file of huggingface_hub's view."""
+    """The name in the repository of a CachedFileInfo."""
     name: str = file.file_path.relative_to(revision.snapshot_path).as_posix()
     return name
 
@@ -133,9 +131,9 @@ def _models_of(repo: Any, revision: Any) -> Iterable[CachedModel]:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What would be removed, and the bytes on disk that it frees.
+    """What a removal removes, and the bytes on disk that it frees.
 
-    ``files`` are (commit, name), ``kept_by`` the commits that still use content of them.
+    ``files`` are (commit, name); ``kept_by`` are other commits that use some of their content.
     """
 
     repo: str
@@ -149,7 +147,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file in one revision; ``file`` is huggingface_hub's view of it."""
+    """A file in one revision; ``file`` is its CachedFileInfo."""
 
     name: str
     commit: str
@@ -164,10 +162,10 @@ def plan_removal(
     revision: str | None = None,
     all_revisions: bool = False,
 ) -> Removal:
-    """What removing a model means; nothing is removed yet.
+    """What the removal of a model would remove; nothing is removed yet.
 
-    Of one revision (the named one, or the one that ``cached`` would use) unless ``all_revisions``.
-    Without ``file`` and ``quant``, all GGUF files. Raises MissingModelError when nothing is here.
+    It covers one revision (the given one, or the one that ``cached`` uses) or ``all_revisions``,
+    and without ``file`` and ``quant`` all GGUF files. Raises MissingModelError if there is none.
     """
     info = scan()
     entries = _entries(info, repo)
@@ -187,7 +185,7 @@ def plan_removal(
 
 
 def remove(removal: Removal) -> None:
-    """Remove what was planned. Raises CfLocalError when a file is in use or may not be removed."""
+    """Carry out a planned removal. Raises CfLocalError if a file is in use or cannot be removed."""
     etags = {etag for path in removal.paths if (etag := local.etag_of(path)) is not None}
     etags |= {part.etag for part in removal.parts}
     with ExitStack() as held:
@@ -208,13 +206,13 @@ def remove(removal: Removal) -> None:
                 f"{error.filename} could not be removed: {error.strerror}."
             ) from error
     if left := [path for path in removal.paths if path.is_symlink() or path.exists()]:
-        raise CfLocalError(f"{left[0]} could not be removed. Is it in use, or somebody else's?")
+        raise CfLocalError(f"{left[0]} could not be removed. Is it in use, or another user's?")
 
 
 def _entries(info: Any | None, repo: str) -> list[_Entry]:
-    """All files of a repository, of all its revisions.
+    """All files of a repository in all its revisions.
 
-    Raises CfLocalError when the repository is there, but not in the form it should have.
+    Raises CfLocalError if the repository is damaged.
     """
     for known in info.repos if info else ():
         if (known.repo_type, known.repo_id) == ("model", repo):
@@ -233,7 +231,7 @@ def _entries(info: Any | None, repo: str) -> list[_Entry]:
 
 
 def _of_one_revision(entries: Sequence[_Entry], repo: str, revision: str | None) -> list[_Entry]:
-    """Those of the revision, or of the best one that has any."""
+    """The entries of the given revision, or of the first that has any."""
     there = {entry.commit for entry in entries}
     commits = (path.name for path in snapshots_of(local.repo_folder(repo), revision))
     best = next((commit for commit in commits if commit in there), None)

@@ -1,10 +1,11 @@
-"""Files of the hub onto this machine: checked for space before, for content after.
+"""Downloads from the hub: disk space is checked before, content after.
 
-A file appears under its final name only when its size and hash are those that the hub tells. Its
-bytes go from the hub to the end of a part: resumed, repeated, never mixed.
+A file appears under its final name only when its size and hash are those the hub reports. Until
+then its bytes are appended to a part, which later attempts and processes resume.
 
-huggingface_hub's own transfer begins anew in each process and does not check what came, so this one
-stands in for it. Left out: several connections for one file, and Xet.
+huggingface_hub's own downloads restart in each process, do not check the hash, only warn if the
+disk is too small, and cannot be cancelled while they wait, so they are not used. Left out: several
+connections for one file, and Xet.
 """
 
 import queue
@@ -31,29 +32,29 @@ from cf_local.hub.remote import RemoteFile, first_byte_of
 from cf_local.progress import IsCancelled, never
 
 OnBytes = Callable[[int], None]
-"""Hears how many bytes of a file are there."""
+"""Receives the number of bytes of a file that are on this machine."""
 
 OnProgress = Callable[[RemoteFile, int], None]
-"""Hears, from any thread, how many bytes of a file are there."""
+"""As OnBytes, with the file; called from any thread."""
 
 N_AT_ONCE = 3
 _POLL_S = 0.05
 _GRACE_S = 2.0
 
 PROGRESS_BYTES = 1 << 20
-"""An attempt that brings so much makes good for the failed ones before it."""
+"""An attempt that receives this much resets the count of failed attempts."""
 
 SLOW_WINDOW_S = 30.0
 SLOWEST_BYTES_PER_S = 500.0
-"""A connection below this over the window is given up for a new one."""
+"""A connection that is slower than this over the window is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that is on this machine now, at ``path``.
+    """A file that is now on this machine, at ``path``.
 
-    "linked": another tool, or another revision, had its content. ``n_received`` counts the bytes
-    that came over the network.
+    "linked": another tool or revision had downloaded its content. ``n_received`` counts the bytes
+    from the network.
     """
 
     remote: RemoteFile
@@ -67,12 +68,12 @@ Outcome = Fetched | CfLocalError
 
 
 def check_space(remotes: Sequence[RemoteFile]) -> None:
-    """Raises MissingModelError unless all that is missing of the files fits on the disk."""
+    """Raise MissingModelError unless the missing bytes of the files fit on the disk."""
     different = {remote.etag: remote for remote in remotes}.values()
     needed = sum(remote.size_bytes - local.n_bytes_there(remote) for remote in different)
     folder = local.cache_folder()
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise MissingModelError(
             f"The download needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free at "
@@ -87,10 +88,10 @@ def download(
     is_cancelled: IsCancelled = never,
     on_progress: OnProgress = lambda _file, _n_bytes: None,
 ) -> list[Outcome]:
-    """Fetch files, some at a time; the outcome of each, in their order.
+    """Download files, N_AT_ONCE at a time; returns the outcome of each, in their order.
 
-    One that fails does not stop the others. Raises MissingModelError when they do not fit on the
-    disk, and Cancelled when ``is_cancelled`` turns true: the parts stay for the next time.
+    A failure does not stop the others. Raises MissingModelError if they do not fit on the disk,
+    and Cancelled if ``is_cancelled`` becomes true; the parts stay, to be resumed.
     """
     check_space(remotes)
     stopped = threading.Event()
@@ -98,8 +99,8 @@ def download(
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(remotes)):
         waiting.put(index)
-    # Daemons: one that waits for a silent server must not keep an interrupted process alive. What
-    # it leaves behind is what a kill leaves behind, a part.
+    # Daemons: one that waits for a silent server must not keep an interrupted process alive. It
+    # leaves a part, as a killed process does.
     work = partial(_work, remotes, waiting, outcomes, stopped, on_progress)
     workers = [threading.Thread(target=work, daemon=True) for _ in remotes[:N_AT_ONCE]]
     for worker in workers:
@@ -124,7 +125,7 @@ def _work(
     stopped: threading.Event,
     on_progress: OnProgress,
 ) -> None:
-    """Fetch one waiting file after the other, until there is none or the work is stopped."""
+    """Download waiting files one by one, until there is none or ``stopped`` is set."""
     while not stopped.is_set():
         try:
             index = waiting.get_nowait()
@@ -142,16 +143,16 @@ def _work(
 def fetch(
     remote: RemoteFile, *, is_cancelled: IsCancelled = never, on_bytes: OnBytes = lambda _: None
 ) -> Fetched:
-    """Fetch one file, if it is not there.
+    """Download one file, unless its content is already on this machine.
 
-    Raises MissingModelError, which says what to do, or Cancelled.
+    Raises MissingModelError that says what to do, or Cancelled.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         with local.locked(remote.repo, remote.etag, is_cancelled):
             if local.is_whole(local.blob_of(remote), remote):
                 path, n_received = local.link(remote), 0
-                local.drop_part(remote)  # somebody else was faster
+                local.drop_part(remote)  # another process was faster
             elif local.is_whole(path := local.pointer_of(remote), remote):
                 n_received = 0  # without symbolic links, the snapshot has the file itself
             else:
@@ -163,14 +164,14 @@ def fetch(
         ) from error
     on_bytes(remote.size_bytes)
     status: Literal["downloaded", "linked"] = "downloaded" if n_received else "linked"
-    return Fetched(remote, path, status, n_received, time.monotonic() - began)
+    return Fetched(remote, path, status, n_received, time.monotonic() - start)
 
 
 def _complete(remote: RemoteFile, is_cancelled: IsCancelled, on_bytes: OnBytes) -> int:
-    """Make the part whole and right; returns the bytes received.
+    """Complete and check the part; returns the number of bytes received.
 
-    What is whole but wrong is fetched once more from its beginning: an earlier run may have left
-    a damaged part.
+    A complete part with the wrong hash is downloaded once more from the start: an earlier run may
+    have left it damaged.
     """
     part, n_received = local.part_of(remote), 0
     for _ in range(2):
@@ -182,8 +183,8 @@ def _complete(remote: RemoteFile, is_cancelled: IsCancelled, on_bytes: OnBytes) 
         local.drop_part(remote)
         on_bytes(0)
     raise FinalTransferError(
-        f"what comes is not what the hub announces (SHA-256 {remote.etag[:12]}...), so it was "
-        "thrown away. Something on the way, perhaps a proxy, damages it."
+        f"the content is not what the hub announces (SHA-256 {remote.etag[:12]}...), so it was "
+        "deleted. Something on the way, perhaps a proxy, damages it."
     )
 
 
@@ -192,7 +193,7 @@ def _gigabytes(n_bytes: int) -> str:
 
 
 class Transfer:
-    """Completes the part of ``remote``; ``n_received`` counts the bytes that came for it."""
+    """Completes the part of ``remote``; ``n_received`` counts the bytes received for it."""
 
     def __init__(
         self,
@@ -210,9 +211,9 @@ class Transfer:
         self.n_received = 0
 
     def run(self) -> None:
-        """Fetch what is missing. Raises the last attempt's error when no further one is of use.
+        """Download what is missing. Raises the last attempt's error when retries are exhausted.
 
-        The part stays, for the next run. Raises Cancelled when ``is_cancelled`` turns true.
+        The part stays, to be resumed. Raises Cancelled if ``is_cancelled`` becomes true.
         """
         patience = Patience(is_cancelled=self._is_cancelled)
         local.prepare(self._remote)
@@ -224,62 +225,62 @@ class Transfer:
                 except Exception as error:
                     if self.n_received - before >= PROGRESS_BYTES:
                         patience.renew()
-                    if status_of(error) == 416:  # the server's file ends before our part does
-                        error = self._start_anew(file, "the file has become shorter")
+                    if status_of(error) == 416:  # the server's file is shorter than our part
+                        error = self._restart(file, "the file has become shorter")
                     if not patience.allows(error):
                         raise
 
     def _end_of(self, file: BinaryIO) -> int:
-        """The length of the part, which is emptied when it is longer than the file."""
+        """The length of the part in bytes; a part that is longer than the file is emptied."""
         n_there = file.seek(0, 2)
         if n_there > self._remote.size_bytes:
-            self._start_anew(file, "the part is too long")
+            self._restart(file, "the part is too long")
             return 0
         return n_there
 
     def _continue(self, file: BinaryIO, n_there: int) -> None:
-        """One request for what is missing."""
-        asked = {"Range": f"bytes={n_there}-"} if n_there else {}
+        """Send one request for what is missing, and append what it returns."""
+        headers = {"Range": f"bytes={n_there}-"} if n_there else {}
         if n_there and self._server_etag is not None:
-            asked["If-Range"] = self._server_etag
-        with get(self._remote.url, asked) as response:
+            headers["If-Range"] = self._server_etag
+        with get(self._remote.url, headers) as response:
             self._check_identity(response)
             first = first_byte_of(response, n_there, self._remote.size_bytes)
-            told = response.headers.get("ETag", "")
-            if first and self._server_etag and told and told != self._server_etag:
-                raise self._start_anew(file, "the file has changed")
+            etag = response.headers.get("ETag", "")
+            if first and self._server_etag and etag and etag != self._server_etag:
+                raise self._restart(file, "the file has changed")
             if not first:
                 file.truncate(0)
-            self._note(told)
+            self._note(etag)
             self._receive(response, file, first)
 
     def _check_identity(self, response: Any) -> None:
-        """The hub tells the content's name along the way, perhaps in a redirect."""
+        """Check the content's etag, which the hub sends in a response or a redirect to it."""
         for answer in (*response.history, response):
-            told = answer.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
-            if told and told != self._remote.etag:
-                raise FinalTransferError("the file was changed meanwhile; run again.")
+            etag = answer.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
+            if etag and etag != self._remote.etag:
+                raise FinalTransferError("the file has changed in the meantime; run again.")
 
-    def _note(self, told: str) -> None:
-        """Keep the server's name of the content for If-Range, which takes no weak one."""
-        strong = told if told.startswith('"') else None
+    def _note(self, etag: str) -> None:
+        """Save the server's ETag for If-Range, unless it is a weak one."""
+        strong = etag if etag.startswith('"') else None
         if strong != self._server_etag or local.note_on(self._part) is None:
             self._server_etag = strong
             local.note_down(self._remote, strong)
 
     def _receive(self, response: Any, file: BinaryIO, position: int) -> None:
-        """Write the body behind ``position``, each piece at once: what came survives a kill."""
+        """Write the body from ``position`` on, each chunk at once, so that it survives a kill."""
         file.seek(position)
         window_start, window_bytes = time.monotonic(), 0
         for chunk in response.iter_raw():
             if self._is_cancelled():
                 raise Cancelled("The download was interrupted.")
-            wanted = chunk[: self._remote.size_bytes - position]
-            file.write(wanted)
-            position += len(wanted)
+            needed = chunk[: self._remote.size_bytes - position]
+            file.write(needed)
+            position += len(needed)
             self.n_received += len(chunk)
             self._on_bytes(position)
-            if len(wanted) < len(chunk):
+            if len(needed) < len(chunk):
                 break
             window_bytes += len(chunk)
             if (elapsed_s := time.monotonic() - window_start) > SLOW_WINDOW_S:
@@ -289,8 +290,8 @@ class Transfer:
         if position < self._remote.size_bytes:
             raise FaultyTransferError("the connection ended before the file did.")
 
-    def _start_anew(self, file: BinaryIO, why: str) -> FaultyTransferError:
-        """Drop what came; the error says so."""
+    def _restart(self, file: BinaryIO, why: str) -> FaultyTransferError:
+        """Empty the part; returns the error that says why."""
         file.truncate(0)
         self._server_etag = None
         self._on_bytes(0)
@@ -298,6 +299,6 @@ class Transfer:
 
 
 def _opened(part: Path) -> BinaryIO:
-    """Unbuffered, created when missing, its content kept."""
+    """The part, opened without a buffer; created if missing, never truncated."""
     part.touch()
     return part.open("r+b", buffering=0)

@@ -109,7 +109,7 @@ def test_the_environment_decides_cache_and_offline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "part"),
     [
-        (http_error(errors.GatedRepoError), "licence must be accepted first, at https://"),
+        (http_error(errors.GatedRepoError), "accept its licence first, at https://"),
         (http_error(errors.GatedRepoError), "set HF_TOKEN"),
         (http_error(errors.RepositoryNotFoundError), "there is no repository org/model-GGUF"),
         (http_error(errors.RevisionNotFoundError), "no revision 'v2'"),
@@ -142,13 +142,13 @@ def test_ctrl_c_is_not_an_explanation(cache: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("repo", ["a/b/c", "a b/c", "/x"])
 def test_names_that_the_hub_cannot_have(cache: Path, repo: str) -> None:
-    with pytest.raises(MissingModelError, match="is no file of the hub"):
+    with pytest.raises(MissingModelError, match="is not a file of the hub"):
         hub.locate(repo, FILE, offline=True)
 
 
 @pytest.mark.parametrize("file", ["../x.gguf", "a/../../x.gguf", "/x.gguf"])
 def test_files_that_leave_the_folder(cache: Path, file: str) -> None:
-    with pytest.raises(MissingModelError, match="is no file of the hub"):
+    with pytest.raises(MissingModelError, match="is not a file of the hub"):
         hub.cached(REPO, file)
 
 
