@@ -103,7 +103,7 @@ def _traced(info: SourceInfo) -> TracedSource:
     path = Path(info.file)
     digest: str | None = None
     size_bytes: int | None = None
-    with suppress(OSError):  # there is no file any more: the trace is worth having without
+    with suppress(OSError):  # the file is gone: a trace without its hash is still of use
         digest, size_bytes = hub.sha256(path), path.stat().st_size
     return TracedSource(info.name, info.file, digest, size_bytes, info.n_ctx, info.n_threads)
 
