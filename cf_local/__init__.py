@@ -23,19 +23,9 @@ from cf_local.errors import (
     OutOfMemoryError,
     UnsupportedModelError,
 )
+from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import (
-    Answer,
-    Chat,
-    Event,
-    Message,
-    Mode,
-    RawText,
-    Sampling,
-    Settings,
-    Step,
-    chat,
-)
+from cf_local.types import Answer, Chat, Event, Message, Mode, RawText, Step, chat
 
 if TYPE_CHECKING:
     from cf_local.loading.load import LoadOptions, load

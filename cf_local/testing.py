@@ -18,20 +18,11 @@ from typing import Unpack
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.method.boundary import is_word_boundary
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import N_LIKELIEST, Beginning
+from cf_local.method.session import Beginning
 from cf_local.method.tokenization import ContextEncoder, Vocabulary
 from cf_local.progress import IsCancelled, Progress, drained, never
-from cf_local.types import (
-    Candidate,
-    Counters,
-    Draft,
-    Foreseen,
-    Prompt,
-    Sampling,
-    Score,
-    SourceInfo,
-    text_of,
-)
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Score, SourceInfo, text_of
 
 PASS_TOKENS = 256
 """Tokens of a prompt that are read in one pass."""
@@ -127,8 +118,6 @@ class ScriptedSource:
         self._is_cancelled: IsCancelled = never
         self._sampling, self._random = Sampling(), random.Random(0)
         self._n_prompt, self._prompt_text = 0, ""
-        self._prompt_score: Score | None = None
-        self._tells_uncertainty = False
         self._tokens: list[int] = []
         self._next_token: int | None = None
         self._draft: _Branch | None = None
@@ -178,8 +167,6 @@ class ScriptedSource:
         reserve_tokens: int = 1,
         speculates: bool = False,
         revisits: bool = False,
-        scores_prompt: bool = False,
-        tells_uncertainty: bool = False,
         grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
@@ -203,18 +190,9 @@ class ScriptedSource:
             if n_done < n_prompt:
                 yield n_done / n_prompt
         self._n_prompt, self._prompt_text = n_prompt, text
-        self._prompt_score = self._score_of_text(text.encode()) if scores_prompt else None
-        self._tells_uncertainty = tells_uncertainty
         self._begin_response()
         yield 1.0
         return n_prompt
-
-    def prompt_score(self) -> Score:
-        """That of the prompt's text if the script had written it (see Source.prompt_score)."""
-        self._check_begun()
-        if self._prompt_score is None:
-            raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
-        return self._prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
@@ -244,16 +222,6 @@ class ScriptedSource:
             del draft.tokens[n_kept:]
             self._pass(n_kept)
         return self._as_draft(draft)
-
-    def uncertainty(self) -> float:
-        """Mean entropy of the draft's choices (see Source.uncertainty)."""
-        draft = self._own_draft()
-        if not self._tells_uncertainty:
-            raise CfLocalError(f"{self.info.name}: nobody announced to ask for its uncertainty.")
-        n_choices = len(draft.tokens) + (draft.next_token == END)
-        starts = ([*self._tokens, *draft.tokens[:n]] for n in range(n_choices))
-        entropies = [_entropy(self._script(self._text(start)).values()) for start in starts]
-        return sum(entropies) / len(entropies)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response."""
@@ -421,10 +389,3 @@ class ScriptedSource:
         self._check_open()
         if not self._n_prompt:
             raise CfLocalError(f"{self.info.name}: begin() with a prompt comes first.")
-
-
-def _entropy(probabilities: Iterable[float]) -> float:
-    """Entropy of the likeliest tokens as they are if one of them is chosen, in nats."""
-    floor = [_FLOOR] * N_LIKELIEST  # tokens that the script leaves out
-    top = sorted([*probabilities, *floor], reverse=True)[:N_LIKELIEST]
-    return sum(-p / sum(top) * math.log(p / sum(top)) for p in top)

@@ -23,7 +23,8 @@ from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
-from cf_local.types import RawText, Settings
+from cf_local.settings import Settings
+from cf_local.types import RawText
 
 NAMES = ("one", "two", "three")
 SIZES = (60, 200, 600)
@@ -75,7 +76,7 @@ def equal(variant: Variant, *, share: float) -> float:
 
 def unequal(variant: Variant, *, share: float) -> float:
     """The first source is as good as all fusions, the others are 5 points worse."""
-    return share - 0.05 * (variant.settings.single in NAMES[1:])
+    return share - 0.05 * (variant.settings.only in NAMES[1:])
 
 
 def fusing_helps(variant: Variant, *, share: float) -> float:

@@ -32,7 +32,8 @@ from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.loading.load import LoadOptions, load
 from cf_local.method.session import Source
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import SCORES, Answer, Candidate, Chat, Draft, Sampling
+from cf_local.settings import Sampling
+from cf_local.types import SCORES, Answer, Candidate, Chat, Draft
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = LoadOptions(n_threads=1)  # tiny models gain nothing from more
@@ -72,7 +73,7 @@ def main() -> None:
 
 def cases(names: Sequence[str]) -> list[Case]:
     """Each source alone, and each mode by each score."""
-    alone = [Case(name, {"mode": "single", "single": name}) for name in names]
+    alone = [Case(name, {"mode": "single", "only": name}) for name in names]
     fused = [
         Case(f"{mode}, {score}", {"mode": mode, "score": score})
         for mode in ("rerank", "cool", "cool+r")

@@ -18,8 +18,9 @@ from inflate import inflate
 
 from cf_local.loading.load import LoadOptions, load
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.statecache import Folder, keep, restore
-from cf_local.types import Chat, Message, Settings, Step
+from cf_local.types import Chat, Message, Step
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = Settings(max_tokens=12, repetition_guard=False)

@@ -74,7 +74,8 @@ def measure(
     """Load and answer in every conversation; the estimate and the peak in bytes."""
     from cf_local.loading.fit import fit
     from cf_local.loading.load import LoadOptions, choose, fit_options, load, load_registry
-    from cf_local.types import RawText, Settings
+    from cf_local.settings import Settings
+    from cf_local.types import RawText
 
     options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type, n_conversations=n_conversations)
     before = _status("VmRSS")

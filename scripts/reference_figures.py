@@ -20,9 +20,9 @@ from cf_local.evaluation.bench import EVERYDAY
 from cf_local.loading.load import LoadOptions, load
 from cf_local.method import reranker as rerank
 from cf_local.method.synchronizer import draft_segment
-from cf_local.method.weighing import weighing_of
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Candidate, Sampling, Settings, chat
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, chat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -70,7 +70,7 @@ def compare(
 ) -> None:
     """Some steps of one answer."""
     sources, settings = fusion.sources, ref.RefSettings()
-    means_of = weighing_of(Settings(), len(sources)).means
+    weights = [1.0] * len(sources)
     before = []
     for source in sources:
         source.begin(chat(prompt), sampling=Sampling())
@@ -86,7 +86,7 @@ def compare(
         verdict = rerank.Verdict(winner=0)
         if len(candidates) > 1:
             scores = [source.score(candidates) for source in sources]
-            verdict = rerank.decide(scores, candidates, "nll", means_of)
+            verdict = rerank.decide(scores, candidates, "nll", weights)
         note(found, given, step, candidates, verdict)
         won = step.candidates[step.winner]
         for source in sources:

@@ -20,7 +20,8 @@ import psutil
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.runtime.conversation import Turn
-from cf_local.types import Candidate, Chat, Message, Sampling
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, Chat, Message
 
 SYSTEM = "Answer in one or two sentences."
 N_TALKS = 24  # different conversations; they are held again and again

@@ -22,7 +22,8 @@ from cf_local.evaluation.bench import Case, Timing, differences, fused_case, rat
 from cf_local.llama.plain import PlainModel
 from cf_local.loading.load import LoadOptions, load
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Chat, RawText, Settings, Step, chat
+from cf_local.settings import Settings
+from cf_local.types import Answer, Chat, RawText, Step, chat
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARIES = ROOT / ".cache" / "llama.cpp-models"

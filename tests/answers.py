@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cf_local.trace import Heading, Trace, TracedSource, shown
-from cf_local.types import Answer, ScoredCandidate, SourceInfo, Step, chat
+from cf_local.types import FUSED, Answer, ScoredCandidate, SourceInfo, Step, chat
 
 NAMES = ("ash", "birch", "cedar")
 
@@ -63,7 +63,7 @@ def traced(steps: Sequence[Step], *, names: Sequence[str] = NAMES, question: str
         text="".join(step.text for step in shown(steps)),
         finish_reason="stop",
         mode="cool+r" if is_whole else "cool",
-        chosen="cool",
+        chosen=FUSED,
         passes=dict.fromkeys(names, 3),
         prompt_s=0.5,
         prompt_tokens=dict.fromkeys(names, 10),

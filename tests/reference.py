@@ -292,7 +292,6 @@ class RefSettings:
     mode: Literal["cool", "rerank", "cool+r", "single"] = "cool"
     segments: Literal["aligned", "shortest", "sentence"] = "aligned"
     segment_words: int = 1
-    weighing: Literal["static", "prior", "hedge", "trim", "primary"] = "static"
     score: Literal["perplexity", "nll", "bits_per_byte"] = "nll"  # the paper: perplexity
     weights: tuple[float, ...] | None = None  # default: equal
     max_tokens: int = 64
@@ -336,7 +335,6 @@ class RefResult:
     finish_reason: Literal["stop", "length", "stuck"]
     tokens: list[list[int]]  # each source's own tokens of the response
     answers: list[RefResult] = field(default_factory=list)  # reranking: what was reranked
-    votes: Votes | None = None  # as they were at the end
 
     @property
     def near_tie(self) -> bool:
@@ -484,126 +482,30 @@ def gather(drafts: Sequence[tuple[bytes, bool]]) -> list[RefCandidate]:
     return [RefCandidate(text, ends, tuple(who)) for (text, ends), who in proposers.items()]
 
 
-# --- Ways to weigh --------------------------------------------------------------------------
-
-
-@dataclass
-class Votes:
-    """The weights of one answer; `slack` is by how much near ties may have moved their logs."""
-
-    weights: Floats
-    slack: Floats
-    n_scored: int = 0
-
-    @classmethod
-    def begin(
-        cls, sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings
-    ) -> Votes:
-        weights = np.array(settings.weights or [1.0] * len(sources))
-        if settings.weighing == "prior" and len(sources) > 1 and min(map(len, prompts)) > 1:
-            terms = [s.nlls(p[:1], p[1:], False) for s, p in zip(sources, prompts, strict=True)]
-            shares = [math.exp(-sum(nlls) / len(nlls)) for nlls in terms]
-            weights = weights * np.array(shares) / sum(shares)
-        return cls(weights, np.zeros(len(sources)))
-
-    def hedge(self, candidates: list[RefCandidate], scores: Floats, settings: RefSettings) -> None:
-        """`weight_k *= exp(0.5 / sqrt(t) * reward_k)`, near ties counted into the slack."""
-        self.n_scored += 1
-        rate = 0.5 / math.sqrt(self.n_scored)
-        for k in range(len(scores)):
-            own = next((j for j, c in enumerate(candidates) if k in c.proposers), None)
-            if own is None:  # it abstained
-                continue
-            wins, near, n = 0.0, 0, 0
-            for judge in range(len(scores)):
-                for j in range(len(candidates)):
-                    if judge != k and j != own and self.weights[judge] > 0:
-                        mine, other = scores[judge, own], scores[judge, j]
-                        wins += 1.0 if mine < other else 0.5 if mine == other else 0.0
-                        near += bool(_lead(mine, other, settings) <= settings.tie_tolerance)
-                        n += 1
-            if n:
-                self.weights[k] *= math.exp(rate * wins / n)
-                self.slack[k] += rate * near / n
-
-    def is_near_tie(self, scores: Floats, winner: int) -> bool:
-        """Whether weights within the slack would have let another candidate win."""
-        if not self.slack.any():
-            return False
-        for j in range(scores.shape[1]):
-            behind = scores[:, j] - scores[:, winner]
-            worst = self.weights * np.exp(np.where(behind > 0, -self.slack, self.slack))
-            if j != winner and (worst * behind).sum() <= 0:
-                return True
-        return False
-
-
-@dataclass
-class Doubt:
-    """When a primary source asks the others: above running mean plus running deviation."""
-
-    mean: float | None = None
-    variance: float = 0.0
-
-    def asks(self, entropy: float) -> tuple[bool, float]:
-        """The answer, and how far from the other one it was (nats)."""
-        if self.mean is None:
-            self.mean = entropy
-            return False, math.inf
-        threshold = self.mean + 1.0 * math.sqrt(self.variance)
-        distance = entropy - self.mean
-        self.mean = 0.95 * self.mean + 0.05 * entropy
-        self.variance = 0.95 * self.variance + 0.05 * distance**2
-        return entropy > threshold, abs(entropy - threshold)
-
-
-def entropy_of(source: RefSource, before: list[int], drafted: RefDraft) -> float:
-    """Mean entropy, over the choices of a draft, of the 5 likeliest tokens."""
-    entropies = []
-    for n in range(len(drafted.tokens) + drafted.ends):
-        top = np.sort(source.logits(before + drafted.tokens[:n], 1)[-1])[-5:]
-        p = np.exp(top - top.max()) / np.exp(top - top.max()).sum()
-        entropies.append(-sum(x * math.log(x) for x in p.tolist() if x > 0))
-    return sum(entropies) / len(entropies)
-
-
-def _lead(one: float, other: float, settings: RefSettings) -> float:
-    """How far two scores are apart: log ratio of perplexities, else difference."""
-    return abs(math.log(one / other) if settings.score == "perplexity" else one - other)
-
-
-def means_of(scores: Floats, weights: Floats, weighing: str) -> tuple[Floats, bool]:
-    """Weighted means, and whether a score was nearly left out ("trim"), or nearly not."""
-    means, near = [], False
-    for column in scores.T:
-        heard = [(s, w) for s, w in zip(column.tolist(), weights.tolist(), strict=True) if w > 0]
-        if weighing == "trim":
-            bound = 10.0 * min(s for s, _ in heard)
-            near = near or any(abs(s - bound) <= 0.05 * bound for s, _ in heard)
-            heard = [(s, w) for s, w in heard if s <= bound]
-        means.append(sum(s * w for s, w in heard) / sum(w for _, w in heard))
-    return np.array(means), near
-
-
 def rerank(
     candidates: list[RefCandidate],
     scores: Floats | None,
     margins: tuple[float, ...],
     settings: RefSettings,
-    votes: Votes | None = None,
 ) -> RefStep:
     """Rerank (rule 3): weighted mean over the sources, the lowest wins, the first at a tie."""
-    means, winner, lead, near = None, 0, math.inf, False
+    means, winner, lead = None, 0, math.inf
     if scores is not None:
-        if votes is None:
-            votes = Votes(np.array(settings.weights or [1.0] * len(scores)), np.zeros(len(scores)))
-        means, near = means_of(scores, votes.weights, settings.weighing)
+        means = weighted_means(scores, settings.weights or (1.0,) * len(scores))
         winner = int(np.argmin(means))
         best, second = sorted(means)[:2]
         lead = float(math.log(second / best) if settings.score == "perplexity" else second - best)
-        near = near or votes.is_near_tie(scores, winner)
-    near = near or min(lead, *margins) <= settings.tie_tolerance
+    near = min(lead, *margins) <= settings.tie_tolerance
     return RefStep(candidates, scores, means, winner, margins, lead, near)
+
+
+def weighted_means(scores: Floats, weights: Sequence[float]) -> Floats:
+    """One mean for each candidate; a source of weight 0 does not count at all."""
+    means = []
+    for column in scores.T.tolist():
+        counted = [(s, w) for s, w in zip(column, weights, strict=True) if w > 0]
+        means.append(sum(s * w for s, w in counted) / sum(w for _, w in counted))
+    return np.array(means)
 
 
 def cool(
@@ -612,20 +514,12 @@ def cool(
     """Steps until the winner ends or a source holds `max_tokens` tokens of the response."""
     n, response, steps = len(sources), b"", list[RefStep]()
     own: list[list[int]] = [[] for _ in sources]
-    votes, doubt = Votes.begin(sources, prompts, settings), Doubt()
     while True:
         limits = [min(settings.segment_limit, settings.max_tokens - len(own[k])) for k in range(n)]
         before = [prompts[k] + own[k] for k in range(n)]
-        drafts = [draft(sources, 0, before[0], response, limits[0], settings)]
-        asked, from_gate = True, math.inf
-        if settings.weighing == "primary" and n > 1 and not drafts[0].is_stuck:
-            asked, from_gate = doubt.asks(entropy_of(sources[0], before[0], drafts[0]))
-        if asked:
-            drafts += [
-                draft(sources, k, before[k], response, limits[k], settings) for k in range(1, n)
-            ]
+        drafts = [draft(sources, k, before[k], response, limits[k], settings) for k in range(n)]
         if all(d.is_stuck for d in drafts):
-            return RefResult(response, steps, "stuck", own, votes=votes)
+            return RefResult(response, steps, "stuck", own)
         heard = [k for k, d in enumerate(drafts) if not d.is_stuck]
         candidates = [
             replace(c, proposers=tuple(heard[i] for i in c.proposers))
@@ -642,19 +536,17 @@ def cool(
             for k in range(n)
         ]
         scores = score_matrix(sources, before, candidates, ways, settings.score)
-        margins = (from_gate, *(d.margin for d in drafts))
-        step = rerank(candidates, scores, margins, settings, votes)
+        margins = tuple(d.margin for d in drafts)
+        step = rerank(candidates, scores, margins, settings)
         steps.append(step)
-        if settings.weighing == "hedge" and scores is not None:
-            votes.hedge(candidates, scores, settings)
 
         won = candidates[step.winner]
         own = [own[k] + ways[k][step.winner] for k in range(n)]
         response += won.text
         if won.ends:
-            return RefResult(response, steps, "stop", own, votes=votes)
+            return RefResult(response, steps, "stop", own)
         if max(len(tokens) for tokens in own) >= settings.max_tokens:
-            return RefResult(response, steps, "length", own, votes=votes)
+            return RefResult(response, steps, "length", own)
 
 
 def alone(
@@ -686,8 +578,7 @@ def choose_answer(
         for k in range(len(sources))
     ]
     scores = score_matrix(sources, prompts, candidates, ways, settings.score)
-    votes = answers[-1].votes if with_cool else Votes.begin(sources, prompts, settings)
-    step = rerank(candidates, scores, (math.inf,), settings, votes)
+    step = rerank(candidates, scores, (math.inf,), settings)
     won = answers[candidates[step.winner].proposers[0]]
     return RefResult(won.text, [step], won.finish_reason, won.tokens, answers)
 

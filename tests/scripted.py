@@ -7,8 +7,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource, writes
-from cf_local.types import Answer, Event, RawText, Settings, Step
+from cf_local.types import Answer, Event, RawText, Step
 
 PROMPT = RawText("How many?")
 WORDS = (

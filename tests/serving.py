@@ -25,8 +25,8 @@ from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, Model
 from cf_local.server.options import ServeOptions
 from cf_local.server.running import Runner, listening, loader
+from cf_local.settings import Settings
 from cf_local.testing import ScriptedSource, writes
-from cf_local.types import Settings
 
 PATIENCE_S = 30.0  # on a machine that does much else
 QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"

@@ -25,7 +25,8 @@ from cf_local.cli.prompt import read_question
 from cf_local.cli.winners import Winners
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Prompt, RawText, Settings, Step
+from cf_local.settings import Settings
+from cf_local.types import Answer, Prompt, RawText, Step
 from cf_local.types import chat as chat_prompt
 
 _WHY_INCOMPLETE = {

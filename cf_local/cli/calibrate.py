@@ -143,7 +143,7 @@ def _entry(
     """What goes into models.toml: the recommended sources and settings, with the evidence."""
     used = evidence.names_of(outcome.recommended, tuple(files))
     names, tables = sources_of({each: files[each] for each in used}, n_ctx)
-    values = evidence.values_of(outcome.recommended, tuple(names[each] for each in used))
+    values = evidence.values_of(outcome.recommended, {each: names[each] for each in used})
     told = evidence.sentence(outcome, task.name, dt.date.today())
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)

@@ -12,6 +12,7 @@ from cf_local import hub
 from cf_local.cli import columns
 from cf_local.cli.registering import add, add_fusion, default, remove
 from cf_local.registry.registry import FusionSpec, Registry, SourceSpec, load_registry, user_file
+from cf_local.settings import OPTIONS, Settings
 
 
 @click.group(invoke_without_command=True)
@@ -61,13 +62,16 @@ def _find(spec: SourceSpec) -> Path | None:
 def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path | None]) -> None:
     default = " (default)" if fusion.name == registry.default_fusion else ""
     click.echo(f"{fusion.name}{default}: {fusion.description or 'no description'}")
-    how = [fusion.mode, fusion.score, f"{fusion.segments} segments"]
-    if fusion.segment_words > 1:
-        how[-1] += f" of {fusion.segment_words} words"
-    if fusion.weighing != "static":
-        how.append(f"weighing {fusion.weighing}")
-    if fusion.weights is not None:
-        how.append("weights " + " ".join(f"{weight:g}" for weight in fusion.weights))
+    chosen, plain = fusion.settings, Settings()
+    how: list[str] = [chosen.mode, chosen.score, f"{chosen.segments} segments"]
+    if chosen.segment_words > 1:
+        how[-1] += f" of {chosen.segment_words} words"
+    shown = ("mode", "score", "segments", "segment_words")
+    how += [
+        f"{name} {option.text(chosen.get(name))}"
+        for name, option in OPTIONS.items()
+        if name not in shown and chosen.get(name) != plain.get(name)
+    ]
     click.echo(f"  {', '.join(how)}; {fusion.origin}")
     _show_sources([registry.source(name) for name in fusion.sources], found)
 

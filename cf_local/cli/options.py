@@ -1,5 +1,6 @@
 """Options that several commands share: which models, and how they are fused."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,14 +12,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cf_local import settings
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
 from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import DEVICE_CHOICES, KV_TYPES, MODES, SCORES, SEGMENTS, WEIGHINGS, Settings
+from cf_local.types import DEVICE_CHOICES, KV_TYPES
 
 PREFIX = "CF_LOCAL_"
 """Each shared option can be set by an environment variable, too: --gpu-layers by
@@ -86,33 +89,43 @@ _LOAD_OPTIONS: tuple[Option, ...] = (
         help="Arrange the sources so that they fit into memory (see `plan`); on unless given.",
     ),
 )
+
+
+def _setting_option(setting: settings.Option) -> Option:
+    """The flag of a row of the table of settings."""
+    flag = "--" + setting.name.replace("_", "-")
+    if setting.kind == "switch":
+        off = "--no-" + setting.name.replace("_", "-")
+        return click.option(f"{flag}/{off}", default=None, help=setting.help)
+    if setting.kind == "weights":
+        return click.option(
+            "--weight",
+            "weights",
+            metavar="SOURCE=NUMBER",
+            multiple=True,
+            help=f"{setting.help.rstrip('.')}; repeat for more.",
+        )
+    if setting.kind == "texts":
+        return click.option(
+            flag, metavar="TEXT", multiple=True, help=f"{setting.help.rstrip('.')}; repeatable."
+        )
+    if setting.kind == "source":
+        return click.option(flag, metavar="SOURCE", help=setting.help)
+    return click.option(flag, type=_type_of(setting), help=setting.help)
+
+
+def _type_of(setting: settings.Option) -> "click.ParamType[Any]":
+    if setting.kind == "choice":
+        return click.Choice(setting.choices)
+    low, high = (bound if math.isfinite(bound) else None for bound in (setting.low, setting.high))
+    if setting.kind == "number":
+        return click.FloatRange(low, high)
+    return click.IntRange(None if low is None else int(low), None if high is None else int(high))
+
+
+_SETTING_OPTIONS = tuple(map(_setting_option, settings.OPTIONS.values()))
 _FUSION_OPTIONS: tuple[Option, ...] = (
-    click.option("--mode", type=click.Choice(MODES), help="How the sources work together."),
-    click.option("--only", metavar="SOURCE", help="One source alone (implies --mode single)."),
-    click.option("--score", type=click.Choice(SCORES), help="What decides between candidates."),
-    click.option("--segments", type=click.Choice(SEGMENTS), help="Where a segment may end."),
-    click.option(
-        "--segment-words", type=click.IntRange(1), help="Words of a segment, 1 unless given."
-    ),
-    click.option("--weighing", type=click.Choice(WEIGHINGS), help="How far each source is heard."),
-    click.option(
-        "--weight",
-        "weights",
-        metavar="SOURCE=NUMBER",
-        multiple=True,
-        help="Weight of a source's vote, 1 unless given; repeat for more.",
-    ),
-    click.option("--temperature", type=click.FloatRange(0), help="0 (greedy) unless given."),
-    click.option("--top-p", type=click.FloatRange(0, 1), help="Nucleus sampling."),
-    click.option("--min-p", type=click.FloatRange(0, 1), help="Minimum-probability sampling."),
-    click.option("--seed", type=int, help="Seed of the sampling."),
-    click.option("--max-tokens", type=click.IntRange(1), help="End a longer answer here."),
-    click.option(
-        "--speculation/--no-speculation",
-        default=None,
-        help="Look ahead to save time, where that is expected to help.",
-    ),
-    click.option("--stop", multiple=True, help="End the answer before this text; repeatable."),
+    *_SETTING_OPTIONS,
     click.option("--system", metavar="TEXT", help="Instructions for all sources."),
 )
 
@@ -142,6 +155,13 @@ def load_options(command: Command) -> Command:
 def set_options(command: Command) -> Command:
     """Add the options that say which models are meant and how they are arranged; no load."""
     return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS))
+
+
+def setting_options(command: Command) -> Command:
+    """Add the options that a fusion of models.toml may have, without environment variables."""
+    for option in reversed(_SETTING_OPTIONS):
+        command = option(command)
+    return command
 
 
 def fusion_options(command: Command) -> Command:
@@ -256,30 +276,26 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     an option was not given.
     """
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    if "only" in given:
-        given |= {"mode": "single", "single": given.pop("only")}
+    rest = {key: given.pop(key) for key in list(given) if key not in settings.OPTIONS}
     if "weights" in given:
-        names = [source.info.name for source in fusion.sources]
-        given["weights"] = weights_of(given["weights"], names)
-    sampling = {k: given.pop(k) for k in ("temperature", "top_p", "min_p", "seed") if k in given}
-    settings = fusion.settings
+        given["weights"] = weights_of(given["weights"], [s.info.name for s in fusion.sources])
     if "stop" in given:
-        given["stop"] = (*settings.stop, *given["stop"])
-    return replace(settings, sampling=replace(settings.sampling, **sampling), **given)
+        given["stop"] = (*fusion.settings.stop, *given["stop"])
+    return replace(fusion.settings, **rest).with_options(given)
 
 
-def weights_of(given: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
-    """One weight per source in their order, from "SOURCE=NUMBER"."""
-    weights = dict.fromkeys(names, 1.0)
+def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """Weights by source, from "SOURCE=NUMBER"."""
+    weights = {}
     for text in given:
         name, _, number = text.rpartition("=")
-        if name not in weights:
+        if name not in names:
             raise InputError(f"--weight {text}: name a source, one of {', '.join(names)}.")
         try:
             weights[name] = float(number)
         except ValueError:
             raise InputError(f"--weight {text}: {number!r} is not a number.") from None
-    return tuple(weights.values())
+    return weights
 
 
 def _add(command: Command, options: Sequence[Option]) -> Command:

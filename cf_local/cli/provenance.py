@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ from cf_local.registry.registry import (
     Registry,
     SourceSpec,
 )
-from cf_local.types import Sampling, Settings
+from cf_local.settings import OPTIONS, Settings
 
 UNSET = {
     "context": "4096, or less where the model was trained with less",
@@ -34,7 +34,6 @@ UNSET = {
 """What it means that nothing is given."""
 _CACHE_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _CHOOSE_MODELS = {"fusion", "model"}
-_FUSION_ORDER = sorted(FUSION_KEYS, key=[field.name for field in fields(FusionSpec)].index)
 _SOURCE_ORDER = sorted(SOURCE_KEYS, key=[field.name for field in fields(SourceSpec)].index)
 _NOT_SHOWN = {"description"}  # text, no setting
 
@@ -132,37 +131,32 @@ def _fusing(
     given: Mapping[str, Given],
 ) -> Iterator[Setting]:
     """The keys of a fusion; flags and variables overrule what the files say."""
-    values: Any = Settings() if spec is None else spec
+    values = Settings() if spec is None else spec.settings
     overruled = dict(given)
-    if "only" in given:
-        only = given["only"]
-        overruled["mode"] = Given("single", only.origin)
+    if "only" in given and "mode" not in given:
+        overruled["mode"] = Given("single", given["only"].origin)
     if "weight" in given:
         weight = given["weight"]
         overruled["weights"] = Given(weights_of(weight.value, names), weight.origin)
-    hidden = _NOT_SHOWN | ({"sources"} if spec is None else set())
-    for key in (key for key in _FUSION_ORDER if key not in hidden):
+    if spec is not None:
+        place = registry.origin("fusions", spec.name, "sources")
+        yield Setting(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
+    for key in OPTIONS:
         if key in overruled:
             yield Setting(section, key, overruled[key].value, overruled[key].origin)
             continue
         place = registry.origin("fusions", spec.name, key) if spec else None
-        yield Setting(section, key, getattr(values, key), str(place or BUILTIN_ORIGIN))
+        yield Setting(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
 
 
 def _answering(options: Mapping[str, Given | None]) -> Iterator[Setting]:
     """What only flags and variables say."""
     shown_elsewhere = {*FUSION_KEYS, *SOURCE_KEYS, *_CHOOSE_MODELS, "offline", "weight", "json"}
-    defaults = {
-        field.name: field.default
-        for kind in (Settings, Sampling)
-        for field in fields(kind)
-        if field.default is not MISSING
-    }
     for key, option in options.items():
         if key in shown_elsewhere:
             continue
         if option is None:
-            yield Setting("answers", key, defaults.get(key), BUILTIN_ORIGIN)
+            yield Setting("answers", key, None, BUILTIN_ORIGIN)
         else:
             yield Setting("answers", key, option.value, option.origin)
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
-from cf_local.cli.options import Command, weights_of
+from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.prompt import read_text
 from cf_local.errors import InputError
 from cf_local.llama.header import check_file
 from cf_local.registry import edit as userfile
 from cf_local.registry.edit import Entry, Kind
 from cf_local.registry.registry import SOURCE_KEYS
-from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
 
 _HELP = {
     "context": "Tokens of prompt and answer together.",
@@ -71,19 +70,13 @@ def add(name: str, path: Path | None, force: bool, as_json: bool, **given: Any) 
 @click.command("add-fusion")
 @click.argument("name")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--mode", type=click.Choice(MODES), help="How the sources work together.")
-@click.option("--score", type=click.Choice(SCORES), help="What decides between candidates.")
-@click.option("--segments", type=click.Choice(SEGMENTS), help="Where a segment may end.")
-@click.option("--segment-words", type=int, help="Words of a segment, 1 unless given.")
-@click.option("--weighing", type=click.Choice(WEIGHINGS), help="How far each source is heard.")
-@click.option("--weight", multiple=True, metavar="SOURCE=NUMBER", help="1 unless given; repeat.")
+@setting_options
 @click.option("--description", help="Shown by `models`.")
 @_force_option
 @_json_option
 def add_fusion(
     name: str,
     sources: tuple[str, ...],
-    weight: tuple[str, ...],
     force: bool,
     as_json: bool,
     **given: Any,
@@ -95,9 +88,9 @@ def add_fusion(
     cf-local ask --fusion mine "..."
     """  # noqa: D301  # as above
     values: dict[str, Any] = {"sources": sources}
-    values |= {key: value for key, value in given.items() if value is not None}
-    if weight:
-        values["weights"] = weights_of(weight, sources)
+    values |= {key: value for key, value in given.items() if value not in (None, ())}
+    if "weights" in values:
+        values["weights"] = weights_of(values["weights"], sources)
     _write("fusions", name, values, force=force, as_json=as_json)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Chat, RawText, Settings
+from cf_local.settings import Settings
+from cf_local.types import Answer, Chat, RawText
 
 EVERYDAY: tuple[str, ...] = (
     # Short answers, code, explanations, translations, stories: four of each, in turn.

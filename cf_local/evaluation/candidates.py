@@ -14,9 +14,9 @@ from typing import Any
 from cf_local import types
 from cf_local.errors import InputError
 from cf_local.evaluation.variants import SOURCES, WEIGHT, Variant, alone
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
-CALIBRATED = ("mode", "score", "segments", "segment_words", "weighing", "weights")
+CALIBRATED = ("mode", "score", "segments", "segment_words", "weights")
 """The settings that a calibration chooses, as far as this version has them."""
 
 _KNOWN = tuple(each.name for each in fields(Settings) if each.name in CALIBRATED)
@@ -27,7 +27,6 @@ _CHOICES: Mapping[str, Sequence[Any]] = {
     "score": types.SCORES,
     "segments": types.SEGMENTS,
     "segment_words": (1, 2, 4),
-    "weighing": getattr(types, "WEIGHINGS", ()),
 }
 _OF_SEGMENTS = tuple(key for key in ("segments", "segment_words") if key in _KNOWN)
 _MODE_CHANGES = 3  # how many other changes a change of mode counts as: it costs time
@@ -64,23 +63,17 @@ class Space:
     def near(self, variant: Variant, accuracy: Mapping[str, float]) -> list[Variant]:
         """All that differ from ``variant`` in one choice.
 
-        ``accuracy`` of the sources alone (0 to 1) gives their weights, and who is first where the
-        first one is special.
+        ``accuracy`` of the sources alone (0 to 1) gives their weights.
         """
         chosen = {key: getattr(variant.settings, key) for key in _KNOWN}
         names = variant.sources or self.names
         found = []
-        for changes in _changes(chosen, [accuracy[name] for name in names]):
-            order = names
-            if changes.get("weighing") == "primary":
-                order = tuple(sorted(names, key=lambda name: -accuracy[name]))
+        for changes in _changes(chosen, {name: accuracy[name] for name in names}):
             settings = {**chosen, **changes}
             if settings["mode"] == "rerank":  # whole answers have no segments
                 settings |= {key: getattr(self._plain(), key) for key in _OF_SEGMENTS}
-            if settings["weights"] is not None and order != names:
-                continue
             try:
-                found.append(self._variant(settings, order))
+                found.append(self._variant(settings, names))
             except InputError:  # two choices that exclude each other
                 continue
         if len(names) > 2 and chosen["weights"] is None:
@@ -97,7 +90,7 @@ class Space:
     def _plain(self) -> Settings:
         """The base with defaults for what is calibrated."""
         default = Settings()
-        return replace(self.base, single=None, **{key: getattr(default, key) for key in _KNOWN})
+        return replace(self.base, only=None, **{key: getattr(default, key) for key in _KNOWN})
 
     def _variant(self, changes: Mapping[str, Any], part: tuple[str, ...]) -> Variant:
         """The variant with these choices, named after what is not the default."""
@@ -111,23 +104,23 @@ class Space:
             if value == getattr(plain, key) or key == "mode":
                 continue
             if key == "weights":
-                words += [f"{WEIGHT}{n}={w:g}" for n, w in zip(part, value, strict=True)]
+                words += [f"{WEIGHT}{name}={weight:g}" for name, weight in value.items()]
             else:
                 words.append(f"{key}={value}")
         return Variant(" ".join(words), settings, None if part == self.names else part)
 
 
-def weights_of(accuracy: Sequence[float]) -> tuple[float, ...]:
+def weights_of(accuracy: Mapping[str, float]) -> dict[str, float]:
     """Weights of sources that are right with these frequencies; the largest is 1.
 
     The log-odds of being right would be negative for a source that is wrong more often than right,
     though wrong answers seldom agree; log(1 + odds) stays above 0 and grows likewise.
     """
-    raw = [-math.log1p(-min(max(share, 0.005), 0.995)) for share in accuracy]
-    return tuple(round(value / max(raw), 2) or 0.01 for value in raw)
+    raw = {n: -math.log1p(-min(max(share, 0.005), 0.995)) for n, share in accuracy.items()}
+    return {name: round(value / max(raw.values()), 2) or 0.01 for name, value in raw.items()}
 
 
-def _changes(chosen: Mapping[str, Any], accuracy: Sequence[float]) -> Iterator[dict[str, Any]]:
+def _changes(chosen: Mapping[str, Any], accuracy: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """What could be chosen otherwise, one thing at a time."""
     for key, values in _CHOICES.items():
         if key not in chosen or (key in _OF_SEGMENTS and chosen["mode"] == "rerank"):
@@ -136,5 +129,5 @@ def _changes(chosen: Mapping[str, Any], accuracy: Sequence[float]) -> Iterator[d
             if value != chosen[key]:
                 yield {key: value}
     weights = weights_of(accuracy)
-    if chosen["weights"] is None and len(set(weights)) > 1:
+    if chosen["weights"] is None and len(set(weights.values())) > 1:
         yield {"weights": weights}

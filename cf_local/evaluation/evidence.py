@@ -8,7 +8,7 @@ from cf_local.evaluation.calibration import Outcome
 from cf_local.evaluation.candidates import CALIBRATED
 from cf_local.evaluation.summary import Comparison, Share
 from cf_local.evaluation.variants import Variant, is_alone
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
 MARK = "Written by `cf-local calibrate`; a later run of it may replace this entry."
 
@@ -16,21 +16,23 @@ MARK = "Written by `cf-local calibrate`; a later run of it may replace this entr
 def names_of(variant: Variant, all_names: tuple[str, ...]) -> tuple[str, ...]:
     """The sources that a variant needs, in order."""
     if is_alone(variant):
-        return (variant.settings.single or all_names[0],)
+        return (variant.settings.only or all_names[0],)
     return variant.sources or all_names
 
 
-def values_of(variant: Variant, sources: tuple[str, ...]) -> dict[str, Any]:
+def values_of(variant: Variant, names: Mapping[str, str]) -> dict[str, Any]:
     """The keys of a fusion in models.toml that answers as ``variant`` does.
 
-    Of defaults only mode and score, whose default has changed before. ``sources`` are the names in
-    models.toml of those that the variant needs.
+    Of defaults only mode and score, whose default has changed before. ``names`` has the names in
+    models.toml of the sources that the variant needs, in order.
     """
     default, settings = Settings(), variant.settings
     chosen = {key: getattr(settings, key) for key in CALIBRATED if hasattr(settings, key)}
     changed = {key: value for key, value in chosen.items() if value != getattr(default, key)}
     told = {} if is_alone(variant) else {"score": settings.score}
-    return {"sources": sources, "mode": settings.mode, **told, **changed}
+    if "weights" in changed:
+        changed["weights"] = {names[each]: w for each, w in changed["weights"].items()}
+    return {"sources": tuple(names.values()), "mode": settings.mode, **told, **changed}
 
 
 def sentence(outcome: Outcome, task: str, day: dt.date) -> str:

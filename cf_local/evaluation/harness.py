@@ -11,7 +11,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
@@ -29,16 +29,18 @@ except ModuleNotFoundError as error:
 
 from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.evaluation.likelihood import Judge, Opening, write
+from cf_local.evaluation.variants import WEIGHT
 from cf_local.loading.load import LoadOptions, load
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Chat, Message, RawText, Settings
+from cf_local.settings import OPTIONS, Settings
+from cf_local.types import Answer, Chat, Message, RawText
 
 T = TypeVar("T")
 
 CHAT = "cf-local chat: "
 """What the string begins with in which a chat travels through the harness; JSON follows."""
 
-_SETTINGS = {field.name for field in fields(Settings)} - {"max_tokens", "reserve_tokens", "stop"}
+_SETTINGS = OPTIONS.keys() - {"max_tokens", "stop"}
 _SAMPLING = {"top_p", "min_p", "seed"}
 # What tasks say without meaning anything by it.
 _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {"num_beams": (1,), "top_k": (None, 0, -1)}
@@ -76,6 +78,9 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
         one, and ``gpu_layers`` says what a GPU gets. Raises InputError, and what ``load`` raises.
         """
         super().__init__()
+        weights = {k: settings.pop(k) for k in list(settings) if k.startswith(WEIGHT)}
+        if weights:
+            settings["weights"] = {k.removeprefix(WEIGHT): float(w) for k, w in weights.items()}
         unknown = settings.keys() - _SETTINGS
         if unknown:
             raise InputError(
@@ -88,10 +93,8 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
                 models=[models] if isinstance(models, str) else models,
                 options=LoadOptions(context, threads, overlap, gpu_layers, offline),
             )
-        if "weights" in settings:
-            settings["weights"] = tuple(map(float, settings["weights"]))
         self.fusion = fusion
-        self.settings = replace(fusion.settings, **settings)
+        self.settings = fusion.settings.with_options(settings)
         self._judge = Judge(fusion, self.settings)
 
     # ---- What the harness asks for
@@ -180,7 +183,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
             "cf_local_version": version("cf-local"),
             "sources": {source.info.name: source.info.file for source in self.fusion.sources},
             "settings": {key: getattr(settings, key) for key in ("mode", "score", "segments")}
-            | {"weights": settings.weights, "single": settings.single},
+            | {"weights": settings.weights, "only": settings.only},
         }
 
     # ---- Generation

@@ -24,7 +24,8 @@ from cf_local.method.boundary import is_boundary_between
 from cf_local.method.reranker import weighted_mean
 from cf_local.method.session import Source
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Candidate, Event, Prompt, RawText, Sampling, Settings, Step, text_of
+from cf_local.settings import Sampling, Settings
+from cf_local.types import Candidate, Event, Prompt, RawText, Step, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ class Judge:
         """Raises InputError when ``settings`` do not match the sources."""
         self._fusion, self._settings = fusion, settings
         self._sources = fusion.speakers(settings)
-        heard = settings.weights if len(self._sources) > 1 else None
-        self._weights = heard or (1.0,) * len(self._sources)
+        names = [source.info.name for source in self._sources]
+        self._weights = settings.weights_of(names) if len(names) > 1 else [1.0]
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The log-likelihood of each text behind ``opening``, in nats.

@@ -26,7 +26,7 @@ class Result:
     """One answer to one item, judged: ``right`` is from 0 to 1.
 
     ``wins`` counts for each source the fused segments it won against another proposal, or, where
-    whole answers are chosen among, the whole answer ("cool" is the fused one). ``seconds`` are
+    whole answers are chosen among, the whole answer ("(fused)" is the fused one). ``seconds`` are
     those after the prompt, which took ``prompt_seconds``; ``n_bytes`` is the size of ``text``.
     ``finish_reason`` is an Answer's, or "context" for a prompt that does not fit.
     """

@@ -2,19 +2,18 @@
 
 Written as a mode and what differs from the settings at hand: ``cool score=nll weight.ash=2``, or
 ``cool sources=ash,birch`` for some of the sources.
-What can be set is read off the fields of ``Settings`` and ``Sampling``, so a new field needs
-nothing here.
+What can be set is the table of settings.
 """
 
 import shlex
-import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cf_local.errors import InputError
 from cf_local.registry.toml import nearest
-from cf_local.types import MODES, Sampling, Settings
+from cf_local.settings import OPTIONS, Option, Settings
+from cf_local.types import MODES
 
 WEIGHT = "weight."
 SOURCES = "sources"
@@ -25,7 +24,7 @@ _FUSED: tuple[Any, ...] = ("rerank", "cool", "cool+r")
 class Variant:
     """One way to answer, with all its settings; ``name`` is what tables call it.
 
-    ``sources`` are those that take part, None for all; weights are in their order.
+    ``sources`` are those that take part, None for all.
     """
 
     name: str
@@ -35,7 +34,7 @@ class Variant:
 
 def alone(settings: Settings, sources: Sequence[str]) -> list[Variant]:
     """Each source alone, under its name."""
-    return [Variant(name, replace(settings, mode="single", single=name)) for name in sources]
+    return [Variant(name, replace(settings, mode="single", only=name)) for name in sources]
 
 
 def default_variants(settings: Settings, sources: Sequence[str]) -> list[Variant]:
@@ -56,7 +55,6 @@ def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Vari
             f"{nearest(mode, MODES)}."
         )
     values: dict[str, Any] = {"mode": mode}
-    sampling: dict[str, Any] = {}
     weights: dict[str, float] = {}
     part: tuple[str, ...] | None = None
     for pair in pairs:
@@ -65,25 +63,21 @@ def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Vari
             raise InputError(f"variant {text!r}: write {pair!r} as key=value.")
         if key == SOURCES:
             part = tuple(_source(text, name, sources) for name in value.split(","))
-            continue
-        if key.startswith(WEIGHT):
-            weights[_source(text, key.removeprefix(WEIGHT), sources)] = _value(
-                text, key, value, float
-            )
-            continue
-        if key not in _KEYS:
+        elif key.startswith(WEIGHT):
+            name = _source(text, key.removeprefix(WEIGHT), sources)
+            weights[name] = _parsed(text, key, OPTIONS["temperature"], value)
+        elif key in _KEYS:
+            values[key] = _parsed(text, key, OPTIONS[key], value)
+        else:
             known = [*_KEYS, SOURCES, *(WEIGHT + name for name in sources)]
             raise InputError(
                 f"variant {text!r}: there is no setting {key!r}{nearest(key, known)}. "
                 f"There are {', '.join(known)}."
             )
-        owner, kind = _KEYS[key]
-        (values if owner is Settings else sampling)[key] = _value(text, key, value, kind)
-    values["weights"] = _weights(text, weights, part, settings, sources)
-    if sampling:
-        values["sampling"] = replace(settings.sampling, **sampling)
+    names = sources if part is None else part
+    values["weights"] = _weights(text, weights, names, settings)
     try:
-        return Variant(" ".join(text.split()), replace(settings, **values), part)
+        return Variant(" ".join(text.split()), settings.with_options(values), part)
     except InputError as error:
         raise InputError(f"variant {text!r}: {error}") from error
 
@@ -120,59 +114,25 @@ def _source(text: str, name: str, sources: Sequence[str]) -> str:
 
 
 def _weights(
-    text: str,
-    given: Mapping[str, float],
-    part: Sequence[str] | None,
-    settings: Settings,
-    sources: Sequence[str],
-) -> tuple[float, ...] | None:
-    """Weights of the sources that take part: those given and 1, else those of the settings."""
-    names = sources if part is None else part
+    text: str, given: Mapping[str, float], names: Sequence[str], settings: Settings
+) -> Mapping[str, float] | None:
+    """Weights of the sources that take part: those given, else those of the settings."""
     for name in given:
         _source(text, name, names)
-    if given:
-        return tuple(given.get(name, 1.0) for name in names)
-    if settings.weights is None:
-        return None
-    known = dict(zip(sources, settings.weights, strict=True))
-    return tuple(known[name] for name in names)
+    if given or settings.weights is None:
+        return given or None
+    return {name: weight for name, weight in settings.weights.items() if name in names}
 
 
-def _value(text: str, key: str, value: str, kind: Callable[[str], Any]) -> Any:
+def _parsed(text: str, key: str, option: Option, value: str) -> Any:
     try:
-        return kind(value)
-    except (ValueError, KeyError):
+        return option.parse(value)
+    except InputError:
         raise InputError(f"variant {text!r}: {key} cannot be {value!r}.") from None
 
 
-_SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_READERS: Mapping[Any, Callable[[str], Any]] = {
-    str: str,
-    int: int,
-    float: float,
-    bool: lambda text: _SWITCH[text.lower()],
-}
-
-
-def _reader(hint: Any) -> Callable[[str], Any] | None:
-    """How a field of this type is read from text, None for what no single word can say."""
-    if get_origin(hint) in (Union, types.UnionType):
-        plain = [part for part in get_args(hint) if part is not types.NoneType]
-        return _reader(plain[0]) if len(plain) == 1 else None
-    if get_origin(hint) is Literal:  # Settings itself checks the choice
-        return _reader(type(get_args(hint)[0]))
-    return _READERS.get(hint)
-
-
-def _keys() -> dict[str, tuple[type, Callable[[str], Any]]]:
-    """What can be set, with the class it belongs to and how it is read; the mode comes first."""
-    found: dict[str, tuple[type, Callable[[str], Any]]] = {}
-    for owner in (Settings, Sampling):
-        hints = get_type_hints(owner)
-        for each in fields(owner):
-            if (read := _reader(hints[each.name])) is not None and each.name != "mode":
-                found[each.name] = (owner, read)
-    return found
-
-
-_KEYS = _keys()
+_KEYS = tuple(
+    name
+    for name, option in OPTIONS.items()
+    if name != "mode" and option.kind not in ("texts", "weights")
+)

@@ -37,7 +37,6 @@ class Cache:
         self._rows = KeptRows(context.n_vocab)
         self._asked: list[Node] = []  # the ends of paths last read
         self._revisits = self._is_lazy = False
-        self.keeps_entropy = False  # of the rows that it keeps or summarizes
         self.head = self._prompt_end = self._tree.root
 
     # ---- The committed text
@@ -62,27 +61,24 @@ class Cache:
         *,
         is_lazy: bool = False,
         revisits: bool = False,
-        scores: bool = False,
     ) -> Iterator[float]:
         """Make ``tokens`` the committed text, keeping what was read of them.
 
         Goes pass by pass and yields the share that was read; others may read in between.
         ``is_lazy`` puts off a pass for the last committed token until more is to be read;
         ``revisits`` says that ``restart`` will be asked to keep the response within reach.
-        ``scores`` sees to a ``prompt_score``: if there is none, the whole prompt is read again.
         """
         self.drop_all()
         self._tree.release()
         self._rows.drop_copies(but=(self._tree.root, self._prompt_end))
         self._is_lazy = is_lazy
         self._revisits = revisits
-        has_score = self._text.prompt_score is not None
-        if self._text.has_prompt(tokens) and (has_score or not scores):
+        if self._text.has_prompt(tokens):
             self.restart()
             return
         self._keep_rows()
         try:
-            expected = yield from self._text.reading(tokens, scores=scores)
+            expected = yield from self._text.reading(tokens)
             self._start(Node(tokens[-1], None, len(tokens) - 1))
             self._tree.root.expected = expected
             yield 1.0
@@ -256,8 +252,6 @@ class Cache:
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:
                     self._rows.add(node)
-                    if self.keeps_entropy:
-                        _ = node.expected.entropy_nats
                 else:
                     node.summarize(best=False)
 

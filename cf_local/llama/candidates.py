@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from statistics import fmean
 
 from cf_local.llama.cache import Cache
 from cf_local.llama.sampler import Author
@@ -36,12 +35,6 @@ class OwnDraft:
     def candidate(self) -> Candidate:
         """Its text, and whether the answer ends there."""
         return Candidate(self._text, self._ends)
-
-    @property
-    def entropy_nats(self) -> float:
-        """Mean entropy of its choices, that of the end included if it ends."""
-        nodes = self._nodes if self._ends else self._nodes[:-1]
-        return fmean(node.expected.entropy_nats for node in [self._start, *nodes])
 
     def extend(self, limit: int) -> None:
         """Go on by at least a token, to the next word boundary or ``limit`` tokens in all."""

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import BrokenModelError
-from cf_local.method.session import N_LIKELIEST
 
 Logits = npt.NDArray[np.float32]
 
@@ -44,7 +43,6 @@ class Distribution:
     __slots__ = (
         "_best",
         "_best_logit",
-        "_entropy_nats",
         "_is_view",
         "_log_normalizer",
         "_logits",
@@ -61,7 +59,6 @@ class Distribution:
         self._best: int | None = None
         self._best_logit = 0.0
         self._log_normalizer: float | None = None
-        self._entropy_nats: float | None = None
 
     def __del__(self) -> None:
         self.drop()
@@ -112,17 +109,6 @@ class Distribution:
             self._best_logit = float(self.logits[self._best])
             self._check(self._best_logit)  # numpy takes NaN for the largest
         return self._best
-
-    @property
-    def entropy_nats(self) -> float:
-        """Entropy of the N_LIKELIEST tokens, their probabilities made to sum to 1."""
-        if self._entropy_nats is None:
-            top = np.partition(self.logits, -N_LIKELIEST)[-N_LIKELIEST:]
-            top = top[top > -np.inf]  # a model may rule tokens out
-            log_p = top.astype(np.float64) - _log_sum_exp(top)
-            self._entropy_nats = float(-(np.exp(log_p) * log_p).sum())
-            self._check(self._entropy_nats)
-        return self._entropy_nats
 
     def nll(self, token: int) -> float:
         """Negative log-likelihood of a token, in nats."""

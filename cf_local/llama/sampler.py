@@ -15,7 +15,7 @@ from cf_local.llama.distribution import Distribution
 from cf_local.llama.library import lib
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.types import Sampling
+from cf_local.settings import Sampling
 
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 

@@ -22,17 +22,8 @@ from cf_local.method.costs import PassCosts
 from cf_local.method.session import Beginning, Readable
 from cf_local.method.tokenization import ContextEncoder
 from cf_local.progress import IsCancelled, Progress, drained, never
-from cf_local.types import (
-    Candidate,
-    Counters,
-    Draft,
-    Foreseen,
-    KvType,
-    Prompt,
-    Sampling,
-    Score,
-    SourceInfo,
-)
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, Counters, Draft, Foreseen, KvType, Prompt, Score, SourceInfo
 
 
 class LlamaSource:
@@ -168,8 +159,6 @@ class LlamaSource:
         reserve_tokens: int = 1,
         speculates: bool = False,
         revisits: bool = False,
-        scores_prompt: bool = False,
-        tells_uncertainty: bool = False,
         grammar: str | None = None,
         is_cancelled: IsCancelled = never,
     ) -> Generator[float, None, int]:
@@ -179,7 +168,6 @@ class LlamaSource:
         self._loaded.check(prompt, tokens, reserve_tokens)
         self._author.begin(sampling, grammar)
         self._passes.is_cancelled = is_cancelled
-        self._cache.keeps_entropy = tells_uncertainty
         self.rollback()
         self._encoder.reset()
         self._loaded.settle_in()
@@ -187,16 +175,8 @@ class LlamaSource:
             tokens,
             is_lazy=speculates and self.can_foresee,
             revisits=revisits and self.can_foresee,
-            scores=scores_prompt,
         )
         return len(tokens)
-
-    def prompt_score(self) -> Score:
-        """How well it reads the prompt (see Source.prompt_score)."""
-        self._check_begun()
-        if self._text.prompt_score is None:
-            raise CfLocalError(f"{self.info.name}: nobody announced to ask for the prompt's score.")
-        return self._text.prompt_score
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Source.draft)."""
@@ -216,13 +196,6 @@ class LlamaSource:
         draft = self._own_draft()
         draft.trim(n_bytes)
         return draft.told()
-
-    def uncertainty(self) -> float:
-        """Mean entropy of the draft's choices (see Source.uncertainty)."""
-        draft = self._own_draft()
-        if not self._cache.keeps_entropy:
-            raise CfLocalError(f"{self.info.name}: nobody announced to ask for its uncertainty.")
-        return draft.entropy_nats
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response (see Source.token_ends)."""

@@ -14,12 +14,11 @@ import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from cf_local.llama.context import MAX_PASS_LOGITS, MAX_PASS_TOKENS, Context, Passes, Row
+from cf_local.llama.context import MAX_PASS_TOKENS, Context, Passes, Row
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.tree import COMMITTED, PROMPT, SPARE
 from cf_local.method.session import Readable
 from cf_local.method.tokenization import n_common
-from cf_local.types import Score
 
 
 class Text:
@@ -39,7 +38,6 @@ class Text:
         self._n_timed, self._timed_s = 0, 0.0  # tokens of prompts read so far, and how long it took
         self.tokens: list[int] = []
         self.n_prompt = 0
-        self.prompt_score: Score | None = None
 
     def has_prompt(self, tokens: list[int]) -> bool:
         """Whether ``tokens`` are its prompt."""
@@ -87,36 +85,28 @@ class Text:
 
     # ---- Reading a prompt
 
-    def reading(self, tokens: list[int], *, scores: bool) -> Generator[float, None, Distribution]:
+    def reading(self, tokens: list[int]) -> Generator[float, None, Distribution]:
         """Become the prompt ``tokens``, pass by pass; returns what is expected behind it.
 
-        Yields the share that was read, all but the whole. With ``scores`` it is read from the
-        start, so that the score never depends on what was cached. After an error or when it is
-        closed, part of it may be in the cache: ``forget`` it.
+        Yields the share that was read, all but the whole. After an error or when it is closed,
+        part of it may be in the cache: ``forget`` it.
         """
-        n_kept, n_chunk = 0 if scores else self.n_shared(tokens[:-1]), 0
+        n_kept, n_chunk, last = self.n_shared(tokens[:-1]), 0, len(tokens) - 1
         self._sequences.drop(PROMPT)
-        self.prompt_score, self.n_prompt, self._is_restored = None, 0, False
-        n_done = self._keep_prefix(tokens, n_kept)
-        if not scores:
-            n_done = self._adopt_prefix(tokens, n_done)
-        size, last, nll_nats = MAX_PASS_LOGITS if scores else MAX_PASS_TOKENS, len(tokens) - 1, 0.0
+        self.n_prompt, self._is_restored = 0, False
+        n_done = self._adopt_prefix(tokens, self._keep_prefix(tokens, n_kept))
         while n_done < len(tokens):
-            chunk = tokens[n_done : n_done + size]
+            chunk = tokens[n_done : n_done + MAX_PASS_TOKENS]
             self._evaluate(
-                [Row(t, p, (COMMITTED,), scores or p == last) for p, t in enumerate(chunk, n_done)]
+                [Row(t, p, (COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
             )
-            if scores:
-                following = enumerate(tokens[n_done + 1 : n_done + 1 + len(chunk)])
-                nll_nats += sum(self._context.expected(i).nll(t) for i, t in following)
             n_done, n_chunk = n_done + len(chunk), len(chunk)
-            if n_done - n_chunk == self._n_in_blocks and not scores:
+            if n_done - n_chunk == self._n_in_blocks:
                 self._n_in_blocks = n_done // self._n_block * self._n_block
             if n_done < len(tokens):
                 self.tokens = tokens[:n_done]
                 yield n_done / len(tokens)
-                n_done = n_done if scores else self._adopt_prefix(tokens, n_done)
-        self.prompt_score = Score(nll_nats, last) if scores else None
+                n_done = self._adopt_prefix(tokens, n_done)
         expected = self._context.expected(n_chunk - 1)
         expected.keep()
         self._sequences.fork(COMMITTED, PROMPT)

@@ -23,7 +23,8 @@ from cf_local.progress import IsCancelled, Progress, never
 from cf_local.registry.names import distinct, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import DeviceChoice, KvType, Settings
+from cf_local.settings import Settings
+from cf_local.types import DeviceChoice, KvType
 
 _log = logging.getLogger(__name__)
 _PROGRESS_S = 0.05  # from one report of progress to the next
@@ -147,15 +148,7 @@ def choose(
             raise InputError("Name a fusion or models, not both.")
         return distinct([spec_of(registry, model) for model in models]), Settings()
     spec = registry.fusion(fusion)
-    settings = Settings(
-        mode=spec.mode,
-        score=spec.score,
-        segments=spec.segments,
-        segment_words=spec.segment_words,
-        weighing=spec.weighing,
-        weights=spec.weights,
-    )
-    return [registry.source(name) for name in spec.sources], settings
+    return [registry.source(name) for name in spec.sources], spec.settings
 
 
 def _together(

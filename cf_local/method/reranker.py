@@ -5,7 +5,7 @@ Method: "Score", "Rerank" and "Scoring choices"; paper section 3.3. The matrix i
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from cf_local.types import Candidate, Score, ScoreKind
 
 Matrix = npt.NDArray[np.float64]
+Weights = Sequence[float] | npt.NDArray[np.float64]
+"""How much each source counts, shape (n_sources,); only their ratios matter."""
 UNSCORED = Score(math.nan, 1)
 """What stands in a table where a source has not scored a candidate."""
 _ROUNDING = 1e-6
@@ -36,16 +38,15 @@ def decide(
     scores: Sequence[Sequence[Score]],
     candidates: Sequence[Candidate],
     kind: ScoreKind,
-    means_of: Callable[[Matrix], Matrix],
+    weights: Weights,
 ) -> Verdict:
     """The candidate with the lowest mean score; a tie goes to the one listed first.
 
-    ``scores`` has a row per source and a column per candidate; ``means_of`` says how far each
-    source is heard: it takes the matrix to the means, shape (n_candidates,). A candidate that
-    somebody left UNSCORED cannot win.
+    ``scores`` has a row per source and a column per candidate. A candidate that somebody left
+    UNSCORED cannot win.
     """
     matrix = score_matrix(scores, candidates, kind)
-    means = means_of(matrix)
+    means = weighted_mean(matrix, weights)
     return Verdict(int(np.argmin(np.where(np.isnan(means), np.inf, means))), matrix, means)
 
 
@@ -53,16 +54,16 @@ def lowest_means(
     scores: Sequence[Sequence[Score]],
     candidates: Sequence[Candidate],
     kind: ScoreKind,
-    means_of: Callable[[Matrix], Matrix],
+    weights: Weights,
 ) -> Matrix:
     """What the means will be at least, shape (n_candidates,), with some scores UNSCORED yet.
 
     They count as the best there are: a perplexity of 1, 0 nats or bits (a little less, as logits
-    are rounded). ``means_of`` must not fall when a score rises.
+    are rounded).
     """
     best = (1.0 if kind == "perplexity" else 0.0) - _ROUNDING
     matrix = score_matrix(scores, candidates, kind)
-    return means_of(np.where(np.isnan(matrix), best, matrix))
+    return weighted_mean(np.where(np.isnan(matrix), best, matrix), weights)
 
 
 def score_matrix(
@@ -85,7 +86,7 @@ def score_matrix(
     return perplexity if kind == "perplexity" else mean
 
 
-def weighted_mean(matrix: Matrix, weights: Sequence[float] | Matrix) -> Matrix:
+def weighted_mean(matrix: Matrix, weights: Weights) -> Matrix:
     """Arithmetic mean over the sources, shape (n_candidates,)."""
     weight = np.asarray(weights, dtype=np.float64)
     heard = weight > 0  # a source of weight 0 is not heard, even where its score is infinite

@@ -20,10 +20,8 @@ from typing import NamedTuple, Protocol, Required, TypedDict, Unpack, runtime_ch
 
 from cf_local.method.costs import PassCosts
 from cf_local.progress import IsCancelled, Progress
-from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Sampling, Score, SourceInfo
-
-N_LIKELIEST = 5
-"""Tokens that ``Source.uncertainty`` looks at, in front of each choice."""
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, Counters, Draft, Foreseen, Prompt, Score, SourceInfo
 
 
 class Beginning(TypedDict, total=False):
@@ -31,8 +29,7 @@ class Beginning(TypedDict, total=False):
 
     ``reserve_tokens``: context that it must leave for the answer (1).
     ``speculates`` announces ``foresee`` and ``preview``, so that passes may be put off to them;
-    ``revisits`` announces a ``restart`` that expects the same response;
-    ``scores_prompt`` and ``tells_uncertainty`` the calls ``prompt_score`` and ``uncertainty``.
+    ``revisits`` announces a ``restart`` that expects the same response.
     With a ``grammar`` (GBNF, see ``structured``) drafts and foreseen text obey it, from the start
     of the response and whoever wrote it; scores are those without.
     """
@@ -41,8 +38,6 @@ class Beginning(TypedDict, total=False):
     reserve_tokens: int
     speculates: bool
     revisits: bool
-    scores_prompt: bool
-    tells_uncertainty: bool
     grammar: str | None
     is_cancelled: IsCancelled
 
@@ -100,12 +95,6 @@ class Source(Protocol):
         So a conversation that comes back finds its seat. Raises InputError as ``begin`` does.
         """
 
-    def prompt_score(self) -> Score:
-        """Negative log-likelihood of the prompt's tokens but the first, in its own rendering.
-
-        The same whatever was cached. Raises CfLocalError unless ``begin`` announced it.
-        """
-
     def draft(self, limit: int) -> Draft:
         """Write from the committed state to the next word boundary of this vocabulary.
 
@@ -122,14 +111,6 @@ class Source(Protocol):
 
     def trim(self, n_bytes: int) -> Draft:
         """Cut the draft behind one of its ``token_ends``."""
-
-    def uncertainty(self) -> float:
-        """How unsure it is of its draft, in nats; no pass.
-
-        The mean, over the choices of the draft's tokens and of its end if it ends, of the entropy
-        of the N_LIKELIEST tokens, their probabilities made to sum to 1. Raises CfLocalError unless
-        ``begin`` announced it.
-        """
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Byte offsets in ``text`` at which tokens end when it is tokenized behind the response."""

@@ -5,7 +5,7 @@ promising answer is scored first, by the quickest source first, until it cannot 
 best-first search, which finds the winner that all scores would have found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,12 +20,12 @@ def scores(
     wrote: Sequence[Sequence[int]],
     order: Sequence[Source],
     kind: ScoreKind,
-    means_of: Callable[[rerank.Matrix], rerank.Matrix],
+    weights: rerank.Weights,
 ) -> list[list[Score]]:
     """A row per source and a column per candidate; UNSCORED where it is not needed any more.
 
     ``wrote`` are the candidates that each source has had a part in, and ``order`` has the
-    sources, the quickest first. ``means_of`` must not fall when a score rises.
+    sources, the quickest first.
     """
     rows = {source: [rerank.UNSCORED] * len(candidates) for source in sources}
     for source, indices in zip(sources, wrote, strict=True):
@@ -33,7 +33,7 @@ def scores(
         for index, score in zip(indices, found, strict=True):
             rows[source][index] = score
     while True:
-        bounds = rerank.lowest_means(list(rows.values()), candidates, kind, means_of)
+        bounds = rerank.lowest_means(list(rows.values()), candidates, kind, weights)
         index = int(np.argmin(bounds))
         missing = [source for source in order if rows[source][index] is rerank.UNSCORED]
         if not missing:

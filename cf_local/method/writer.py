@@ -20,21 +20,18 @@ from cf_local.method.overlap import Crew
 from cf_local.method.session import Source
 from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment
-from cf_local.method.weighing import weighing_of
 from cf_local.progress import IsCancelled, Progress, drained
+from cf_local.settings import Settings
 from cf_local.types import (
+    FUSED,
     Answer,
     Candidate,
     FinishReason,
     Prompt,
     ScoredCandidate,
-    Settings,
     Step,
     text_of,
 )
-
-FUSED = "cool"
-"""Who is named as the proposer of the fused answer in mode "cool+r"."""
 
 NOTHING = Candidate(b"", ends=False)
 """What a source drafts whose vocabulary cannot go on as the form of the answer wants it."""
@@ -55,9 +52,10 @@ class Writer:
         self.finish_reason: FinishReason | None = None
         self._sources = sources
         self._settings = settings
-        self._weighing = weighing_of(settings, len(sources))
         self._is_cancelled = is_cancelled
         self._names = tuple(source.info.name for source in sources)
+        # One source has nobody to be weighed against.
+        self._weights = settings.weights_of(self._names) if len(sources) > 1 else [1.0]
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
         # A form says itself where the answer may end: a stop string would break it.
@@ -90,15 +88,11 @@ class Writer:
                 reserve_tokens=self._settings.reserve_tokens,
                 speculates=self._settings.speculation,
                 revisits=self._settings.speculation and self._settings.mode == "cool+r",
-                scores_prompt=self._weighing.hears_prompt,
-                tells_uncertainty=self._weighing.has_primary and index == 0,
                 grammar=self._format.grammar if self._format else None,
                 is_cancelled=self._is_cancelled,
             )
             n_tokens = yield from _shares(parts, index, len(self._sources))
             self._prompt_tokens[source.info.name] = n_tokens
-        if self._weighing.hears_prompt:
-            self._weighing.begin([source.prompt_score() for source in self._sources])
         if begun:
             for source in self._sources:
                 source.commit(Candidate(begun, ends=False))
@@ -139,10 +133,6 @@ class Writer:
             drafts = self._drafts()
             proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
         verdict = self._rerank(proposals, self._crew, watch)
-        with watch.phase("rerank"):
-            if verdict.matrix is not None:
-                own = [proposals.index(draft) for draft in drafts]
-                self._weighing.observe(verdict.matrix, own)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
@@ -199,14 +189,8 @@ class Writer:
         )
 
     def _drafts(self) -> list[Candidate]:
-        """The next segment of each source, or of the first one alone if no other is asked."""
-        own: list[Candidate] = []
-        if self._weighing.has_primary:
-            own = [self._draft(self._sources[0])]
-            is_stuck = own[0] == NOTHING
-            if not (is_stuck or self._weighing.asks(self._sources[0].uncertainty())):
-                return own
-        return own + self._crew.each(self._sources[len(own) :], self._draft)
+        """The next segment of each source."""
+        return self._crew.each(self._sources, self._draft)
 
     def _draft(self, source: Source) -> Candidate:
         """The next segment of one source."""
@@ -246,23 +230,21 @@ class Writer:
             if len(proposals.candidates) == 1:
                 return rerank.Verdict(winner=0)
             scores = crew.each(self._sources, lambda source: source.score(proposals.candidates))
-        kind, means_of = self._settings.score, self._weighing.means
+        kind = self._settings.score
         with watch.phase("rerank"):
-            return rerank.decide(scores, proposals.candidates, kind, means_of)
+            return rerank.decide(scores, proposals.candidates, kind, self._weights)
 
     def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> rerank.Verdict:
         """The winner among whole answers; unless all scores are wanted, of those that may win."""
         candidates, kind = proposals.candidates, self._settings.score
-        all_scores = self._settings.all_scores or not self._weighing.is_monotonic
-        if all_scores or len(candidates) == 1:
+        if self._settings.all_scores or len(candidates) == 1:
             return self._rerank(proposals, Crew(0), watch)  # long ones keep all cores busy, too
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sources)
-        means_of = self._weighing.means
         with watch.phase("score"):
-            scores = contest.scores(self._sources, candidates, wrote, order, kind, means_of)
+            scores = contest.scores(self._sources, candidates, wrote, order, kind, self._weights)
         with watch.phase("rerank"):
-            return rerank.decide(scores, candidates, kind, means_of)
+            return rerank.decide(scores, candidates, kind, self._weights)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""

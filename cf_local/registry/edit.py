@@ -242,8 +242,16 @@ def _table(values: Mapping[str, Any], notes: Sequence[str]) -> Table:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as TOML has them: with lists for tuples."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    """The values as TOML has them: lists for tuples, inline tables for mappings."""
+    return {key: _toml(value) for key, value in values.items()}
+
+
+def _toml(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        table = tomlkit.inline_table()
+        table.update(value)
+        return table
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read(path: Path) -> str:

@@ -6,7 +6,6 @@ names. Each value knows where it came from. Left out: flags, and the environment
 stand for them; those are the commands'.
 """
 
-import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -16,21 +15,14 @@ from typing import Any, cast
 
 import platformdirs
 
-from cf_local.errors import ConfigError
+from cf_local.errors import ConfigError, InputError
 from cf_local.registry.toml import Layer, Merged, Origin, TomlFile, merge, nearest
+from cf_local.settings import OPTIONS, Option, Settings
 from cf_local.types import (
     DEVICE_CHOICES,
     KV_TYPES,
-    MODES,
-    SCORES,
-    SEGMENTS,
-    WEIGHINGS,
     DeviceChoice,
     KvType,
-    Mode,
-    ScoreKind,
-    SegmentKind,
-    WeighingKind,
 )
 
 CONFIG_VARIABLE = "CF_LOCAL_CONFIG"
@@ -78,19 +70,14 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class FusionSpec:
-    """Sources that answer together, and how; ``weights`` are in their order, None for equal.
+    """Sources that answer together, and how.
 
     ``origin`` is the file that names the sources; other layers may have changed the rest.
     """
 
     name: str
     sources: tuple[str, ...]
-    mode: Mode
-    score: ScoreKind
-    segments: SegmentKind
-    segment_words: int
-    weighing: WeighingKind
-    weights: tuple[float, ...] | None
+    settings: Settings
     description: str | None
     origin: str
 
@@ -238,10 +225,14 @@ _SOURCE: dict[str, type] = {
     **dict.fromkeys(("licence", "description", "device", "kv_type"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("choice", "source"), str),
+    **{"whole": int, "number": float, "switch": bool, "texts": list, "weights": dict},
+}
 _FUSION: dict[str, type] = {
-    **dict.fromkeys(("mode", "score", "segments", "weighing", "description"), str),
-    "segment_words": int,
-    **dict.fromkeys(("sources", "weights"), list),
+    "sources": list,
+    **{name: _TYPES[option.kind] for name, option in OPTIONS.items()},
+    "description": str,
 }
 SOURCE_KEYS: Mapping[str, type] = _SOURCE
 """What can be said about a source, and of what type it is."""
@@ -252,9 +243,9 @@ _KINDS = {"sources": _SOURCE, "fusions": _FUSION}
 _STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"sources"})}
 _DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
 
-_MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1, "segment_words": 1}
+_MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1}
 _MAXIMUM = 2**31 - 1  # what llama.cpp takes; of all numbers but bytes
-_CHOICES = {"mode": MODES, "score": SCORES, "segments": SEGMENTS, "weighing": WEIGHINGS}
+_CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
 
 
@@ -311,16 +302,50 @@ def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
 
 def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
     """The fusion of an entry; a key that is left out means what the method does by default."""
-    defaults: dict[str, Any] = {"mode": "cool", "score": "nll", "segments": "aligned"}
-    defaults |= {"segment_words": 1, "weighing": "static"}
-    values: dict[str, Any] = {**dict.fromkeys(_FUSION), **defaults, **entry.values}
-    if values["segments"] == "sentence" and values["segment_words"] > 1:
-        message = "segments 'sentence' do not count words; leave out segment_words."
-        file = entry.file_of("segments", "segment_words")
-        raise file.error(("fusions", name, "segment_words"), message)
-    values["sources"] = _source_names(name, entry, sources)
-    values["weights"] = _weights(name, entry)
-    return FusionSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
+    names = _source_names(name, entry, sources)
+    given = {key: entry.values[key] for key in OPTIONS if key in entry.values}
+    for key, value in given.items():
+        file, where = entry.file_of(key), ("fusions", name, key)
+        given[key] = _checked(OPTIONS[key], value, names, file, where)
+    try:
+        settings = Settings().with_options(given)
+    except InputError as error:  # what excludes what: the last key that was given says where
+        key = list(given)[-1]
+        raise entry.file_of(*given).error(("fusions", name, key), str(error)) from None
+    description = entry.values.get("description")
+    return FusionSpec(name, names, settings, description, entry.layers[0].origin)
+
+
+def _checked(
+    option: Option, value: Any, names: Collection[str], file: TomlFile, where: tuple[str, ...]
+) -> Any:
+    """The value of a setting, if it makes sense and names only sources of the fusion."""
+    if option.kind == "texts":
+        if not all(isinstance(text, str) for text in value):
+            raise file.error(where, f"{option.name} must be a list of texts.")
+        value = tuple(value)
+    if option.kind in ("weights", "source"):
+        for each in value if option.kind == "weights" else [value]:
+            if each not in names:
+                hint = nearest(each, names)
+                raise file.error(where, f"{option.name}: {each!r} is not one of sources{hint}.")
+    if option.kind == "weights":
+        _check_weights(value, names, file, where)
+    try:
+        option.check(value)
+    except InputError as error:
+        raise file.error(where, str(error)) from None
+    return value
+
+
+def _check_weights(
+    weights: Mapping[str, Any], names: Collection[str], file: TomlFile, where: tuple[str, ...]
+) -> None:
+    for weight in weights.values():
+        if type(weight) not in (int, float):
+            raise file.error(where, f"{weight!r} is not a weight; give a number, 0 or more.")
+    if not any(weights.get(each, 1) for each in names):
+        raise file.error(where, "one of the weights must be above 0.")
 
 
 def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str, ...]:
@@ -334,19 +359,6 @@ def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str
     if not names or len(set(names)) < len(names):
         raise file.error(where, f"fusion {name!r} must name one or more sources, each once.")
     return tuple(names)
-
-
-def _weights(name: str, entry: Merged) -> tuple[float, ...] | None:
-    weights, where = entry.values.get("weights"), ("fusions", name, "weights")
-    if weights is None:
-        return None
-    file = entry.file_of("weights")
-    for weight in weights:
-        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
-            raise file.error(where, f"{weight!r} is no weight; it must be a number, 0 or more.")
-    if len(weights) != len(entry.values["sources"]) or not any(weights):
-        raise file.error(where, "there must be one weight per source, and one of them above 0.")
-    return tuple(float(weight) for weight in weights)
 
 
 def _default(file: TomlFile, fusions: Collection[str]) -> str:

@@ -66,7 +66,8 @@ class TomlFile:
             if key not in known:
                 hint = nearest(key, known)
                 raise self.error((*where, key), f"the key {key!r} is not known{hint}.")
-            if type(value) is not known[key]:  # not isinstance: true is no whole number
+            types = (int, float) if known[key] is float else (known[key],)
+            if type(value) not in types:  # not isinstance: true is not a whole number
                 message = f"{key} must be {_TYPE_NAMES[known[key]]}, not {value!r}."
                 raise self.error((*where, key), message)
             if isinstance(value, str) and "\0" in value:  # no path, no template, no name

@@ -8,7 +8,8 @@ from typing import Protocol, Self
 from cf_local.errors import CfLocalError, ContextError, InputError
 from cf_local.progress import AsyncClosing, Progress
 from cf_local.runtime.stream import Stream
-from cf_local.types import Chat, Event, Message, Settings, Step
+from cf_local.settings import Settings
+from cf_local.types import Chat, Event, Message, Step
 
 RESERVE_TOKENS = 128
 """Context that older turns must leave for the answer."""

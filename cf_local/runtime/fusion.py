@@ -22,7 +22,8 @@ from cf_local.runtime.slots import Seating
 from cf_local.runtime.stream import Flag, Stream, Task
 from cf_local.runtime.worker import Worker
 from cf_local.runtime.writing import Exclusive, Writing
-from cf_local.types import Answer, Prompt, Settings
+from cf_local.settings import Settings
+from cf_local.types import FUSED, Answer, Prompt
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -47,13 +48,15 @@ class Fusion(Closing):
 
         With ``overlap`` sources work at the same time, where they do not wait for each other.
         ``worker`` is the thread in which they compute. Raises InputError when there is no source,
-        two share a name, or the weights do not match.
+        two share a name, one is named FUSED, or the weights do not match.
         """
         self.sources = tuple(sources)
         self.settings = settings or Settings()
         names = [source.info.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
+        if FUSED in names:
+            raise InputError(f"No source can be named {FUSED!r}: that is the fused answer.")
         self.speakers(self.settings)
         self.n_conversations = min(len(source.seats) for source in self.sources)
         """How many answers are written at once, and conversations kept in the caches."""
@@ -214,12 +217,11 @@ class Fusion(Closing):
     def _settings_of(self, names: Sequence[str]) -> Settings:
         """The settings for the sources of these names."""
         settings = self.settings
-        single = settings.single if settings.single in names else None
-        if settings.weights is None:
-            return replace(settings, single=single)
-        all_names = [source.info.name for source in self.sources]
-        weights = dict(zip(all_names, settings.weights, strict=True))
-        return replace(settings, single=single, weights=tuple(weights[name] for name in names))
+        only = settings.only if settings.only in names else None
+        weights = settings.weights
+        if weights is not None:
+            weights = {name: weight for name, weight in weights.items() if name in names}
+        return replace(settings, only=only, weights=weights)
 
     @property
     def _is_closed(self) -> bool:
@@ -228,13 +230,12 @@ class Fusion(Closing):
     def speakers(self, settings: Settings) -> tuple[Source, ...]:
         """The sources that take part. Raises InputError where the settings do not match them."""
         names = [source.info.name for source in self.sources]
-        if settings.weights is not None and len(settings.weights) != len(names):
-            raise InputError(f"{len(settings.weights)} weights for {len(names)} sources.")
+        settings.weights_of(names)
         if settings.mode != "single":
             return self.sources
-        if settings.single is not None and settings.single not in names:
-            raise InputError(f"No source is named {settings.single!r}; there are {names}.")
-        return (self.sources[names.index(settings.single) if settings.single else 0],)
+        if settings.only is not None and settings.only not in names:
+            raise InputError(f"No source is named {settings.only!r}; there are {names}.")
+        return (self.sources[names.index(settings.only) if settings.only else 0],)
 
     def _check_open(self) -> None:
         if self._is_closed:

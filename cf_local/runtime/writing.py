@@ -9,7 +9,8 @@ from cf_local.method.session import Source
 from cf_local.method.writer import Writer, chosen_at_first
 from cf_local.progress import IsCancelled
 from cf_local.runtime.stream import Pieces
-from cf_local.types import Answer, Prompt, Settings
+from cf_local.settings import Settings
+from cf_local.types import Answer, Prompt
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from cf_local.server.metrics import Metrics
 from cf_local.server.options import ServeOptions
 from cf_local.server.pool import Pool
 from cf_local.server.requests import Ask
-from cf_local.types import Answer, Event, Prompt, Settings, Step
+from cf_local.settings import Settings
+from cf_local.types import Answer, Event, Prompt, Step
 
 _log = logging.getLogger(__name__)
 

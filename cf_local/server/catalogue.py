@@ -10,7 +10,8 @@ from cf_local.loading.load import choose
 from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.toml import nearest
 from cf_local.server.errors import invalid, model_not_found
-from cf_local.types import MODES, Mode, Settings
+from cf_local.settings import Settings
+from cf_local.types import MODES, Mode
 
 _SINGLE = ("single",)
 

@@ -5,10 +5,11 @@ what is obeyed, what is accepted and has no meaning here, and what a fusion does
 only the values are accepted that ask for nothing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from cf_local.types import MODES, SCORES, SEGMENTS, WEIGHINGS
+from cf_local.settings import OPTIONS, Option
 
 Schema = dict[str, Any]
 
@@ -112,24 +113,31 @@ RESPONSE_FORMAT: Schema = {
     ]
 }  # fmt: skip
 
+
+def _setting(option: Option) -> Schema:
+    """The schema of a row of the table of settings."""
+    if option.kind == "choice":
+        return _choice(option.choices)
+    if option.kind == "switch":
+        return _FLAG
+    if option.kind == "source":
+        return _maybe(_text())
+    if option.kind == "weights":
+        weight = {"type": "number", "minimum": 0, "maximum": 1e6}
+        return _maybe({"type": "object", "additionalProperties": weight})
+    bounds = [bound for bound in (option.low, option.high) if math.isfinite(bound)]
+    return _whole(*map(int, bounds)) if option.kind == "whole" else _number(*bounds)
+
+
+_OF_OPENAI = ("max_tokens", "temperature", "top_p", "seed", "stop")
 EXTENSION = _object(
     {
         "trace": _FLAG,
-        "mode": _choice(MODES),
-        "score": _choice(SCORES),
-        "segments": _choice(SEGMENTS),
-        "segment_words": _whole(1, 1000),
-        "weighing": _choice(WEIGHINGS),
-        "weights": _maybe(
-            {
-                "type": "object",
-                "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1e6},
-            }
-        ),
-        "only": _maybe(_text()),
-        "min_p": _number(0, 1),
-        "speculation": _FLAG,
-        "repetition_guard": _FLAG,
+        **{
+            name: {**_setting(option), "description": option.help}
+            for name, option in OPTIONS.items()
+            if name not in _OF_OPENAI
+        },
     }
 )
 """The field ``cf_local``: what OpenAI's interface has no word for."""

@@ -9,16 +9,15 @@ from cf_local.errors import InputError
 from cf_local.server.errors import ApiError, invalid, unsupported
 from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, REFUSED
 from cf_local.server.shape import checked
+from cf_local.settings import OPTIONS, Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import Chat, Message, Prompt, RawText, Settings
+from cf_local.types import Chat, Message, Prompt, RawText
 
 Endpoint = Literal["chat", "completion"]
 
 _ROLES = {"developer": "system"}
 _SEED_STRIDE = 1_000_003
 """From one choice to the next; sources take the seeds that follow theirs."""
-_AS_GIVEN = ("mode", "score", "segments", "segment_words", "weighing")
-_FLAGS = ("speculation", "repetition_guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,6 @@ class Ask:
     n_logprobs: int | None
     stop: tuple[str, ...]
     settings: Mapping[str, Any]
-    sampling: Mapping[str, Any]
-    weights: Mapping[str, float] | None
     seed: int
 
     @property
@@ -56,15 +53,14 @@ class Ask:
         Raises InputError where the settings make no sense together.
         """
         given = dict(self.settings)
-        if self.weights is not None:
-            given["weights"] = _weights(self.weights, names)
-        return replace(
-            defaults,
-            sampling=replace(defaults.sampling, **self.sampling, seed=seed),
-            stop=(*defaults.stop, *self.stop),
-            all_scores=self.traces or self.n_logprobs is not None,
-            **given,
+        form = given.pop("response_format", defaults.response_format)
+        all_scores = self.traces or self.n_logprobs is not None
+        settings = replace(defaults, all_scores=all_scores, response_format=form)
+        settings = settings.with_options(
+            {**given, "seed": seed, "stop": (*defaults.stop, *self.stop)}
         )
+        settings.weights_of(names)
+        return settings
 
 
 def read_json(raw: bytes) -> Any:
@@ -83,9 +79,11 @@ def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
     given = checked(body, CHAT if endpoint == "chat" else COMPLETION)
     given = {key: value for key, value in given.items() if value is not None}
     extension = {k: v for k, v in given.get("cf_local", {}).items() if v is not None}
-    settings = {key: extension[key] for key in (*_AS_GIVEN, *_FLAGS) if key in extension}
-    if "only" in extension:
-        settings |= {"mode": "single", "single": extension["only"]}
+    settings = {
+        key: value
+        for key, value in (given | extension).items()
+        if key in OPTIONS and key not in ("stop", "seed", "max_tokens")
+    }
     if (n_tokens := _max_tokens(given)) is not None:
         settings["max_tokens"] = n_tokens
     stop = given.get("stop", [])
@@ -105,9 +103,6 @@ def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
         n_logprobs=_n_logprobs(given, endpoint),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         settings=settings,
-        sampling={k: v for k, v in (given | extension).items()
-                  if k in ("temperature", "top_p", "min_p")},
-        weights=extension.get("weights"),
         seed=given.get("seed", seed),
     )  # fmt: skip
     _check_together(ask, given)
@@ -167,15 +162,6 @@ def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
     except (InputError, RecursionError) as error:
         told = str(error) if isinstance(error, InputError) else "The form is nested too deep."
         raise invalid(told, param) from None
-
-
-def _weights(weights: Mapping[str, float], names: list[str]) -> tuple[float, ...]:
-    """One weight per source; 1 for those that are not named."""
-    for name in weights:
-        if name not in names:
-            known = ", ".join(names)
-            raise InputError(f"cf_local.weights: {name[:60]!r} is no source; there are {known}.")
-    return tuple(float(weights.get(name, 1.0)) for name in names)
 
 
 def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:

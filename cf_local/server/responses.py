@@ -11,7 +11,8 @@ from cf_local import __version__
 from cf_local.server import tracing
 from cf_local.server.answering import Usage, Written
 from cf_local.server.requests import Ask
-from cf_local.types import Answer, Settings, Step
+from cf_local.settings import Settings
+from cf_local.types import Answer, Step
 
 Fields = dict[str, Any]
 
@@ -261,7 +262,7 @@ def _choice(choices: list[Choice], written: Written) -> Choice:
 
 def _speakers(settings: Settings, names: Sequence[str]) -> Sequence[str]:
     """Who takes part (see Fusion.speakers)."""
-    return [settings.single or names[0]] if settings.mode == "single" else names
+    return [settings.only or names[0]] if settings.mode == "single" else names
 
 
 def _chunk_choice(index: int, content: Fields, logprobs: Fields | None = None) -> Fields:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from cf_local.settings import Settings
 from cf_local.trace import Trace, TracedSource, summarize
-from cf_local.types import Answer, ScoreKind, Settings, Step
+from cf_local.types import Answer, ScoreKind, Step
 
 Fields = dict[str, Any]
 

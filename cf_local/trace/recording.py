@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cf_local import hub
+from cf_local.settings import Settings
 from cf_local.trace.words import shown
-from cf_local.types import Answer, Prompt, Settings, SourceInfo, Step
+from cf_local.types import Answer, Prompt, SourceInfo, Step
 
 if TYPE_CHECKING:
     from cf_local.runtime.fusion import Fusion
@@ -35,7 +36,7 @@ class Heading:
 
     ``date`` is when the answer started, in ISO 8601 with a time zone. ``versions`` has those of
     "cf_local", "llama_cpp_python" and "python", and the "platform". ``settings`` is a
-    ``types.Settings`` as plain data.
+    ``settings.Settings`` as plain data.
     """
 
     date: str

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from cf_local.errors import InputError
 from cf_local.method.boundary import is_boundary_between, is_unspaced
-from cf_local.types import ScoredCandidate, Step
+from cf_local.types import FUSED, ScoredCandidate, Step
 
 ENDS = "∎"
 """Follows a candidate that ends the answer."""
@@ -62,7 +62,7 @@ def shown(steps: Sequence[Step]) -> Sequence[Step]:
     if not steps or not steps[-1].whole:
         return steps
     *segments, last = steps
-    return segments if "cool" in last.winners and segments else [last]
+    return segments if FUSED in last.winners and segments else [last]
 
 
 def pieces(steps: Sequence[Step]) -> tuple[AnswerPiece, ...]:
@@ -138,7 +138,7 @@ def letter(index: int) -> str:
 
 
 def proposers(candidate: ScoredCandidate, names: Sequence[str]) -> str:
-    """The letters of a candidate's sources; "cool" is the fused answer among whole answers."""
+    """The letters of a candidate's sources; FUSED marks the fused answer among whole answers."""
     letters = "".join(letter(i) for i, name in enumerate(names) if name in candidate.sources)
     others = [in_one_line(n, _MOST_OF_NAME) for n in candidate.sources if n not in names]
     return "+".join([letters, *others] if letters else others)

@@ -11,7 +11,7 @@ import cf_local
 
 State = Literal["loading", "empty", "idle", "writing"]
 Way = tuple[cf_local.Mode, str | None]
-"""How to answer: ``mode`` and ``single`` of the settings."""
+"""How to answer: ``mode`` and ``only`` of the settings."""
 
 WAYS: Mapping[str, Way] = {
     "Word by word": ("cool", None),

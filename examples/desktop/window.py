@@ -141,9 +141,9 @@ class Window:
             self._root.destroy()
 
     def _chosen_settings(self) -> cf_local.Settings:
-        mode, single = self.controls.chosen
+        mode, only = self.controls.chosen
         return replace(
-            self._settings, mode=mode, single=single, sampling=self._sampling, all_scores=False
+            self._settings, mode=mode, only=only, sampling=self._sampling, all_scores=False
         )
 
     # ---- What the worker reports
@@ -175,7 +175,7 @@ class Window:
                 self.controls.say(f"{what}: {share:.0%}")
             case Loaded(names, settings):
                 self._names, self._settings = names, settings
-                self.controls.offer(names, (settings.mode, settings.single))
+                self.controls.offer(names, (settings.mode, settings.only))
                 self.restyle()
                 self._enter("idle", "Ready. Enter sends, Escape stops an answer.")
             case Notice(text):

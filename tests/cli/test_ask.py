@@ -41,7 +41,11 @@ def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
     assert answer["type"] == "answer"
     assert "".join(step["text"] for step in steps) == answer["text"]
     assert [step["ends"] for step in steps] == [False] * (len(steps) - 1) + [True]
-    assert (answer["finish_reason"], answer["mode"], answer["chosen"]) == ("stop", "cool", "cool")
+    assert (answer["finish_reason"], answer["mode"], answer["chosen"]) == (
+        "stop",
+        "cool",
+        "(fused)",
+    )
     assert list(answer["passes"]) == SOURCES
     for source in answer["sources"]:
         assert source["sha256"] == hashlib.sha256(Path(source["file"]).read_bytes()).hexdigest()
@@ -147,17 +151,9 @@ def test_a_weight_decides_who_is_heard(run: Run) -> None:
     assert run("ask", QUESTION, *weights).stdout == alone
 
 
-def test_a_primary_source_writes_sentences(run: Run) -> None:
-    options = ("--weighing", "primary", "--segments", "sentence")
-    *steps, answer = lines(run("ask", QUESTION, "--json", *options).stdout)
-    assert steps[0]["winners"] == ["ash"]  # nobody else was asked
-    assert steps[0]["candidates"][0]["mean"] is None
-    assert len(steps) < len(answer["text"].split()) / 2
-
-
 def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: Path) -> None:
     (work_folder / "models.toml").write_text(
-        '[fusions.long]\nsources = ["ash", "birch"]\nsegment_words = 4\nweighing = "hedge"\n'
+        '[fusions.long]\nsources = ["ash", "birch"]\nsegment_words = 4\nseed = 3\n'
     )
     *steps, answer = lines(run("ask", QUESTION, "--json", "--fusion", "long").stdout)
     assert len(steps) < len(answer["text"].split()) / 2
@@ -166,7 +162,7 @@ def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: P
     )
     assert len(steps) >= len(answer["text"].split())
     shown = run("models").stdout
-    assert b"aligned segments of 4 words, weighing hedge" in shown
+    assert b"aligned segments of 4 words, seed 3" in shown
     done = run("ask", QUESTION, "--fusion", "long", "--segments", "sentence")
     assert done.returncode == 2
     assert b"do not count" in done.stderr

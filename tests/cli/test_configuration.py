@@ -37,13 +37,13 @@ def test_a_flag_beats_a_variable_beats_the_project_beats_the_user_beats_what_is_
     assert found[section, "mode"] == ("cool+r", f"{project}:2")
     assert found[section, "score"] == ("perplexity", f"{own}:3")
     assert found[section, "segments"] == ("shortest", "CF_LOCAL_SEGMENTS")
-    assert found[section, "weighing"] == ("static", "built in")
+    assert found[section, "speculation"] == (True, "built in")
     assert found["source ash", "context"] == (128, "--context")
     assert settings(run, env=env)["source ash", "context"] == (99, "CF_LOCAL_CONTEXT")
     assert settings(run)["source ash", "context"] == (64, f"{project}:4")
     assert settings(run)["source birch", "context"] == (None, "built in")
     text = run("config", "show", env=env).stdout.decode()
-    assert "  segments       shortest           CF_LOCAL_SEGMENTS\n" in text
+    assert "  segments          shortest           CF_LOCAL_SEGMENTS\n" in text
     assert "\x1b" not in text
 
 
@@ -72,10 +72,10 @@ def test_what_ask_would_use_is_shown(run: Run) -> None:
     found = settings(
         run, "--model", "ash", "--model", str(ASH), "--weight", "ash-2=2", "--seed", "7"
     )
-    assert found["models", "weights"] == ([1.0, 2.0], "--weight")
+    assert found["models", "weights"] == ({"ash-2": 2.0}, "--weight")
     assert found["source ash-2", "file"][0] == str(ASH)
-    assert found["answers", "seed"] == (7, "--seed")
-    assert found["answers", "max_tokens"] == (1024, "built in")
+    assert found["models", "seed"] == (7, "--seed")
+    assert found["models", "max_tokens"] == (1024, "built in")
     found = settings(run, "laptop", "--only", "qwen2.5-3b", env={"HF_HUB_OFFLINE": "1"})
     assert found["fusion laptop", "mode"] == ("single", "--only")
     assert found["this machine", "offline"] == (True, "HF_HUB_OFFLINE")

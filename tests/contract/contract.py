@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cf_local.method.session import Source
+from cf_local.settings import Sampling
 from cf_local.testing import END, PieceVocabulary
-from cf_local.types import Candidate, Draft, RawText, Sampling, Score
+from cf_local.types import Candidate, Draft, RawText, Score
 
 GREEDY = Sampling()
 LIMIT = 32

@@ -34,8 +34,9 @@ from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, 
 from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.method.boundary import is_word_boundary
 from cf_local.method.session import Source
+from cf_local.settings import Sampling
 from cf_local.testing import END
-from cf_local.types import Candidate, Chat, Draft, Message, RawText, Sampling, Score
+from cf_local.types import Candidate, Chat, Draft, Message, RawText, Score
 
 # --- Drafts ---------------------------------------------------------------------------------
 
@@ -297,125 +298,6 @@ def test_text_that_is_no_utf8_is_scored_and_committed(source: Source) -> None:
     assert source.score([broken])[0].n_terms >= 3
     source.commit(broken)
     assert source.draft(LIMIT).token_ends
-
-
-# --- The prompt's score, and uncertainty ----------------------------------------------------
-
-
-def scored(source: Source, prompt: RawText = PROMPT) -> Score:
-    """The score of a prompt that was announced to be asked for."""
-    source.begin(prompt, sampling=GREEDY, scores_prompt=True)
-    return source.prompt_score()
-
-
-def test_a_prompts_score_has_a_term_for_every_token_but_the_first(open_source: Opener) -> None:
-    for prompt in (PROMPT, LONG_PROMPT):  # one pass, and many
-        source = open_source()
-        n_tokens = source.begin(prompt, sampling=GREEDY, scores_prompt=True)
-        score = source.prompt_score()
-        assert score.n_terms == n_tokens - 1
-        assert 0 < score.nll_nats < 15 * score.n_terms
-
-
-def test_a_prompts_score_is_that_of_its_text(open_source: Opener, kind: str) -> None:
-    if kind == "scripted":
-        pytest.skip("its script sees the response, not the prompt")
-    more = Candidate(b" over the hill", False)
-    longer = RawText(PROMPT.text + more.text.decode())
-    whole, start, source = scored(open_source(), longer), scored(open_source()), open_source()
-    (rest,) = begun(source).score([more])
-    assert_same([whole], [Score(start.nll_nats + rest.nll_nats, start.n_terms + rest.n_terms)])
-
-
-def test_a_prompts_score_does_not_depend_on_what_was_cached(open_source: Opener) -> None:
-    expected = scored(open_source())
-    source = begun(open_source())  # read before, but not scored
-    assert scored(source) == expected
-    write(source, 30)
-    source.restart()
-    assert source.prompt_score() == expected
-    before = source.counters
-    assert scored(source) == expected
-    if source.info.file != "scripted":
-        assert source.counters == before  # scored before: nothing is read
-    assert scored(source, LONG_PROMPT) == scored(open_source(), LONG_PROMPT)
-    assert scored(source) == expected  # the start of what was read
-
-
-def test_a_scored_prompt_is_continued_like_any_other(open_source: Opener) -> None:
-    for prompt in (PROMPT, LONG_PROMPT):
-        source, fresh = open_source(), begun(open_source(), prompt)
-        scored(source, prompt)
-        assert_alike(source, fresh)
-
-
-def test_a_prompt_of_one_token_has_no_terms(open_source: Opener) -> None:
-    source = open_source()
-    n_tokens = source.begin(RawText("x"), sampling=GREEDY, scores_prompt=True)
-    assert source.prompt_score().n_terms == n_tokens - 1
-    assert (source.prompt_score().nll_nats == 0) == (n_tokens == 1)
-
-
-def test_what_was_not_announced_is_refused(open_source: Opener) -> None:
-    source = open_source()
-    scored(source)
-    source.begin(LONG_PROMPT, sampling=GREEDY, tells_uncertainty=True)
-    with pytest.raises(CfLocalError, match="announced"):
-        source.prompt_score()
-    with pytest.raises(CfLocalError, match="draft"):
-        source.uncertainty()
-    scored(source)
-    source.draft(LIMIT)
-    with pytest.raises(CfLocalError, match="announced"):
-        source.uncertainty()
-
-
-def doubting(source: Source, *, speculates: bool = False) -> Source:
-    source.begin(PROMPT, sampling=GREEDY, tells_uncertainty=True, speculates=speculates)
-    return source
-
-
-def test_uncertainty_is_the_mean_over_the_choices_of_a_draft(open_source: Opener) -> None:
-    whole, by_token = doubting(open_source()), doubting(open_source())
-    draft = draft_tokens(whole, 6)
-    whole_uncertainty = whole.uncertainty()
-    before = whole.counters
-    assert whole.uncertainty() == whole_uncertainty
-    assert whole.counters == before
-    assert not draft.ends
-    each = []
-    for _ in range(6):
-        one = by_token.draft(1)
-        each.append(by_token.uncertainty())
-        by_token.commit(candidate(one))
-    assert whole_uncertainty == pytest.approx(sum(each) / 6, abs=NLL_NOISE)
-    assert all(0 <= entropy <= math.log(5) + 1e-6 for entropy in each)
-    if whole.info.file != "scripted":  # which has the same shares behind every text
-        assert len({round(entropy, 3) for entropy in each}) > 1
-    whole.trim(draft.token_ends[1])
-    assert whole.uncertainty() == pytest.approx(sum(each[:2]) / 2, abs=NLL_NOISE)
-
-
-def test_uncertainty_does_not_depend_on_how_a_draft_became_known(open_source: Opener) -> None:
-    source, plain = doubting(open_source(), speculates=True), doubting(open_source())
-    if source.can_foresee:
-        source._cache._rows.max_rows = 1  # type: ignore[attr-defined]  # only summaries are kept
-    for step in range(6):
-        if source.can_foresee:
-            source.foresee(12)
-        drafts = [known.draft(LIMIT) for known in (source, plain)]
-        assert drafts[0] == drafts[1]
-        assert source.uncertainty() == pytest.approx(plain.uncertainty(), abs=NLL_NOISE)
-        for known in (source, plain):
-            known.score([candidate(drafts[0]), *MIXED])
-            known.commit(MIXED[0] if step % 2 else candidate(drafts[0]))
-
-
-def test_the_choice_of_an_end_counts(open_source: Opener, kind: str) -> None:
-    eager = {"script": lambda _text: {END: 0.9}} if kind == "scripted" else {"eog_bias": 40.0}
-    source = doubting(open_source(**eager))
-    assert source.draft(LIMIT).ends
-    assert 0 <= source.uncertainty() < math.log(3)  # there may be several such tokens
 
 
 # --- Passes ---------------------------------------------------------------------------------
@@ -772,17 +654,14 @@ def test_cancelled_scoring_and_committing_keep_the_response(open_source: Opener,
     assert_alike(source, fresh)
 
 
-@pytest.mark.parametrize("scores_prompt", [False, True])
 @pytest.mark.parametrize("n_more", [0, 1, 40])
-def test_a_cancelled_prompt_can_be_begun_again(
-    open_source: Opener, kind: str, n_more: int, scores_prompt: bool
-) -> None:
+def test_a_cancelled_prompt_can_be_begun_again(open_source: Opener, kind: str, n_more: int) -> None:
     if kind == "scripted" and n_more:
         pytest.skip("reads a prompt in one pass and asks once")
     source, switch = begun(open_source()), Switch()
     switch.n_more = n_more
     with pytest.raises(Cancelled):
-        source.begin(LONG_PROMPT, sampling=GREEDY, scores_prompt=scores_prompt, is_cancelled=switch)
+        source.begin(LONG_PROMPT, sampling=GREEDY, is_cancelled=switch)
     assert_alike(begun(source, LONG_PROMPT), begun(open_source(), LONG_PROMPT))
 
 

@@ -109,7 +109,7 @@ def step(text: str, *winners: str) -> Step:
     [
         ("Best whole answer", {"mode": "rerank"}),
         ("Both, the best wins", {"mode": "cool+r"}),
-        ("Only birch", {"mode": "single", "single": "birch"}),
+        ("Only birch", {"mode": "single", "only": "birch"}),
     ],
 )
 def test_every_way_shows_its_answer(

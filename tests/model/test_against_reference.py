@@ -25,17 +25,15 @@ from comparison import first_difference, show
 from cf_local.llama.source import LlamaSource
 from cf_local.method.session import Source
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Sampling, Settings
 from cf_local.types import (
     MODES,
     SCORES,
     SEGMENTS,
-    WEIGHINGS,
     Candidate,
     Draft,
     RawText,
-    Sampling,
     Score,
-    Settings,
     Step,
 )
 
@@ -85,21 +83,23 @@ def no_bias(_piece: bytes) -> float:
     return 0.0
 
 
-def settings_of(seed: int, mode: str, segments: str) -> tuple[Settings, ref.RefSettings]:
+def settings_of(
+    seed: int, mode: str, segments: str, names: Sequence[str]
+) -> tuple[Settings, ref.RefSettings]:
     draw = random.Random(f"{seed} {mode} {segments}")
     common: dict[str, Any] = {
         "mode": mode,
         "segments": segments,
         "score": draw.choice(SCORES),
-        "weights": draw.choice([None, (1.0, 2.0, 0.5)]),
         "max_tokens": MAX_TOKENS,
         "segment_limit": draw.choice([32, 32, 4]),
     }
     common["segment_words"] = 1 if segments == "sentence" else draw.choice([1, 1, 2, 4])
-    common["weighing"] = draw.choice(WEIGHINGS)
+    weights = draw.choice([None, (1.0, 2.0, 0.5)])
+    by_name = None if weights is None else dict(zip(names, weights, strict=True))
     return (
-        Settings(**common, repetition_guard=False),
-        ref.RefSettings(**common, tie_tolerance=NEAR_TIE),
+        Settings(**common, weights=by_name, repetition_guard=False),
+        ref.RefSettings(**common, weights=weights, tie_tolerance=NEAR_TIE),
     )
 
 
@@ -108,7 +108,12 @@ def settings_of(seed: int, mode: str, segments: str) -> tuple[Settings, ref.RefS
 def test_the_engine_writes_what_the_reference_writes(
     trio: Trio, mode: str, segments: str, request: pytest.FixtureRequest
 ) -> None:
-    settings, ref_settings = settings_of(request.node.callspec.params["trio"], mode, segments)
+    settings, ref_settings = settings_of(
+        request.node.callspec.params["trio"],
+        mode,
+        segments,
+        [source.info.name for source in trio.fusion.sources],
+    )
     expected = ref.fuse(trio.references, trio.prompts, ref_settings)
     *steps, answer = trio.fusion.stream(PROMPT, settings)
     if (answer.text, answer.finish_reason) == (show(expected.text), expected.finish_reason):

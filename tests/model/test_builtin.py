@@ -9,7 +9,7 @@ import cf_local
 from cf_local.builtin.problems import Problem, final_number, generate, generate_for
 from cf_local.loading.load import LoadOptions, load
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
 pytestmark = pytest.mark.model
 
@@ -31,7 +31,7 @@ def n_solved(fusion: Fusion, problems: list[Problem], **changes: object) -> int:
 def test_fusion_beats_the_best_source_by_more_than_the_papers_margin(fusion: Fusion) -> None:
     problems = generate(90, seed=11, split="test")
     alone = [
-        n_solved(fusion, problems, mode="single", single=source.info.name)
+        n_solved(fusion, problems, mode="single", only=source.info.name)
         for source in fusion.sources
     ]
     assert n_solved(fusion, problems, mode="cool+r") > PAPER_MARGIN * max(alone)

@@ -23,8 +23,9 @@ from comparison import first_difference, show
 
 from cf_local.llama.source import LlamaSource
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import MODES, SCORES, WEIGHINGS, RawText, Settings
+from cf_local.types import MODES, SCORES, RawText
 
 PROMPT = RawText("The quick brown")
 NEAR_TIE = 0.03  # as in test_against_reference.py
@@ -96,7 +97,6 @@ def test_the_engine_writes_what_the_reference_writes(
     common: dict[str, Any] = {
         "mode": mode,
         "score": draw.choice(SCORES),
-        "weighing": draw.choice(WEIGHINGS),
         "segments": draw.choice(["aligned", "shortest"]),
         "max_tokens": 60,
         "segment_limit": draw.choice([32, 4]),

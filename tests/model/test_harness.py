@@ -225,12 +225,12 @@ def test_answers_come_from_the_cache_of_the_harness(fusion: Fusion, tmp_path: Pa
 
 def test_model_arguments() -> None:
     model = get_model("cf-local").create_from_arg_obj(
-        {"models": ["ash", "birch"], "context": 512, "mode": "single", "single": "birch"},
+        {"models": ["ash", "birch"], "context": 512, "mode": "single", "only": "birch"},
         {"batch_size": 1, "device": "cuda:0"},
     )
     with model.fusion:
         assert [s.info.n_ctx for s in model.fusion.sources] == [512, 512]
-        assert model.get_model_info()["settings"]["single"] == "birch"
+        assert model.get_model_info()["settings"]["only"] == "birch"
     with pytest.raises(InputError, match="temprature"):
         FusionLM(temprature=1)
     with pytest.raises(InputError, match="has one template"):
@@ -248,7 +248,7 @@ def command(arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command(tmp_path: Path) -> None:
     done = command(
-        "--model cf-local --model_args fusion=builtin,weights=[1,1,2],threads=1 "
+        "--model cf-local --model_args fusion=builtin,weight.cedar=2,threads=1 "
         f"--include_path {TASKS} --tasks cf_local_problems,cf_local_choices,cf_local_rolling "
         f"--limit 2 --apply_chat_template --log_samples --output_path {tmp_path}/results.json"
     )
@@ -257,7 +257,7 @@ def test_the_command(tmp_path: Path) -> None:
     (written,) = tmp_path.glob("results*.json")
     config = json.loads(written.read_text(encoding="utf-8"))["config"]
     assert sorted(config["sources"]) == ["ash", "birch", "cedar"]
-    assert config["settings"]["weights"] == [1, 1, 2]
+    assert config["settings"]["weights"] == {"cedar": 2}
     (samples,) = tmp_path.glob("samples_cf_local_problems*.jsonl")
     first = json.loads(samples.read_text(encoding="utf-8").splitlines()[0])
     assert first["arguments"]["gen_args_0"]["arg_0"].startswith(CHAT)

@@ -10,7 +10,7 @@ pytest.importorskip("gguf")
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.loading.load import load
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
 pytestmark = pytest.mark.model
 

@@ -22,7 +22,8 @@ from cf_local.evaluation.likelihood import NOTHING, Judge, Opening, write
 from cf_local.evaluation.windows import windows
 from cf_local.llama.source import LlamaSource
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, RawText, Settings, Step, chat
+from cf_local.settings import Settings
+from cf_local.types import Answer, RawText, Step, chat
 
 KINDS = (("llama", "spm-glued"), ("qwen2", "bpe"), ("mamba", "split"))
 WEIGHTS = (1.0, 2.0, 3.0)
@@ -65,8 +66,12 @@ def trio(tiny_model: Callable[..., Path]) -> Iterator[Trio]:
         yield Trio(*fusions, references)
 
 
+def by_name(fusion: Fusion) -> dict[str, float]:
+    return {s.info.name: w for s, w in zip(fusion.sources, WEIGHTS, strict=True)}
+
+
 def judge_of(fusion: Fusion) -> Judge:
-    return Judge(fusion, Settings(weights=WEIGHTS))
+    return Judge(fusion, Settings(weights=by_name(fusion)))
 
 
 def behind(context: str) -> Opening:
@@ -121,7 +126,7 @@ def test_without_a_context_a_text_begins_a_line(trio: Trio) -> None:
 
 def test_single_is_one_source_without_weights(trio: Trio) -> None:
     name = trio.fusion.sources[1].info.name
-    judge = Judge(trio.fusion, Settings(mode="single", single=name, weights=WEIGHTS))
+    judge = Judge(trio.fusion, Settings(mode="single", only=name, weights=by_name(trio.fusion)))
     (found,) = judge.log_likelihoods(behind("The quick"), [" brown fox"])
     source = trio.references[1]
     terms = source.nlls(source.encode(b"The quick"), source.encode(b" brown fox"), ends=False)
@@ -130,7 +135,7 @@ def test_single_is_one_source_without_weights(trio: Trio) -> None:
 
 def test_the_fused_answer_begins_with_its_own_beginnings(trio: Trio) -> None:
     opening = behind("The quick brown")
-    settings = Settings(weights=WEIGHTS, max_tokens=40, repetition_guard=False)
+    settings = Settings(weights=by_name(trio.fusion), max_tokens=40, repetition_guard=False)
     steps = [e.text for e in trio.fusion.stream(opening.prompt, settings) if isinstance(e, Step)]
     whole = "".join(steps[:4])
     cut = next(n for n in range(1, len(whole)) if whole[n - 1 : n + 1].isalpha())
@@ -149,16 +154,16 @@ def test_a_continuation_that_does_not_fit_behind_a_chat_is_an_error(trio: Trio) 
 
 
 def test_settings_must_match_the_sources(trio: Trio) -> None:
-    with pytest.raises(InputError, match="2 weights"):
-        Judge(trio.fusion, Settings(weights=(1, 1)))
     with pytest.raises(InputError, match="'eve'"):
-        Judge(trio.fusion, Settings(mode="single", single="eve"))
+        Judge(trio.fusion, Settings(weights={"eve": 1}))
+    with pytest.raises(InputError, match="'eve'"):
+        Judge(trio.fusion, Settings(mode="single", only="eve"))
 
 
 @pytest.mark.model
 def test_an_answer_that_has_begun_is_gone_on_with() -> None:
     with cf_local.load() as fusion:
-        settings = Settings(max_tokens=150, weights=WEIGHTS)
+        settings = Settings(max_tokens=150, weights=by_name(fusion))
         judge = Judge(fusion, settings)
         for problem in generate(5, seed=31, split="test"):
             prompt = chat(problem.question)

@@ -13,7 +13,8 @@ from cf_local.llama import context
 from cf_local.llama.source import LlamaSource
 from cf_local.method.costs import PassCosts
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Candidate, RawText, Sampling, Settings
+from cf_local.settings import Sampling, Settings
+from cf_local.types import Answer, Candidate, RawText
 
 PROMPT = RawText("The quick brown")
 

@@ -79,7 +79,7 @@ def test_a_complete_answer_wins_over_others_when_whole_answers_compete(fusion: F
     form = ResponseFormat.gbnf('root ::= "ab" | "12" [0-9]{300}')
     settings = replace(fusion.settings, response_format=form, max_tokens=60, mode="rerank")
     alone = [
-        fusion.answer(PROMPTS[0], replace(settings, mode="single", single=source.info.name))
+        fusion.answer(PROMPTS[0], replace(settings, mode="single", only=source.info.name))
         for source in fusion.sources
     ]
     reasons = {answer.finish_reason for answer in alone}

@@ -17,7 +17,8 @@ from reference import Floats, RefSource
 import cf_local
 from cf_local import Answer, ResponseFormat, Settings, Step
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Candidate, Sampling, Score
+from cf_local.settings import Sampling
+from cf_local.types import Candidate, Score
 
 from . import models
 

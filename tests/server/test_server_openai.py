@@ -248,7 +248,7 @@ def test_settings_of_the_extension(client: Any, alone: dict[str, cf_local.Answer
     assert all(segment["agreed"] for segment in alone_again["segments"])
     swayed = told(weights={"birch": 0, "cedar": 0})
     with cf_local.load() as fusion:
-        weighed = cf_local.Settings(weights=(1.0, 0.0, 0.0))
+        weighed = cf_local.Settings(weights={"birch": 0.0, "cedar": 0.0})
         assert swayed.message.content == fusion.answer(cf_local.chat(QUESTION), weighed).text
 
 

@@ -9,7 +9,8 @@ import pytest
 from cf_local.errors import InputError
 from cf_local.server.errors import ApiError
 from cf_local.server.requests import Ask, ask_of
-from cf_local.types import Chat, Message, RawText, Settings
+from cf_local.settings import Settings
+from cf_local.types import Chat, Message, RawText
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 PROMPTED = {"model": "m", "prompt": "Once"}
@@ -40,7 +41,7 @@ def test_what_is_given_overrules() -> None:
     extension = {"mode": "rerank", "score": "perplexity", "weights": {"b": 2}, "min_p": 0.1}
     ask = chat(stop="x", temperature=1, top_p=0.5, max_tokens=3.0, cf_local=extension, seed=-1)
     settings = ask.settings_over(Settings(stop=("y",)), ["a", "b"], ask.seed)
-    assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", (1, 2))
+    assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", {"b": 2})
     assert settings.stop == ("y", "x")
     assert settings.max_tokens == 3
     sampling = settings.sampling
@@ -67,7 +68,7 @@ def test_choices_of_several_prompts() -> None:
 
 def test_an_unknown_source_is_told() -> None:
     ask = chat(cf_local={"weights": {"zoe": 1}})
-    with pytest.raises(InputError, match="'zoe' is no source; there are a, b"):
+    with pytest.raises(InputError, match="no source is named 'zoe'; there are a, b"):
         ask.settings_over(Settings(), ["a", "b"], 5)
 
 

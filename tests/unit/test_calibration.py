@@ -18,7 +18,8 @@ from cf_local.evaluation.candidates import Space, weights_of
 from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.summary import Comparison
-from cf_local.types import RawText, Settings
+from cf_local.settings import Settings
+from cf_local.types import RawText
 
 NAMES = ("ash", "birch", "cedar")
 SPACE = Space(Settings(max_tokens=99), NAMES)
@@ -217,7 +218,7 @@ def test_neighbours_differ_in_one_choice_and_names_tell_all() -> None:
 
 
 def test_the_users_settings_of_other_kinds_are_kept() -> None:
-    base = Settings(score="perplexity", weights=(1.0, 2.0, 3.0), max_tokens=7, stop=("x",))
+    base = Settings(score="perplexity", weights={"b": 2.0}, max_tokens=7, stop=("x",))
     cool = Space(base, NAMES).first()[0]
     assert cool.settings == Settings(max_tokens=7, stop=("x",))
 
@@ -225,14 +226,14 @@ def test_the_users_settings_of_other_kinds_are_kept() -> None:
 def test_every_choice_of_the_types_is_tried() -> None:
     near = SPACE.near(SPACE.first()[0], dict.fromkeys(NAMES, 0.5))
     for field in fields(Settings):
-        if field.name in ("score", "segments", "segment_words", "weighing"):
+        if field.name in ("score", "segments", "segment_words"):
             assert len({getattr(each.settings, field.name) for each in near}) > 1
 
 
 def test_weights() -> None:
-    assert weights_of([0.25, 0.5]) == (0.42, 1.0)
-    assert weights_of([0.0, 1.0]) == (0.01, 1.0)
-    assert weights_of([0.4, 0.4]) == (1.0, 1.0)
+    assert weights_of({"a": 0.25, "b": 0.5}) == {"a": 0.42, "b": 1.0}
+    assert weights_of({"a": 0.0, "b": 1.0}) == {"a": 0.01, "b": 1.0}
+    assert weights_of({"a": 0.4, "b": 0.4}) == {"a": 1.0, "b": 1.0}
 
 
 # ---- Noise, counted ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import cf_local
 from cf_local.errors import ConfigError
 from cf_local.registry import registry as config
 from cf_local.registry.registry import load_registry
+from cf_local.settings import Settings
 
 
 @pytest.fixture
@@ -40,9 +41,7 @@ class TestBuiltIn:
         fusion = load_registry().fusion()
         assert fusion.name == "builtin"
         assert fusion.sources == ("ash", "birch", "cedar")
-        assert (fusion.mode, fusion.score, fusion.segments) == ("cool", "nll", "aligned")
-        assert (fusion.segment_words, fusion.weighing) == (1, "static")
-        assert fusion.weights is None
+        assert fusion.settings == Settings()
         assert fusion.origin == "built in"
 
     def test_built_in_files_lie_in_the_package(self) -> None:
@@ -100,7 +99,8 @@ class TestLayers:
         project = write(
             folders / "project/models.toml",
             '[sources.ash]\nfile = "mine/ash.gguf"\ncontext = 512\n'
-            '[fusions.pair]\nsources = ["ash", "birch"]\nweights = [2, 0.5]\nmode = "rerank"\n',
+            '[fusions.pair]\nsources = ["ash", "birch"]\nmode = "rerank"\n'
+            "weights = {ash = 2, birch = 0.5}\n",
         )
         extra = write(folders / "extra.toml", 'default = "pair"\n[sources.new]\nfile = "/n.gguf"\n')
         monkeypatch.setenv(config.CONFIG_VARIABLE, str(extra))
@@ -114,7 +114,7 @@ class TestLayers:
         assert registry.source("birch").origin == "built in"
         assert registry.source("new").origin == str(extra)
         assert registry.fusion().name == "pair"
-        assert registry.fusion().weights == (2.0, 0.5)
+        assert registry.fusion().settings.weights == {"ash": 2.0, "birch": 0.5}
         assert registry.fusion("builtin").sources == ("ash", "birch", "cedar")
 
     def test_a_user_file_is_enough(self, folders: Path) -> None:
@@ -212,24 +212,24 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nsegments = "sentence"\nsegment_words = 2\n',
-            "line 4: segments 'sentence' do not count words; leave out segment_words.",
+            "line 4: segment_words is 2, but segments 'sentence' do not count words. "
+            "Leave one of them out.",
         ),
         (
-            '[fusions.f]\nsources = ["ash"]\nweighing = "hegde"\n',
-            "line 3: weighing is 'hegde' (did you mean 'hedge'?); "
-            "known are static, prior, hedge, trim, primary.",
+            '[fusions.f]\nsources = ["ash"]\nonly = "asch"\n',
+            "line 3: only: 'asch' is not one of sources (did you mean 'ash'?).",
         ),
         (
-            '[fusions.f]\nsources = ["ash"]\nweights = [1, 2]\n',
-            "line 3: there must be one weight per source, and one of them above 0.",
+            '[fusions.f]\nsources = ["ash"]\nweights = {oak = 2}\n',
+            "line 3: weights: 'oak' is not one of sources.",
         ),
         (
-            '[fusions.f]\nsources = ["ash"]\nweights = [0]\n',
-            "line 3: there must be one weight per source, and one of them above 0.",
+            '[fusions.f]\nsources = ["ash"]\nweights = {ash = 0}\n',
+            "line 3: one of the weights must be above 0.",
         ),
         (
-            '[fusions.f]\nsources = ["ash"]\nweights = [nan]\n',
-            "line 3: nan is no weight; it must be a number, 0 or more.",
+            '[fusions.f]\nsources = ["ash"]\nweights = {ash = nan}\n',
+            "line 3: the weight of ash is nan; it must be at least 0.",
         ),
         (
             '# the default\n\ndefault = "builtn"\n',

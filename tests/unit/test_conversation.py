@@ -8,8 +8,9 @@ from scripted import VOCABULARIES
 from cf_local.errors import CfLocalError, ContextError
 from cf_local.runtime.conversation import RESERVE_TOKENS, Conversation
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.testing import ScriptedSource, writes
-from cf_local.types import Answer, Candidate, Message, Settings, Step
+from cf_local.types import Answer, Candidate, Message, Step
 
 BYTES = VOCABULARIES[2]  # one token a byte, so that lengths can be counted
 ANSWER = "It is 42."

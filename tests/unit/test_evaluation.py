@@ -29,8 +29,9 @@ from cf_local.evaluation import (
 from cf_local.evaluation.metrics import METRICS
 from cf_local.evaluation.statistics import mcnemar, wilson
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.testing import ScriptedSource, writes
-from cf_local.types import Chat, Message, RawText, Settings, chat
+from cf_local.types import FUSED, Chat, Message, RawText, chat
 
 NAMES = ("ada", "bob", "cy")
 TEXTS = ("the fox is 24.", "the fox is 24.", "the fox is 68.")
@@ -112,7 +113,7 @@ def test_every_item_is_answered_by_every_variant(fusion: Counting) -> None:
 
 def test_the_whole_answer_is_what_is_won_in_cool_r(fusion: Counting) -> None:
     (cool_r,) = run(fusion, TASK, ITEMS[:1], VARIANTS[-1:])
-    assert cool_r.wins == {"ada": 1, "bob": 1, "cool": 1}
+    assert cool_r.wins == {"ada": 1, "bob": 1, FUSED: 1}
 
 
 def test_some_of_the_sources_answer_and_the_record_says_so(fusion: Counting) -> None:

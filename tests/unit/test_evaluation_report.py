@@ -12,11 +12,12 @@ from cf_local.evaluation.summary import Summary, summarize
 from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
-from cf_local.types import Settings, chat
+from cf_local.settings import Settings
+from cf_local.types import chat
 
 EVIL = "<script>alert('x')</script> & \"quoted\" </pre></details>"
 VARIANTS = [
-    Variant("ada", Settings(mode="single", single="ada")),
+    Variant("ada", Settings(mode="single", only="ada")),
     Variant("cool <b>", Settings()),
 ]
 ITEMS = [

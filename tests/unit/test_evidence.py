@@ -9,11 +9,11 @@ from cf_local.evaluation import Variant, evidence
 from cf_local.evaluation.calibration import Outcome
 from cf_local.evaluation.summary import Comparison, Share
 from cf_local.registry import registry as config
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
-BIRCH = Variant("birch", Settings(mode="single", single="birch"))
+BIRCH = Variant("birch", Settings(mode="single", only="birch"))
 PART = Variant(
-    "cool sources=ash,cedar", Settings(score="nll", weights=(1.0, 0.5)), ("ash", "cedar")
+    "cool sources=ash,cedar", Settings(score="nll", weights={"cedar": 0.5}), ("ash", "cedar")
 )
 FUSED = Outcome(
     recommended=PART,
@@ -34,12 +34,15 @@ DAY = dt.date(2026, 11, 22)
 
 
 def test_the_keys_of_a_fusion() -> None:
-    values = evidence.values_of(PART, ("ash", "my-cedar"))
+    values = evidence.values_of(PART, {"ash": "ash", "cedar": "my-cedar"})
     assert values == {
-        "sources": ("ash", "my-cedar"), "mode": "cool", "score": "nll", "weights": (1.0, 0.5)
+        "sources": ("ash", "my-cedar"), "mode": "cool", "score": "nll", "weights": {"my-cedar": 0.5}
     }  # fmt: skip
     assert values.keys() <= config.FUSION_KEYS.keys()
-    assert evidence.values_of(BIRCH, ("birch",)) == {"sources": ("birch",), "mode": "single"}
+    assert evidence.values_of(BIRCH, {"birch": "birch"}) == {
+        "sources": ("birch",),
+        "mode": "single",
+    }
     assert evidence.names_of(BIRCH, ("ash", "birch")) == ("birch",)
     assert evidence.names_of(PART, ("ash", "birch", "cedar")) == ("ash", "cedar")
     assert evidence.names_of(Variant("cool", Settings()), ("a", "b")) == ("a", "b")

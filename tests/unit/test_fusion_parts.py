@@ -10,14 +10,15 @@ from scripted import PROMPT, run, writer_of
 
 from cf_local.errors import CfLocalError, ClosedError, InputError
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Settings, Step
+from cf_local.settings import Settings
+from cf_local.types import Step
 
 TEXTS = {"ada": "the fox is 24.", "bob": "the fox is 68.", "cy": "the fox is 68."}
 
 
 @pytest.fixture
 def fusion() -> Iterator[Fusion]:
-    settings = Settings(weights=(3.0, 2.0, 1.0), single="cy")
+    settings = Settings(weights={"ada": 3.0, "bob": 2.0}, only="cy")
     with Fusion([writer_of(n, t) for n, t in TEXTS.items()], settings) as opened:
         yield opened
 
@@ -25,7 +26,7 @@ def fusion() -> Iterator[Fusion]:
 def test_a_part_answers_as_its_sources_alone_would(fusion: Fusion) -> None:
     part = fusion.of(["cy", "bob"])
     assert [source.info.name for source in part.sources] == ["cy", "bob"]
-    assert part.settings == replace(fusion.settings, weights=(1.0, 2.0))
+    assert part.settings == replace(fusion.settings, weights={"bob": 2.0})
     with Fusion([writer_of(n, TEXTS[n]) for n in ("cy", "bob")], part.settings) as own:
         steps, answer = run(own)
     part_steps, part_answer = run(part)
@@ -40,7 +41,7 @@ def test_settings_of_its_own_and_nothing_changed_in_the_whole(fusion: Fusion) ->
     before = fusion.settings
     part = fusion.of(["bob"], Settings(mode="single"))
     assert part.settings == Settings(mode="single")
-    assert fusion.of(["ada"]).settings.single is None
+    assert fusion.of(["ada"]).settings.only is None
     assert fusion.settings is before
     assert len(fusion.sources) == 3
 
@@ -89,10 +90,10 @@ def test_names_that_make_no_part(fusion: Fusion, names: list[str]) -> None:
 
 
 def test_weights_that_do_not_fit_or_are_all_zero(fusion: Fusion) -> None:
-    with pytest.raises(InputError, match="3 weights for 2 sources"):
-        fusion.of(["ada", "bob"], fusion.settings)
+    with pytest.raises(InputError, match="no source is named 'eve'"):
+        fusion.of(["ada", "bob"], Settings(weights={"eve": 1.0}))
     with (
-        Fusion([writer_of(n, "a") for n in "xy"], Settings(weights=(1.0, 0.0))) as other,
+        Fusion([writer_of(n, "a") for n in "xy"], Settings(weights={"y": 0.0})) as other,
         pytest.raises(InputError, match="All weights are zero"),
     ):
         other.of(["y"])

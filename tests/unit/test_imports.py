@@ -16,6 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_pyinstaller", "builtin", "errors", "progress"}),
     frozenset({"files", "structured"}),
     frozenset({"types"}),
+    frozenset({"settings"}),
     frozenset({"method", "planning"}),
     frozenset({"llama", "hub", "runtime"}),
     frozenset({"chats", "registry", "statecache", "trace"}),

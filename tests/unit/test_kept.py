@@ -15,11 +15,12 @@ from cf_local.files import CACHE_VARIABLE, replacing
 from cf_local.llama.state_key import identity_of, key_of
 from cf_local.method.session import Readable
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.statecache import folder as folders
 from cf_local.statecache import keep, keeper, owner_of, restore, sealed
 from cf_local.statecache.folder import Folder, cache_folder
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
-from cf_local.types import Answer, RawText, Settings
+from cf_local.types import Answer, RawText
 
 TOKENS = [5, 0, 2_000_000_000, 7]
 QUESTION = RawText("The quick brown fox jumps over the lazy dog. She sells" + " fox and hill" * 40)

@@ -83,10 +83,12 @@ def test_a_project_changes_one_key_of_a_built_in_source(folders: Path) -> None:
 
 def test_three_layers_of_one_fusion(folders: Path) -> None:
     own = user(folders, '[fusions.builtin]\nscore = "perplexity"\nmode = "rerank"\n')
-    path = project(folders, '[fusions.builtin]\nmode = "cool+r"\nweights = [1, 2, 3]\n')
+    path = project(folders, '[fusions.builtin]\nmode = "cool+r"\nweights = {birch = 2}\n')
     registry = load_registry()
     fusion = registry.fusion("builtin")
-    assert (fusion.mode, fusion.score, fusion.weights) == ("cool+r", "perplexity", (1, 2, 3))
+    settings = fusion.settings
+    assert (settings.mode, settings.score) == ("cool+r", "perplexity")
+    assert settings.weights == {"birch": 2}
     assert fusion.sources == ("ash", "birch", "cedar")
     origins = [str(registry.origin("fusions", "builtin", k)) for k in ("sources", "score", "mode")]
     assert origins == ["built in", f"{own}:2", f"{path}:2"]
@@ -99,9 +101,9 @@ def test_another_model_inherits_nothing(folders: Path) -> None:
 
 
 def test_other_sources_inherit_no_weights(folders: Path) -> None:
-    user(folders, '[fusions.f]\nsources = ["ash", "birch"]\nweights = [1, 2]\n')
+    user(folders, '[fusions.f]\nsources = ["ash", "birch"]\nweights = {ash = 2}\n')
     project(folders, '[fusions.f]\nsources = ["cedar"]\n')
-    assert load_registry().fusion("f").weights is None
+    assert load_registry().fusion("f").settings.weights is None
 
 
 def test_another_quantization_is_another_file_of_the_same_repository(folders: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[fusions.builtin]\nweights = [1]\n", "line 2: there must be one weight per source"),
+        ("[fusions.builtin]\nweights = [1]\n", "line 2: weights must be a table, not [1]."),
         ('[fusions.builtin]\nmode = "hot"\n', "line 2: mode is 'hot'"),
         ("[sources.ash]\ncontext = 0\n", "line 2: context is 0; it must be at least 1."),
         (
@@ -130,7 +132,7 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
         ("[sources.new]\ncontext = 5\n", "line 1: source 'new' names no file."),
         ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file of a repo"),
         ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file has a character NUL in it."),
-        ("[fusions.builtin]\nweights = [1, true, 2]\n", "line 2: True is no weight"),
+        ("[fusions.builtin]\nweights = {ash = true}\n", "line 2: True is not a weight"),
     ],
 )
 def test_a_mistake_is_told_of_the_layer_that_made_it(

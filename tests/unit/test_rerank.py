@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from cf_local.method import reranker as rerank
 from cf_local.method.reranker import (
     UNSCORED,
-    Matrix,
     Verdict,
     lowest_means,
     score_matrix,
@@ -27,8 +26,7 @@ def decide(
     kind: str,
     weights: list[float] | None = None,
 ) -> Verdict:
-    heard = weights or [1.0] * len(scores)
-    return rerank.decide(scores, candidates, kind, lambda matrix: weighted_mean(matrix, heard))  # type: ignore[arg-type]
+    return rerank.decide(scores, candidates, kind, weights or [1.0] * len(scores))  # type: ignore[arg-type]
 
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
@@ -117,10 +115,6 @@ def test_the_mean_of_perplexities_is_not_that_of_likelihoods() -> None:
     assert decide(scores, candidates, "perplexity").winner == 1
 
 
-def equal(matrix: Matrix) -> Matrix:
-    return weighted_mean(matrix, [1.0] * len(matrix))
-
-
 @given(tables(), st.sampled_from(SCORES), st.data())
 def test_what_is_not_scored_yet_counts_as_the_best_there_is(
     table: tuple[list[list[Score]], list[Candidate]], kind: str, data: st.DataObject
@@ -129,6 +123,7 @@ def test_what_is_not_scored_yet_counts_as_the_best_there_is(
     means = decide(scores, candidates, kind).means
     partial = [[s if data.draw(st.booleans()) else UNSCORED for s in row] for row in scores]
     assert means is not None
+    equal = [1.0] * len(scores)
     assert (lowest_means(partial, candidates, kind, equal) <= means).all()  # type: ignore[arg-type]
     assert lowest_means(scores, candidates, kind, equal).tolist() == means.tolist()  # type: ignore[arg-type]
 

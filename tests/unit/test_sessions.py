@@ -20,8 +20,9 @@ from scripted import VOCABULARIES, noise
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
+from cf_local.settings import Settings
 from cf_local.testing import PASS_TOKENS, PieceVocabulary, ScriptedSource, writes
-from cf_local.types import Answer, Event, Message, RawText, Settings, Step
+from cf_local.types import Answer, Event, Message, RawText, Step
 
 PIECES = VOCABULARIES[0]
 LONG = Settings(max_tokens=100_000, repetition_guard=False)
@@ -353,7 +354,7 @@ def test_errors_before_a_seat_is_taken(lends: bool) -> None:
     with fusion_of(2) as fusion:
         for _ in range(3):
             with pytest.raises(InputError):
-                fusion.answer(prompt(0), Settings(mode="single", single="nobody"))
+                fusion.answer(prompt(0), Settings(mode="single", only="nobody"))
         assert fusion.answer(prompt(0)).text
 
 

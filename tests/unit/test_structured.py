@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cf_local.errors import InputError
+from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import Settings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from scripted import PROMPT, run, split
 
 from cf_local.errors import InputError
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
-from cf_local.types import MODES, WEIGHINGS, Candidate, Sampling, Settings
+from cf_local.types import FUSED, MODES, Candidate
 
 FORM = ResponseFormat.gbnf('root ::= " yes" | " no"')
 ALLOWED = (b" yes", b" no")
@@ -38,16 +39,15 @@ def test_what_is_not_allowed_is_not_drafted(mode: str) -> None:
     assert answer.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("weighing", WEIGHINGS)
 @pytest.mark.parametrize("mode", ["cool", "rerank", "cool+r"])
-def test_a_source_without_any_token_abstains(mode: str, weighing: str) -> None:
+def test_a_source_without_any_token_abstains(mode: str) -> None:
     fusion = Fusion([source("mute", " no", never), source("b", " yes"), source("c", " no")])
-    settings = Settings(mode=mode, weighing=weighing, response_format=FORM)  # type: ignore[arg-type]
+    settings = Settings(mode=mode, response_format=FORM)  # type: ignore[arg-type]
     steps, answer = run(fusion, settings)
     assert answer.text in (" yes", " no")
     assert answer.finish_reason == "stop"
     proposers = {name for step in steps for c in step.candidates for name in c.sources}
-    assert proposers <= {"b", "c", "cool"}
+    assert proposers <= {"b", "c", FUSED}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,8 +9,9 @@ from scripted import PROMPT, VOCABULARIES, noise
 
 from cf_local.method.boundary import is_character_boundary, is_word_boundary
 from cf_local.method.synchronizer import draft_segment
+from cf_local.settings import Sampling
 from cf_local.testing import PieceVocabulary, Script, ScriptedSource, writes
-from cf_local.types import Draft, Sampling
+from cf_local.types import Draft
 
 
 def begun(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSource:

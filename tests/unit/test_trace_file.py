@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from cf_local import trace
 from cf_local.errors import InputError
 from cf_local.trace import page
-from cf_local.types import Chat, Message, RawText
+from cf_local.types import FUSED, Chat, Message, RawText
 
 STEPS = [agreed("Tom has"), disputed(" 23", " 24"), agreed("\n“é 猫” ", ends=True)]
-BOTH = [*STEPS, whole("x", "y", proposers=(("ash", "cool"), ("birch",)))]
+BOTH = [*STEPS, whole("x", "y", proposers=(("ash", FUSED), ("birch",)))]
 
 
 def check_same(path: Path, *traces: trace.Trace) -> None:

@@ -10,7 +10,7 @@ import pytest
 from answers import NAMES, agreed, disputed, traced, whole
 
 from cf_local.trace import Trace, page
-from cf_local.types import Chat, Message
+from cf_local.types import FUSED, Chat, Message
 
 NASTY = [
     "</script><script>alert(1)</script>", "</style>", "</title>", "-->", "<!--", "]]>",
@@ -164,9 +164,9 @@ def test_whole_answers_show_the_choice() -> None:
     found = seen(traced([whole(f"{long}A", f"{long}B")]))
     assert "The choice among whole answers" in found.text
     assert found.text.count(f"{long}B") == 1  # in full once, cut in the table
-    both = seen(traced([agreed("ab"), whole("ab", "x", proposers=(("ash", "cool"), ("birch",)))]))
+    both = seen(traced([agreed("ab"), whole("ab", "x", proposers=(("ash", FUSED), ("birch",)))]))
     assert "The fused answer was chosen; ash wrote the same." in both.text
-    assert "A+cool" in both.text
+    assert "A+(fused)" in both.text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from answers import NAMES, agreed, disputed, whole
 
 from cf_local.errors import InputError
 from cf_local.trace import covering, in_one_line, pieces, shown, visible
+from cf_local.types import FUSED
 
 STEPS = [
     agreed("Tom"),
@@ -85,7 +86,7 @@ def test_a_whole_answer_is_one_piece() -> None:
 
 
 def test_the_fused_answer_chosen_at_the_end_shows_its_segments() -> None:
-    choice = whole("x", "y", proposers=(("cool",), NAMES))
+    choice = whole("x", "y", proposers=((FUSED,), NAMES))
     assert shown([*STEPS, choice]) == STEPS
     assert shown([choice]) == [choice]  # nothing else is known of it
 

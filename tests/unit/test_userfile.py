@@ -17,7 +17,12 @@ from cf_local.registry.edit import Entry, render
 MARK = "Written by me."
 ENTRY = Entry(
     "calibrated",
-    {"sources": ("ash", "birch"), "mode": "cool", "weights": (1.0, 0.5), "description": 'a "b"\n'},
+    {
+        "sources": ("ash", "birch"),
+        "mode": "cool",
+        "weights": {"birch": 0.5},
+        "description": 'a "b"\n',
+    },
     (MARK, "two\nlines"),
 )
 ALONE = Entry("calibrated", {"sources": ("ash",), "mode": "single"}, (MARK,))
@@ -63,7 +68,7 @@ def test_into_an_empty_file() -> None:
     text = render("", ENTRY)
     assert text == (
         "[fusions.calibrated]\n# Written by me.\n# two lines\n"
-        'sources = ["ash", "birch"]\nmode = "cool"\nweights = [1.0, 0.5]\n'
+        'sources = ["ash", "birch"]\nmode = "cool"\nweights = {birch = 0.5}\n'
         'description = "a \\"b\\"\\n"\n'
     )
 
@@ -114,7 +119,11 @@ def test_a_table_that_cannot_be_added_to() -> None:
 def test_written_and_read_again(user: Path) -> None:
     assert userfile.write(ENTRY) == user
     spec = config.load_registry().fusion("calibrated")
-    assert (spec.sources, spec.mode, spec.weights) == (("ash", "birch"), "cool", (1.0, 0.5))
+    assert (spec.sources, spec.settings.mode, spec.settings.weights) == (
+        ("ash", "birch"),
+        "cool",
+        {"birch": 0.5},
+    )
     assert spec.origin == str(user)
     assert list(user.parent.iterdir()) == [user]
 
@@ -122,13 +131,13 @@ def test_written_and_read_again(user: Path) -> None:
 def test_a_source_alone_is_a_fusion(user: Path) -> None:
     userfile.write(ALONE)
     spec = config.load_registry().fusion("calibrated")
-    assert (spec.sources, spec.mode) == (("ash",), "single")
+    assert (spec.sources, spec.settings.mode) == (("ash",), "single")
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sources": ("ash",), "temperature": 1}, "has no key temperature"),
+        ({"sources": ("ash",), "warmth": 1}, "has no key warmth"),
         ({"sources": ("oak",)}, "there is no source 'oak'"),
         ({"sources": ("ash",), "mode": "cold"}, "mode is 'cold'"),
     ],

@@ -12,12 +12,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run, split, table, writer_of
 
+from cf_local import trace
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.method.writer import Writer
 from cf_local.progress import never
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Sampling, Settings
 from cf_local.testing import END, PieceVocabulary, ScriptedSource, writes
-from cf_local.types import MODES, SCORES, Candidate, RawText, Sampling, Score, Settings
+from cf_local.types import FUSED, MODES, SCORES, Candidate, RawText, Score
 
 WORDS, PARTS, BYTES = VOCABULARIES
 TEXT = "The answer is 42.\n\nThe end"
@@ -87,9 +89,9 @@ def test_a_step_reports_candidates_scores_and_mean() -> None:
 
 
 def test_weights_decide() -> None:
-    assert run(Fusion(rivals()), Settings(weights=(1.0, 3.0)))[1].text == " dog"
-    assert run(Fusion(rivals()), Settings(weights=(3.0, 1.0)))[1].text == " fox"
-    assert run(Fusion(rivals(a=0.5, b=1e-9)), Settings(weights=(1.0, 0.0)))[1].text == " fox"
+    assert run(Fusion(rivals()), Settings(weights={"b": 3.0}))[1].text == " dog"
+    assert run(Fusion(rivals()), Settings(weights={"a": 3.0}))[1].text == " fox"
+    assert run(Fusion(rivals(a=0.5, b=1e-9)), Settings(weights={"b": 0.0}))[1].text == " fox"
 
 
 def test_scores_differ_by_kind() -> None:
@@ -132,7 +134,7 @@ def test_a_source_goes_on_with_a_word_that_another_ended() -> None:
     a = table(vocabulary, {"": {" 8": 0.9}, " 8": {" fox": 0.9}})
     b = table(digits, {"": {" 85": 0.9, " 8": 0.1}, " 8": {"5": 0.99}, " 85": {END: 1.0}})
     fusion = Fusion([ScriptedSource("a", vocabulary, a), ScriptedSource("b", digits, b)])
-    steps, answer = run(fusion, Settings(segments="shortest", weights=(1.0, 0.01)))
+    steps, answer = run(fusion, Settings(segments="shortest", weights={"b": 0.01}))
     assert steps[0].text == " 8"
     assert [c.text for c in steps[1].candidates] == [" fox", "5"]
     assert answer.text == " 8 fox"
@@ -142,7 +144,7 @@ def test_the_response_is_shared_whatever_the_vocabularies() -> None:
     """The one that departs writes on behind what won, byte for byte."""
     strong = writer_of("a", "def f():\n    return 1\n", PieceVocabulary(["    ", " return"]))
     weak = ScriptedSource("b", BYTES, writes("def g(x):\n\treturn", BYTES, confidence=0.2))
-    assert run(Fusion([strong, weak]), Settings(weights=(1.0, 0.01)))[1].text == (
+    assert run(Fusion([strong, weak]), Settings(weights={"b": 0.01}))[1].text == (
         "def f():\n    return 1\n"
     )
 
@@ -200,7 +202,7 @@ def test_a_source_that_writes_only_control_tokens_has_ended(mode: str) -> None:
 def test_control_tokens_alone_are_scored_as_an_ending(mode: str) -> None:
     mute = ScriptedSource("mute", WithControl([]), lambda _response: {999: 1.0})
     fusion = Fusion([writer_of("a", "The end."), mute])
-    settings = Settings(mode=mode, max_tokens=9, score="nll", weights=(1.0, 1e-3))  # type: ignore[arg-type]
+    settings = Settings(mode=mode, max_tokens=9, score="nll", weights={"mute": 1e-3})  # type: ignore[arg-type]
     steps, answer = run(fusion, settings)
     assert answer.text == "The end."
     for step in steps:
@@ -246,7 +248,7 @@ def trio() -> list[ScriptedSource]:
 @pytest.mark.parametrize("name", ["a", "b", "c", None])
 def test_single_lets_one_source_speak(name: str | None) -> None:
     sources = trio()
-    _, answer = run(Fusion(sources), Settings(mode="single", single=name))
+    _, answer = run(Fusion(sources), Settings(mode="single", only=name))
     expected = {"a": "The fox is 24.", "b": "The fox is 68.", "c": "The cat is here"}[name or "a"]
     assert answer.text == expected
     assert answer.chosen == (name or "a")
@@ -261,7 +263,7 @@ def test_rerank_chooses_among_whole_answers_in_one_step() -> None:
     assert step.whole
     assert step.ends
     assert {c.text for c in step.candidates} == {
-        run(fusion, Settings(mode="single", single=name))[1].text for name in "abc"
+        run(fusion, Settings(mode="single", only=name))[1].text for name in "abc"
     }
     assert answer.chosen == step.winners[0]
     assert min(c.mean or 0 for c in step.candidates) == step.candidates[step.winner].mean
@@ -284,10 +286,30 @@ def test_cool_with_rerank_shows_the_fused_steps_then_the_choice() -> None:
     whole = steps[-1]
     assert whole.whole
     proposers = {source: c.text for c in whole.candidates for source in c.sources}
-    assert proposers["cool"] == fused.text
-    assert set(proposers) == {"a", "b", "c", "cool"}
+    assert proposers[FUSED] == fused.text
+    assert set(proposers) == {"a", "b", "c", FUSED}
     assert answer.chosen == whole.winners[0]
     assert answer.text == whole.text == whole.candidates[whole.winner].text
+
+
+@pytest.mark.parametrize("name", ["cool", "fused", "cool+r"])
+def test_a_source_may_be_named_like_a_mode(name: str) -> None:
+    """The trace shows the steps of the text that was chosen, whoever wrote it."""
+    chosen = set()
+    for seed in range(20):
+        sources = [
+            ScriptedSource(each, vocabulary, noise(vocabulary, seed + i, end=0.3))
+            for i, (each, vocabulary) in enumerate(zip((name, "b"), VOCABULARIES, strict=False))
+        ]
+        steps, answer = run(Fusion(sources), Settings(mode="cool+r", max_tokens=12))
+        assert "".join(step.text for step in trace.shown(steps)) == answer.text
+        chosen.add(answer.chosen)
+    assert {name, FUSED} <= chosen
+
+
+def test_no_source_can_be_named_like_the_fused_answer() -> None:
+    with pytest.raises(InputError, match="is the fused answer"):
+        Fusion([writer_of(FUSED, "a")])
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["rerank", "cool+r"]), st.sampled_from(SCORES))
@@ -336,7 +358,7 @@ def test_an_answer_that_cannot_win_any_more_is_not_read() -> None:
 def test_the_answer_names_sources_modes_and_costs() -> None:
     _, answer = run(Fusion(trio()))
     assert answer.mode == "cool"
-    assert answer.chosen == "cool"
+    assert answer.chosen == FUSED
     assert [info.name for info in answer.sources] == ["a", "b", "c"]
     assert answer.prompt_tokens["c"] == len(PROMPT.text)
     assert answer.elapsed_s > 0
@@ -532,9 +554,9 @@ def test_a_fusion_needs_sources_with_different_names() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(weights=(1.0,)),
-        Settings(weights=(1.0, 1.0, 1.0)),
-        Settings(mode="single", single="nobody"),
+        Settings(weights={"nobody": 1.0}),
+        Settings(weights={"a": 0.0, "b": 0.0}),
+        Settings(mode="single", only="nobody"),
     ],
 )
 def test_settings_must_match_the_sources(settings: Settings) -> None:
@@ -552,10 +574,8 @@ def test_settings_must_match_the_sources(settings: Settings) -> None:
         {"mode": "fast"},
         {"score": "votes"},
         {"segments": "long"},
-        {"weights": (1.0, -1.0)},
-        {"weights": (0.0, 0.0)},
-        {"weights": (float("nan"), 1.0)},
-        {"weights": ()},
+        {"weights": {"a": -1.0}},
+        {"weights": {"a": float("nan")}},
         {"max_tokens": 0},
         {"segment_limit": 0},
         {"stop": ("",)},

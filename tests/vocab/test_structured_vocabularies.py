@@ -22,8 +22,9 @@ import tiny_models as tiny
 from cf_local.llama.sampler import Constraint
 from cf_local.llama.source import LlamaSource
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import RawText, Sampling, Settings
+from cf_local.types import RawText
 
 from . import vocabularies
 

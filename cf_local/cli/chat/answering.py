@@ -14,8 +14,9 @@ from cf_local.errors import CfLocalError
 from cf_local.method.thinking import split
 from cf_local.runtime.conversation import Conversation, without_oldest
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 from cf_local.trace import Trace, record
-from cf_local.types import Answer, Chat, Message, Settings, Step
+from cf_local.types import Answer, Chat, Message, Step
 
 
 @dataclass(frozen=True, slots=True)

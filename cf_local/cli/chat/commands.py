@@ -10,12 +10,13 @@ from cf_local.chats import exchange
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.answering import Written
 from cf_local.cli.chat.chat import Chat, Command
-from cf_local.cli.chat.settings import CHOICES, NAMES, listed, switch
+from cf_local.cli.chat.settings import CHOICES, listed
 from cf_local.cli.why import why as explained
 from cf_local.cli.winners import Winners
 from cf_local.errors import ConfigError, InputError
 from cf_local.files import write_result
 from cf_local.registry.registry import load_registry
+from cf_local.settings import OPTIONS
 
 _SWITCHES: Mapping[str, tuple[str, str]] = {
     "markdown": ("on", "off"),
@@ -43,11 +44,13 @@ def _set(chat: Chat, rest: str) -> None:
     name, _, value = rest.partition(" ")
     value = value.strip()
     if not name:
-        for key, shown in [*listed(chat.engine.settings, chat.engine.fusion), *_switched(chat)]:
+        for key, shown in [*listed(chat.engine.settings), *_switched(chat)]:
             chat.view.say(f"{key:<16}  {shown}")
     elif name in _SWITCHES:
         on, off = _SWITCHES[name]
-        chat.view.switches[name] = switch(name, {on: "on", off: "off"}.get(value, value))
+        if value not in (on, off):
+            raise InputError(f"{name} is {on} or {off}, not {value!r}.")
+        chat.view.switches[name] = value == on
         if name == "think":
             chat.view.say(f"thinking is {'shown' if chat.view.switches[name] else 'hidden'}")
     else:
@@ -125,9 +128,7 @@ def _show(chat: Chat, _rest: str) -> None:
     for source in chat.engine.fusion.sources:
         info = source.info
         chat.view.say(f"{info.name}: {info.file} (context {info.n_ctx}, {info.n_threads} threads)")
-    settings = (
-        f"{name}={value}" for name, value in listed(chat.engine.settings, chat.engine.fusion)
-    )
+    settings = (f"{name}={value}" for name, value in listed(chat.engine.settings))
     chat.view.say(f"settings: {', '.join(settings)}")
     chat.view.say(f"system: {chat.view.safe(chat.transcript.system or 'none')}")
     number = chat.autosave.number
@@ -231,7 +232,7 @@ def _command_names(words: list[str]) -> Iterable[str]:
 
 def _setting_words(words: list[str]) -> Iterable[str]:
     if len(words) == 1:
-        return (*NAMES, *_SWITCHES)
+        return (*OPTIONS, *_SWITCHES)
     return {**CHOICES, **_SWITCHES}.get(words[0], ()) if len(words) == 2 else ()
 
 

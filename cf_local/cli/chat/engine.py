@@ -10,7 +10,7 @@ from cf_local.cli.options import loaded, settings_of
 from cf_local.errors import InputError
 from cf_local.progress import Closing
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Settings
+from cf_local.settings import Settings
 
 _MODEL_KEYS = ("fusion", "models")
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cf_local.errors import InputError
-from cf_local.types import Chat, Message, Prompt, RawText, Settings, text_of
+from cf_local.settings import Settings
+from cf_local.types import Chat, Message, Prompt, RawText, text_of
 
 Expected = str | tuple[str, ...]
 """The right answer as text, or all that are accepted."""

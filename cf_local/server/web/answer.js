@@ -37,7 +37,7 @@ export function shownRange(answer) {
   const { segments } = answer;
   const chosen = choice(answer);
   if (!chosen) return [0, segments.length];
-  const isFused = chosen.winners.includes("cool") && segments.length > 1;
+  const isFused = chosen.winners.includes("(fused)") && segments.length > 1;
   return isFused ? [0, segments.length - 1] : [segments.length - 1, segments.length];
 }
 
@@ -76,7 +76,7 @@ export function sourcesOf(answer) {
   const found = new Set();
   for (const segment of answer.segments)
     for (const candidate of segment.candidates)
-      for (const name of candidate.sources) if (name !== "cool") found.add(name);
+      for (const name of candidate.sources) if (name !== "(fused)") found.add(name);
   return [...found].sort();
 }
 

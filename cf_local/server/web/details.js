@@ -26,7 +26,7 @@ function scored(candidate, name) {
 function Proposers({ candidate, sources }) {
   return candidate.sources.map((name) => {
     const index = sources.indexOf(name);
-    return index < 0 ? html`<span class="badge">${name === "cool" ? "fused" : name}</span> ` : html`<${Badge} index=${index} name=${name} isShort /> `;
+    return index < 0 ? html`<span class="badge">${name === "(fused)" ? "fused" : name}</span> ` : html`<${Badge} index=${index} name=${name} isShort /> `;
   });
 }
 
@@ -53,7 +53,7 @@ function Table({ segment, sources }) {
 function summary(segment, sources) {
   const names = winnersOf(segment, sources).map((index) => sources[index]);
   if (names.length) return `${names.join(" and ")} won`;
-  if (segment.winners.includes("cool")) return "the fused answer won";
+  if (segment.winners.includes("(fused)")) return "the fused answer won";
   return isAlone(segment, sources) ? `${segment.winners.join(" and ")} alone` : "all agreed";
 }
 

@@ -1,0 +1,255 @@
+"""How an answer is written: the settings, and the one table of them that every front end reads.
+
+``OPTIONS`` is made from the fields of ``Settings`` and ``Sampling``. The command line, the
+environment, models.toml, the chat, the server and evaluations offer what it lists: a field that is
+added here with a help text appears in all of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from cf_local.errors import InputError
+from cf_local.structured import ResponseFormat
+from cf_local.types import MODES, SCORES, SEGMENTS, Mode, ScoreKind, SegmentKind
+
+Kind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
+"""What a value is: one of ``choices``, an int, a float, a bool, the name of a source, a tuple of
+texts, or numbers by the names of sources."""
+
+_SEEDS = 2**63
+_NONE = ("off", "none", "default")
+_SWITCH = {
+    **dict.fromkeys(("on", "yes", "true", "1"), True),
+    **dict.fromkeys(("off", "no", "false", "0"), False),
+}
+
+
+def _about(
+    kind: Kind,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Mapping[str, Any]:
+    """What makes a field a row of the table."""
+    return {"kind": kind, "help": text, "choices": choices, "low": low, "high": high}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a source picks its next token; a temperature of 0 is greedy (the argmax)."""
+
+    temperature: float = field(
+        default=0.0, metadata=_about("number", "0 (greedy) unless given.", low=0)
+    )
+    top_p: float = field(default=1.0, metadata=_about("number", "Nucleus sampling.", low=0, high=1))
+    min_p: float = field(
+        default=0.0, metadata=_about("number", "Minimum-probability sampling.", low=0, high=1)
+    )
+    seed: int = field(
+        default=0, metadata=_about("whole", "Seed of the sampling.", low=-_SEEDS, high=_SEEDS - 1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an answer is fused.
+
+    The defaults are the paper's but for the score: "nll" does not let one bad source decide alone,
+    which the mean of perplexities does (docs/scores.md).
+
+    ``max_tokens``: the answer ends when one source has that many tokens of its own in it.
+    ``segment_words``: words after which a segment ends (not with segments "sentence").
+    ``segment_limit``: tokens after which a longer segment is cut.
+    ``weights``: by the names of sources; a source without one has 1. None: equal weights.
+    ``only``: the source that writes in mode "single" (default: the first).
+    ``speculation``: look ahead to save forward passes; it does not change what the method says.
+    ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
+    one that can no longer win; without, such scores are left out of the step, its winner is the
+    same.
+    ``reserve_tokens``: context that the prompt must leave for the answer.
+    ``response_format``: the form the answer must have. An answer that does not end with "stop" is
+    incomplete; stop strings are not looked for, as the form says where the answer may end.
+
+    Raises InputError for values that make no sense.
+    """
+
+    mode: Mode = field(
+        default="cool", metadata=_about("choice", "How the sources work together.", choices=MODES)
+    )
+    score: ScoreKind = field(
+        default="nll", metadata=_about("choice", "What decides between candidates.", choices=SCORES)
+    )
+    segments: SegmentKind = field(
+        default="aligned", metadata=_about("choice", "Where a segment may end.", choices=SEGMENTS)
+    )
+    segment_words: int = field(
+        default=1, metadata=_about("whole", "Words of a segment, 1 unless given.", low=1)
+    )
+    segment_limit: int = field(
+        default=32, metadata=_about("whole", "Cut a segment after so many tokens.", low=1)
+    )
+    weights: Mapping[str, float] | None = field(
+        default=None,
+        metadata=_about("weights", "Weight of a source's vote, 1 unless given.", low=0),
+        hash=False,
+    )
+    only: str | None = field(
+        default=None, metadata=_about("source", "One source alone (implies mode single).")
+    )
+    max_tokens: int = field(
+        default=1024, metadata=_about("whole", "End a longer answer here.", low=1)
+    )
+    stop: tuple[str, ...] = field(
+        default=(), metadata=_about("texts", "End the answer before this text.")
+    )
+    repetition_guard: bool = field(
+        default=True, metadata=_about("switch", "End an answer that repeats itself.")
+    )
+    speculation: bool = field(
+        default=True,
+        metadata=_about("switch", "Look ahead to save time, where that is expected to help."),
+    )
+    sampling: Sampling = field(default_factory=Sampling)
+    reserve_tokens: int = 1
+    all_scores: bool = True
+    response_format: ResponseFormat | None = None
+
+    def __post_init__(self) -> None:
+        for option in OPTIONS.values():
+            option.check(self.get(option.name))
+        _check_range("reserve_tokens", self.reserve_tokens, 1)
+        if self.segments == "sentence" and self.segment_words > 1:
+            raise InputError(
+                f"segment_words is {self.segment_words}, but segments 'sentence' do not count "
+                "words. Leave one of them out."
+            )
+
+    def get(self, name: str) -> Any:
+        """The value of an option of the table."""
+        return getattr(self.sampling if OPTIONS[name].is_sampling else self, name)
+
+    def with_options(self, values: Mapping[str, Any]) -> "Settings":
+        """These settings with some options changed; ``only`` a source implies mode "single".
+
+        Raises InputError for values that make no sense.
+        """
+        values = dict(values)
+        if values.get("only") is not None:
+            values.setdefault("mode", "single")
+        sampling = {name: values.pop(name) for name in list(values) if OPTIONS[name].is_sampling}
+        return replace(self, sampling=replace(self.sampling, **sampling), **values)
+
+    def weights_of(self, names: Sequence[str]) -> list[float]:
+        """The weight of each source, in the order of ``names``.
+
+        Raises InputError for weights of other sources, or when all of these are 0.
+        """
+        given = self.weights or {}
+        for name in given:
+            if name not in names:
+                known = ", ".join(names)
+                raise InputError(f"weights: no source is named {name[:60]!r}; there are {known}.")
+        weights = [float(given.get(name, 1.0)) for name in names]
+        if not any(weights):
+            raise InputError("All weights are zero; at least one source needs a positive weight.")
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A row of the table: what it is called, what it may be, and what it does in one line."""
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+    low: float
+    high: float
+    is_sampling: bool
+
+    def parse(self, text: str) -> Any:
+        """The value that a text gives; "off" gives none. Raises InputError."""
+        if self.kind in ("source", "texts", "weights") and text.lower() in _NONE:
+            return () if self.kind == "texts" else None
+        if self.kind == "weights":
+            return _weights(self.name, text.split())
+        if self.kind == "texts":
+            return (text,)
+        if self.kind == "switch":
+            if text.lower() not in _SWITCH:
+                raise InputError(f"{self.name} is on or off, not {text!r}.")
+            return _SWITCH[text.lower()]
+        try:
+            return {"whole": int, "number": float}.get(self.kind, str)(text)
+        except ValueError:
+            what = "whole number" if self.kind == "whole" else "number"
+            raise InputError(f"{self.name} is a {what}, not {text!r}.") from None
+
+    def text(self, value: Any) -> str:
+        """A value as ``parse`` reads it."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if value is None or value == ():
+            return "off"
+        if self.kind == "weights":
+            return " ".join(f"{name}={weight:g}" for name, weight in value.items())
+        return " ".join(map(repr, value)) if self.kind == "texts" else str(value)
+
+    def check(self, value: Any) -> None:
+        """Raise InputError for a value that makes no sense."""
+        if self.kind == "choice" and value not in self.choices:
+            known = ", ".join(self.choices)
+            raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")
+        if self.kind in ("whole", "number"):
+            _check_range(self.name, value, self.low, self.high)
+        if self.kind == "weights":
+            for name, weight in (value or {}).items():
+                _check_range(f"the weight of {name}", weight, self.low)
+        if self.kind == "texts" and "" in value:
+            raise InputError("A stop string is empty; it would end every answer at once.")
+
+
+def _weights(name: str, pairs: Sequence[str]) -> Mapping[str, float]:
+    """Weights from "SOURCE=NUMBER"."""
+    found = {}
+    for pair in pairs:
+        source, _, number = pair.rpartition("=")
+        try:
+            found[source] = float(number)
+        except ValueError:
+            raise InputError(f"{name}: {pair!r} is not SOURCE=NUMBER.") from None
+    return found
+
+
+def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise InputError(f"{name} is {value}; it must be {bounds}.")
+
+
+def _option(each: Field[Any], owner: type) -> Option:
+    about = each.metadata
+    return Option(
+        each.name,
+        about["kind"],
+        each.default,
+        about["help"],
+        about["choices"],
+        about["low"],
+        about["high"],
+        owner is Sampling,
+    )
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: _option(each, owner)
+    for owner in (Settings, Sampling)
+    for each in fields(owner)
+    if "kind" in each.metadata
+}
+"""The table of settings, by name."""
