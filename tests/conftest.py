@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,7 +76,7 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubSe
     """A hub on this machine and an empty cache; huggingface_hub read the environment long ago."""
     from huggingface_hub import constants
 
-    from cf_local.hub import session
+    from cf_local.hub import connection, transfer
 
     with HubServer() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
@@ -87,9 +86,8 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubSe
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
-        monkeypatch.setattr(session, "FIRST_WAIT_S", 0.002)
-        download = importlib.import_module("cf_local.hub.download")  # the package has a function
-        monkeypatch.setattr(download, "_POLL_S", 0.002)  # most downloads of tests are over at once
+        monkeypatch.setattr(connection, "FIRST_WAIT_S", 0.002)
+        monkeypatch.setattr(transfer, "_POLL_S", 0.002)  # most downloads of tests are over at once
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield hub

@@ -1,7 +1,7 @@
 """Conversations as files: JSON in the OpenAI form of messages, and Markdown to read.
 
-The JSON is one object, ``{"messages": [{"role": ..., "content": ...}, ...]}``; a bare list is read,
-too. What a model thought stands in ``reasoning_content``, as servers of reasoning models have it.
+The JSON is one object, ``{"messages": [{"role": ..., "content": ...}, ...]}``; a bare list can be
+read, too. A model's thinking is ``reasoning_content``, as in the responses of reasoning models.
 """
 
 import json
@@ -17,12 +17,12 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 
 def to_json(transcript: Transcript) -> str:
-    """The transcript as JSON text that ends with a line break."""
+    """The transcript as JSON text, with a final line break."""
     return json.dumps({"messages": as_records(transcript)}, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_records(transcript: Transcript) -> list[dict[str, str]]:
-    """The messages as plain data; an answer that never came is left out."""
+    """The messages as plain data, without empty answers."""
     records = []
     if transcript.system:
         records.append({"role": "system", "content": transcript.system})
@@ -35,7 +35,7 @@ def as_records(transcript: Transcript) -> list[dict[str, str]]:
 
 
 def to_markdown(transcript: Transcript) -> str:
-    """The transcript to read: a heading for each side, thinking as a quotation."""
+    """The transcript for reading: a heading per message, thinking as a quotation."""
     parts = [f"# {transcript.title or 'Conversation'}"]
     if transcript.system:
         parts += ["## System", transcript.system.strip()]
@@ -51,7 +51,7 @@ def to_markdown(transcript: Transcript) -> str:
 
 
 def read(path: Path) -> Transcript:
-    """The conversation of a JSON file. Raises InputError that says what is wrong with it."""
+    """The conversation in a JSON file. Raises InputError that says what is wrong."""
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -63,7 +63,7 @@ def read(path: Path) -> Transcript:
     try:
         return _with_thinking(data)
     except InputError as error:
-        raise InputError(f"{path} is no conversation: {error}") from None
+        raise InputError(f"{path} is not a conversation: {error}") from None
 
 
 def _with_thinking(data: Any) -> Transcript:
@@ -74,7 +74,7 @@ def _with_thinking(data: Any) -> Transcript:
     transcript = from_messages(checked)
     thoughts = [m.get("reasoning_content") for m in messages if m["role"] == "assistant"]
     answered = [index for index, turn in enumerate(transcript.turns) if turn.answer]
-    if len(answered) != len(thoughts):  # answers were joined or are empty: whose thought it was
+    if len(answered) != len(thoughts):  # joined or empty answers: whose it is, is unknown
         return transcript
     turns = list(transcript.turns)
     for index, thought in zip(answered, thoughts, strict=True):
@@ -96,7 +96,7 @@ def _message(number: int, entry: Any) -> Message:
 
 
 def _text(content: Any) -> str | None:
-    """The text of a message's content: as it is, or joined from parts of type "text"."""
+    """The text of a message's content: a string, or parts of type "text" joined; else None."""
     if isinstance(content, list) and content:
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
         texts = [part for part in parts if isinstance(part, str)]
@@ -105,7 +105,7 @@ def _text(content: Any) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """JSON can spell halves of characters, which no file and no model can take."""
+    """Whether the text has no lone surrogates: JSON allows them, UTF-8 does not."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,7 @@
 """A conversation as plain data: its system text and its turns.
 
-A turn is a question with what was answered, so that no state of a conversation is malformed: an
-answer that never came is an empty one. Turns without an answer stay in the record and are left out
-of the prompt.
+A turn is a question with its answer, so that no state of a conversation is malformed: a missing
+answer is an empty one. Turns without an answer stay in the record but not in the prompt.
 """
 
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ STATES: tuple[str, ...] = get_args(State)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and its answer; ``thinking`` is what a reasoning model thought before it.
+class ChatTurn:
+    """A question and its answer; ``thinking`` is what a reasoning model wrote before it.
 
-    ``state``: the answer is "writing" (or was, when its process was killed), was "stopped", or is
-    "done". ``asked_at`` is UTC in ISO 8601, "" when unknown.
+    ``state``: the answer is "writing" (or was, when its process was killed), "stopped" or "done".
+    ``asked_at`` is UTC in ISO 8601, "" if unknown.
     """
 
     question: str
@@ -33,42 +32,42 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """System text and turns; every change makes a new transcript."""
+    """The system text and the turns. Immutable: each change returns a new transcript."""
 
     system: str | None = None
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[ChatTurn, ...] = ()
 
     def messages(self) -> list[Message]:
-        """What the models are told of it: no thinking, no question that was not answered."""
-        told = [Message("system", self.system)] if self.system else []
+        """The messages for a prompt, without thinking and without unanswered questions."""
+        messages = [Message("system", self.system)] if self.system else []
         for turn in self.turns:
             if turn.answer:
-                told += [Message("user", turn.question), Message("assistant", turn.answer)]
-        return told
+                messages += [Message("user", turn.question), Message("assistant", turn.answer)]
+        return messages
 
-    def with_turn(self, turn: Turn) -> "Transcript":
-        """This with one turn more."""
+    def with_turn(self, turn: ChatTurn) -> "Transcript":
+        """This transcript with one more turn."""
         return replace(self, turns=(*self.turns, turn))
 
     def without_last(self) -> "Transcript":
-        """This without its last turn."""
+        """This transcript without its last turn."""
         return replace(self, turns=self.turns[:-1])
 
     @property
     def title(self) -> str:
-        """The first question, shortened to one line."""
+        """The first question on one line of at most 60 characters; "" without turns."""
         first = " ".join(self.turns[0].question.split()) if self.turns else ""
         return first if len(first) <= 60 else f"{first[:59]}…"
 
 
 def from_messages(messages: Sequence[Message]) -> Transcript:
-    """The transcript of messages: system text in front, then questions and answers in turn.
+    """The transcript of messages: system text first, then alternating questions and answers.
 
-    Neighbouring messages of one role become one. Raises InputError that names the first message
-    (from 1) that does not fit; the last question may lack its answer.
+    Consecutive messages of one role are joined. The last question needs no answer. Raises
+    InputError that names the first message (from 1) out of place.
     """
     system: list[str] = []
-    turns: list[Turn] = []
+    turns: list[ChatTurn] = []
     before = "system"
     for number, message in enumerate(messages, start=1):
         role, content = message.role, message.content
@@ -77,7 +76,7 @@ def from_messages(messages: Sequence[Message]) -> Transcript:
         elif role == "user" and before == "user":
             turns[-1] = replace(turns[-1], question=f"{turns[-1].question}\n\n{content}")
         elif role == "user":
-            turns.append(Turn(content))
+            turns.append(ChatTurn(content))
         elif role == "assistant" and turns:
             answer = f"{turns[-1].answer}\n\n{content}" if before == "assistant" else content
             turns[-1] = replace(turns[-1], answer=answer)

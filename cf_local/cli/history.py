@@ -14,7 +14,7 @@ from cf_local.errors import InputError
 from cf_local.trace import visible
 
 if TYPE_CHECKING:  # imported where it is used: `--help` needs no database
-    from cf_local.chats.store import ChatStore
+    from cf_local.chats.database import ChatStore
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -127,7 +127,7 @@ def rm(numbers: tuple[int, ...], removes_all: bool, yes: bool) -> None:
 
 
 def _store() -> "ChatStore":
-    from cf_local.chats.store import ChatStore
+    from cf_local.chats.database import ChatStore
 
     return ChatStore()
 

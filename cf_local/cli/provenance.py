@@ -110,7 +110,7 @@ def settings(
 
 def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[Setting]:
     """What holds for whatever is loaded."""
-    section, around = "this machine", hub.surroundings()
+    section, around = "this machine", hub.settings()
     yield Setting(section, "files", list(registry.files), "lowest first")
     origin = next((name for name in _CACHE_VARIABLES if os.environ.get(name)), BUILTIN_ORIGIN)
     yield Setting(section, "cache_folder", str(around.cache_folder), origin)

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cf_local.cli.winners import colour
-from cf_local.trace import ENDS, Covered, Piece, covering, in_one_line, letter, number, proposers
+from cf_local.trace import (
+    ENDS,
+    AnswerPiece,
+    Covered,
+    covering,
+    in_one_line,
+    letter,
+    number,
+    proposers,
+)
 from cf_local.types import ScoredCandidate, Step
 
 if TYPE_CHECKING:
@@ -66,7 +75,7 @@ def _heading(place: Covered) -> str:
     return f"{in_one_line(place.text, _TEXT_WIDTH)!s}, word {place.word}: {steps}"
 
 
-def _print(console: "Console", piece: Piece, names: Sequence[str], at: int) -> None:
+def _print(console: "Console", piece: AnswerPiece, names: Sequence[str], at: int) -> None:
     """What was proposed; of a whole answer the part around character ``at``."""
     step = piece.step
     start = max(0, at - _TEXT_WIDTH // 2) if step.whole else 0

@@ -1,11 +1,10 @@
-"""What this machine has, what is wrong with it for cf-local, and how to mend it.
+"""What this machine has, what keeps cf-local from working well on it, and how to fix that.
 
 ============ ====================================================================
-facts        what is found: versions, processor, memory, GPUs, folders, settings
-machine      the facts that are asked of the operating system
+facts        what is there: versions, processor, memory, GPUs, folders, settings
 probe        the facts that need llama.cpp, found in a process that may crash
-checks       facts in, findings out: each check is a function of its own
-remedies     the commands that mend what was found
+checks       facts in, findings out: each check is a function of its own, with the
+             commands that fix what it finds
 ============ ====================================================================
 """
 

@@ -1,6 +1,6 @@
-"""What the facts mean: each check looks at one thing and says what it found, and how to mend it.
+"""What the facts mean: each check examines one thing, reports on it, and says how to fix it.
 
-A problem keeps cf-local from working, or from working as fast as this machine could; a note is
+A problem keeps cf-local from working, or from working as fast as this machine allows; a note is
 worth knowing. Only problems make the command fail.
 """
 
@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from cf_local.doctor import remedies
-from cf_local.doctor.facts import Facts
-from cf_local.doctor.machine import Gpu, Vendor
+from cf_local.doctor.facts import Facts, Gpu, Vendor
 
 Level = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found; ``remedies`` are commands or steps, any one of which mends it."""
+    """One result of a check; any one of the ``remedies`` (commands or steps) fixes it."""
 
     level: Level
     topic: str
@@ -27,9 +25,13 @@ class Finding:
 
 Check = Callable[[Facts], Iterator[Finding]]
 
+WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
+"""Where the llama-cpp-python project publishes wheels, which need no compiler."""
+_CUDA_WHEELS = ("11.8", "12.1", "12.2", "12.3", "12.4", "12.5", "13.0", "13.2")
+_PYTHONS_OF_WHEELS = ("3.10", "3.11", "3.12")
 _LITTLE_MEMORY = 1_500_000_000
 _FULL_DISK, _LITTLE_DISK = 1_000_000_000, 10_000_000_000
-# llama.cpp's name of a feature, and Linux's; the first are those that make it slow to lack.
+# llama.cpp's name of a feature, and Linux's. Without those in _NEEDED, it is slow.
 _AMX = "AMX_INT8"
 _NEEDED = {
     "AVX": "avx",
@@ -64,34 +66,34 @@ _NO_GPU = ("CPU", "BLAS", "RPC")
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """All findings, in the order of the checks."""
+    """The findings of all checks, in their order."""
     return [finding for check in CHECKS for finding in check(facts)]
 
 
 def compiled_features(system_info: str) -> frozenset[str]:
     """The processor features in llama.cpp's description of itself."""
-    _, _, told = system_info.rpartition("CPU :")
-    pairs = (part.partition("=") for part in told.split("|"))
+    _, _, features = system_info.rpartition("CPU :")
+    pairs = (part.partition("=") for part in features.split("|"))
     return frozenset(name.strip() for name, _, value in pairs if value.strip() == "1")
 
 
 def check_library(facts: Facts) -> Iterator[Finding]:
-    """Whether llama-cpp-python is there, in the right version, and loads."""
+    """Whether llama-cpp-python is installed in the right version, and loads."""
     found, pinned = facts.versions.get("llama-cpp-python"), facts.pinned
     native = facts.native
     if found is None:
         text = "llama-cpp-python is not installed"
-        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+        yield Finding("problem", "llama.cpp", text, (install(pinned),))
     elif native.system_info is None:
         text = f"llama-cpp-python {found} cannot be used: {native.error}"
         ways = (
-            remedies.compile_with("-DGGML_NATIVE=on", pinned, facts.system),
-            remedies.wheel("cpu", pinned),
+            compile_with("-DGGML_NATIVE=on", pinned, facts.system),
+            wheel("cpu", pinned),
         )
         yield Finding("problem", "llama.cpp", text, ways)
     elif found != pinned:
         text = f"llama-cpp-python is {found}; this cf-local needs {pinned}"
-        yield Finding("problem", "llama.cpp", text, (remedies.install(pinned),))
+        yield Finding("problem", "llama.cpp", text, (install(pinned),))
     else:
         yield Finding("ok", "llama.cpp", f"llama-cpp-python {found} loads")
 
@@ -104,7 +106,7 @@ def check_processor(facts: Facts) -> Iterator[Finding]:
     compiled = compiled_features(info)
     known = _NEEDED | _OTHERS
     can = {name for name, flag in known.items() if {flag, _ALIASES.get(flag, flag)} & has}
-    native = (remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),)
+    native = (compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),)
     fatal = sorted((compiled & known.keys()) - can)
     unused = can - compiled
     if fatal:
@@ -120,26 +122,26 @@ def check_processor(facts: Facts) -> Iterator[Finding]:
             yield Finding("note", "processor", text, native)
     if facts.architecture.lower() in _X86 and "avx2" not in has:
         text = (
-            "this processor has no AVX2: answers are slow, and wheels of others may crash; "
+            "this processor has no AVX2: answers are slow, and published wheels may crash; "
             "llama-cpp-python must be compiled here"
         )
         yield Finding("note", "processor", text, native)
 
 
 def check_cores(facts: Facts) -> Iterator[Finding]:
-    """Whether this process may use the cores that there are."""
+    """Whether this process may use all cores."""
     cores = facts.processor
     allowed = min(cores.n_usable, cores.quota or cores.n_usable)
     if allowed < cores.n_logical:
         text = f"only {allowed:g} of {cores.n_logical} cores may be used here"
-        way = f"name so many threads: --threads {max(1, int(allowed))}"
+        way = f"use as many threads: --threads {max(1, int(allowed))}"
         yield Finding("note", "cores", text, (way,))
     else:
         yield Finding("ok", "cores", f"all {cores.n_logical} cores may be used")
 
 
 def check_memory(facts: Facts) -> Iterator[Finding]:
-    """Whether there is memory for more than the built-in models."""
+    """Whether there is enough memory for more than the built-in models."""
     available, total = facts.memory.available_bytes, facts.memory.total_bytes
     text = f"{_gigabytes(available)} of {_gigabytes(total)} available"
     if available < _LITTLE_MEMORY:
@@ -153,7 +155,7 @@ def check_memory(facts: Facts) -> Iterator[Finding]:
 
 
 def check_gpus(facts: Facts) -> Iterator[Finding]:
-    """Whether llama.cpp can use the GPUs that there seem to be."""
+    """Whether llama.cpp can use the GPUs of this machine."""
     if facts.native.system_info is None:
         return
     compiled = [name for name in facts.native.backends if name not in _NO_GPU]
@@ -172,33 +174,33 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
         names = ", ".join(f"{name} ({description})" for name, description, *_ in seen)
         yield Finding("ok", "GPU", f"llama.cpp sees {names}")
     elif not facts.gpus:
-        yield Finding("ok", "GPU", "none found; the processor does the work")
+        yield Finding("ok", "GPU", "none found; models run on the processor")
 
 
 def _without_backend(gpu: Gpu, facts: Facts) -> Finding:
-    """A GPU that this build cannot use; a small one in the processor is no great loss."""
+    """A GPU that this build cannot use; one of a vendor of mostly small GPUs is only a note."""
     text = f"there is a GPU ({gpu.vendor}, by {gpu.evidence}), but llama.cpp cannot use it"
     pinned, system = facts.pinned, facts.system
     vulkan = (
-        remedies.compile_with("-DGGML_VULKAN=on", pinned, system),
-        remedies.wheel("vulkan", pinned),
+        compile_with("-DGGML_VULKAN=on", pinned, system),
+        wheel("vulkan", pinned),
     )
     if gpu.vendor == "nvidia":
-        ways = remedies.cuda(pinned, system, gpu.cuda, facts.python)
+        ways = cuda(pinned, system, gpu.cuda, facts.python)
         return Finding("problem", "GPU", text, ways)
     if gpu.vendor == "apple":
-        metal = remedies.compile_with("-DGGML_METAL=on", pinned, system)
-        return Finding("problem", "GPU", text, (metal, remedies.wheel("metal", pinned)))
+        metal = compile_with("-DGGML_METAL=on", pinned, system)
+        return Finding("problem", "GPU", text, (metal, wheel("metal", pinned)))
     if gpu.vendor == "amd":
-        hip = remedies.compile_with("-DGGML_HIP=on", pinned, system)
+        hip = compile_with("-DGGML_HIP=on", pinned, system)
         return Finding("note", "GPU", text, (*vulkan, hip))
     return Finding("note", "GPU", text, vulkan)
 
 
 def check_cache(facts: Facts) -> Iterator[Finding]:
-    """Whether downloads can be kept."""
+    """Whether downloads can be saved."""
     cache = facts.cache
-    elsewhere = "let HF_HOME name a folder on another disk"
+    elsewhere = "set HF_HOME to a folder on another disk"
     free = f"{_gigabytes(cache.n_free)} free"
     if cache.n_free < _FULL_DISK:
         ways = ("delete models that are no longer used: cf-local rm", elsewhere)
@@ -217,13 +219,13 @@ def check_cache(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding("ok", "cache", f"{free} in {cache.path}")
     if not cache.has_links:
-        text = f"{cache.path} takes no symbolic links: models may be stored more than once"
-        way = "on Windows turn on the Developer Mode, or run once as administrator"
+        text = f"{cache.path} supports no symbolic links: models may be stored more than once"
+        way = "on Windows turn on Developer Mode, or run once as administrator"
         yield Finding("note", "cache", text, (way,) if facts.system == "Windows" else (elsewhere,))
 
 
 def check_hub(facts: Facts) -> Iterator[Finding]:
-    """How models would be downloaded."""
+    """Whether and how models can be downloaded."""
     token = "a token" if facts.hub.has_token else "no token"
     if facts.hub.is_offline:
         text = "HF_HUB_OFFLINE is set: nothing is downloaded"
@@ -235,11 +237,11 @@ def check_hub(facts: Facts) -> Iterator[Finding]:
 
 
 def check_configuration(facts: Facts) -> Iterator[Finding]:
-    """Whether models.toml can be read, and the default fusion's models are there."""
+    """Whether models.toml can be read, and the models of the default fusion exist."""
     found = facts.configuration
     if found.error is not None:
         yield Finding(
-            "problem", "models.toml", found.error, ("mend it, then: cf-local config check",)
+            "problem", "models.toml", found.error, ("fix it, then: cf-local config check",)
         )
         return
     yield Finding("ok", "models.toml", f"read from {', '.join(found.files)}")
@@ -248,7 +250,7 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
             text = f"source {name} of the default fusion is not on this machine yet"
             yield Finding("note", "models", text, (f"cf-local pull {name}",))
         else:
-            text = f"the file of source {name} of the default fusion is not there"
+            text = f"the file of source {name} of the default fusion does not exist"
             yield Finding("problem", "models", text, (f"cf-local show {name}",))
 
 
@@ -256,13 +258,13 @@ def check_answer(facts: Facts) -> Iterator[Finding]:
     """Whether the built-in models load and answer."""
     native = facts.native
     if native.system_info is None:
-        return  # already told
+        return  # already reported
     if native.answer is None and _AMX in compiled_features(native.system_info):
         text = (
             f"llama.cpp was compiled with {_AMX} and does not answer: {native.error}. "
-            "GCC before 13 compiles that into code that crashes"
+            "Compiled by GCC before 13, it crashes"
         )
-        way = remedies.compile_without_amx(facts.pinned)
+        way = compile_without_amx(facts.pinned)
         yield Finding("problem", "answer", text, (way,))
         return
     if native.answer is None:
@@ -270,18 +272,65 @@ def check_answer(facts: Facts) -> Iterator[Finding]:
     elif not native.is_right:
         text = f"the built-in models answer {native.answer!r}, which is wrong"
     else:
-        text = f"the built-in models load and answer rightly, in {native.seconds:.1f} s"
+        text = f"the built-in models load and answer correctly, in {native.seconds:.1f} s"
         yield Finding("ok", "answer", text)
         return
     ways = (
         "install cf-local again: pip install --force-reinstall --no-deps cf-local",
-        remedies.compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),
+        compile_with("-DGGML_NATIVE=on", facts.pinned, facts.system),
     )
     yield Finding("problem", "answer", text, ways)
 
 
 def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB"
+
+
+def install(version: str) -> str:
+    """Reinstall llama-cpp-python in the version that cf-local needs."""
+    return f"pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}"
+
+
+def compile_with(option: str, version: str, system: str) -> str:
+    """Compile it with a CMake option; takes minutes and needs a C/C++ compiler."""
+    command = f"{install(version)} --no-binary llama-cpp-python"
+    if system == "Windows":
+        return f'$env:CMAKE_ARGS = "{option}"; {command}'
+    return f'CMAKE_ARGS="{option}" {command}'
+
+
+def compile_without_amx(version: str) -> str:
+    """Compile it for this processor, without the instructions that GCC 12 miscompiles."""
+    flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    command = f"{install(version)} --no-binary llama-cpp-python"
+    return f'CFLAGS="{flags}" CXXFLAGS="{flags}" {command}'
+
+
+def wheel(kind: str, version: str) -> str:
+    """Install a wheel of the project; ``kind`` is for example "cpu", "cu124" or "metal"."""
+    return f"{install(version)} --extra-index-url {WHEELS}/{kind}"
+
+
+def cuda(version: str, system: str, supported: str | None, python: str) -> tuple[str, ...]:
+    """The ways to CUDA: the newest wheel that the driver supports, if any, and compiling."""
+    ways = [compile_with("-DGGML_CUDA=on", version, system)]
+    kind = cuda_wheel(supported)
+    if kind and python.rpartition(".")[0] in _PYTHONS_OF_WHEELS:
+        ways.insert(0, f"{wheel(kind, version)}   (if there is a wheel of this version)")
+    return tuple(ways)
+
+
+def cuda_wheel(supported: str | None) -> str | None:
+    """The wheels for the newest CUDA that a driver supports ("12.4" -> "cu124")."""
+    if supported is None:
+        return "cu124"
+    limit = _number(supported)
+    fitting = [each for each in _CUDA_WHEELS if _number(each) <= limit]
+    return f"cu{fitting[-1].replace('.', '')}" if fitting else None
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 CHECKS: tuple[Check, ...] = (

@@ -1,26 +1,57 @@
-"""All that the checks look at, found on this machine."""
+"""The facts about this machine that the checks examine, most from the operating system."""
 
+import os
 import platform
 import re
-from collections.abc import Mapping
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import Literal
 
 from cf_local import hub
-from cf_local.doctor import machine
-from cf_local.doctor.machine import Folder, Gpu
 from cf_local.doctor.probe import Native, probe
 from cf_local.errors import CfLocalError
-from cf_local.hub import Surroundings
+from cf_local.hub import HubSettings
 from cf_local.planning.memory import Memory, main_memory
 from cf_local.registry import registry as config
 
+Vendor = Literal["nvidia", "amd", "intel", "apple"]
+_PCI_VENDORS: dict[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
+_DISPLAY_CLASS = "0x03"  # of PCI devices
+_WINDOWS_FEATURES = {"avx": 39, "avx2": 40, "avx512f": 41}  # PF_* of winnt.h
 PACKAGES = ("cf-local", "llama-cpp-python", "numpy", "huggingface-hub")
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU, by some evidence of it; ``cuda`` is the version that its driver supports."""
+
+    vendor: Vendor
+    evidence: str
+    cuda: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFolder:
+    """The cache's folder: bytes free, why it is not writable (or None), symbolic links or not."""
+
+    path: Path
+    n_free: int
+    error: str | None
+    has_links: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Processor:
-    """``features`` are in Linux's names, None if unknown; ``quota`` is cores' worth of time."""
+    """The processor; ``features`` have Linux's names, None if unknown.
+
+    ``quota`` is the limit of a container in cores, None if there is no limit.
+    """
 
     name: str
     features: frozenset[str] | None
@@ -32,10 +63,10 @@ class Processor:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The files that are read, and what is wrong with them.
+    """The configuration files in use, and what is wrong with them.
 
-    ``missing`` are the sources of the default fusion whose files are not there, with whether they
-    can be downloaded.
+    ``missing`` has the sources of the default fusion whose files do not exist, each with whether
+    it can be downloaded.
     """
 
     files: tuple[str, ...]
@@ -46,7 +77,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is there. ``pinned`` is the version of llama-cpp-python that cf-local wants."""
+    """All facts. ``pinned`` is the version of llama-cpp-python that cf-local needs."""
 
     versions: Mapping[str, str | None]
     pinned: str
@@ -57,15 +88,15 @@ class Facts:
     memory: Memory
     gpus: tuple[Gpu, ...]
     native: Native
-    cache: Folder
-    hub: Surroundings
+    cache: CacheFolder
+    hub: HubSettings
     configuration: Configuration
 
 
 def collect() -> Facts:
-    """Look around on this machine; nothing is sent, and nothing is left behind."""
-    n_physical, n_logical, n_usable = machine.core_counts()
-    around = hub.surroundings()
+    """Collect all facts. Nothing is sent, and no file stays."""
+    n_physical, n_logical, n_usable = core_counts()
+    around = hub.settings()
     return Facts(
         versions={name: _version(name) for name in PACKAGES},
         pinned=_pinned(),
@@ -73,17 +104,17 @@ def collect() -> Facts:
         system=platform.system(),
         architecture=platform.machine(),
         processor=Processor(
-            machine.processor_name(),
-            machine.processor_features(),
+            processor_name(),
+            processor_features(),
             n_physical,
             n_logical,
             n_usable,
-            machine.processor_quota(),
+            processor_quota(),
         ),
         memory=main_memory(),
-        gpus=machine.gpus(),
+        gpus=gpus(),
         native=probe(),
-        cache=machine.folder(around.cache_folder),
+        cache=check_folder(around.cache_folder),
         hub=around,
         configuration=_configuration(),
     )
@@ -97,7 +128,7 @@ def _version(package: str) -> str | None:
 
 
 def _pinned() -> str:
-    """The version of llama-cpp-python that the installed cf-local asks for."""
+    """The version of llama-cpp-python that the installed cf-local requires."""
     try:
         wanted = metadata.requires("cf-local") or []
     except metadata.PackageNotFoundError:
@@ -121,3 +152,127 @@ def _configuration() -> Configuration:
     except CfLocalError as error:
         return Configuration((), own, str(error), {})
     return Configuration(registry.files, own, None, missing)
+
+
+def processor_features() -> frozenset[str] | None:
+    """The instruction sets of this processor in Linux's names; None if unknown."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ask = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        return frozenset(name for name, code in _WINDOWS_FEATURES.items() if ask(code))
+    if sys.platform == "darwin":
+        names = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
+        words = (_output("sysctl", "-n", *names) or "").lower().split()
+        renamed = {"avx1.0": "avx", "sse3": "pni"}
+        return frozenset(renamed.get(word, word) for word in words) or None
+    return _features_in(_text(Path("/proc/cpuinfo")) or "")
+
+
+def _features_in(cpuinfo: str) -> frozenset[str] | None:
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return frozenset(match[1].split()) if match else None
+
+
+def processor_name() -> str:
+    """The processor's own name."""
+    match = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    if match:
+        return match[1].strip()
+    if sys.platform == "darwin":
+        return (_output("sysctl", "-n", "machdep.cpu.brand_string") or "unknown").strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def core_counts() -> tuple[int | None, int, int]:
+    """Numbers of physical cores, logical cores, and logical cores that this process may use."""
+    import psutil
+
+    logical = psutil.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else logical
+    return psutil.cpu_count(logical=False), logical, usable
+
+
+def processor_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The limit of a container in cores, None if there is no limit (cgroup v2, v1)."""
+    words = (_text(root / "cpu.max") or "").split()
+    if not words:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = [(_text(root / "cpu" / name) or "").strip() for name in names]
+    try:
+        quota, period = map(float, words)
+    except ValueError:  # "max", or nothing
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs of this machine, one per vendor, with or without a driver."""
+    found: dict[str, Gpu] = {}
+    for gpu in (*_nvidia(), *_apple(), *_on_pci(Path("/sys/bus/pci/devices"))):
+        found.setdefault(gpu.vendor, gpu)
+    return tuple(found.values())
+
+
+def _nvidia() -> Iterator[Gpu]:
+    if (report := _output("nvidia-smi")) is not None:
+        match = re.search(r"CUDA Version:\s*([\d.]+)", report)
+        yield Gpu("nvidia", "nvidia-smi", match[1] if match else None)
+    elif Path("/proc/driver/nvidia/version").exists():
+        yield Gpu("nvidia", "/proc/driver/nvidia")
+
+
+def _apple() -> Iterator[Gpu]:
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
+        yield Gpu("apple", "Apple silicon")
+
+
+def _on_pci(devices: Path) -> Iterator[Gpu]:
+    for device in sorted(devices.glob("*")):
+        kind = (_text(device / "class") or "").strip()
+        vendor = _PCI_VENDORS.get((_text(device / "vendor") or "").strip())
+        if vendor and kind.startswith(_DISPLAY_CLASS):
+            yield Gpu(vendor, f"PCI device {device.name}")
+
+
+def check_folder(path: Path) -> CacheFolder:
+    """Write a file and a link into ``path``, or its nearest existing parent, and delete both."""
+    there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    n_free = shutil.disk_usage(there).free
+    if not there.is_dir():
+        return CacheFolder(path, n_free, f"{there} is not a folder", False)
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".cf-local-doctor-") as name:
+            inside = Path(name)
+            (inside / "file").write_bytes(b"x" * 4096)  # fails on a full disk
+            return CacheFolder(path, n_free, None, _can_link(inside))
+    except OSError as error:
+        return CacheFolder(path, n_free, error.strerror or str(error), False)
+
+
+def _can_link(inside: Path) -> bool:
+    try:
+        (inside / "link").symlink_to(inside / "file")
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def _output(*command: str) -> str | None:
+    """The output of a program; None if it does not exist or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,7 +1,7 @@
-"""What can only be found out by running llama.cpp, in a process of its own.
+"""Facts that need a running llama.cpp, collected in a child process.
 
-A library compiled for another processor does not fail, it ends the process. So a child finds out
-and prints what it knows, one JSON line after the other, and the parent says how it ended.
+A library that was compiled for another processor does not raise an error: it kills the process. So
+a child prints each fact as a JSON line, and the parent reports how the child ended.
 """
 
 import time
@@ -19,10 +19,10 @@ _BUILTIN = ("ash", "birch", "cedar")
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What llama.cpp said; ``error`` is why it could not be asked any further.
+    """What llama.cpp reports; ``error`` is why the report ends early, or None.
 
-    ``devices`` are (name, description, kind, total bytes, available bytes). ``answer`` is what the
-    built-in models answered to a question, ``is_right`` whether it is the right number.
+    ``devices`` are (name, description, kind, total bytes, available bytes). ``answer`` is the
+    built-in models' answer to a question, ``is_right`` whether it has the right number.
     """
 
     system_info: str | None = None
@@ -36,7 +36,7 @@ class Native:
 
 
 def probe() -> Native:
-    """Ask llama.cpp; in a bundle, whose program is no Python, without a child."""
+    """Collect the facts; without a child in a bundle, whose program cannot run Python modules."""
     if not child.can_run():
         return _gathered(stages())
     records, ended = child.run("cf_local.doctor.probe")
@@ -44,7 +44,7 @@ def probe() -> Native:
 
 
 def stages() -> Iterator[dict[str, Any]]:
-    """Facts as they are found; the last may be an error."""
+    """The facts, one group at a time; the last may be an error."""
     try:
         from cf_local.llama.devices import backends, devices
         from cf_local.llama.library import library_version, system_info
@@ -57,13 +57,13 @@ def stages() -> Iterator[dict[str, Any]]:
             ]
         }
         yield _answered()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong is what was asked for
+    except Exception as error:  # noqa: BLE001 - any error is a result
         text = str(error).strip() or type(error).__name__
         yield {"error": text.splitlines()[0]}
 
 
 def _answered() -> dict[str, Any]:
-    """The answer of the built-in models, whatever models.toml says."""
+    """The answer of the built-in models, independent of models.toml."""
     from cf_local.llama.source import LlamaSource
     from cf_local.runtime.fusion import Fusion
     from cf_local.types import chat

@@ -1,32 +1,38 @@
-"""Files of the Hugging Face hub: found in its shared cache, fetched when they are not there.
+"""Files of the Hugging Face hub: found in its shared cache, or downloaded into it.
 
-The only module that imports ``huggingface_hub``, and it does so inside its functions: the import
-takes longer than answering from a cached file, and a built-in source needs none of it.
+The only package that imports ``huggingface_hub``, and only within functions: the import takes
+longer than answering from a cached file, and a built-in source does not need it.
 
-``choice`` decides which files are meant, ``remote`` asks the hub for them, ``transfer`` brings the
-bytes, ``download`` checks them, ``store`` lays them into the cache, ``cache`` finds them there,
-``inventory`` lists all of it, ``removal`` takes them out.
+``choice`` selects the files of a model, ``remote`` looks them up in a repository by way of
+``connection``, ``transfer`` downloads and checks them, ``local`` puts them into the cache,
+``locate`` finds them there, and ``inventory`` lists and removes them.
 """
 
-from cf_local.hub.cache import cached, place_of, sha256
 from cf_local.hub.choice import DEFAULT, quantization
-from cf_local.hub.download import Fetched, Outcome, download
-from cf_local.hub.inventory import Inventory, Kept, Unfinished, inventory
-from cf_local.hub.locate import locate, locate_data, look_up
+from cf_local.hub.connection import HubSettings, settings
+from cf_local.hub.inventory import (
+    CachedModel,
+    Inventory,
+    Removal,
+    Unfinished,
+    inventory,
+    plan_removal,
+    remove,
+)
+from cf_local.hub.local import n_bytes_there
+from cf_local.hub.locate import cached, locate, locate_data, look_up, place_of, sha256
 from cf_local.hub.remote import RemoteFile, is_offline, read_remote, resolve
-from cf_local.hub.removal import Removal, plan_removal, remove
-from cf_local.hub.store import n_bytes_there
-from cf_local.hub.surroundings import Surroundings, surroundings
+from cf_local.hub.transfer import Fetched, Outcome, download
 
 __all__ = [
     "DEFAULT",
+    "CachedModel",
     "Fetched",
+    "HubSettings",
     "Inventory",
-    "Kept",
     "Outcome",
     "RemoteFile",
     "Removal",
-    "Surroundings",
     "Unfinished",
     "cached",
     "download",
@@ -42,6 +48,6 @@ __all__ = [
     "read_remote",
     "remove",
     "resolve",
+    "settings",
     "sha256",
-    "surroundings",
 ]

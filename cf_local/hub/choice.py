@@ -1,6 +1,7 @@
-"""Which files of a repository are meant: by quantization, with all parts of a split model.
+"""Which files of a repository a quantization names, with all parts of a split model.
 
-Pure: names in, names out. The rules are those of llama.cpp's ``-hf``, with a longer fallback order.
+Pure: names in, names out. The rules are those of llama.cpp's ``-hf``, with a longer list to fall
+back on.
 """
 
 import re
@@ -9,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from cf_local.files import parts
 
 DEFAULT = "Q4_K_M"
-"""The quantization that is meant when none is named."""
+"""The quantization if none is given."""
 
-# What comes nearest to the default in size and quality: first its equals, then larger ones, then
-# smaller ones, then those that are no quantization.
+# The nearest to the default in size and quality first: its equals, larger ones, smaller ones, and
+# last the formats that are not quantized.
 _PREFERENCE = (
     *("Q4_K_M", "Q4_K_S", "Q4_K_L", "Q4_K_XL", "Q4_0", "IQ4_XS", "IQ4_NL", "Q4_1", "MXFP4"),
     *("Q5_K_M", "Q5_K_S", "Q5_K_L", "Q5_K_XL", "Q5_0", "Q5_1", "Q6_K", "Q6_K_L", "Q6_K_XL"),
@@ -28,18 +29,18 @@ _LABEL = re.compile(
 
 
 class NoChoiceError(Exception):
-    """No file fits; the message says what there is, as the end of a sentence about a repository."""
+    """No file fits; the message completes a sentence about the repository: "has no ..."."""
 
 
 def is_model(file: str) -> bool:
-    """Whether a file of this name holds a language model: no projector, no importance matrix."""
+    """Whether a file of this name is a language model: not a projector or importance matrix."""
     name = file.rpartition("/")[2].lower()
     helper = "mmproj" in name or "imatrix" in name or name.startswith("mtp-")
     return name.endswith(".gguf") and not helper
 
 
 def quantization(file: str) -> str | None:
-    """The quantization that a file name tells, in capitals ("Q4_K_M", "UD-Q4_K_XL"), or None."""
+    """The quantization in a file name, in capitals ("Q4_K_M", "UD-Q4_K_XL"), or None."""
     folder, _, name = file.rpartition("/")
     found = _LABEL.findall(name) or _LABEL.findall(folder)
     return str(found[-1]).upper() if found else None
@@ -48,8 +49,8 @@ def quantization(file: str) -> str | None:
 def choose(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
     """The files of one model among those of a repository, the first part first.
 
-    ``quant`` in any case; None means Q4_K_M or what comes nearest. It may also be a file's name.
-    Raises NoChoiceError, also when a part of a split model is missing.
+    ``quant`` ignores case; None means Q4_K_M or the nearest to it. It may also be a file's name.
+    Raises NoChoiceError, also if a part of a split model is missing.
     """
     present = list(files)
     wanted = parts(some_of(present, quant)[0])
@@ -60,7 +61,7 @@ def choose(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
 
 
 def some_of(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
-    """As ``choose``, but a split model need not be complete: the parts that there are."""
+    """As ``choose``, but a split model may be incomplete: the parts that exist."""
     present = sorted(file for file in files if is_model(file))
     models = sorted({parts(file)[0] for file in present})
     named = None if quant is None or quant.lower() == "latest" else quant
@@ -72,7 +73,7 @@ def some_of(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
 
 
 def _fitting(models: Sequence[str], quant: str) -> list[str]:
-    """The models of a quantization; the exact name wins over a likeness."""
+    """The models of a quantization; an exact match wins over a partial one."""
     wanted = quant.upper()
     labels = {file: quantization(file) or "" for file in models}
     for fits in (
@@ -87,7 +88,7 @@ def _fitting(models: Sequence[str], quant: str) -> list[str]:
 
 
 def _rank(file: str) -> tuple[int, bool, int, str]:
-    """Smaller is better: the preferred quantization, no variant of it, a short name."""
+    """Lower is better: a preferred quantization, not a variant of it, a short name."""
     label = quantization(file) or ""
     plain = label.removeprefix("UD-")
     rank = _PREFERENCE.index(plain) if plain in _PREFERENCE else len(_PREFERENCE)

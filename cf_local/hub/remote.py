@@ -1,4 +1,4 @@
-"""What a repository of the hub holds: the files of a model, and the beginning of one of them."""
+"""The files of a model in a repository of the hub, and ranges of their bytes."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from cf_local.errors import MissingModelError
 from cf_local.files import parts
 from cf_local.hub.choice import NoChoiceError, choose
-from cf_local.hub.explain import OWN_FILE, FaultyTransferError, FinalTransferError, not_fetched
-from cf_local.hub.session import get, patiently, timeout_s
+from cf_local.hub.connection import (
+    OWN_FILE,
+    FaultyTransferError,
+    FinalTransferError,
+    get,
+    not_fetched,
+    patiently,
+    timeout_s,
+)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[0-9A-Za-z._-]{1,128}")
@@ -20,9 +27,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 class RemoteFile:
     """A file as it is in one commit of a repository.
 
-    ``revision`` is the branch, tag or commit that was asked for (None: main). ``etag`` names the
-    content and is its file's name in the cache: the SHA-256 of a large file, git's hash of a small
-    one.
+    ``revision`` is the requested branch, tag or commit (None: main). ``etag`` names the content,
+    also in the cache: it is the SHA-256 of a large file, git's hash of a small one.
     """
 
     repo: str
@@ -34,12 +40,12 @@ class RemoteFile:
 
     @property
     def sha256(self) -> str | None:
-        """The SHA-256 of the content, where the hub knows it: for all files stored as LFS."""
+        """The SHA-256 of the content if the hub knows it: for all files stored as LFS."""
         return self.etag if _SHA256.fullmatch(self.etag) else None
 
     @property
     def url(self) -> str:
-        """Where it is fetched: by commit, so that it cannot change between two requests."""
+        """The URL by commit, so that the file cannot change between two requests."""
         from huggingface_hub import constants, hf_hub_url
 
         url = hf_hub_url(self.repo, self.file, revision=self.commit, endpoint=constants.ENDPOINT)
@@ -54,10 +60,10 @@ def resolve(
     revision: str | None = None,
     offline: bool = False,
 ) -> tuple[RemoteFile, ...]:
-    """The files of a model in a repository, the first part first; the hub is asked.
+    """Ask the hub for the files of a model in a repository, the first part first.
 
-    ``file`` names one (and means all parts of a split model); without it ``quant`` chooses (None:
-    Q4_K_M or what comes nearest). Raises MissingModelError, which says what to do.
+    ``file`` names one (of a split model, any part stands for all); without it ``quant`` selects
+    them (None: Q4_K_M or the nearest to it). Raises MissingModelError that says what to do.
     """
     what = f"{file} of {repo}" if file else f"{repo}:{quant}" if quant else repo
     if offline or is_offline():
@@ -76,9 +82,9 @@ def resolve(
 
 
 def read_remote(remote: RemoteFile, start: int, n_bytes: int) -> bytes:
-    """``n_bytes`` of a file of the hub from byte ``start`` on, fewer where it ends.
+    """``n_bytes`` of a file of the hub from byte ``start`` on, or fewer at its end.
 
-    Nothing is kept on disk. Raises MissingModelError, which says what to do.
+    Nothing is saved. Raises MissingModelError that says what to do.
     """
     end = min(start + n_bytes, remote.size_bytes)
     if end <= start:
@@ -97,15 +103,16 @@ def is_offline() -> bool:
     return bool(is_offline_mode())
 
 
-def first_byte_of(response: object, asked: int, size_bytes: int) -> int:
-    """Where a body begins: ``asked``, or 0 from a server that sends the file from its beginning.
+def first_byte_of(response: object, requested: int, size_bytes: int) -> int:
+    """The first byte of a body: ``requested``, or 0 if the server sends the whole file.
 
-    Raises FaultyTransferError for a range of something else, or of a file of another size.
+    Raises FaultyTransferError for another range or another file size, FinalTransferError for a
+    compressed body.
     """
     status: int = response.status_code  # type: ignore[attr-defined]
     headers = response.headers  # type: ignore[attr-defined]
     if headers.get("Content-Encoding", "identity") != "identity":
-        raise FinalTransferError("a server on the way has packed the file, so it cannot be used.")
+        raise FinalTransferError("a server on the way has compressed the file; it is of no use.")
     if status == 200:
         length = headers.get("Content-Length")
         if length is not None and length != str(size_bytes):
@@ -113,10 +120,10 @@ def first_byte_of(response: object, asked: int, size_bytes: int) -> int:
         return 0
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
     if status != 206 or match is None:
-        raise FaultyTransferError(f"the server answers with status {status} and no file.")
-    if int(match[1]) != asked or match[3] not in ("*", str(size_bytes)):
-        raise FaultyTransferError(f"the server sends {match[0]} instead of {asked}-/{size_bytes}.")
-    return asked
+        raise FaultyTransferError(f"the server sends status {status} and no file.")
+    if int(match[1]) != requested or match[3] not in ("*", str(size_bytes)):
+        raise FaultyTransferError(f"the server sends {match[0]}, not {requested}-/{size_bytes}.")
+    return requested
 
 
 def _read(remote: RemoteFile, start: int, end: int) -> bytes:
@@ -129,54 +136,57 @@ def _read(remote: RemoteFile, start: int, end: int) -> bytes:
             if position >= end:
                 break
     if len(read) < end - start:
-        raise FaultyTransferError("the server sent less than it was asked for.")
+        raise FaultyTransferError("the server sent fewer bytes than requested.")
     return bytes(read[: end - start])
 
 
 def _named(repo: str, files: tuple[str, ...], revision: str | None) -> tuple[RemoteFile, ...]:
-    """The files by name; the later ones in the commit of the first."""
+    """The files by name, all in the commit of the first."""
     found: list[RemoteFile] = []
     for file in files:
         commit = found[0].commit if found else revision
-        found.append(_checked(patiently(lambda f=file, c=commit: _ask_for(repo, f, c, revision))))  # type: ignore[misc]
+        found.append(_checked(patiently(lambda f=file, c=commit: _look_up(repo, f, c, revision))))  # type: ignore[misc]
     return tuple(found)
 
 
-def _ask_for(repo: str, file: str, commit: str | None, revision: str | None) -> RemoteFile:
+def _look_up(repo: str, file: str, commit: str | None, revision: str | None) -> RemoteFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repo, file, revision=commit, endpoint=constants.ENDPOINT)
-    told = get_hf_file_metadata(url, timeout=timeout_s(), library_name="cf-local", token=None)
-    if told.commit_hash is None or told.etag is None or told.size is None:
-        raise FinalTransferError(f"the server at {constants.ENDPOINT} is no Hugging Face hub.")
-    return RemoteFile(repo, file, revision, told.commit_hash, told.etag, told.size)
+    found = get_hf_file_metadata(url, timeout=timeout_s(), library_name="cf-local", token=None)
+    if found.commit_hash is None or found.etag is None or found.size is None:
+        raise FinalTransferError(f"the server at {constants.ENDPOINT} is not a Hugging Face hub.")
+    return RemoteFile(repo, file, revision, found.commit_hash, found.etag, found.size)
 
 
 def _chosen(repo: str, quant: str | None, revision: str | None) -> tuple[RemoteFile, ...]:
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=constants.ENDPOINT, library_name="cf-local")
-    told = patiently(
+    info = patiently(
         lambda: api.model_info(repo, revision=revision, timeout=timeout_s(), files_metadata=True)
     )
-    files = {sibling.rfilename: sibling for sibling in told.siblings or ()}
+    files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     found = []
     for file in choose(files, quant):
         size, content = files[file].size, files[file].lfs
         etag = content.sha256 if content is not None else files[file].blob_id
-        if told.sha is None or etag is None or size is None:
-            raise FinalTransferError(f"the server at {constants.ENDPOINT} is no Hugging Face hub.")
-        found.append(_checked(RemoteFile(repo, file, revision, told.sha, etag, size)))
+        if info.sha is None or etag is None or size is None:
+            raise FinalTransferError(
+                f"the server at {constants.ENDPOINT} is not a Hugging Face hub."
+            )
+        found.append(_checked(RemoteFile(repo, file, revision, info.sha, etag, size)))
     return tuple(found)
 
 
 def _checked(remote: RemoteFile) -> RemoteFile:
-    """The same, if its names may become names of files here; a server could be hostile."""
+    """The same file, if its names are safe as file names here: a server could be hostile.
+
+    Raises FinalTransferError if they are not.
+    """
     names = remote.file.split("/")
-    is_safe = all(
-        name not in ("", ".", "..") and not set(name) & set('\\:*?"<>|') for name in names
-    )
+    is_safe = all(name not in ("", ".", "..") and not set(name) & _UNSAFE for name in names)
     named = _COMMIT.fullmatch(remote.commit) and _ETAG.fullmatch(remote.etag)
     if not is_safe or not named or remote.size_bytes < 0 or remote.etag in (".", ".."):
-        raise FinalTransferError(f"the server describes {remote.file!r} in a way that is not safe.")
+        raise FinalTransferError(f"the server's description of {remote.file!r} is not safe.")
     return remote

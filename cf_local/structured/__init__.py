@@ -1,7 +1,7 @@
-"""Answers that obey a form: a JSON schema or a GBNF grammar becomes rules for every source.
+"""Structured answers: a JSON schema or a GBNF grammar becomes rules for every source.
 
-Everything here is text to text and loads no native library, so that a form that cannot be kept is
-refused before a model is loaded. How a source obeys the rules: ``llama/constraint.py``.
+Everything here maps text to text and loads no native library, so that an unsupported schema or
+grammar is refused before a model is loaded. ``llama/sampler.py`` makes a source obey the rules.
 """
 
 from cf_local.structured.response_format import ResponseFormat

@@ -1,10 +1,10 @@
-"""Whether llama.cpp can read a GBNF grammar, and will come to an end with it.
+"""Whether llama.cpp can read a GBNF grammar and finish with it.
 
-llama.cpp writes its complaints, with the whole grammar, to stderr; it takes a count above 2000 for
-"without end"; it overlooks left recursion behind rules that may be empty, which then fills the
-memory; and it reads groups by recursion, so that deep ones overflow the stack. So a grammar is read
-here first, by the same notation, and refused with the line that is wrong. Left out, and refused:
-tokens (``<...>``), which belong to one vocabulary, while several sources write.
+llama.cpp prints its errors, with the whole grammar, to stderr; it takes a count above 2000 as
+unlimited; it misses left recursion after rules that may be empty, and then fills the memory; and it
+parses groups recursively, so that deep ones overflow the stack. So this parser of the same notation
+reads a grammar first and refuses it with the wrong line. Left out, and refused: tokens (``<...>``),
+which belong to one vocabulary, while several sources write.
 """
 
 import re
@@ -17,7 +17,7 @@ from cf_local.errors import InputError
 MOST_TURNS = 2000
 MOST_SYMBOLS = 50_000
 MOST_RULES = 5000
-_MOST_TURNS_OF_NOTHING = 20  # of something that may be empty: each is a state of its own
+_MOST_TURNS_OF_NOTHING = 20  # of something that may be empty: each adds a state
 _DEEPEST = 64
 _LONGEST = 2_000_000  # characters
 
@@ -35,48 +35,48 @@ _Sequence = list["_Item"]
 
 @dataclass(slots=True)
 class _Item:
-    """A symbol of a sequence: characters, a ``name``, or a group of ``ways``; with its count."""
+    """A symbol of a sequence, with its count: characters, a ``name``, or a group of ``ways``."""
 
     line: int
     name: str | None = None
     ways: list[_Sequence] | None = None
-    n_symbols: int = 1  # none in an empty literal
+    n_symbols: int = 1  # 0 in an empty literal
     low: int = 1
     high: int | None = 1
 
 
 @dataclass(slots=True)
 class _Facts:
-    """What follows from all rules together."""
+    """Properties of rules that follow from all rules together."""
 
-    empty: set[str] = field(default_factory=set)  # they may be empty
-    ending: set[str] = field(default_factory=set)  # they have an end
+    empty: set[str] = field(default_factory=set)  # names of rules that may be empty
+    ending: set[str] = field(default_factory=set)  # names of rules that can end
 
 
 def check_grammar(grammar: str) -> None:
-    """Raise InputError for a grammar that must not be given to llama.cpp."""
+    """Raise InputError for a grammar that llama.cpp must not receive."""
     if "\0" in grammar or len(grammar) > _LONGEST:
-        raise InputError("The grammar holds a NUL character, or is longer than 2 MB.")
+        raise InputError("The grammar has a NUL character, or is longer than 2 million characters.")
     try:
         grammar.encode()
     except UnicodeEncodeError:
-        raise InputError("The grammar is no text: it holds half of a surrogate pair.") from None
-    rules = _Parser(grammar).rules()
+        raise InputError("The grammar is not valid text: it has a lone surrogate.") from None
+    rules = _GrammarParser(grammar).rules()
     if len(rules) > MOST_RULES:
         raise InputError(f"The grammar has {len(rules)} rules; at most {MOST_RULES} are allowed.")
     if "root" not in rules:
-        raise InputError("The grammar has no rule `root ::= ...`, where it begins.")
+        raise InputError("The grammar has no rule `root ::= ...`, its start.")
     _check_names(rules)
     facts = _facts(rules)
     endless = sorted(rules.keys() - facts.ending)
     if endless:
-        raise InputError(f"The grammar can never end: see the rule {endless[0]!r}.")
+        raise InputError(f"The grammar can never end; see the rule {endless[0]!r}.")
     _check_left_recursion(rules, facts.empty)
     _check_size(rules, facts.empty)
 
 
-class _Parser:
-    """Reads the notation as llama.cpp does: a rule ends with its line, but not inside a group."""
+class _GrammarParser:
+    """Parses the notation as llama.cpp does: a rule ends with its line, except within a group."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth = text, 0, 0
@@ -86,15 +86,15 @@ class _Parser:
         found: dict[str, list[_Sequence]] = {}
         self._skip(_SPACES)
         while self._at < len(self._text):
-            name = self._match(_NAME, "a rule's name is expected").group()
+            name = self._match(_NAME, "the name of a rule is expected").group()
             self._skip(_SPACE)
             self._expect("::=")
             self._skip(_SPACES)
             if name in found:
-                raise self._error(f"the rule {name!r} is there twice")
+                raise self._error(f"the rule {name!r} is defined twice")
             found[name] = self._ways(is_nested=False)
             if self._peek() not in ("", "\r", "\n"):
-                raise self._error(f"{self._peek()!r} cannot stand there")
+                raise self._error(f"{self._peek()!r} is not allowed here")
             self._skip(_SPACES)
         return found
 
@@ -128,7 +128,7 @@ class _Parser:
                 self._at += 1
             n_symbols = self._characters("]")
             if not n_symbols:
-                raise self._error("a class of characters is empty")
+                raise self._error("a character class is empty")
             return _Item(line, n_symbols=n_symbols)
         if char == "(":
             return _Item(line, ways=self._group())
@@ -136,7 +136,7 @@ class _Parser:
             self._at += 1
             return _Item(line)
         if char and char in "<!":
-            raise self._error("tokens cannot be named: every source has its own")
+            raise self._error("tokens are not supported: each source has its own")
         name = _NAME.match(self._text, self._at)
         if name is None:
             return None
@@ -147,7 +147,7 @@ class _Parser:
         self._at += 1
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise self._error(f"groups lie more than {_DEEPEST} deep")
+            raise self._error(f"groups are nested more than {_DEEPEST} deep")
         self._skip(_SPACES)
         ways = self._ways(is_nested=True)
         self._depth -= 1
@@ -155,31 +155,31 @@ class _Parser:
         return ways
 
     def _characters(self, end: str) -> int:
-        """How many there are up to ``end``."""
+        """Parse characters up to ``end``; returns their number."""
         self._at += 1
         count = 0
         while self._peek() != end:
             found = self._match(_CHAR, f"an escape is wrong, or {end} is missing").group()
             if found[:2] == "\\U" and int(found[2:], 16) > _LAST_POINT:
-                raise self._error("that is beyond the last character of Unicode")
+                raise self._error("the code point is above U+10FFFF")
             if found[:2] in ("\\x", "\\u", "\\U") and int(found[2:], 16) == 0 and end == '"':
-                raise self._error("a NUL character is never written")
+                raise self._error("a NUL character can never be written")
             count += 1
         self._at += 1
         return count
 
     def _counted(self, item: _Item) -> _Item:
         if not item.n_symbols:
-            raise self._error("nothing cannot be repeated")
+            raise self._error("an empty literal cannot be repeated")
         char, line = self._peek(), self._line()
         if char == "{":
             found = self._match(_COUNT, "a count is written {2}, {2,} or {2,5}")
             low = int(found[1])
             high = int(found[3]) if found[3] else None if found[2] else low
             if max(low, high or 0) > MOST_TURNS:
-                raise self._error(f"a count above {MOST_TURNS} is too much for llama.cpp")
+                raise self._error(f"a count above {MOST_TURNS} is too high for llama.cpp")
             if high is not None and high < low:
-                raise self._error("a count runs backwards")
+                raise self._error("the maximum of a count is below its minimum")
         else:
             self._at += 1
             low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}[char]
@@ -231,7 +231,7 @@ def _check_names(rules: dict[str, list[_Sequence]]) -> None:
 
 
 def _facts(rules: dict[str, list[_Sequence]]) -> _Facts:
-    """Which rules may be empty, and which have an end: the least fixed point."""
+    """Which rules may be empty, and which can end: the least fixed point."""
     used_by: dict[str, set[str]] = {name: set() for name in rules}
     for name, ways in rules.items():
         for item in _items(ways):
@@ -251,7 +251,7 @@ def _facts(rules: dict[str, list[_Sequence]]) -> _Facts:
 
 
 def _all_of(sequence: _Sequence, names: set[str], *, is_empty: bool) -> bool:
-    """Whether all items may be empty (or have an end), if the rules of ``names`` do."""
+    """Whether all items may be empty (or can end), if the rules in ``names`` may (can)."""
     return all(_holds(item, names, is_empty=is_empty) for item in sequence)
 
 
@@ -266,7 +266,7 @@ def _holds(item: _Item, names: set[str], *, is_empty: bool) -> bool:
 
 
 def _leftmost(ways: Iterable[_Sequence], empty: set[str]) -> Iterator[str]:
-    """The names with which the ways may begin."""
+    """The names that may come first in the ways."""
     for sequence in ways:
         for item in sequence:
             if item.name is not None:
@@ -289,7 +289,7 @@ def _check_left_recursion(rules: dict[str, list[_Sequence]], empty: set[str]) ->
                 done.add(path.pop())
             elif name in on_path:
                 raise InputError(
-                    f"The grammar cannot be used: the rule {name!r} may begin with itself "
+                    f"The grammar cannot be used: the rule {name!r} may start with itself "
                     "(left recursion)."
                 )
             elif name not in done:
@@ -311,13 +311,13 @@ def _check_size(rules: dict[str, list[_Sequence]], empty: set[str]) -> None:
 
 
 def _check_turns(item: _Item, empty: set[str]) -> None:
-    """That an item is not repeated more often than llama.cpp can do with."""
+    """Raise InputError if an item is repeated more often than llama.cpp supports."""
     start = f"The grammar cannot be used, line {item.line}: "
     once = _Item(item.line, item.name, item.ways)
     n_turns = max(item.low, item.high or 0)
     if _holds(once, empty, is_empty=True):
         if item.high is None:
-            raise InputError(f"{start}something that may be empty is repeated without end.")
+            raise InputError(f"{start}something that may be empty is repeated without limit.")
         if n_turns > _MOST_TURNS_OF_NOTHING:
             raise InputError(f"{start}something that may be empty is repeated {n_turns} times.")
     if item.ways is not None and n_turns > 1 and n_turns * _n_rules(item.ways) > MOST_TURNS:
@@ -328,7 +328,7 @@ def _check_turns(item: _Item, empty: set[str]) -> None:
 
 
 def _n_rules(ways: Iterable[_Sequence]) -> int:
-    """Rules that llama.cpp makes of a group, at most."""
+    """The number of rules that llama.cpp makes of a group, at most."""
     total = 1
     for item in (item for way in ways for item in way):
         total += item.name is not None
@@ -338,7 +338,7 @@ def _n_rules(ways: Iterable[_Sequence]) -> int:
 
 
 def _size(sequence: _Sequence) -> int:
-    """Symbols when counts are written out, about."""
+    """The approximate number of symbols, with counts written out."""
     total = 0
     for item in sequence:
         once = item.n_symbols + sum(map(_size, item.ways or ()))

@@ -1,9 +1,8 @@
-r"""Regular expressions of JSON schemas as GBNF: the anchored, backtrack-free ones.
+r"""Regular expressions of JSON schemas as GBNF: anchored ones, without backtracking.
 
-``^...$`` with literals, escapes, classes, groups, alternatives and counts. What Python and
-JavaScript read differently (``\w``, ``.``, negated classes of these) is written so narrowly that
-both accept it. Left out, and refused: look-around, references back, flags, ``\b``, text that is
-not anchored at both ends.
+Supported: ``^...$`` with literals, escapes, classes, groups, alternatives and counts. Where Python
+and JavaScript differ (``\w``, ``.``, negations), the rule is narrow enough for both. Left out, and
+refused: look-around, back-references, flags, ``\b``, patterns not anchored at both ends.
 """
 
 from cf_local.errors import InputError
@@ -14,7 +13,7 @@ _Ranges = list[tuple[int, int]]
 _CLASSES: dict[str, _Ranges] = {
     "d": [(48, 57)],
     "w": [(48, 57), (65, 90), (95, 95), (97, 122)],
-    "s": [(32, 32)],  # others would have to be escaped in JSON
+    "s": [(32, 32)],  # JSON must escape all others
 }
 _MUST_ESCAPE: _Ranges = [(0, 31), (34, 34), (92, 92), (127, 127)]
 _LINE_ENDS: _Ranges = [(0x85, 0x85), (0x2028, 0x2029)]
@@ -24,14 +23,17 @@ _DEEPEST = 50
 
 
 def pattern_rule(pattern: str, where: str) -> str:
-    """The body of a rule for what lies between the quotation marks of a matching string."""
+    """The body of a rule for the text of a matching string, within its quotation marks.
+
+    ``where`` is the pattern's place in the schema. Raises InputError for what is not supported.
+    """
     if not (pattern.startswith("^") and pattern.endswith("$")) or pattern.endswith("\\$"):
-        raise InputError(f"{where}: {pattern!r} must begin with ^ and end with $ to be kept")
-    return _Parser(pattern, where).whole()
+        raise InputError(f"{where}: {pattern!r} must start with ^ and end with $")
+    return _PatternParser(pattern, where).whole()
 
 
-class _Parser:
-    """Recursive descent over one pattern."""
+class _PatternParser:
+    """A recursive descent parser of one pattern."""
 
     def __init__(self, pattern: str, where: str) -> None:
         self._pattern, self._where = pattern, where
@@ -40,9 +42,9 @@ class _Parser:
     def whole(self) -> str:
         body = self._sequence()
         if self._peek() == "|":
-            raise self._error("put the alternatives between ^ and $ into parentheses")
+            raise self._error("put the alternatives between ^ and $ in parentheses")
         if self._at < len(self._text):
-            raise self._error("there is a ) too many")
+            raise self._error("there is an unmatched )")
         return body
 
     def _alternatives(self) -> str:
@@ -69,17 +71,17 @@ class _Parser:
         if char == "\\":
             return self._escape()
         if char in "*+?{}^$]":
-            raise self._error(f"{char!r} cannot stand there")
+            raise self._error(f"{char!r} is not allowed here")
         return _written(ord(char))
 
     def _group(self) -> str:
         if self._text.startswith("?:", self._at):
             self._at += 2
         elif self._peek() == "?":
-            raise self._error("only the groups ( ) and (?: ) can be kept")
+            raise self._error("only the groups ( ) and (?: ) are supported")
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise self._error(f"groups lie more than {_DEEPEST} deep")
+            raise self._error(f"groups are nested more than {_DEEPEST} deep")
         body = self._alternatives()
         self._depth -= 1
         if self._take() != ")":
@@ -109,10 +111,10 @@ class _Parser:
                 raise self._error(f"\\{char} needs {n_digits} hexadecimal digits")
             point = int(digits, 16)
             if 0xD800 <= point < 0xE000:
-                raise self._error("half of a surrogate pair cannot be kept")
+                raise self._error("lone surrogates are not supported")
             return point
         if not char or char.isalnum():
-            raise self._error(f"\\{char} cannot be kept")
+            raise self._error(f"\\{char} is not supported")
         return ord(char)
 
     def _class(self) -> str:
@@ -143,16 +145,16 @@ class _Parser:
             self._at += 1
             last = self._class_point()
         if last < first:
-            raise self._error("a range runs backwards")
+            raise self._error("the end of a range is below its start")
         return [(first, last)], False
 
     def _class_point(self) -> int:
         char = self._take()
         if char == "[":
-            raise self._error("write \\[ inside of a class")
+            raise self._error("write \\[ within a class")
         if char == "\\":
             if self._peek() == "b" or self._peek().lower() in _CLASSES:
-                raise self._error(f"\\{self._peek()} cannot stand there")
+                raise self._error(f"\\{self._peek()} is not allowed here")
             return self._escaped_point()
         return ord(char)
 
@@ -165,7 +167,7 @@ class _Parser:
             count = self._braces()
         else:
             return ""
-        if self._peek() == "?":  # lazy: the same strings
+        if self._peek() == "?":  # lazy: it matches the same strings
             self._at += 1
         return count
 
@@ -177,12 +179,12 @@ class _Parser:
             raise self._error("a count is written {2}, {2,} or {2,5}")
         numbers = [int(part) for part in digits]
         if max(numbers) > _MOST_TURNS or numbers != sorted(numbers):
-            raise self._error(f"a count runs upwards, to at most {_MOST_TURNS}")
+            raise self._error(f"a count must increase, to at most {_MOST_TURNS}")
         self._at = end + 1
         return f"{{{low}{comma}{high}}}"
 
     def _nothing(self) -> str:
-        raise self._error("a class holds no character that it could be")
+        raise self._error("a class contains no supported character")
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -197,7 +199,7 @@ class _Parser:
 
 
 def _written(point: int) -> str:
-    """One character as it stands in JSON."""
+    """The literal of one character, escaped as in JSON."""
     char = chr(point)
     short = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r"}
     short["\t"] = "\\t"
@@ -207,7 +209,7 @@ def _written(point: int) -> str:
 
 
 def _any_of(ranges: _Ranges) -> str:
-    """A choice of characters; those that JSON escapes are alternatives of their own."""
+    """A choice of characters; those that JSON escapes are separate alternatives."""
     plain = _without(ranges, _MUST_ESCAPE)
     escaped = [p for p in (34, 92, 9, 10, 13) if any(a <= p <= b for a, b in ranges)]
     ways = ([char_class(plain)] if plain else []) + [_written(point) for point in escaped]

@@ -1,4 +1,4 @@
-"""What form an answer must have, checked when it is made."""
+"""The format that an answer must have, checked when it is created."""
 
 import json
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ FormatKind = Literal["json_object", "json_schema", "grammar"]
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """The form of an answer, as a GBNF ``grammar`` with the start symbol ``root``.
+    """The format of an answer, as a GBNF ``grammar`` with the start symbol ``root``.
 
-    Made by ``json_object``, ``json_schema``, ``gbnf`` or ``openai``; each raises InputError for a
-    form that cannot be kept: an answer that is complete obeys it, or there is none.
+    Create it with ``json_object``, ``json_schema``, ``gbnf`` or ``openai``. Each raises InputError
+    for a format that cannot be guaranteed: every complete answer obeys its format.
     """
 
     kind: FormatKind
@@ -33,7 +33,7 @@ class ResponseFormat:
 
     @classmethod
     def json_schema(cls, schema: JsonSchema | str) -> Self:
-        """JSON that a schema accepts; a ``str`` is the schema as JSON text."""
+        """JSON that obeys a schema; a ``str`` is the schema as JSON text."""
         parsed = _parsed(schema)
         try:
             return cls("json_schema", grammar_of(parsed))
@@ -42,15 +42,15 @@ class ResponseFormat:
 
     @classmethod
     def gbnf(cls, grammar: str) -> Self:
-        """Text of a grammar in llama.cpp's notation."""
+        """Text that obeys a grammar in llama.cpp's notation."""
         return cls("grammar", grammar)
 
     @classmethod
     def openai(cls, response_format: Mapping[str, Any]) -> Self | None:
-        """The ``response_format`` of OpenAI's chat interface; None for ``{"type": "text"}``.
+        """From the ``response_format`` of OpenAI's chat API; None for ``{"type": "text"}``.
 
         That is ``{"type": "json_object"}``, or ``{"type": "json_schema", "json_schema": {"schema":
-        ...}}``; llama.cpp's ``{"type": "json_object", "schema": ...}`` is known, too.
+        ...}}``; llama.cpp's ``{"type": "json_object", "schema": ...}`` is accepted, too.
         """
         kind = response_format.get("type")
         if kind == "text":
@@ -62,7 +62,7 @@ class ResponseFormat:
             wrapped = response_format.get("json_schema")
             if isinstance(wrapped, Mapping) and "schema" in wrapped:
                 return cls.json_schema(wrapped["schema"])
-            raise InputError('response_format: "json_schema" must hold a "schema".')
+            raise InputError('response_format: "json_schema" must contain a "schema".')
         raise InputError(
             f"response_format: type is {kind!r}; it must be text, json_object or json_schema."
         )
@@ -74,5 +74,5 @@ def _parsed(schema: JsonSchema | str) -> JsonSchema:
     try:
         parsed: JsonSchema = json.loads(schema)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The schema is no JSON: {error}.") from None
+        raise InputError(f"The schema is not JSON: {error}.") from None
     return parsed

@@ -1,4 +1,4 @@
-"""Rules of a GBNF grammar as they are gathered, and the pieces of which rules are made."""
+"""The rules of a GBNF grammar under construction, and the literals and classes in them."""
 
 import json
 import re
@@ -7,19 +7,19 @@ from typing import Any
 from cf_local.errors import InputError
 
 MOST_REPEATS = 100_000
-_BLOCK = 100  # llama.cpp takes a repetition apart into as many rules as it has turns
+_BLOCK = 100  # llama.cpp expands a repetition into one rule per turn
 _WORDS = re.compile(r"[^a-zA-Z0-9]+")
 
 
 class Rules:
-    """The named rules of one grammar. Names hint at where in the schema a rule comes from."""
+    """The named rules of one grammar. A name hints at the rule's place in the schema."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
         self._by_body: dict[str, str] = {}
 
     def reserve(self, hint: str) -> str:
-        """A new name, whose body comes later by ``define``."""
+        """A new name, whose body ``define`` sets later."""
         name = base = _WORDS.sub("-", hint).strip("-")[:40] or "rule"
         count = 1
         while name in self._bodies:
@@ -29,11 +29,11 @@ class Rules:
         return name
 
     def define(self, name: str, body: str) -> None:
-        """Give a reserved name its body."""
+        """Set the body of a reserved name."""
         self._bodies[name] = body
 
     def add(self, hint: str, body: str) -> str:
-        """The name of a rule with that body; the same for the same body."""
+        """The name of the rule with this body, which is added if it is new."""
         name = self._by_body.get(body)
         if name is None:
             name = self._by_body[body] = self.reserve(hint)
@@ -43,10 +43,11 @@ class Rules:
     def counted(self, item: str, low: int, high: int | None) -> str:
         """``item`` (a rule's name or one symbol) from ``low`` to ``high`` times.
 
-        None is without end. Many turns are counted in blocks, which keeps the grammar small.
+        ``high`` None is unlimited. Blocks of repetitions keep the grammar small. Raises InputError
+        above MOST_REPEATS.
         """
         if low > MOST_REPEATS or (high is not None and high > MOST_REPEATS):
-            raise InputError(f"more than {MOST_REPEATS} of something cannot be counted")
+            raise InputError(f"counts above {MOST_REPEATS} are not supported")
         if high is None:
             return f"{self._exactly(item, low)} {item}*".strip()
         if high <= _BLOCK:
@@ -54,7 +55,7 @@ class Rules:
         return f"{self._exactly(item, low)} {self._up_to(item, high - low)}".strip()
 
     def text(self) -> str:
-        """The grammar."""
+        """The whole grammar in GBNF."""
         return "".join(f"{name} ::= {body}\n" for name, body in self._bodies.items())
 
     def _exactly(self, item: str, n: int) -> str:
@@ -80,11 +81,11 @@ def literal(text: str) -> str:
 
 
 def json_literal(value: Any) -> str:
-    """A GBNF literal of a JSON value, written without any spaces."""
+    """A GBNF literal of a JSON value, without spaces."""
     written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         written.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair is no UTF-8
+    except UnicodeEncodeError:  # a lone surrogate is not UTF-8
         written = json.dumps(value, separators=(",", ":"))
     return literal(written)
 

@@ -1,21 +1,26 @@
 """A JSON schema as a GBNF grammar that writes nothing the schema refuses.
 
-The grammar may be narrower than the schema (members stand in the schema's order, what it does not
-name is not written), never wider: a keyword that is not kept is an error that names it, where
-converters that skip it would let wrong answers pass. All is written on one line, and nothing
-behind the end. Draft 2020-12; docs/structured.md lists what is kept.
+The grammar may be narrower than the schema (members come in the schema's order, and no others), but
+never wider: an unsupported keyword is an error that names it, where converters that ignore it would
+let wrong answers pass. JSON is written on one line, with nothing after its end. Draft 2020-12;
+docs/structured.md lists what is supported.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from cf_local.errors import InputError
-from cf_local.structured.disjoint import are_disjoint
-from cf_local.structured.numbers import bounds, integer_rule, number_rule
 from cf_local.structured.rules import Rules, json_literal
-from cf_local.structured.strings import any_string, lengths, string_rule
+from cf_local.structured.scalars import (
+    any_string,
+    bounds,
+    integer_rule,
+    lengths,
+    number_rule,
+    string_rule,
+)
 
 JsonSchema = Mapping[str, Any] | bool
 
@@ -29,20 +34,22 @@ _OF_TYPE = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
 }
 _OF_TYPE["integer"] = _OF_TYPE["number"]
-_KEPT = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
-_KEPT |= {"anyOf", "oneOf", "allOf"}
+_SUPPORTED = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
+_SUPPORTED |= {"anyOf", "oneOf", "allOf"}
 _NO_EFFECT = {"uniqueItems": False, "minProperties": 0, "additionalItems": True}
 _DEEPEST = 60
-_SPACE = '" "?'  # no line breaks: a model that loves them would fill its context with indents
+_DEEPEST_PROOF = 6
+_NUMBERS = frozenset({"integer", "number"})
+_SPACE = '" "?'  # no line breaks: a model could fill its context with indentation
 
 
 def grammar_of(schema: JsonSchema) -> str:
-    """The GBNF grammar of a schema; raises InputError that names what cannot be kept, and where."""
+    """The GBNF grammar of a schema. Raises InputError that names what is unsupported, and where."""
     return _Converter(schema).grammar()
 
 
 class _Converter:
-    """One conversion: the document, the rules so far, and the references already followed."""
+    """One conversion: the document, its rules so far, and the references that have a rule."""
 
     def __init__(self, document: JsonSchema) -> None:
         self._document = document
@@ -56,13 +63,13 @@ class _Converter:
         return self._rules.text()
 
     def _visit(self, schema: Any, where: str, depth: int) -> str:
-        """The name of the rule for a schema that stands at ``where`` in the document."""
+        """The name of the rule for the schema at ``where`` in the document."""
         if depth > _DEEPEST:
             raise InputError(f"{where}: the schema is more than {_DEEPEST} levels deep")
         if schema is True or schema == {}:
             return self._any_value()
         if not isinstance(schema, Mapping):
-            raise InputError(f"{where}: {schema!r} allows nothing, or is no schema")
+            raise InputError(f"{where}: {schema!r} allows nothing, or is not a schema")
         schema = dict(schema)
         _check_keywords(schema, where)
         if "$ref" in schema:
@@ -89,7 +96,7 @@ class _Converter:
         if not isinstance(schemas, Sequence) or isinstance(schemas, str) or not schemas:
             raise InputError(f"{where}/{key}: it must be a list of schemas")
         if key == "allOf" and len(schemas) > 1:
-            raise InputError(f"{where}/allOf: several schemas at once cannot be kept; merge them")
+            raise InputError(f"{where}/allOf: several schemas are not supported; merge them")
         names = [self._visit(s, f"{where}/{key}/{i}", depth + 1) for i, s in enumerate(schemas)]
         if key == "oneOf":
             self._check_disjoint(schemas, f"{where}/oneOf")
@@ -107,14 +114,14 @@ class _Converter:
             for other in schemas[:index]:
                 if not are_disjoint(schema, other, resolved):
                     raise InputError(
-                        f"{where}: alternative {index} may overlap an earlier one, and what two "
-                        "allow is refused by oneOf; use anyOf, or give them a constant that differs"
+                        f"{where}: alternative {index} may overlap an earlier one, and oneOf "
+                        "refuses what two allow; use anyOf, or add a constant that differs"
                     )
 
     def _values(self, schema: dict[str, Any], where: str) -> str:
         """A choice of constants."""
         for key in schema.keys() - _REMARKS - {"type", "enum", "const"}:
-            raise InputError(f"{where}/{key}: it cannot be kept together with enum or const")
+            raise InputError(f"{where}/{key}: it cannot be combined with enum or const")
         values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise InputError(f"{where}/enum: it must be a list of values")
@@ -124,7 +131,7 @@ class _Converter:
             allowed = types_of(schema, where)
             values = [value for value in values if any(_is_of(value, kind) for kind in allowed)]
         if not values:
-            raise InputError(f"{where}: none of its values is allowed by all it says")
+            raise InputError(f"{where}: no value obeys all its keywords")
         written = dict.fromkeys(json_literal(value) for value in values)
         return self._rules.add(where, " | ".join(written))
 
@@ -152,7 +159,7 @@ class _Converter:
         if rest is False:
             high = len(first) if high is None else min(high, len(first))
         if high is not None and high < max(low, len(first)):
-            raise InputError(f"{where}: it has fewer items than minItems or prefixItems want")
+            raise InputError(f"{where}: it allows fewer items than minItems or prefixItems require")
         space = self._space()
         names = [self._visit(s, f"{where}/prefixItems/{i}", depth + 1) for i, s in enumerate(first)]
         is_closed = rest is False or high == len(first) or (first and low <= len(first))
@@ -164,7 +171,7 @@ class _Converter:
         return self._rules.add(where, f'"[" {inside} "]"')
 
     def _many(self, first: str, item: str, low: int, high: int | None, n_first: int) -> str:
-        """``first`` (may be empty) and then items, separated by commas."""
+        """``first`` (may be empty), then items, separated by commas."""
         more = self._rules.add("more", f'"," {self._space()} {item}')
         most = None if high is None else high - n_first
         if first:
@@ -190,27 +197,27 @@ class _Converter:
         pairs = []
         for name, (value, path) in members.items():
             if value is False and name not in required:
-                continue  # it must not be there, and is not written
+                continue  # it is forbidden, and never written
             colon = f'{json_literal(name)} ":" {self._space()}'
             pairs.append((f"{colon} {self._visit(value, path, depth + 1)}", name in required))
         return self._rules.add(where, f'"{{" {self._members(pairs, where)} "}}"')
 
     def _members(self, pairs: Sequence[tuple[str, bool]], where: str) -> str:
-        """Pairs in their order, with commas between those that are there."""
+        """Pairs in their order, with commas between those that are written."""
         space = self._space()
-        behind, alone = space, space  # what follows when a pair was written, and when none was
+        later, alone = space, space  # what follows after a pair, and before the first one
         for pair, is_required in reversed(pairs):
-            start = self._rules.add(f"{where}-from", f"{space} {pair} {behind}")
-            next_ = self._rules.add(f"{where}-then", f'"," {space} {pair} {behind}')
+            start = self._rules.add(f"{where}-from", f"{space} {pair} {later}")
+            next_ = self._rules.add(f"{where}-then", f'"," {space} {pair} {later}')
             if is_required:
-                behind, alone = next_, start
+                later, alone = next_, start
             else:
-                behind = self._rules.add(f"{where}-rest", f"{next_} | {behind}")
+                later = self._rules.add(f"{where}-rest", f"{next_} | {later}")
                 alone = self._rules.add(f"{where}-start", f"{start} | {alone}")
         return alone
 
     def _map(self, others: Any, where: str, depth: int) -> str:
-        """An object of any names."""
+        """An object with any names."""
         space = self._space()
         if others is False:
             return self._rules.add(where, f'"{{" {space} "}}"')
@@ -234,7 +241,7 @@ _JSON_TYPES = ("object", "array", "string", "number", "boolean", "null")
 
 
 def types_of(schema: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The types a schema allows; without ``type`` those its keywords speak of, else all."""
+    """The types a schema allows; without ``type``, those its keywords belong to, or all."""
     given = schema.get("type")
     if given is None and "type" not in schema:
         if "enum" in schema or "const" in schema:
@@ -243,16 +250,16 @@ def types_of(schema: Mapping[str, Any], where: str) -> tuple[str, ...]:
         return tuple(meant) or _JSON_TYPES
     kinds = [given] if isinstance(given, str) else given
     if not isinstance(kinds, Sequence) or not kinds or any(k not in TYPES for k in kinds):
-        raise InputError(f"{where}/type: {given!r} is not among {', '.join(TYPES)}")
+        raise InputError(f"{where}/type: {given!r} is not one of {', '.join(TYPES)}")
     return tuple(kinds)
 
 
 def resolve(document: JsonSchema, ref: Any, where: str) -> Any:
-    """What a reference within the document points to; nothing is ever fetched."""
+    """The target of a reference within the document; nothing is fetched. Raises InputError."""
     if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
         raise InputError(
-            f"{where}/$ref: {ref!r} lies outside of the schema; only references like "
-            "#/$defs/name are followed"
+            f"{where}/$ref: {ref!r} is outside of the schema; only references like "
+            "#/$defs/name are supported"
         )
     target: Any = document
     for part in _pointer(ref):
@@ -272,13 +279,13 @@ def _pointer(ref: str) -> Iterator[str]:
 
 def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
     for key, value in schema.items():
-        if key in _KEPT or (key in _NO_EFFECT and _same(value, _NO_EFFECT[key])):
+        if key in _SUPPORTED or (key in _NO_EFFECT and _same(value, _NO_EFFECT[key])):
             continue
         if key == "nullable":
             raise InputError(f'{where}/nullable: write "type": ["...", "null"] instead')
         raise InputError(
-            f"{where}/{key}: this keyword cannot be kept, so the schema is refused; remove it, "
-            "and check the answer yourself"
+            f"{where}/{key}: this keyword is not supported; remove it, and check the answer "
+            "yourself"
         )
     if "$id" in schema and where != "#":
         raise InputError(f"{where}/$id: a schema within the schema cannot have its own address")
@@ -286,19 +293,78 @@ def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
 
 def _check_alone(schema: Mapping[str, Any], key: str, where: str) -> None:
     for other in schema.keys() - _REMARKS - {key}:
-        raise InputError(f"{where}/{other}: it cannot be kept together with {key}")
+        raise InputError(f"{where}/{other}: it cannot be combined with {key}")
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where true is not 1."""
+    """Whether two values are equal in JSON, where true is not 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _is_of(value: Any, kind: str) -> bool:
-    """Whether a value is of a type of JSON."""
+    """Whether a value has a JSON type."""
     if isinstance(value, bool):
         return kind == "boolean"
     if isinstance(value, int | float):
         return kind == "number" or (kind == "integer" and value % 1 == 0)
     found = "null" if value is None else "string" if isinstance(value, str) else "object"
     return kind == ("array" if isinstance(value, list | tuple) else found)
+
+
+def are_disjoint(
+    one: Any, other: Any, resolved: Callable[[Any], Any], depth: int = _DEEPEST_PROOF
+) -> bool:
+    """Whether no value can obey both schemas; False also if that is uncertain.
+
+    The proof is by constants, by types, or by a property that both require.
+    """
+    one, other = resolved(one), resolved(other)
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)) or depth == 0:
+        return False
+    values, more = _values(one), _values(other)
+    if values is not None and more is not None:
+        return not any(_equal(a, b) for a in values for b in more)
+    kinds, others = _kinds(one, values), _kinds(other, more)
+    if kinds is not None and others is not None and not kinds & others:
+        return True
+    if kinds != {"object"} or others != {"object"}:
+        return False
+    both = set(one.get("required", ())) & set(other.get("required", ()))
+    return any(
+        are_disjoint(one["properties"][n], other["properties"][n], resolved, depth - 1)
+        for n in both
+        if n in one.get("properties", {}) and n in other.get("properties", {})
+    )
+
+
+def _values(schema: Mapping[str, Any]) -> list[Any] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    return list(schema["enum"]) if "enum" in schema else None
+
+
+def _kinds(schema: Mapping[str, Any], values: list[Any] | None) -> set[str] | None:
+    """The JSON types a schema allows, with integers as numbers; None for any type."""
+    if values is not None:
+        return {_kind(value) for value in values}
+    given = schema.get("type")
+    if given is None:
+        return None
+    kinds = {given} if isinstance(given, str) else set(given)
+    return kinds - {"integer"} | {"number"} if kinds & _NUMBERS else kinds
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if value is None:
+        return "null"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list | tuple) else "object"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return _kind(one) == _kind(other) and bool(one == other)

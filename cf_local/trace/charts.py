@@ -1,22 +1,19 @@
-"""The figures and charts of an answer, as plain data: lengths of bars, numbers in words."""
+"""The figures and charts of an answer as plain data: lengths of bars, labels."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cf_local.trace.labels import letter
-from cf_local.trace.model import Trace
-from cf_local.trace.summary import Summary
-from cf_local.trace.visible import in_one_line
-from cf_local.trace.words import Piece
+from cf_local.trace.recording import Trace, TraceSummary
+from cf_local.trace.words import AnswerPiece, in_one_line, letter
 
-_N_STYLES = 8  # colours and underlines of the page; further sources begin again, with their letters
+_N_STYLES = 8  # colours and underlines of the page; then they repeat, with other letters
 _WIDTH, _HEIGHT, _MOST_COLUMNS = 720, 44, 90
 
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """A rectangle of the strip, in its units (720 by 44)."""
+    """A rectangle of the strip, in the strip's units (720 wide, 44 high)."""
 
     css: str
     x: float
@@ -26,10 +23,10 @@ class Rect:
 
 
 def strip(
-    parts: Sequence[Piece],
+    parts: Sequence[AnswerPiece],
     names: Sequence[str],
 ) -> tuple[Rect, ...]:
-    """Columns from left to right; in each the shares of agreement (on top) and of the winners."""
+    """Columns from left to right; each stacks the shares of agreement (on top) and of winners."""
     n_columns = min(len(parts), _MOST_COLUMNS)
     if not n_columns:
         return ()
@@ -50,7 +47,7 @@ def strip(
 
 
 def style(index: int) -> str:
-    """The style of the source that is listed at ``index`` (from 0)."""
+    """The style of the source at ``index`` (from 0)."""
     return f"w{index % _N_STYLES}"
 
 
@@ -65,15 +62,15 @@ class Bar:
 
 
 def css_of(winners: Sequence[str], names: Sequence[str]) -> str:
-    """The style of a piece: that of its first winner, none where all sources agreed."""
+    """The style of a piece: that of its first winner; empty where all sources agreed."""
     if set(names) <= set(winners):
         return ""
     indices = [index for index, name in enumerate(names) if name in winners]
     return style(indices[0]) if indices else ""
 
 
-def facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """The figures in a line above the charts: each with what stands before and behind it."""
+def facts(trace: Trace, summary: TraceSummary) -> Iterator[tuple[str, str, str]]:
+    """The figures in a line above the charts, each with the text before and after it."""
     if len(trace.names) > 1 and any(not step.whole for step in trace.steps):
         share = 100 * summary.n_agreed / summary.n_segments
         yield "", f"{summary.n_segments:,}", "segment" if summary.n_segments == 1 else "segments"
@@ -89,14 +86,14 @@ def facts(trace: Trace, summary: Summary) -> Iterator[tuple[str, str, str]]:
         yield "ended by", summary.finish_reason, ""
 
 
-def strip_label(summary: Summary) -> str:
-    """The strip in words."""
+def strip_label(summary: TraceSummary) -> str:
+    """A description of the strip for screen readers."""
     won = ", ".join(f"{in_one_line(name, 40)} {n}" for name, n in summary.wins.items())
     return f"{summary.n_agreed} of {summary.n_segments} segments agreed; disputed ones won: {won}."
 
 
 def bars(names: Sequence[str], counts: Mapping[str, int]) -> tuple[Bar, ...]:
-    """A bar per source, in its colour."""
+    """One bar per source, in its colour."""
     largest = max(counts.values(), default=0)
     return tuple(
         Bar(
@@ -111,8 +108,8 @@ def bars(names: Sequence[str], counts: Mapping[str, int]) -> tuple[Bar, ...]:
     )
 
 
-def time_bars(summary: Summary) -> tuple[Bar, ...]:
-    """A bar per phase, the prompt first and what is in no phase last."""
+def time_bars(summary: TraceSummary) -> tuple[Bar, ...]:
+    """One bar per phase: the prompt first, time outside of all phases last."""
     spent = {"prompt": summary.prompt_s} if summary.prompt_s is not None else {}
     spent |= dict(summary.timings_s)
     rest = (summary.elapsed_s or 0.0) - sum(spent.values())
@@ -132,7 +129,7 @@ def time_bars(summary: Summary) -> tuple[Bar, ...]:
 
 
 def seconds(elapsed_s: float) -> str:
-    """A time in the unit that fits."""
+    """A time (seconds) as text, in the unit that fits."""
     if elapsed_s < 1:
         return f"{1000 * elapsed_s:.1f} ms" if elapsed_s < 0.1 else f"{1000 * elapsed_s:.0f} ms"
     return f"{elapsed_s:.2f} s" if elapsed_s < 100 else f"{elapsed_s:,.0f} s"

@@ -1,6 +1,6 @@
-"""Fields of a JSON object that nobody has checked yet: each is of its kind or the file is refused.
+"""Fields of an unchecked JSON object: each has the expected type, or the file is refused.
 
-Fields that nobody asks for are left alone, so that files of newer versions can be read.
+Unknown fields are ignored, so that files of newer versions can be read.
 """
 
 import json
@@ -10,24 +10,24 @@ from typing import Any, TypeVar
 
 from cf_local.errors import InputError
 
-_TOLD = 60  # characters of a wrong value that an error repeats
+_MOST_SHOWN = 60  # characters of a wrong value that an error quotes
 T = TypeVar("T")
-_MOST = 2**53  # of what is counted, and of seconds: sums and pictures of them stay finite
+_MOST = 2**53  # of counts and of seconds: their sums and charts stay finite
 _MISSING: Any = object()
 
 
 class Fields:
-    """One object; ``where`` says in errors where it stands: "FILE, line N" and what is in it."""
+    """One object; errors give its place as ``where``: "FILE, line N" and the path within."""
 
     def __init__(self, values: object, where: str) -> None:
-        """Raises InputError when ``values`` is no JSON object."""
+        """Raises InputError unless ``values`` is a JSON object."""
         if not isinstance(values, dict):
             raise InputError(f"{where}: {_short(values)} must be an object with named fields.")
         self.values: Mapping[str, Any] = values
         self.where = where
 
     def text(self, key: str, default: str = _MISSING) -> str:
-        """A string; half characters (lone surrogates) become U+FFFD."""
+        """A string; lone surrogates become U+FFFD."""
         return clean(self._get(key, str, "text", default))
 
     def flag(self, key: str, default: bool = _MISSING) -> bool:
@@ -35,7 +35,7 @@ class Fields:
         return self._get(key, bool, "true or false", default)
 
     def count(self, key: str, default: T = _MISSING) -> int | T:
-        """A whole number of at least 0."""
+        """A whole number of at least 0 (and at most 2**53)."""
         value = self.values.get(key)
         if default is not _MISSING and value is None:
             return default
@@ -44,14 +44,14 @@ class Fields:
         return value
 
     def seconds(self, key: str, default: float = _MISSING) -> float:
-        """A number of at least 0, and of no more than a lifetime."""
+        """A number of seconds, at least 0 and below 2**53."""
         value = _float(self.values.get(key, default))
         if value is None or not 0 <= value < _MOST:
             raise self._wrong(key, "a number of at least 0")
         return value
 
     def score(self, key: str) -> float | None:
-        """A number, or None where there is none or null."""
+        """A number; None where the field is missing or null."""
         value = _float(self.values.get(key))
         if value is None and self.values.get(key) is not None:
             raise self._wrong(key, "a number or null")
@@ -65,39 +65,41 @@ class Fields:
         return tuple(map(clean, values))
 
     def inner(self, key: str) -> "Fields":
-        """An object within; an empty one if there is none."""
+        """A nested object; an empty one if the field is missing."""
         return Fields(self.values.get(key, {}), f"{self.where}, {key}")
 
     def each(self, key: str) -> Iterator["Fields"]:
-        """The objects of a list."""
+        """The objects in a list."""
         for number, value in enumerate(self._get(key, list, "a list"), start=1):
             yield Fields(value, f"{self.where}, {key} {number}")
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
-        """One of the strings allowed."""
+        """One of the ``allowed`` strings."""
         if self.values.get(key) not in allowed:
             raise self._wrong(key, f"one of {', '.join(allowed)}")
         return self.values[key]
 
-    def _get(self, key: str, kind: type[T], told: str, default: T = _MISSING) -> T:
+    def _get(self, key: str, kind: type[T], expected: str, default: T = _MISSING) -> T:
         value = self.values.get(key, default)
         if not isinstance(value, kind):
-            raise self._wrong(key, told)
+            raise self._wrong(key, expected)
         return value
 
-    def _wrong(self, key: str, told: str) -> InputError:
+    def _wrong(self, key: str, expected: str) -> InputError:
         if key not in self.values:
-            return InputError(f"{self.where}: {key} is missing; it must be {told}.")
-        return InputError(f"{self.where}: {key} is {_short(self.values[key])}; it must be {told}.")
+            return InputError(f"{self.where}: {key} is missing; it must be {expected}.")
+        return InputError(
+            f"{self.where}: {key} is {_short(self.values[key])}; it must be {expected}."
+        )
 
 
 def clean(text: str) -> str:
-    """The text without half characters, which could not be written anywhere."""
+    """The text with lone surrogates replaced: they cannot be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _float(value: object) -> float | None:
-    """A number that is one; None for anything else."""
+    """The value as a float; None if it is not a number (NaN included)."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -111,4 +113,4 @@ def _short(value: object) -> str:
     if isinstance(value, dict | list):  # however large or deep
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value)
-    return text if len(text) <= _TOLD else f"{text[: _TOLD - 3]}..."
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."

@@ -1,5 +1,12 @@
-"""The pieces of an answer, and which of them a word of it lies in."""
+"""The pieces of an answer, the words they cover, and how to show them.
 
+A model may write any character. A terminal obeys control characters, a bidirectional override
+reverses the text next to it, and a lone surrogate cannot be encoded at all. ``visible`` replaces
+them with printable characters, so that nothing moves a cursor, reorders or hides other text.
+Letters, combining marks, joiners and the direction marks of Arabic and Hebrew stay as they are.
+"""
+
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,16 +14,31 @@ from itertools import pairwise
 
 from cf_local.errors import InputError
 from cf_local.method.boundary import is_boundary_between, is_unspaced
-from cf_local.types import FUSED, Step
+from cf_local.types import FUSED, ScoredCandidate, Step
 
-_TOLD = 40  # characters of a fragment that an error repeats
+ENDS = "∎"
+"""Follows a candidate that ends the answer."""
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MOST_OF_NAME = 24
+_MOST_SHOWN = 40  # characters of a fragment that an error quotes
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_BIDI_NAMES = dict(zip((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), (
+    "LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI",
+), strict=True))  # fmt: skip
+_TABLE: dict[int, str] = (
+    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+    | {0x7F: "\N{SYMBOL FOR DELETE}"}
+    | dict.fromkeys(range(0x80, 0xA0), _REPLACEMENT)
+    | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT)
+    | {code: f"⟨{name}⟩" for code, name in _BIDI_NAMES.items()}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AnswerPiece:
     """What one step added to the answer: characters ``start`` to ``end`` of its text.
 
-    ``number`` counts the steps from 1, those of other answers in mode "cool+r" included.
+    ``number`` counts the steps from 1, including those of other answers in mode "cool+r".
     """
 
     number: int
@@ -27,40 +49,40 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A place in the answer: its text, where it starts (characters; words from 1), its pieces."""
+    """A place in the answer: its text, first character (from 0), first word (from 1), pieces."""
 
     text: str
     start: int
     word: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[AnswerPiece, ...]
 
 
 def shown(steps: Sequence[Step]) -> Sequence[Step]:
-    """The steps whose texts make up the answer: those of its segments, or the choice of a whole."""
+    """The steps whose texts make up the answer: its segments, or the choice of a whole answer."""
     if not steps or not steps[-1].whole:
         return steps
     *segments, last = steps
     return segments if FUSED in last.winners and segments else [last]
 
 
-def pieces(steps: Sequence[Step]) -> tuple[Piece, ...]:
-    """The steps shown, each with its place in the answer's text."""
-    found: list[Piece] = []
+def pieces(steps: Sequence[Step]) -> tuple[AnswerPiece, ...]:
+    """The ``shown`` steps, each with its place in the answer's text."""
+    found: list[AnswerPiece] = []
     end = 0
-    kept = shown(steps)
-    first = len(steps) if kept and kept[0].whole else 1
-    for number, step in enumerate(kept, start=first):
+    visible_steps = shown(steps)
+    first = len(steps) if visible_steps and visible_steps[0].whole else 1
+    for number, step in enumerate(visible_steps, start=first):
         start, end = end, end + len(step.text)
-        found.append(Piece(number, step, start, end))
+        found.append(AnswerPiece(number, step, start, end))
     return tuple(found)
 
 
 def covering(steps: Sequence[Step], what: str | int) -> tuple[Covered, ...]:
     """Each place of the answer that ``what`` names, with the pieces it covers.
 
-    ``what`` is the number of a word (from 1; from the end when negative) or a fragment of the
-    answer: where it stands as a word of its own if it does so anywhere, else within words, in
-    other letter case only if it is not found as given. Raises InputError when there is none.
+    ``what`` is the number of a word (from 1; negative: from the end) or a fragment of the answer.
+    A fragment matches whole words if it can, otherwise parts of words, and ignores case only if it
+    has no exact match. Raises InputError if there is no such place.
     """
     parts = pieces(steps)
     text = "".join(part.step.text for part in parts)
@@ -70,7 +92,7 @@ def covering(steps: Sequence[Step], what: str | int) -> tuple[Covered, ...]:
 
 
 def _covered(
-    text: str, words: Sequence[tuple[int, int]], parts: Sequence[Piece], start: int, end: int
+    text: str, words: Sequence[tuple[int, int]], parts: Sequence[AnswerPiece], start: int, end: int
 ) -> Covered:
     word = 1 + sum(until <= start for _, until in words)
     touched = (part for part in parts if part.start < end and start < part.end)
@@ -78,7 +100,7 @@ def _covered(
 
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each word: what stands between spaces, in scripts without them one each."""
+    """Start and end of each word: between spaces, or boundaries in scripts without spaces."""
     for match in re.finditer(r"\S+", text):
         chunk, start = match.group(), match.start()
         if not any(map(is_unspaced, chunk)):
@@ -86,7 +108,7 @@ def _words(text: str) -> Iterator[tuple[int, int]]:
             continue
         cuts = [i + 1 for i, (a, b) in enumerate(pairwise(chunk)) if is_boundary_between(a, b)]
         for begin, end in pairwise([0, *cuts, len(chunk)]):
-            if any(map(str.isalnum, chunk[begin:end])):  # marks between them are no words
+            if any(map(str.isalnum, chunk[begin:end])):  # punctuation is not a word
                 yield start + begin, start + end
 
 
@@ -97,13 +119,56 @@ def _nth(words: Sequence[tuple[int, int]], number: int) -> tuple[int, int]:
 
 
 def _found(text: str, fragment: str) -> list[tuple[int, int]]:
-    """Where the fragment stands; any white space matches any other."""
+    """Where the fragment occurs; any white space matches any other."""
     wanted = r"\s+".join(map(re.escape, fragment.split()))
     if not wanted:
-        raise InputError("Name a word of the answer, or its number.")
+        raise InputError("Give a word of the answer, or its number.")
     for flags in (re.NOFLAG, re.IGNORECASE):
         for pattern in (rf"(?<!\w){wanted}(?!\w)", wanted):
             if spans := [match.span() for match in re.finditer(pattern, text, flags)]:
                 return spans
-    told = fragment if len(fragment) <= _TOLD else fragment[: _TOLD - 1] + "…"
-    raise InputError(f"{told!r} does not stand in the answer.")
+    quoted = fragment if len(fragment) <= _MOST_SHOWN else fragment[: _MOST_SHOWN - 1] + "…"
+    raise InputError(f"The answer does not contain {quoted!r}.")
+
+
+def letter(index: int) -> str:
+    """The letter of the source at ``index`` (from 0): A to Z, then A2, B2, ..."""
+    round_ = index // len(_LETTERS)
+    return _LETTERS[index % len(_LETTERS)] + (str(round_ + 1) if round_ else "")
+
+
+def proposers(candidate: ScoredCandidate, names: Sequence[str]) -> str:
+    """The letters of a candidate's sources; FUSED marks the fused answer among whole answers."""
+    letters = "".join(letter(i) for i, name in enumerate(names) if name in candidate.sources)
+    others = [in_one_line(n, _MOST_OF_NAME) for n in candidate.sources if n not in names]
+    return "+".join([letters, *others] if letters else others)
+
+
+def number(value: float | None) -> str:
+    """A score or mean (nats) in few characters; a dash for one that was not needed."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def visible(text: str) -> str:
+    """The text with printable stand-ins for control characters; line breaks and tabs stay."""
+    return text.translate(_TABLE)
+
+
+def in_one_line(text: str, most: int | None = None) -> str:
+    """As ``visible``, for a table cell: line breaks, tabs and outer spaces become visible, too.
+
+    A text longer than ``most`` characters is cut to that length.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
+    line = re.sub("[\n\u2028\u2029]", "↵", visible(text)).replace("\t", "⇥")
+    stripped = line.strip(" ")
+    if not stripped:
+        return "␣" * len(line)
+    before = len(line) - len(line.lstrip(" "))
+    after = len(line) - len(line.rstrip(" "))
+    return "␣" * before + stripped + "␣" * after

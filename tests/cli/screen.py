@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pexpect
 
-from cf_local.chats.store import ChatStore
+from cf_local.chats.database import ChatStore
 from cf_local.chats.transcript import Transcript
 
 PROMPT = re.compile(r"\x1b\[\?2004h[^\n]*?>[^\n]*?\x1b\[\?25h")

@@ -46,7 +46,7 @@ def test_an_incomplete_answer_is_told(run: Run, tmp_path: Path) -> None:
     ("name", "text", "told"),
     [
         ("s.json", '{"type": "object", "minProperties": 2}', "#/minProperties"),
-        ("s.json", "{", "no JSON"),
+        ("s.json", "{", "not JSON"),
         ("s.json", '{"$ref": "https://example.org/x"}', "outside of the schema"),
         ("g.gbnf", 'root ::= root "a" | "b"', "left recursion"),
         ("g.gbnf", "root ::= [", "is missing"),

@@ -69,7 +69,7 @@ def test_every_command(start: Open, work_folder: Path) -> None:
         "/trace": "ash",
         "/why 68": "mean",
         "/why #1": "Tom",
-        "/why nothing": "does not stand in the answer",
+        "/why nothing": "does not contain",
         "/system": "Be brief.",
         "/models": "builtin: ash, birch, cedar",
         "/models nope": "no fusion 'nope'",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cli.conftest import Run
 
-from cf_local.chats.store import ChatStore
-from cf_local.chats.transcript import Transcript, Turn
+from cf_local.chats.database import ChatStore
+from cf_local.chats.transcript import ChatTurn, Transcript
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _two_chats(environment: dict[str, str]) -> None:
     folder.mkdir(mode=0o700)
     with ChatStore(folder / "conversations.db") as store:
         for question, answer in (("How many apples?", "68."), ("And pears?", "None \x1b[31m.")):
-            store.save(None, 0, Transcript(None, (Turn(question, answer),)), 0, "a")
+            store.save(None, 0, Transcript(None, (ChatTurn(question, answer),)), 0, "a")
 
 
 def test_list_and_show_and_search(run: Run) -> None:

@@ -168,9 +168,7 @@ def test_a_gated_repository_is_explained(run: Run, hub: HubServer) -> None:
     hub.repos[REPO].error = (403, {"X-Error-Code": "GatedRepo"})
     done = run("pull", REPO)
     assert done.returncode == 3
-    assert (
-        "its licence must be accepted first, at https://huggingface.co/org" in done.stderr.decode()
-    )
+    assert "accept its licence first, at https://huggingface.co/org" in done.stderr.decode()
     assert b"HF_TOKEN" in done.stderr
 
 

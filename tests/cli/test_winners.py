@@ -130,5 +130,5 @@ def test_why_of_scores_that_are_missing_or_infinite() -> None:
 
 
 def test_why_of_a_word_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="'fish' does not stand"):
+    with pytest.raises(InputError, match="does not contain 'fish'"):
         why(STEPS, NAMES, "fish", in_colour=False)

@@ -11,11 +11,13 @@ import pytest
 
 from cf_local import files
 from cf_local.chats import exchange
-from cf_local.chats.transcript import Transcript, Turn
+from cf_local.chats.transcript import ChatTurn, Transcript
 from cf_local.errors import InputError
 from cf_local.types import Message
 
-TALK = Transcript("Be brief.", (Turn("How many?", "42.", "Hm."), Turn("Ünd?", "…"), Turn("Why?")))
+TALK = Transcript(
+    "Be brief.", (ChatTurn("How many?", "42.", "Hm."), ChatTurn("Ünd?", "…"), ChatTurn("Why?"))
+)
 
 
 def user(text: Any = "q") -> dict[str, Any]:
@@ -52,11 +54,11 @@ def test_only_answered_turns_are_told_to_the_models() -> None:
 @pytest.mark.parametrize(
     ("messages", "turns"),
     [
-        ([user(), assistant()], (Turn("q", "a"),)),
-        ([user(), user("r"), assistant(), assistant("b")], (Turn("q\n\nr", "a\n\nb"),)),
-        ([{"role": "developer", "content": "s"}, user()], (Turn("q"),)),
+        ([user(), assistant()], (ChatTurn("q", "a"),)),
+        ([user(), user("r"), assistant(), assistant("b")], (ChatTurn("q\n\nr", "a\n\nb"),)),
+        ([{"role": "developer", "content": "s"}, user()], (ChatTurn("q"),)),
         ([user([{"type": "text", "text": "one"}, {"type": "text", "text": " two"}])],
-         (Turn("one two"),)),
+         (ChatTurn("one two"),)),
     ],
 )  # fmt: skip
 def test_forms_that_others_write(tmp_path: Path, messages: Any, turns: Any) -> None:

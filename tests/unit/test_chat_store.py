@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cf_local.chats import schema
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.store import BrokenStoreError, ChatStore, StaleError
-from cf_local.chats.transcript import Transcript, Turn
+from cf_local.chats.database import VERSION, BrokenStoreError, ChatStore, StaleError
+from cf_local.chats.transcript import ChatTurn, Transcript
 from cf_local.errors import InputError
 from cf_local.files import DATA_VARIABLE, UnwritableError, data_folder
 
-TALK = Transcript("Be brief.", (Turn("How many?", "42.", "Hm."), Turn("Sure?", "Yes.")))
+TALK = Transcript("Be brief.", (ChatTurn("How many?", "42.", "Hm."), ChatTurn("Sure?", "Yes.")))
 posix_only = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 
 
@@ -43,7 +42,7 @@ def test_a_conversation_comes_back_as_it_was(path: Path) -> None:
 
 
 def test_any_text_comes_back(path: Path) -> None:
-    odd = Turn("\0 null 👍🏽 \x1b[2J", "x" * 1_000_000, "''\"--;\r\n")
+    odd = ChatTurn("\0 null 👍🏽 \x1b[2J", "x" * 1_000_000, "''\"--;\r\n")
     with ChatStore(path) as store:
         assert store.load(save(store, Transcript(None, (odd,))))[0].turns == (odd,)
 
@@ -53,13 +52,12 @@ def test_search_finds_all_words_in_any_case(
     path: Path, has_index: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has_index:
-        monkeypatch.setattr(schema, "has_full_text", lambda _database: False)
-        monkeypatch.setattr("cf_local.chats.store.has_full_text", lambda _database: False)
+        monkeypatch.setattr("cf_local.chats.database.has_full_text", lambda _database: False)
     turns = (
-        Turn("How many ÄPFEL are there?", "It is 42."),
-        Turn('She said "no" twice', "100% of_them"),
-        Turn("東京はどこですか", "日本"),
-        Turn("half an answer", "about foxes", state="writing"),
+        ChatTurn("How many ÄPFEL are there?", "It is 42."),
+        ChatTurn('She said "no" twice', "100% of_them"),
+        ChatTurn("東京はどこですか", "日本"),
+        ChatTurn("half an answer", "about foxes", state="writing"),
     )
     with ChatStore(path) as store:
         number = save(store, Transcript(None, turns))
@@ -98,10 +96,9 @@ def test_a_database_moves_between_builds_with_and_without_full_text(
     with ChatStore(path) as store:
         save(store)
     with monkeypatch.context() as without:
-        without.setattr(schema, "has_full_text", lambda _database: False)
-        without.setattr("cf_local.chats.store.has_full_text", lambda _database: False)
+        without.setattr("cf_local.chats.database.has_full_text", lambda _database: False)
         with ChatStore(path) as store:
-            save(store, Transcript(None, (Turn("written without", "an index"),)))
+            save(store, Transcript(None, (ChatTurn("written without", "an index"),)))
     with ChatStore(path) as store:
         assert [found.chat for found in store.search(["without"])] == [2]
         assert [found.chat for found in store.search(["many"])] == [1]
@@ -136,7 +133,7 @@ def test_a_newer_or_foreign_or_broken_file_is_refused_and_stays(path: Path) -> N
     with ChatStore(path) as store:
         save(store)
     database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    database.execute(f"PRAGMA user_version = {VERSION + 1}")
     database.close()
     refused(path, "newer")
     path.unlink()
@@ -162,7 +159,7 @@ def refused(path: Path, why: str) -> None:
 def test_a_change_on_an_old_revision_is_refused(path: Path) -> None:
     with ChatStore(path) as mine, ChatStore(path) as theirs:
         number = save(mine)
-        longer = TALK.with_turn(Turn("More?", "No."))
+        longer = TALK.with_turn(ChatTurn("More?", "No."))
         assert theirs.save(number, 0, longer, 2, "a") == (number, 1)
         with pytest.raises(StaleError):
             mine.save(number, 0, TALK, 2, "a")
@@ -186,7 +183,7 @@ def test_two_chats_at_once_lose_nothing(path: Path) -> None:
         with ChatStore(path) as store:
             autosave, transcript = Autosave(store, name, notes.append), Transcript()
             for index in range(40):
-                transcript = transcript.with_turn(Turn(f"{name} {index}", f"answer {index}"))
+                transcript = transcript.with_turn(ChatTurn(f"{name} {index}", f"answer {index}"))
                 autosave.save(transcript)
 
     notes: list[str] = []
@@ -208,8 +205,8 @@ def test_a_conversation_changed_elsewhere_goes_on_as_another(path: Path) -> None
     with ChatStore(path) as mine, ChatStore(path) as theirs:
         autosave = Autosave(mine, "a", notes.append)
         autosave.save(TALK)
-        theirs.save(1, 0, TALK.with_turn(Turn("theirs", "!")), 2, "a")
-        autosave.save(TALK.with_turn(Turn("mine", "!")))
+        theirs.save(1, 0, TALK.with_turn(ChatTurn("theirs", "!")), 2, "a")
+        autosave.save(TALK.with_turn(ChatTurn("mine", "!")))
         assert autosave.number == 2
         assert [store_turn(mine, n) for n in (1, 2)] == ["theirs", "mine"]
         theirs.remove([2])
@@ -227,8 +224,8 @@ def test_only_what_changed_is_written_and_undo_is_saved(path: Path) -> None:
         autosave = Autosave(store, "a", pytest.fail)
         autosave.save(Transcript("only a system text"))
         assert store.chats() == []
-        longer = TALK.with_turn(Turn("More?", "", state="writing"))
-        for transcript in (TALK, longer, longer.without_last().with_turn(Turn("More?", "No."))):
+        longer = TALK.with_turn(ChatTurn("More?", "", state="writing"))
+        for transcript in (TALK, longer, longer.without_last().with_turn(ChatTurn("More?", "No."))):
             autosave.save(transcript)
             assert store.load(1)[0] == transcript
         autosave.save(TALK.without_last())
@@ -248,9 +245,9 @@ def test_what_could_not_be_saved_is_saved_later(
         # A disk that is full: SQLite itself says so when a page more is needed.
         (n_pages,) = store._database.execute("PRAGMA page_count").fetchone()
         store._database.execute(f"PRAGMA max_page_count = {n_pages}")
-        large = TALK.with_turn(Turn("x" * 50_000, "y"))
+        large = TALK.with_turn(ChatTurn("x" * 50_000, "y"))
         autosave.save(large)
-        autosave.save(large.with_turn(Turn("z", "z" * 10_000)))
+        autosave.save(large.with_turn(ChatTurn("z", "z" * 10_000)))
         assert store.load(1)[0] == TALK.without_last()
         assert len(notes) == 1
         assert "not saved" in notes[0]
@@ -273,6 +270,6 @@ def test_removing_removes_from_the_search_too(path: Path) -> None:
 def test_nothing_of_a_removed_chat_stays_in_the_file(path: Path) -> None:
     secret = "a very secret sentence"
     with ChatStore(path) as store:
-        store.remove([save(store, Transcript(None, (Turn(secret, json.dumps(secret)),)))])
+        store.remove([save(store, Transcript(None, (ChatTurn(secret, json.dumps(secret)),)))])
     files = [file.read_bytes() for file in path.parent.iterdir()]
     assert not any(secret.encode() in raw for raw in files)

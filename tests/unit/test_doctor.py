@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from cf_local.doctor import checks, facts, machine, probe, remedies
+from cf_local.doctor import checks, facts, probe
 from cf_local.doctor.checks import Finding, examine
-from cf_local.doctor.facts import Configuration, Facts, Processor
-from cf_local.doctor.machine import Folder, Gpu
+from cf_local.doctor.facts import CacheFolder, Configuration, Facts, Gpu, Processor
 from cf_local.doctor.probe import Native
-from cf_local.hub import Surroundings
+from cf_local.hub import HubSettings
 from cf_local.llama import child
 from cf_local.planning.memory import Memory
 
 INFO = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | LLAMAFILE = 1 | OPENMP = 0"
 FEATURES = frozenset({"pni", "avx", "avx2", "f16c", "fma"})
 CPU = ("CPU", "Some CPU", "cpu", 16_000_000_000, 12_000_000_000)
-CACHE = Folder(Path("/c"), 50_000_000_000, None, True)
+CACHE = CacheFolder(Path("/c"), 50_000_000_000, None, True)
 SOUND = Facts(
     versions={"cf-local": "0.1.0", "llama-cpp-python": "0.3.36", "numpy": "2.4"},
     pinned="0.3.36",
@@ -33,7 +32,7 @@ SOUND = Facts(
     gpus=(),
     native=Native(INFO, "0.5", ("CPU",), (CPU,), "It is 68.", True, 0.1),
     cache=CACHE,
-    hub=Surroundings(Path("/c"), "https://huggingface.co", False, False),
+    hub=HubSettings(Path("/c"), "https://huggingface.co", False, False),
     configuration=Configuration(("built in",), "/u/models.toml", None, {}),
 )
 
@@ -107,7 +106,7 @@ PROBLEMS: list[tuple[Facts, str, str]] = [
     ),
     (
         replace(SOUND, configuration=Configuration(("built in",), "/u", None, {"x": False})),
-        "the file of source x of the default fusion is not there",
+        "the file of source x of the default fusion does not exist",
         "cf-local show x",
     ),
     (with_native(is_right=False, answer="0"), "answer '0', which is wrong", "install cf-local"),
@@ -145,7 +144,7 @@ NOTES = [
     (with_processor(features=FEATURES | {"avx512f"}), "compiled without AVX512", "GGML_NATIVE"),
     (replace(SOUND, gpus=(Gpu("amd", "PCI device 1"),)), "there is a GPU (amd", "GGML_VULKAN"),
     (replace(SOUND, cache=replace(CACHE, n_free=5 * 10**9)), "5.0 GB free in /c", "HF_HOME"),
-    (replace(SOUND, cache=replace(CACHE, has_links=False)), "takes no symbolic links", "HF_HOME"),
+    (replace(SOUND, cache=replace(CACHE, has_links=False)), "supports no symbolic", "HF_HOME"),
     (replace(SOUND, hub=replace(SOUND.hub, is_offline=True)), "HF_HUB_OFFLINE", "unset"),
     (
         replace(SOUND, configuration=Configuration(("f",), "/u", None, {"x": True})),
@@ -188,16 +187,16 @@ def test_what_is_unknown_is_no_problem() -> None:
     [("11.4", None), ("11.8", "cu118"), ("12.4", "cu124"), ("12.9", "cu125"), ("14.0", "cu132")],
 )
 def test_the_newest_wheel_that_a_driver_supports(supported: str, kind: str | None) -> None:
-    assert remedies.cuda_wheel(supported) == kind
+    assert checks.cuda_wheel(supported) == kind
 
 
 def test_wheels_are_for_some_pythons() -> None:
-    assert len(remedies.cuda("1", "Linux", "12.4", "3.12.1")) == 2
-    assert len(remedies.cuda("1", "Linux", "12.4", "3.14.0")) == 1
+    assert len(checks.cuda("1", "Linux", "12.4", "3.12.1")) == 2
+    assert len(checks.cuda("1", "Linux", "12.4", "3.14.0")) == 1
 
 
 def test_windows_sets_variables_in_its_own_way() -> None:
-    command = remedies.compile_with("-DGGML_CUDA=on", "1", "Windows")
+    command = checks.compile_with("-DGGML_CUDA=on", "1", "Windows")
     assert command.startswith('$env:CMAKE_ARGS = "-DGGML_CUDA=on"; pip install')
 
 
@@ -212,9 +211,9 @@ def test_features_of_several_backends() -> None:
 
 def test_processor_features_are_read() -> None:
     told = "processor : 0\nflags\t\t: fpu pni avx2\n\nprocessor : 1\nflags : fpu\n"
-    assert machine._features_in(told) == {"fpu", "pni", "avx2"}
-    assert machine._features_in("Features\t: fp asimd asimddp\n") == {"fp", "asimd", "asimddp"}
-    assert machine._features_in("nothing") is None
+    assert facts._features_in(told) == {"fpu", "pni", "avx2"}
+    assert facts._features_in("Features\t: fp asimd asimddp\n") == {"fp", "asimd", "asimddp"}
+    assert facts._features_in("nothing") is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +230,7 @@ def test_the_quota_of_a_container(tmp_path: Path, files: dict[str, str], quota: 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.processor_quota(tmp_path) == quota
+    assert facts.processor_quota(tmp_path) == quota
 
 
 def test_gpus_on_the_pci_bus(tmp_path: Path) -> None:
@@ -239,17 +238,18 @@ def test_gpus_on_the_pci_bus(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(vendor + "\n")
         (tmp_path / name / "class").write_text(kind + "\n")
-    assert list(machine._on_pci(tmp_path)) == [Gpu("nvidia", "PCI device 1")]
+    assert list(facts._on_pci(tmp_path)) == [Gpu("nvidia", "PCI device 1")]
 
 
 def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
-    found = machine.folder(tmp_path / "not" / "yet")
+    found = facts.check_folder(tmp_path / "not" / "yet")
     assert (found.error, found.has_links) == (None, True)
     assert found.n_free > 0
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     assert (
-        machine.folder(tmp_path / "file" / "inside").error == f"{tmp_path / 'file'} is not a folder"
+        facts.check_folder(tmp_path / "file" / "inside").error
+        == f"{tmp_path / 'file'} is not a folder"
     )
 
 

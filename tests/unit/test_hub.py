@@ -16,8 +16,7 @@ from huggingface_hub import constants, errors, scan_cache_dir
 
 from cf_local import hub
 from cf_local.errors import CfLocalError, MissingModelError
-from cf_local.hub import session
-from cf_local.hub import store as store_module
+from cf_local.hub import connection, local
 
 REPO, FILE, COMMIT = "org/model-GGUF", "model-Q4_K_M.gguf", "0123456789" * 4
 
@@ -110,7 +109,7 @@ def test_the_environment_decides_cache_and_offline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "part"),
     [
-        (http_error(errors.GatedRepoError), "licence must be accepted first, at https://"),
+        (http_error(errors.GatedRepoError), "accept its licence first, at https://"),
         (http_error(errors.GatedRepoError), "set HF_TOKEN"),
         (http_error(errors.RepositoryNotFoundError), "there is no repository org/model-GGUF"),
         (http_error(errors.RevisionNotFoundError), "no revision 'v2'"),
@@ -143,13 +142,13 @@ def test_ctrl_c_is_not_an_explanation(cache: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("repo", ["a/b/c", "a b/c", "/x"])
 def test_names_that_the_hub_cannot_have(cache: Path, repo: str) -> None:
-    with pytest.raises(MissingModelError, match="is no file of the hub"):
+    with pytest.raises(MissingModelError, match="is not a file of the hub"):
         hub.locate(repo, FILE, offline=True)
 
 
 @pytest.mark.parametrize("file", ["../x.gguf", "a/../../x.gguf", "/x.gguf"])
 def test_files_that_leave_the_folder(cache: Path, file: str) -> None:
-    with pytest.raises(MissingModelError, match="is no file of the hub"):
+    with pytest.raises(MissingModelError, match="is not a file of the hub"):
         hub.cached(REPO, file)
 
 
@@ -183,7 +182,7 @@ def test_a_hub_out_of_reach_is_as_good_as_none(
 ) -> None:
     eight = store(cache, "model-Q8_0.gguf")
     monkeypatch.setattr(socket.socket, "connect", fails_with(OSError(101, "unreachable")))
-    monkeypatch.setattr(session, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(connection, "FIRST_WAIT_S", 0.001)
     assert hub.locate(REPO) == eight
     with pytest.raises(MissingModelError, match="the connection failed"):
         hub.look_up(REPO, update=True)
@@ -212,6 +211,26 @@ def test_a_broken_link_is_no_file(cache: Path) -> None:
     store(cache).resolve().unlink()
     assert hub.cached(REPO) is None
     assert hub.cached(REPO, FILE) is None
+
+
+def test_the_hash_is_the_blobs_name_wherever_the_blob_points(cache: Path, tmp_path: Path) -> None:
+    path = store(cache)
+    expected = hashlib.sha256(b"GGUF").hexdigest()
+    shared = cache / "blobs" / "ab" / ("ab" * 32)  # named by Xet's hash, not by SHA-256
+    shared.parent.mkdir(parents=True)
+    blob = path.resolve()
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    link = tmp_path / "link.gguf"
+    link.symlink_to(path)
+    for file in (path, blob, shared, link):
+        hub.sha256.cache_clear()
+        assert hub.sha256(file) == expected
+    assert local.etag_of(path) == local.etag_of(link) == expected
+    assert local.etag_of(shared) is None
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert local.etag_of(loop) is None
 
 
 # ---- What there is, and removing it --------------------------------------------------------------
@@ -305,7 +324,7 @@ def test_what_is_being_downloaded_stays(cache: Path) -> None:
     path, part = store(cache), lay_part(cache)
     removal = hub.plan_removal(REPO)
     another = pytest.raises(CfLocalError, match="is being downloaded by another process")
-    with store_module.locked(REPO, "b" * 64), another:
+    with local.locked(REPO, "b" * 64), another:
         hub.remove(removal)
     assert path.exists()
     assert part.exists()

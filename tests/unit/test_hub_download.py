@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from cf_local import hub
 from cf_local.errors import Cancelled, MissingModelError
-from cf_local.hub import session, store, transfer
-from cf_local.hub.download import check_space
+from cf_local.hub import connection, local, transfer
+from cf_local.hub.transfer import check_space
 
 REPO, FILE = "org/model-GGUF", "model-Q4_K_M.gguf"
 CONTENT = random.Random(1).randbytes(300_000)
@@ -38,7 +38,7 @@ def blobs() -> list[str]:
 
 def part() -> Path:
     folder = Path(constants.HF_HUB_CACHE) / "models--org--model-GGUF" / "blobs"
-    return folder / (hashlib.sha256(CONTENT).hexdigest() + store.PART_SUFFIX)
+    return folder / (hashlib.sha256(CONTENT).hexdigest() + local.PART_SUFFIX)
 
 
 def lay_part(content: bytes) -> None:
@@ -107,7 +107,7 @@ def test_a_file_that_changed_since_it_was_looked_up_is_not_fetched(local_hub: Hu
     local_hub.repos[REPO].commits[commit][FILE] = CONTENT[::-1]
     (outcome,) = hub.download([remote])
     assert isinstance(outcome, MissingModelError)
-    assert "was changed meanwhile; run again" in str(outcome)
+    assert "has changed in the meantime; run again" in str(outcome)
     assert hub.cached(REPO) is None
     assert not part().exists() or not part().stat().st_size
     assert hub.locate(REPO).read_bytes() == CONTENT[::-1]
@@ -141,9 +141,9 @@ def test_the_server_says_how_long_to_wait(
     began = time.monotonic()
     hub.locate(REPO)
     assert time.monotonic() - began > 1.0
-    monkeypatch.setattr(session, "LONGEST_RETRY_AFTER_S", 0.5)
+    monkeypatch.setattr(connection, "LONGEST_RETRY_AFTER_S", 0.5)
     local_hub.api_faults.append(Fault(status=429, headers={"Retry-After": "1"}))
-    with pytest.raises(MissingModelError, match="takes no more requests for now"):
+    with pytest.raises(MissingModelError, match="accepts no more requests for now"):
         hub.resolve(REPO)
 
 
@@ -168,11 +168,11 @@ def test_what_an_earlier_run_left_is_used_if_it_is_right(
 
 def test_a_damaged_note_does_no_harm(local_hub: HubServer) -> None:
     lay_part(CONTENT[:1000])
-    note = part().with_name(part().name.removesuffix(store.PART_SUFFIX) + ".cf-local.json")
+    note = part().with_name(part().name.removesuffix(local.PART_SUFFIX) + ".cf-local.json")
     local_hub.add(REPO, {FILE: CONTENT})
     for text in ("", "{", "[]", '{"file": 1}', '{"repo": null}'):
         note.write_text(text, encoding="utf-8")
-        assert store.note_on(part()) is None
+        assert local.note_on(part()) is None
     assert hub.locate(REPO).read_bytes() == CONTENT
 
 
@@ -183,21 +183,21 @@ def test_a_damaged_note_does_no_harm(local_hub: HubServer) -> None:
     ("fault", "message"),
     [
         (Fault(status=401), "log in with `hf auth login`, or correct HF_TOKEN"),
-        (Fault(status=403), "whether a licence must be accepted there"),
+        (Fault(status=403), "whether you must accept a licence"),
         (
             Fault(status=403, headers={"X-Error-Code": "GatedRepo"}),
-            "its licence must be accepted first, at https://huggingface.co/org/model-GGUF",
+            "accept its licence first, at https://huggingface.co/org/model-GGUF",
         ),
         (Fault(status=404), "has no such file"),
-        (Fault(status=500), "a problem of its own"),
-        (Fault(status=429), "takes no more requests"),
-        (Fault(status=429, headers={"Retry-After": "9999"}), "takes no more requests"),
+        (Fault(status=500), "an internal problem"),
+        (Fault(status=429), "accepts no more requests"),
+        (Fault(status=429, headers={"Retry-After": "9999"}), "accepts no more requests"),
         (Fault(status=204), "status 204 and no file"),
         (Fault(loops=True), "redirects"),
         (Fault(swap=True), "not what the hub announces"),
         (Fault(length=10), "sends 10 bytes instead of 300000"),
         (Fault(content=b"new" * 100_000), "not what the hub announces"),
-        (Fault(packed=True), "has packed the file"),
+        (Fault(packed=True), "has compressed the file"),
         (Fault(drop_at=0), "the connection failed"),
         (Fault(ignores_range=True, drop_at=1000), "the connection failed"),
     ],
@@ -219,8 +219,8 @@ def test_what_does_not_pass_is_explained(local_hub: HubServer, fault: Fault, mes
 @pytest.mark.parametrize(
     ("status", "headers", "message"),
     [
-        (403, {"X-Error-Code": "GatedRepo"}, "licence must be accepted first"),
-        (401, {"X-Error-Code": "GatedRepo"}, "licence must be accepted first"),
+        (403, {"X-Error-Code": "GatedRepo"}, "accept its licence first"),
+        (401, {"X-Error-Code": "GatedRepo"}, "accept its licence first"),
         (401, {}, "or there is no such repository"),
         (404, {"X-Error-Code": "RepoNotFound"}, "there is no repository org/model-GGUF"),
         (404, {"X-Error-Code": "RevisionNotFound"}, "no revision 'v2'"),
@@ -349,7 +349,7 @@ def test_no_mix_of_faults_makes_a_wrong_file(
     local_hub.faults[FILE].clear()
     local_hub.faults[FILE].extend(faults)
     (remote,) = hub.resolve(REPO)
-    store.prepare(remote).write_bytes((content if left_is_right else content[::-1])[:n_left])
+    local.prepare(remote).write_bytes((content if left_is_right else content[::-1])[:n_left])
     for _ in range(len(faults) + 1):
         (outcome,) = hub.download([remote])
         names = [name for name in blobs() if "cf-local" not in name]

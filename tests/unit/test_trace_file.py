@@ -116,7 +116,7 @@ CANDIDATE = {"text": "x", "ends": False, "sources": ["a"], "scores": {}, "mean":
         (step_with(winner=2), "winner is 2 of 2 candidates"),
         (step_with(winner=-1), "winner is -1"),
         (step_with(winner=True), "winner is true"),
-        (step_with(winner=..., winners=["oak"]), "winners are the sources of no candidate"),
+        (step_with(winner=..., winners=["oak"]), "no candidate has the winners as its sources"),
         (step_with(candidates=[CANDIDATE | {"sources": [1]}]), "sources is a list"),
         (step_with(candidates=[CANDIDATE | {"scores": {"a": "1"}}]), 'scores: a is "1"'),
         (step_with(candidates=[CANDIDATE | {"mean": float("nan")}]), "mean is NaN"),
@@ -145,7 +145,7 @@ def test_a_wrong_line_is_told_with_its_place(line: str, told: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\n \n", b'{"type": "later"}\n', b"{}"])
 def test_a_file_without_a_trace(raw: bytes) -> None:
-    with pytest.raises(InputError, match=r"t\.jsonl holds no trace"):
+    with pytest.raises(InputError, match=r"t\.jsonl is not a trace"):
         trace.read_from(io.BytesIO(raw), "t.jsonl")
 
 

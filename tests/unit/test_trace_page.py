@@ -177,7 +177,7 @@ def test_whole_answers_show_the_choice() -> None:
         (replace(traced([agreed("Hi")]), answer=None), "broken off"),
         (replace(traced([agreed("Hi")]), heading=None), "no settings and versions"),
         (traced([agreed("Hi", names=["ash"])], names=["ash"]), "written by ash alone"),
-        (traced([agreed("Hi", names=["ash"])]), "by ash; nobody else asked"),
+        (traced([agreed("Hi", names=["ash"])]), "by ash; no other source asked"),
         (Trace(None, (), (), None), "broken off"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.transcript import State, Transcript, Turn
+from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.render import statistics
@@ -67,7 +67,7 @@ class Answering:
         self._first_word_s = math.nan
 
     def write(
-        self, base: Transcript, turn: Turn, former: Turn | None = None
+        self, base: Transcript, turn: ChatTurn, former: ChatTurn | None = None
     ) -> tuple[Transcript, Written]:
         """Answer ``turn`` behind ``base``; returns both, and how it went.
 
@@ -100,7 +100,9 @@ class Answering:
         self._view.release()
         return transcript, self._written(base, turn, settings)
 
-    def _stream(self, base: Transcript, turn: Turn, settings: Settings, shown: AnswerView) -> None:
+    def _stream(
+        self, base: Transcript, turn: ChatTurn, settings: Settings, shown: AnswerView
+    ) -> None:
         conversation = Conversation(thinks=self._thinks)
         conversation.messages = base.messages()
         events = conversation.stream(
@@ -126,7 +128,7 @@ class Answering:
             shown.step(event)
             self._autosave.save_soon(base.with_turn(self._turn(turn, "writing")))
 
-    def _turn(self, turn: Turn, state: State) -> Turn:
+    def _turn(self, turn: ChatTurn, state: State) -> ChatTurn:
         thinking, answer = split(self._text, opened=self._opened, ended=state == "done")
         return replace(turn, thinking=thinking, answer=answer, state=state)
 
@@ -147,7 +149,7 @@ class Answering:
         turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
         self._view.note(f"The oldest {turns} the context; the models see what came after.")
 
-    def _written(self, base: Transcript, turn: Turn, settings: Settings) -> Written:
+    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> Written:
         asked = [*base.messages(), Message("user", turn.question)]
         prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
         return Written(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.transcript import Transcript, Turn
+from cf_local.chats.transcript import ChatTurn, Transcript
 from cf_local.cli.chat.answering import Answering, Written
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.keeping import Keeping
@@ -52,13 +52,13 @@ class Chat:
         """Answer a question and make both a part of the conversation."""
         self.answer(self.transcript, question)
 
-    def answer(self, base: Transcript, question: str, former: Turn | None = None) -> None:
+    def answer(self, base: Transcript, question: str, former: ChatTurn | None = None) -> None:
         """Answer a question behind ``base``, which becomes the conversation with that turn.
 
         ``former`` is the turn that it replaces, if there is one.
         """
         asked_at = datetime.now(UTC).isoformat(timespec="seconds")
-        turn = Turn(question, state="writing", asked_at=asked_at)
+        turn = ChatTurn(question, state="writing", asked_at=asked_at)
         answering = Answering(self.engine, self.view, self.autosave, self.thinks)
         self.transcript, written = answering.write(base, turn, former)
         self.written.append(written)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.store import ChatStore
+from cf_local.chats.database import ChatStore
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.chat import Chat
 from cf_local.cli.chat.commands import COMMANDS

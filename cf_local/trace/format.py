@@ -1,19 +1,21 @@
-"""Reading traces: files that anybody may have written, or cut off.
+"""An answer and its steps as JSON lines: what ``ask --json`` prints and what a trace file holds.
 
-A file that is wrong is refused with its line; fields and kinds of lines that this version does not
-know are passed over. A last line without its end is what a killed process leaves: it is dropped.
+Anybody may have written or truncated the file that is read. A wrong file is refused, with the line;
+unknown fields and types of lines are ignored. A last line without its end is what a killed process
+leaves, and is dropped.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from cf_local.errors import InputError
+from cf_local.files import check_replaceable, write_result
 from cf_local.trace.fields import Fields, clean
-from cf_local.trace.model import Heading, Trace, TracedSource
+from cf_local.trace.recording import Heading, Trace, TracedSource
 from cf_local.types import (
     MODES,
     Answer,
@@ -27,15 +29,122 @@ from cf_local.types import (
     Step,
 )
 
+FORMAT = 1
+"""Increases when an older reader would misunderstand a file; new fields alone do not raise it."""
+_TRACE_STARTS = b'{"type":'
 _MOST_BYTES = 256 * 2**20
-_DEEPEST = 8  # objects and lists within each other in the settings
+_DEEPEST = 8  # nesting of objects and lists in the settings
 _FINISH_REASONS: tuple[str, ...] = get_args(FinishReason)
 
 
-def read(path: Path) -> tuple[Trace, ...]:
-    """The answers of a trace file, or of what ``ask --json`` printed; at least one.
+def lines(trace: Trace) -> Iterator[str]:
+    """The lines of a trace, without line breaks."""
+    mode = trace.answer.mode if trace.answer is not None else None
+    if trace.heading is not None:
+        mode = trace.heading.settings.get("mode", mode)
+        yield _line(_heading_record(trace.heading, trace.sources))
+    for step in trace.steps:
+        yield step_line(step, mode)
+    if trace.answer is not None:
+        yield answer_line(trace.answer, trace.sources)
 
-    Raises InputError, which names file and line.
+
+def step_line(step: Step, mode: str | None) -> str:
+    """One line for a step; in mode "cool+r" the choice among whole answers is of type "rerank"."""
+    return _line(
+        {
+            "type": "rerank" if step.whole and mode == "cool+r" else "step",
+            "text": step.text,
+            "ends": step.ends,
+            "winners": step.winners,
+            "candidates": [_candidate_record(candidate) for candidate in step.candidates],
+            "passes": step.passes,
+            "elapsed_s": step.elapsed_s,
+            "timings_s": step.timings_s,
+            "winner": step.winner,
+            "whole": step.whole,
+        }
+    )
+
+
+def answer_line(answer: Answer, sources: Sequence[TracedSource]) -> str:
+    """The last line of an answer, with the ``sources`` that took part."""
+    return _line(
+        {
+            "type": "answer",
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+            "mode": answer.mode,
+            "chosen": answer.chosen,
+            "passes": answer.passes,
+            "elapsed_s": answer.elapsed_s,
+            "sources": [
+                {"name": s.name, "file": s.file, "sha256": s.sha256}
+                for s in sources
+                if s.name in answer.passes  # those that took part
+            ],
+            "prompt_s": answer.prompt_s,
+            "prompt_tokens": answer.prompt_tokens,
+            "decode_s": answer.decode_s,
+        }
+    )
+
+
+def _heading_record(heading: Heading, sources: Sequence[TracedSource]) -> dict[str, Any]:
+    return {
+        "type": "trace",
+        "format": FORMAT,
+        "date": heading.date,
+        "versions": heading.versions,
+        "prompt": _prompt_record(heading.prompt),
+        "settings": heading.settings,
+        "sources": [asdict(source) for source in sources],
+    }
+
+
+def _prompt_record(prompt: Prompt) -> dict[str, Any]:
+    if isinstance(prompt, Chat):
+        return {"messages": [asdict(message) for message in prompt.messages]}
+    return {"text": prompt.text}
+
+
+def _candidate_record(candidate: ScoredCandidate) -> dict[str, Any]:
+    return {
+        "text": candidate.text,
+        "ends": candidate.ends,
+        "sources": candidate.sources,
+        "scores": {name: _number(score) for name, score in candidate.scores.items()},
+        "mean": None if candidate.mean is None else _number(candidate.mean),
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity: the score of an impossible candidate is null."""
+    return value if math.isfinite(value) else None
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)
+
+
+def write(path: Path, traces: Sequence[Trace]) -> None:
+    """Write the traces into one file. Raises InputError if it cannot be written."""
+    write_result(path, "".join(f"{line}\n" for trace in traces for line in lines(trace)))
+
+
+def check_place(path: Path) -> None:
+    """Check before the work that a trace can be written to ``path``.
+
+    Raises InputError if its folder does not exist, or a file that is not a trace does: a mistyped
+    name costs nothing.
+    """
+    check_replaceable(path, lambda head: head.startswith(_TRACE_STARTS), "a trace")
+
+
+def read(path: Path) -> tuple[Trace, ...]:
+    """The answers in a trace file or in the output of ``ask --json``; at least one.
+
+    Raises InputError that names the file and the line.
     """
     try:
         with path.open("rb") as file:
@@ -48,12 +157,12 @@ def read_from(file: BinaryIO, name: str) -> tuple[Trace, ...]:
     """The same from an open file; errors call it ``name``."""
     raw = file.read(_MOST_BYTES + 1)
     if len(raw) > _MOST_BYTES:
-        raise InputError(f"{name} is larger than {_MOST_BYTES // 2**20} MiB; this is no trace.")
+        raise InputError(f"{name} is larger than {_MOST_BYTES // 2**20} MiB; this is not a trace.")
     gathered: list[_Gathered] = []
     for fields in _records(raw, name):
         _add(gathered, fields)
     if not gathered:
-        raise InputError(f"{name} holds no trace: no line is a step or an answer.")
+        raise InputError(f"{name} is not a trace: no line is a step or an answer.")
     return tuple(one.trace() for one in gathered)
 
 
@@ -70,7 +179,7 @@ class _Gathered:
         names = dict.fromkeys(name for step in self.steps for name in step.passes)
         sources = self.sources or tuple(TracedSource(name, "") for name in names)
         answer = self.answer
-        if answer is not None:  # what the heading knows about the sources
+        if answer is not None:  # the heading describes the sources
             infos = [SourceInfo(s.name, s.file, s.n_ctx or 0, s.n_threads or 0) for s in sources]
             took_part = tuple(info for info in infos if info.name in answer.passes)
             answer = replace(answer, sources=took_part)
@@ -78,7 +187,7 @@ class _Gathered:
 
 
 def _add(gathered: list[_Gathered], fields: Fields) -> None:
-    """Put a line to the answer it belongs to; lines of unknown kinds to none."""
+    """Add a line to the answer it belongs to; ignore lines of unknown types."""
     kind = fields.values.get("type")
     if kind not in ("trace", "step", "rerank", "answer"):
         return
@@ -95,7 +204,7 @@ def _add(gathered: list[_Gathered], fields: Fields) -> None:
 
 
 def _records(raw: bytes, name: str) -> Iterator[Fields]:
-    """The objects of the lines that hold anything."""
+    """The objects of all lines that are not blank."""
     # Only at line feeds: JSON allows U+2028 within a string.
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -117,9 +226,9 @@ def _parsed(line: bytes, where: str) -> object:
         raise InputError(f"{where}: this is not UTF-8 text.") from None
     except RecursionError:
         raise InputError(f"{where}: this is nested too deeply.") from None
-    except ValueError as error:  # no JSON, or a number of thousands of digits
-        told = getattr(error, "msg", "a number is too long")
-        raise InputError(f"{where}: this is not JSON: {told}.") from None
+    except ValueError as error:  # not JSON, or a number with thousands of digits
+        problem = getattr(error, "msg", "a number is too long")
+        raise InputError(f"{where}: this is not JSON: {problem}.") from None
 
 
 def _heading(fields: Fields) -> Heading:
@@ -167,7 +276,7 @@ def _step(fields: Fields) -> Step:
 
 
 def _winner(fields: Fields, candidates: tuple[ScoredCandidate, ...]) -> int:
-    """Its index; without one it is the candidate of the sources that are said to have won."""
+    """The winner's index; without one, the candidate whose sources are the winners."""
     if "winner" in fields.values:
         winner = fields.count("winner")
         if winner < len(candidates):
@@ -177,7 +286,7 @@ def _winner(fields: Fields, candidates: tuple[ScoredCandidate, ...]) -> int:
     for index, candidate in enumerate(candidates):
         if candidate.sources == winners:
             return index
-    raise InputError(f"{fields.where}: winners are the sources of no candidate.")
+    raise InputError(f"{fields.where}: no candidate has the winners as its sources.")
 
 
 def _candidate(fields: Fields) -> ScoredCandidate:
@@ -220,7 +329,7 @@ def _counts(fields: Fields) -> Mapping[str, int]:
 
 
 def _clean(value: Any, where: str, depth: int = 0) -> Any:
-    """Plain data without half characters."""
+    """Plain data without lone surrogates."""
     if depth > _DEEPEST:
         raise InputError(f"{where}: the settings are nested too deeply.")
     if isinstance(value, str):

@@ -1,8 +1,8 @@
-"""The hub's cache on this machine: where a file lies, and how it appears there, whole or not.
+"""The hub's cache on this machine: the place of each file, finished or in part.
 
-The layout is huggingface_hub's own: ``blobs/<etag>`` holds content, ``snapshots/<commit>/<file>``
-links to it, ``refs/<revision>`` names a commit. Beside a blob that is not whole yet lie its part
-and a note that says what it will be; only we write parts of this name, so they grow from the front.
+The layout is huggingface_hub's: ``blobs/<etag>`` is content, ``snapshots/<commit>/<file>`` links to
+it, and ``refs/<revision>`` holds a commit. An unfinished blob is a part, with a note about the
+finished file beside it. Only cf-local writes parts of this name, so that they grow at the end only.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cf_local.errors import Cancelled
 from cf_local.files import write_text
-from cf_local.hub.explain import FinalTransferError
+from cf_local.hub.connection import FinalTransferError
 from cf_local.hub.remote import RemoteFile
 from cf_local.progress import IsCancelled, never
 
@@ -28,38 +28,54 @@ _READ_BYTES = 1 << 20
 
 
 def cache_folder() -> Path:
-    """The hub's cache: HF_HUB_CACHE, or ``hub`` in HF_HOME."""
+    """The hub's cache: HF_HUB_CACHE, by default ``hub`` in HF_HOME."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def repo_folder(repo: str) -> Path:
-    """Where the files of a repository lie. Raises the hub's HFValidationError for a bad name."""
+    """The folder of a repository in the cache. Raises HFValidationError for a bad name."""
     from huggingface_hub.file_download import repo_folder_name
 
     return cache_folder() / repo_folder_name(repo_id=repo, repo_type="model")
 
 
 def blob_of(remote: RemoteFile) -> Path:
-    """The file with the content, under its final name."""
+    """The path of the finished content."""
     return repo_folder(remote.repo) / "blobs" / remote.etag
 
 
+def etag_of(path: Path) -> str | None:
+    """The etag of a file's content, where the path leads to a blob of the cache; else None.
+
+    A blob may itself be a link, into the store that huggingface_hub shares between repositories
+    (since 2.4). That store names files by another hash, so links are followed up to the blob only.
+    """
+    while path.exists():
+        folder = path.parent.resolve()
+        if folder.name == "blobs" and "--" in folder.parent.name:
+            return path.name
+        if not path.is_symlink():
+            break
+        path = folder / path.readlink()
+    return None
+
+
 def pointer_of(remote: RemoteFile) -> Path:
-    """The file under its name in the repository: what is opened."""
+    """The path of the file under its name in the repository, for opening it."""
     return repo_folder(remote.repo).joinpath("snapshots", remote.commit, *remote.file.split("/"))
 
 
 def part_of(remote: RemoteFile) -> Path:
-    """What has come of the file so far."""
+    """The path of the unfinished content."""
     return blob_of(remote).with_name(remote.etag + PART_SUFFIX)
 
 
 def prepare(remote: RemoteFile) -> Path:
-    """Make the folders that a part needs; returns where it lies.
+    """Create the folders that a part needs; returns the part's path.
 
-    A repository without ``snapshots`` would look broken to other tools.
+    Other tools take a repository without ``snapshots`` for damaged.
     """
     (repo_folder(remote.repo) / "snapshots").mkdir(parents=True, exist_ok=True)
     part = part_of(remote)
@@ -68,7 +84,7 @@ def prepare(remote: RemoteFile) -> Path:
 
 
 def n_bytes_there(remote: RemoteFile) -> int:
-    """How much of the file need not be fetched."""
+    """The bytes of the file that are already on this machine."""
     if is_whole(blob_of(remote), remote) or is_whole(pointer_of(remote), remote):
         return remote.size_bytes
     part = part_of(remote)
@@ -76,20 +92,23 @@ def n_bytes_there(remote: RemoteFile) -> int:
 
 
 def is_whole(path: Path, remote: RemoteFile) -> bool:
-    """Whether a finished file of the right size lies there, whoever put it there."""
+    """Whether there is a finished file of the right size at ``path``, from any tool."""
     return path.is_file() and path.stat().st_size == remote.size_bytes
 
 
 def has_content_of(path: Path, remote: RemoteFile) -> bool:
-    """Whether size and hash on disk are those that the hub tells. Reads the whole file."""
+    """Whether the size and the hash of a file are those the hub reports. Reads the whole file.
+
+    Raises FinalTransferError if the hub reports no known hash.
+    """
     if path.stat().st_size != remote.size_bytes:
         return False
     if remote.sha256 is not None:
         digest = hashlib.sha256()
-    elif re.fullmatch(r"[0-9a-f]{40}", remote.etag):  # git's hash of a file that is not LFS
+    elif re.fullmatch(r"[0-9a-f]{40}", remote.etag):  # git's hash: the file is not stored as LFS
         digest = hashlib.sha1(b"blob %d\0" % remote.size_bytes, usedforsecurity=False)
     else:
-        raise FinalTransferError("the server tells no hash by which the file could be checked.")
+        raise FinalTransferError("the server reports no hash to check the file with.")
     with path.open("rb") as file:
         while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
@@ -97,20 +116,20 @@ def has_content_of(path: Path, remote: RemoteFile) -> bool:
 
 
 def publish(remote: RemoteFile) -> Path:
-    """Turn the part, whole and checked, into the file; returns its path. Needs the lock."""
+    """Make the finished and checked part the file; returns its path. Needs the lock."""
     part, blob = part_of(remote), blob_of(remote)
     with part.open("r+b") as file:
-        os.fsync(file.fileno())  # the name must not survive a power failure that the bytes do not
+        os.fsync(file.fileno())  # after a power failure, the name must not exist without the bytes
     part.replace(blob)
     drop_part(remote)
     return link(remote, blob_is_ours=True)
 
 
 def link(remote: RemoteFile, *, blob_is_ours: bool = False) -> Path:
-    """Let the snapshot and the reference name a blob that is there. Needs the lock.
+    """Link the snapshot and the reference to an existing blob. Needs the lock.
 
-    Without symbolic links (Windows) as huggingface_hub does it: a blob that only we know is moved
-    into the snapshot, another one is copied.
+    Without symbolic links (Windows) it does what huggingface_hub does: it moves a blob that nobody
+    else uses into the snapshot, and copies any other.
     """
     from huggingface_hub.file_download import are_symlinks_supported
 
@@ -131,7 +150,7 @@ def link(remote: RemoteFile, *, blob_is_ours: bool = False) -> Path:
 
 
 def _refer(remote: RemoteFile) -> None:
-    """Remember which commit the revision is, after its snapshot is there."""
+    """Record the commit of the revision, once its snapshot exists."""
     revision = remote.revision or "main"
     if revision == remote.commit or ".." in revision.split("/"):
         return
@@ -144,20 +163,20 @@ def _refer(remote: RemoteFile) -> None:
 
 @contextmanager
 def locked(repo: str, etag: str, is_cancelled: IsCancelled = never) -> Iterator[None]:
-    """Nobody else fetches this file meanwhile, huggingface_hub included: it is its lock.
+    """Hold huggingface_hub's own lock of a file, so that no other process downloads it.
 
-    Waits for who has it. Raises Cancelled when ``is_cancelled`` turns true meanwhile.
+    Waits for the lock. Raises Cancelled if ``is_cancelled`` becomes true while it waits.
     """
-    # Public, but handed out in a way that no type checker sees.
+    # Public, but exported in a way that type checkers cannot see.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     folder = repo_folder(repo)
     path = folder.parent / ".locks" / folder.name / f"{etag}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         while True:
             try:
-                held.enter_context(WeakFileLock(path, timeout=_POLL_S))
+                stack.enter_context(WeakFileLock(path, timeout=_POLL_S))
                 break
             except TimeoutError:
                 if is_cancelled():
@@ -167,20 +186,20 @@ def locked(repo: str, etag: str, is_cancelled: IsCancelled = never) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a part will be; ``server_etag`` is how the server that sent it named the content."""
+    """The file that a part belongs to; ``server_etag`` is the ETag of the server that sent it."""
 
     remote: RemoteFile
     server_etag: str | None
 
 
 def note_down(remote: RemoteFile, server_etag: str | None) -> None:
-    """Remember what the part of a file will be."""
+    """Write the note about the part of a file."""
     note = {**asdict(remote), "server_etag": server_etag}
     write_text(_note_path(part_of(remote)), json.dumps(note))
 
 
 def note_on(part: Path) -> Note | None:
-    """What a part will be; None when the note is missing or damaged."""
+    """The note about a part; None if it is missing or damaged."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         note = json.loads(_note_path(part).read_text(encoding="utf-8"))
         server_etag = note.pop("server_etag", None)
@@ -191,12 +210,12 @@ def note_on(part: Path) -> Note | None:
 
 
 def drop_part(remote: RemoteFile) -> None:
-    """Remove the part and its note, as far as they are there."""
+    """Delete the part of a file and its note, if they exist."""
     remove_part(part_of(remote))
 
 
 def remove_part(part: Path) -> None:
-    """As ``drop_part``, for a part that was found in the cache."""
+    """As ``drop_part``, by the path of the part."""
     part.unlink(missing_ok=True)
     _note_path(part).unlink(missing_ok=True)
 
