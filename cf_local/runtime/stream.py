@@ -239,6 +239,10 @@ class AnswerJob(Job):
             writer.rollback()
         yield writer.answer()
 
+    def _end(self) -> None:
+        super()._end()
+        self._writer = None  # it refers to this job: its memory need not wait for a collection
+
     def cut_short(self) -> Answer:
         """The answer as it stands, cancelled."""
         if self._writer is not None:

@@ -16,7 +16,7 @@ import pytest
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.llama.source import LlamaSource
+from cf_local.llama.source import LlamaSession, LlamaSource
 from cf_local.runtime.fusion import Fusion
 
 pytestmark = pytest.mark.model
@@ -97,6 +97,19 @@ def test_cancel_within_a_long_prompt(tiny_model: Callable[..., Path]) -> None:
         assert isinstance(answer, cf_local.Answer)
         assert answer.finish_reason == "cancelled"
         assert elapsed_s < 0.3
+
+
+def test_nothing_of_a_closed_fusion_waits_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with cf_local.load(options=cf_local.LoadOptions(n_ctx=512)) as fusion:
+            fusion.answer(cf_local.chat(QUESTIONS[0]), cf_local.Settings(max_tokens=8))
+        del fusion
+        kinds = (cf_local.Fusion, LlamaSource, LlamaSession)
+        assert [each for each in gc.get_objects() if isinstance(each, kinds)] == []
+    finally:
+        gc.enable()
 
 
 def test_no_memory_is_lost_over_fifty_loads() -> None:
