@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from cli import test_chat_screen as checks  # noqa: E402  # the path comes first
 from cli.screen import Screen  # noqa: E402

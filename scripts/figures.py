@@ -3,7 +3,7 @@
     python scripts/figures.py accuracy    how many unseen word problems each way to fuse solves
     python scripts/figures.py ceiling     how many if the expert for each part of an answer wrote it
     python scripts/figures.py passes      forward passes per segment, and time outside llama_decode
-    python scripts/figures.py reference   the engine against tests/reference.py, text by text
+    python scripts/figures.py reference   the engine against the reference, text by text
     python scripts/figures.py calibrated  a set with a spoilt source: fused plainly, and calibrated
 
 Run it with the Python of .venv (`python scripts/dev.py setup` makes it). Problems are drawn from
@@ -255,7 +255,7 @@ def passes(problems: list[Problem], _jobs: int) -> None:
 
 
 def reference(problems: list[Problem], jobs: int) -> None:
-    """Texts of the engine, with and without speculation, against those of tests/reference.py."""
+    """Texts of the engine, with and without speculation, against the reference."""
     with ProcessPoolExecutor(jobs) as pool:
         parts = list(pool.map(compare_all, [problems[i::jobs] for i in range(jobs)]))
     n_equal = sum(n for n, _ in parts)
@@ -268,7 +268,7 @@ def reference(problems: list[Problem], jobs: int) -> None:
 
 def compare_all(problems: list[Problem]) -> tuple[int, list[str]]:
     """Number of equal answers, and a line for each other one. Runs in a process of its own."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import reference as ref  # the tests' own module
 
     n_equal, lines = 0, []

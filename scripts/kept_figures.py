@@ -49,7 +49,7 @@ def main() -> None:
 
 def write_model(folder: Path, n_megabytes: float) -> Path:
     """A Llama of random weights, 24 layers and 8,192 tokens of context."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import tiny_models as tiny
 
     small, model = folder / "small.gguf", folder / "model.gguf"

@@ -4,7 +4,7 @@
     .lmeval/bin/python scripts/lmeval_verdicts.py
 
 Prompts, filters and the metric are the package's own, taken from its task files; only the sample
-answers below are ours. tests/unit/test_extraction.py compares cf_local.evaluation with them.
+answers below are ours. The unit tests of cf_local.evaluation compare its verdicts with them.
 """
 
 import json

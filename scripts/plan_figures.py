@@ -167,7 +167,7 @@ def _random(*models: tuple[str, str | None, dict[str, Any]]) -> Maker:
     """Random models: architecture, real vocabulary or None for a tiny one, further arguments."""
 
     def make(folder: Path) -> Files:
-        sys.path.insert(0, str(ROOT / "tests"))
+        sys.path.insert(0, str(ROOT / "tests" / "support"))
         import tiny_models as tiny
 
         paths = []

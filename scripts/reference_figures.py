@@ -1,4 +1,4 @@
-"""The engine against tests/reference.py on real models, step by step on the same committed text.
+"""The engine against the reference on real models, step by step on the same committed text.
 
     python scripts/reference_figures.py A.gguf B.gguf ... [--steps 250]
 
@@ -26,7 +26,7 @@ from cf_local.settings import Sampling
 from cf_local.types import Candidate, chat
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 import reference as ref  # noqa: E402  # the tests' own module
 
 STEPS_OF_ONE = 25  # of an answer, then the next prompt

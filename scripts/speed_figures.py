@@ -53,7 +53,7 @@ def main() -> None:
 
 def write_model(folder: Path, name: str, width: int) -> Path:
     """A Llama of random weights with a real vocabulary, which goes on for ever."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import tiny_models as tiny
 
     path = folder / f"{name}.gguf"

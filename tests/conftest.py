@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 from hub_server import HubServer
 
+from cf_local.llama.library import lib  # first of all: it sets how OpenMP's threads wait
+
 pytest.register_assert_rewrite("browser", "checked_run", "contract", "scripted")
 
 # A busy machine fails no test: what takes how long is measured by benchmarks.
@@ -26,8 +28,6 @@ GLUED = """(The quick), "brown". (The fox): "it jumps!" The (lazy) "dog"... She 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_llama_cpp() -> Iterator[None]:
     """llama.cpp prints its log until a cf_local model is opened; the reference opens its own."""
-    import llama_cpp.llama_cpp as lib
-
     callback = lib.llama_log_callback(lambda _level, _text, _data: None)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     yield

@@ -1,28 +1,24 @@
 """One fused text of scripted sources over real vocabularies, every proposal checked.
 
 The check shares nothing with the engine: from the tokens a source drafted it works out where
-``docs/method.md`` ("Word boundary") ends the segment, with the functions of ``tests/reference.py``.
+``docs/method.md`` ("Word boundary") ends the segment, with the reference.
 """
 
 import random
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import cast
+
+import reference as ref
 
 from cf_local import Answer, Fusion, RawText, Settings, Step
 from cf_local.testing import END, Script, ScriptedSession, ScriptedSource, writes
 from cf_local.types import Candidate, Draft, SegmentKind
 
 from .vocabularies import Memoized, memoized
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
-
-import reference as ref
 
 SEGMENT_LIMIT = 32
 _JOINABLE = b" \n\t0123456789.,:;-+=_/()'\"s"

@@ -11,9 +11,6 @@ import pytest
 
 pytest.importorskip("gguf")
 
-import sys
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
 
 import runpy
 

@@ -17,7 +17,7 @@ from cf_local.evaluation.tasks.mgsm import LANGUAGES, Mgsm, extractions
 from cf_local.types import Chat, RawText, text_of
 
 VERDICTS = json.loads(
-    (Path(__file__).parents[1] / "data" / "lmeval_verdicts.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "data" / "lmeval_verdicts.json").read_text(encoding="utf-8")
 )
 KINDS = {"direct": "mgsm-direct", "en_cot": "mgsm-en-cot", "native_cot": "mgsm"}
 

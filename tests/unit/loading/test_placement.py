@@ -10,7 +10,7 @@ import pytest
 
 from cf_local.files import cache_root
 from cf_local.loading import placement
-from cf_local.loading.placement import Overlap, known_costs, measure_costs, overlap_pays
+from cf_local.loading.placement import MeasuredOverlap, known_costs, measure_costs, overlap_pays
 from cf_local.types import SourceInfo
 
 
@@ -56,21 +56,21 @@ def test_passes_too_short_to_wake_a_thread_do_not(files: list[Path]) -> None:
 
 def test_it_is_measured_once_for_a_set(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement.CORES, "look", lambda: 0.0)
-    known = Overlap(files, [None, None])
+    known = MeasuredOverlap(files, [None, None])
     assert known.pays is None
     known.measure([Timed(file, 0.02) for file in files])
-    assert Overlap(files, [None, None]).pays is True
-    assert Overlap(files[:1], [None]).pays is None
-    assert Overlap(files, [1, 1]).pays is None
+    assert MeasuredOverlap(files, [None, None]).pays is True
+    assert MeasuredOverlap(files[:1], [None]).pays is None
+    assert MeasuredOverlap(files, [1, 1]).pays is None
     files[0].write_bytes(b"another model")
-    assert Overlap(files, [None, None]).pays is None
+    assert MeasuredOverlap(files, [None, None]).pays is None
 
 
 def test_beside_busy_processes_nothing_is_learnt(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement.CORES, "look", lambda: 1.0)
-    known = Overlap(files, [None, None])
+    known = MeasuredOverlap(files, [None, None])
     known.measure([Timed(file, 0.02) for file in files])
     assert known.pays is None
 
@@ -89,4 +89,4 @@ def test_a_damaged_record_is_none(files: list[Path], monkeypatch: pytest.MonkeyP
     for record in (cache_root() / "measured").iterdir():
         record.write_text('{"seconds": [["x"]], "pays": 3}')
     assert known_costs(files[0], 2) is None
-    assert Overlap(files, [2, 2]).pays is None
+    assert MeasuredOverlap(files, [2, 2]).pays is None

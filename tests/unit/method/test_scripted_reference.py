@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,6 @@ from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run
 
 pytest.importorskip("llama_cpp")
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
-
 import reference as ref
 
 from cf_local.runtime.fusion import Fusion

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 
 pytest.importorskip("gguf")
 pytest.importorskip("llama_cpp")
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is no package
-
 import reference as ref
 import tiny_models as tiny
 

@@ -23,7 +23,7 @@ from cf_local.types import RawText
 
 NAMES = ("ash", "birch", "cedar")
 SPACE = Space(Settings(max_tokens=99), NAMES)
-NOISE = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "calibration_noise.py"))
+NOISE = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "calibration_noise.py"))
 
 
 def questions(n: int, groups: str = "x") -> list[Item]:
