@@ -5,6 +5,9 @@ and JavaScript differ (``\w``, ``.``, negations), the rule is narrow enough for 
 refused: look-around, back-references, flags, ``\b``, patterns not anchored at both ends.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 from cf_local.errors import InputError
 from cf_local.structured.rules import char_class, literal
 
@@ -19,17 +22,46 @@ _MUST_ESCAPE: _Ranges = [(0, 31), (34, 34), (92, 92), (127, 127)]
 _LINE_ENDS: _Ranges = [(0x85, 0x85), (0x2028, 0x2029)]
 _PRINTABLE = range(32, 127)
 _MOST_TURNS = 1000
+_COUNTS: Mapping[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _DEEPEST = 50
 
 
-def pattern_rule(pattern: str, where: str) -> str:
+class _Part(NamedTuple):
+    """An item of a pattern: its rule, its length in characters, and how often it comes.
+
+    An upper bound of None is unlimited.
+    """
+
+    rule: str
+    shortest: int
+    longest: int | None
+    least: int = 1
+    most: int | None = 1
+
+    @property
+    def lengths(self) -> tuple[int, int | None]:
+        """The least and the greatest number of characters of all its turns."""
+        is_open = self.most is None or self.longest is None
+        most = None if is_open else (self.most or 0) * (self.longest or 0)
+        return self.least * self.shortest, 0 if self.most == 0 or self.longest == 0 else most
+
+    @property
+    def text(self) -> str:
+        """The rule with its count."""
+        if (self.least, self.most) == (1, 1):
+            return self.rule
+        return f"{self.rule}{{{self.least},{'' if self.most is None else self.most}}}"
+
+
+def pattern_rule(pattern: str, where: str, low: int = 0, high: int | None = None) -> str:
     """The body of a rule for the text of a matching string, within its quotation marks.
 
-    ``where`` is the pattern's place in the schema. Raises InputError for what is not supported.
+    The string has from ``low`` to ``high`` characters (None: any number). ``where`` is the
+    pattern's place in the schema. Raises InputError for what is not supported.
     """
     if not (pattern.startswith("^") and pattern.endswith("$")) or pattern.endswith("\\$"):
         raise InputError(f"{where}: {pattern!r} must start with ^ and end with $")
-    return _PatternParser(pattern, where).whole()
+    return _PatternParser(pattern, where).whole(low, high)
 
 
 class _PatternParser:
@@ -39,31 +71,60 @@ class _PatternParser:
         self._pattern, self._where = pattern, where
         self._text, self._at, self._depth = pattern[1:-1], 0, 0
 
-    def whole(self) -> str:
-        body = self._sequence()
+    def whole(self, low: int, high: int | None) -> str:
+        parts = self._sequence()
         if self._peek() == "|":
             raise self._error("put the alternatives between ^ and $ in parentheses")
         if self._at < len(self._text):
             raise self._error("there is an unmatched )")
-        return body
+        return _text(self._within(parts, low, high))
 
-    def _alternatives(self) -> str:
+    def _within(self, parts: list[_Part], low: int, high: int | None) -> list[_Part]:
+        """The parts, where need be with fewer turns of the one that may come more or less often."""
+        shortest, longest = _lengths(parts)
+        if shortest >= low and (high is None or (longest is not None and longest <= high)):
+            return parts
+        free = [i for i, part in enumerate(parts) if part.lengths[0] != part.lengths[1]]
+        if len(free) == 1 and (parts[free[0]].shortest, parts[free[0]].longest) == (1, 1):
+            part = parts[free[0]]
+            others = shortest - part.least
+            least = max(part.least, low - others)
+            mosts = [] if high is None else [high - others]
+            mosts += [] if part.most is None else [part.most]
+            most = min(mosts, default=None)
+            if most is None or least <= most:
+                parts[free[0]] = part._replace(least=least, most=most)
+                return parts
+        raise self._error(
+            "minLength and maxLength cannot narrow this pattern; put the counts into it"
+        )
+
+    def _alternatives(self) -> tuple[str, int, int | None]:
+        """The rule of alternatives, and the least and the greatest length of any of them."""
         ways = [self._sequence()]
         while self._peek() == "|":
             self._at += 1
             ways.append(self._sequence())
-        return " | ".join(way or '""' for way in ways)
+        shortest, longest = zip(*map(_lengths, ways), strict=True)
+        most = None if None in longest else max(n for n in longest if n is not None)
+        return " | ".join(_text(way) or '""' for way in ways), min(shortest), most
 
-    def _sequence(self) -> str:
+    def _sequence(self) -> list[_Part]:
         items = []
         while self._peek() not in ("", "|", ")"):
-            items.append(self._atom() + self._count())
-        return " ".join(items)
+            atom = self._atom()
+            least, most = self._count()
+            items.append(atom._replace(least=least, most=most))
+        return items
 
-    def _atom(self) -> str:
-        char = self._take()
-        if char == "(":
+    def _atom(self) -> _Part:
+        if self._peek() == "(":
+            self._at += 1
             return self._group()
+        return _Part(self._char(), 1, 1)
+
+    def _char(self) -> str:
+        char = self._take()
         if char == "[":
             return self._class()
         if char == ".":
@@ -74,7 +135,7 @@ class _PatternParser:
             raise self._error(f"{char!r} is not allowed here")
         return _written(ord(char))
 
-    def _group(self) -> str:
+    def _group(self) -> _Part:
         if self._text.startswith("?:", self._at):
             self._at += 2
         elif self._peek() == "?":
@@ -82,11 +143,11 @@ class _PatternParser:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise self._error(f"groups are nested more than {_DEEPEST} deep")
-        body = self._alternatives()
+        body, shortest, longest = self._alternatives()
         self._depth -= 1
         if self._take() != ")":
             raise self._error("a ) is missing")
-        return f"( {body} )"
+        return _Part(f"( {body} )", shortest, longest)
 
     def _escape(self) -> str:
         kind = self._peek()
@@ -158,20 +219,22 @@ class _PatternParser:
             return self._escaped_point()
         return ord(char)
 
-    def _count(self) -> str:
+    def _count(self) -> tuple[int, int | None]:
+        """How often the item before it comes, at least and at most."""
         char = self._peek()
-        if char in ("*", "+", "?") and char:
+        count: tuple[int, int | None]
+        if char in _COUNTS:
             self._at += 1
-            count = char
+            count = _COUNTS[char]
         elif char == "{":
             count = self._braces()
         else:
-            return ""
+            return 1, 1
         if self._peek() == "?":  # lazy: it matches the same strings
             self._at += 1
         return count
 
-    def _braces(self) -> str:
+    def _braces(self) -> tuple[int, int | None]:
         end = self._text.find("}", self._at)
         low, comma, high = self._text[self._at + 1 : max(end, 0)].partition(",")
         digits = (low, high) if high else (low,)
@@ -181,7 +244,7 @@ class _PatternParser:
         if max(numbers) > _MOST_TURNS or numbers != sorted(numbers):
             raise self._error(f"a count must increase, to at most {_MOST_TURNS}")
         self._at = end + 1
-        return f"{{{low}{comma}{high}}}"
+        return numbers[0], None if comma and not high else numbers[-1]
 
     def _nothing(self) -> str:
         raise self._error("a class contains no supported character")
@@ -196,6 +259,21 @@ class _PatternParser:
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"{self._where}: {self._pattern!r}: {problem}")
+
+
+def _text(parts: Sequence[_Part]) -> str:
+    return " ".join(part.text for part in parts)
+
+
+def _lengths(parts: Sequence[_Part]) -> tuple[int, int | None]:
+    """The least and the greatest number of characters of a sequence."""
+    shortest, longest = 0, 0
+    is_open = False
+    for part in parts:
+        low, high = part.lengths
+        shortest, longest = shortest + low, longest + (high or 0)
+        is_open = is_open or high is None
+    return shortest, None if is_open else longest
 
 
 def _written(point: int) -> str:

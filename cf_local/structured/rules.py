@@ -81,8 +81,8 @@ def literal(text: str) -> str:
 
 
 def json_literal(value: Any) -> str:
-    """A GBNF literal of a JSON value, without spaces."""
-    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """A GBNF literal of a JSON value, without spaces. Raises ValueError for infinity and NaN."""
+    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         written.encode()
     except UnicodeEncodeError:  # a lone surrogate is not UTF-8

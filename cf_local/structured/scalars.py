@@ -4,7 +4,7 @@ Lone surrogates are never written: two of them would count as one character.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -15,8 +15,10 @@ from cf_local.structured.rules import Rules
 _MOST_DIGITS = 16
 INTEGER = f'"-"? ("0" | [1-9] [0-9]{{0,{_MOST_DIGITS - 1}}})'
 NUMBER = INTEGER + ' ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?'
-_FRACTION = '"." [0-9]{0,5} [1-9]'  # strictly between two whole numbers
-_EXACT_FRACTIONS = 10**9  # below it, no such fraction rounds to a whole number
+_FRACTION_DIGITS = 6
+_UNIT = 10**_FRACTION_DIGITS
+_MOST = (10**_MOST_DIGITS - 1) * _UNIT
+_EXACT_FRACTIONS = 10**9  # below it, no such fraction rounds to another one or to a whole number
 
 
 _CHAR = (
@@ -37,14 +39,31 @@ _CLOCK = '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9]'
 _TIME = f'{_CLOCK} ":" [0-5] [0-9] ("." [0-9]{{1,6}})? ("Z" | [-+] {_CLOCK})'
 _HEX = "[0-9a-f]"
 _BYTE = '("25" [0-5] | "2" [0-4] [0-9] | "1" [0-9]{2} | [1-9] [0-9] | [0-9])'
-FORMATS = {
-    "date": _DATE,
-    "time": _TIME,
-    "date-time": f'{_DATE} "T" {_TIME}',
-    "uuid": f'{_HEX}{{8}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{12}}',
-    "ipv4": f'{_BYTE} "." {_BYTE} "." {_BYTE} "." {_BYTE}',
+_LABEL = "[a-z0-9] ([a-z0-9-]{0,20} [a-z0-9])?"
+_HOST = f'{_LABEL} ("." {_LABEL}){{1,3}}'
+_PATH = "[A-Za-z0-9._~/-]{0,200}"
+_QUERY = '("?" [A-Za-z0-9._~=&+-]{0,200})?'
+_N = "[0-9]{1,4}"
+FORMATS: Mapping[str, tuple[str, int, int]] = {
+    "date": (_DATE, 10, 10),
+    "time": (_TIME, 9, 21),
+    "date-time": (f'{_DATE} "T" {_TIME}', 20, 32),
+    "duration": (f'"P" ({_N} "D" ("T" {_N} [HMS])? | "T" {_N} [HMS])', 4, 12),
+    "uuid": (
+        f'{_HEX}{{8}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{4}} "-" {_HEX}{{12}}',
+        36,
+        36,
+    ),
+    "ipv4": (f'{_BYTE} "." {_BYTE} "." {_BYTE} "." {_BYTE}', 7, 15),
+    "hostname": (_HOST, 3, 91),
+    "email": (f'[a-z0-9] [a-z0-9._+-]{{0,29}} [a-z0-9] "@" {_HOST}', 6, 123),
+    "uri": (f'"http" "s"? "://" {_HOST} ("/" {_PATH} {_QUERY})?', 10, 501),
 }
-"""The supported formats, each with the rule for the text within the quotation marks."""
+"""The supported formats: the rule for the text within the quotation marks, its least and greatest
+number of characters."""
+# Formats of the standard that have no rule; all other names are annotations.
+_OTHER_FORMATS = frozenset({"ipv6", "idn-email", "idn-hostname", "iri", "iri-reference", "regex"})
+_OTHER_FORMATS |= {"uri-reference", "uri-template", "json-pointer", "relative-json-pointer"}
 
 
 def integer_rule(low: int | None, high: int | None) -> str:
@@ -55,27 +74,28 @@ def integer_rule(low: int | None, high: int | None) -> str:
 
 
 def number_rule(low: int | None, high: int | None) -> str:
-    """Numbers from ``low`` to ``high``: whole numbers, and fractions of up to 6 digits."""
-    return _numbers(*_closed(low, high), low, high)
+    """Numbers from ``low`` to ``high``, in millionths: with up to 6 digits after the point."""
+    if low is None and high is None:
+        return NUMBER
+    first, last = -_MOST if low is None else low, _MOST if high is None else high
+    ways = []
+    if first < 0:
+        ways += [f'"-" ({way})' for way in _positive(max(1, -last), -first)]
+    if last >= 0:
+        ways += _positive(max(0, first), last)
+    return " | ".join(ways)
 
 
 def bounds(schema: dict[str, Any], where: str, *, whole: bool) -> tuple[int | None, int | None]:
-    """The bounds in a schema, both included; also for fractions they must be whole numbers.
+    """The bounds in a schema, both included: of integers, or of numbers in millionths.
 
     ``whole``: for type "integer". Raises InputError, with the place ``where`` in the schema.
     """
-    low, high = _bound(schema, "minimum", where), _bound(schema, "maximum", where)
-    above = _bound(schema, "exclusiveMinimum", where)
-    below = _bound(schema, "exclusiveMaximum", where)
-    if not whole:
-        for key, value in (("minimum", low), ("maximum", high)):
-            if value is not None and value % 1:
-                raise InputError(f"{where}: {key} of a number must be whole here, not {value}")
-        for key, value in (("exclusiveMinimum", above), ("exclusiveMaximum", below)):
-            if value is not None:
-                raise InputError(
-                    f"{where}: {key} is only supported for integers; use another bound"
-                )
+    unit = 1 if whole else _UNIT
+    low, high = (_bound(schema, key, where, unit) for key in ("minimum", "maximum"))
+    above, below = (
+        _bound(schema, key, where, unit) for key in ("exclusiveMinimum", "exclusiveMaximum")
+    )
     lows = [math.ceil(low)] if low is not None else []
     lows += [math.floor(above) + 1] if above is not None else []
     highs = [math.floor(high)] if high is not None else []
@@ -86,14 +106,14 @@ def bounds(schema: dict[str, Any], where: str, *, whole: bool) -> tuple[int | No
     return first, last
 
 
-def _bound(schema: dict[str, Any], key: str, where: str) -> Decimal | None:
+def _bound(schema: dict[str, Any], key: str, where: str, unit: int) -> Decimal | None:
     if key not in schema:
         return None
     value: Any = schema[key]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (is_number and math.isfinite(value) and abs(value) < 10**_MOST_DIGITS):
         raise InputError(f"{where}: {key} must be a number of at most 16 digits, not {value!r}")
-    return Decimal(str(value))
+    return Decimal(str(value)) * unit
 
 
 def _closed(low: int | None, high: int | None) -> tuple[int, int]:
@@ -101,19 +121,32 @@ def _closed(low: int | None, high: int | None) -> tuple[int, int]:
     return (-most if low is None else low, most if high is None else high)
 
 
-def _numbers(first: int, last: int, low: int | None, high: int | None) -> str:
-    if low is None and high is None:
-        return NUMBER
-    ways = list(_integers(first, last))
-    # i.f lies in (i, i + 1), -i.f in (-i - 1, -i)
-    limit = _EXACT_FRACTIONS
-    above = range(max(first, 0), min(last, limit))
-    if above:
-        ways += [f"({' | '.join(_digits(above[0], above[-1]))}) {_FRACTION}"]
-    below = range(max(-last, 0), min(-first, limit))
-    if below:
-        ways += [f'"-" ({" | ".join(_digits(below[0], below[-1]))}) {_FRACTION}']
-    return " | ".join(ways)
+def _positive(low: int, high: int) -> list[str]:
+    """Alternatives for the numbers from ``low`` to ``high`` millionths, both at least 0."""
+    (first, start), (last, end) = divmod(low, _UNIT), divmod(high, _UNIT)
+    if first == last:
+        return _with_fraction(first, start, end)
+    ways = _with_fraction(first, start, _UNIT - 1)
+    limit = min(last, _EXACT_FRACTIONS)
+    if first + 1 < limit:
+        ways.append(f'({" | ".join(_digits(first + 1, limit - 1))}) ("." [0-9]{{1,6}})?')
+    if max(first + 1, limit) < last:
+        ways += _digits(max(first + 1, limit), last - 1)
+    return ways + _with_fraction(last, 0, end)
+
+
+def _with_fraction(whole: int, start: int, end: int) -> list[str]:
+    """Alternatives for ``whole`` plus ``start`` to ``end`` millionths."""
+    ways = [f'"{whole}"'] if start == 0 else []
+    if whole >= _EXACT_FRACTIONS:
+        return ways
+    for n_digits in range(1, _FRACTION_DIGITS + 1):
+        step = 10 ** (_FRACTION_DIGITS - n_digits)
+        first, last = -(-start // step), end // step
+        if first <= last:
+            texts = (str(value).zfill(n_digits) for value in (first, last))
+            ways += [f'"{whole}." {way}' for way in _same_length(*texts)]
+    return ways
 
 
 def _integers(low: int, high: int) -> Iterator[str]:
@@ -172,20 +205,22 @@ def char_rule(rules: Rules) -> str:
 
 def string_rule(rules: Rules, schema: dict[str, Any], where: str) -> str:
     """The name of the rule for the strings that a schema allows. Raises InputError."""
-    given: list[str] = [key for key in ("pattern", "format") if key in schema]
-    given += ["minLength and maxLength"] if schema.keys() & {"minLength", "maxLength"} else []
-    if len(given) > 1:
-        raise InputError(
-            f"{where}: {' with '.join(given)} cannot be combined; use only one of them"
-        )
+    low, high = lengths(schema, "minLength", "maxLength", where)
+    form = _format(schema["format"], where) if "format" in schema else None
     if "pattern" in schema:
+        if form is not None:
+            raise InputError(f"{where}: pattern and format cannot be combined; use only one")
         if not isinstance(schema["pattern"], str):
             raise InputError(f"{where}/pattern: it must be a string")
-        inside = pattern_rule(schema["pattern"], f"{where}/pattern")
-    elif "format" in schema:
-        inside = _format(schema["format"], where)
-    elif given:
-        low, high = lengths(schema, "minLength", "maxLength", where)
+        inside = pattern_rule(schema["pattern"], f"{where}/pattern", low, high)
+    elif form is not None:
+        inside, least, most = form
+        if low > least or (high is not None and high < most):
+            raise InputError(
+                f"{where}: format {schema['format']} has {least} to {most} characters here; "
+                "minLength and maxLength cannot narrow that"
+            )
+    elif low or high is not None:
         inside = rules.counted(char_rule(rules), low, high)
     else:
         return any_string(rules)
@@ -214,9 +249,10 @@ def _is_count(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and value >= 0 and value % 1 == 0)
 
 
-def _format(name: Any, where: str) -> str:
-    if not isinstance(name, str) or name not in FORMATS:
+def _format(name: Any, where: str) -> tuple[str, int, int] | None:
+    """The rule and the lengths of a format; None for one that the standard does not have."""
+    if name in _OTHER_FORMATS or not isinstance(name, str):
         raise InputError(
             f"{where}/format: {name!r} is not supported; use one of {', '.join(FORMATS)}"
         )
-    return FORMATS[name]
+    return FORMATS.get(name)

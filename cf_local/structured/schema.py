@@ -1,13 +1,15 @@
 """A JSON schema as a GBNF grammar that writes nothing the schema refuses.
 
 The grammar may be narrower than the schema (members come in the schema's order, and no others), but
-never wider: an unsupported keyword is an error that names it, where converters that ignore it would
-let wrong answers pass. JSON is written on one line, with nothing after its end. Draft 2020-12;
-docs/structured.md lists what is supported.
+never wider: an unsupported constraint is an error that names it, where converters that ignore it
+would let wrong answers pass. Keywords that do not constrain are annotations, and ignored. JSON is
+written on one line, with nothing after its end. Draft 2020-12; docs/structured.md lists what is
+supported.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,18 +27,24 @@ from cf_local.structured.scalars import (
 JsonSchema = Mapping[str, Any] | bool
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
-_REMARKS = frozenset({"title", "description", "default", "examples", "deprecated", "readOnly"})
-_REMARKS |= {"writeOnly", "$comment", "$schema", "$id", "$defs", "definitions"}
 _OF_TYPE = {
     "object": frozenset({"properties", "required", "additionalProperties"}),
-    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems"}),
     "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
 }
 _OF_TYPE["integer"] = _OF_TYPE["number"]
-_SUPPORTED = _REMARKS.union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
+_SUPPORTED = frozenset().union(*_OF_TYPE.values()) | {"type", "enum", "const", "$ref"}
 _SUPPORTED |= {"anyOf", "oneOf", "allOf"}
+# Keywords that constrain and that no grammar here can guarantee. All others are annotations.
+_REFUSED = frozenset({"not", "if", "then", "else", "dependentSchemas", "dependentRequired"})
+_REFUSED |= {"dependencies", "multipleOf", "contains", "minContains", "maxContains"}
+_REFUSED |= {"patternProperties", "propertyNames", "minProperties", "maxProperties"}
+_REFUSED |= {"unevaluatedItems", "unevaluatedProperties", "additionalItems", "nullable"}
+_REFUSED |= {"$dynamicRef", "$recursiveRef", "divisibleBy", "extends", "disallow"}
+_CONSTRAINTS = _SUPPORTED | _REFUSED
 _NO_EFFECT = {"uniqueItems": False, "minProperties": 0, "additionalItems": True}
+_NEAR = 0.85  # how alike a mistyped keyword is to the one that was meant
 _DEEPEST = 60
 _DEEPEST_PROOF = 6
 _NUMBERS = frozenset({"integer", "number"})
@@ -120,7 +128,7 @@ class _Converter:
 
     def _values(self, schema: dict[str, Any], where: str) -> str:
         """A choice of constants."""
-        for key in schema.keys() - _REMARKS - {"type", "enum", "const"}:
+        for key in (schema.keys() & _CONSTRAINTS) - {"type", "enum", "const"}:
             raise InputError(f"{where}/{key}: it cannot be combined with enum or const")
         values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, Sequence) or isinstance(values, str):
@@ -132,7 +140,10 @@ class _Converter:
             values = [value for value in values if any(_is_of(value, kind) for kind in allowed)]
         if not values:
             raise InputError(f"{where}: no value obeys all its keywords")
-        written = dict.fromkeys(json_literal(value) for value in values)
+        try:
+            written = dict.fromkeys(json_literal(value) for value in values)
+        except ValueError:
+            raise InputError(f"{where}: JSON cannot write one of its constants") from None
         return self._rules.add(where, " | ".join(written))
 
     def _of_type(self, kind: str, schema: dict[str, Any], where: str, depth: int) -> str:
@@ -149,6 +160,8 @@ class _Converter:
         return self._rules.add(kind, '"true" | "false"' if kind == "boolean" else '"null"')
 
     def _array(self, schema: dict[str, Any], where: str, depth: int) -> str:
+        if schema.get("uniqueItems") is True:
+            return self._set(schema, where)
         low, high = lengths(schema, "minItems", "maxItems", where)
         first = schema.get("prefixItems", [])
         if not isinstance(first, Sequence) or isinstance(first, str):
@@ -169,6 +182,38 @@ class _Converter:
             body = self._many(body, item, max(0, low - len(first)), high, len(first))
         inside = f"{space} {body} {space}" if body else space
         return self._rules.add(where, f'"[" {inside} "]"')
+
+    def _set(self, schema: dict[str, Any], where: str) -> str:
+        """An array without duplicates: of constants, in the order of the schema."""
+        items = schema.get("items")
+        for _ in range(_DEEPEST):
+            if isinstance(items, Mapping) and "$ref" in items:
+                items = resolve(self._document, items["$ref"], where)
+        values = _constants(items) if isinstance(items, Mapping) else None
+        if values is None or "prefixItems" in schema:
+            raise InputError(
+                f"{where}/uniqueItems: it is only supported for items with an enum; remove it, and "
+                "drop duplicates yourself"
+            )
+        low, high = lengths(schema, "minItems", "maxItems", where)
+        written = list(dict.fromkeys(json_literal(value) for value in values))
+        high = len(written) if high is None else min(high, len(written))
+        if low > high:
+            raise InputError(f"{where}: it requires more different items than there are")
+        space = self._space()
+        # What may follow the first i values, of which n were written: the last of all comes first.
+        then = {(len(written), n): space for n in range(low, high + 1)}
+        for i in reversed(range(len(written))):
+            for n in range(min(i, high), -1, -1):
+                ways = []
+                if (i + 1, n + 1) in then:
+                    comma = f'"," {space} ' if n else f"{space} "
+                    ways.append(f"{comma}{written[i]} {then[i + 1, n + 1]}")
+                if (i + 1, n) in then:
+                    ways.append(then[i + 1, n])
+                if ways:
+                    then[i, n] = self._rules.add(f"{where}-set", " | ".join(ways))
+        return self._rules.add(where, f'"[" {then[0, 0]} "]"')
 
     def _many(self, first: str, item: str, low: int, high: int | None, n_first: int) -> str:
         """``first`` (may be empty), then items, separated by commas."""
@@ -283,16 +328,19 @@ def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
             continue
         if key == "nullable":
             raise InputError(f'{where}/nullable: write "type": ["...", "null"] instead')
-        raise InputError(
-            f"{where}/{key}: this keyword is not supported; remove it, and check the answer "
-            "yourself"
-        )
+        if key in _REFUSED:
+            raise InputError(
+                f"{where}/{key}: this keyword is not supported; remove it, and check the answer "
+                "yourself"
+            )
+        if meant := get_close_matches(key, _SUPPORTED, n=1, cutoff=_NEAR):
+            raise InputError(f"{where}/{key}: there is no such keyword; {meant[0]} is one")
     if "$id" in schema and where != "#":
         raise InputError(f"{where}/$id: a schema within the schema cannot have its own address")
 
 
 def _check_alone(schema: Mapping[str, Any], key: str, where: str) -> None:
-    for other in schema.keys() - _REMARKS - {key}:
+    for other in (schema.keys() & _CONSTRAINTS) - {key}:
         raise InputError(f"{where}/{other}: it cannot be combined with {key}")
 
 
@@ -341,6 +389,13 @@ def _values(schema: Mapping[str, Any]) -> list[Any] | None:
     if "const" in schema:
         return [schema["const"]]
     return list(schema["enum"]) if "enum" in schema else None
+
+
+def _constants(schema: Mapping[str, Any]) -> list[Any] | None:
+    """All values of a schema, where they can be listed."""
+    if schema.get("type") == "boolean":
+        return [False, True]
+    return _values(schema)
 
 
 def _kinds(schema: Mapping[str, Any], values: list[Any] | None) -> set[str] | None:
