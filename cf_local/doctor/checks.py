@@ -227,6 +227,9 @@ def check_cache(facts: Facts) -> Iterator[Finding]:
 def check_hub(facts: Facts) -> Iterator[Finding]:
     """Whether and how models can be downloaded."""
     token = "a token" if facts.hub.has_token else "no token"
+    if facts.hub.token_problem is not None:
+        yield Finding("problem", "hub", facts.hub.token_problem.rstrip("."), ("hf auth login",))
+        return
     if facts.hub.is_offline:
         text = "HF_HUB_OFFLINE is set: nothing is downloaded"
         yield Finding("note", "hub", text, ("unset HF_HUB_OFFLINE",))

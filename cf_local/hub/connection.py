@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cf_local.errors import Cancelled, CfLocalError, MissingModelError
+from cf_local.errors import Cancelled, CfLocalError, InputError, MissingModelError
 from cf_local.progress import IsCancelled, never
 
 SITE = "https://huggingface.co"
@@ -76,10 +76,37 @@ def _usual_headers() -> dict[str, str]:
     # Public, but exported in a way that type checkers cannot see.
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+    check_token()
     usual: dict[str, str] = build_hf_headers(
         library_name="cf-local", library_version=version("cf-local")
     )
     return usual
+
+
+def check_token() -> None:
+    """Raise InputError for a token that cannot be used."""
+    if problem := token_problem():
+        raise InputError(problem)
+
+
+def token_problem() -> str | None:
+    """Why the token that huggingface_hub would send cannot be used; None where it can, or none is.
+
+    A file that is not text, or a token with line breaks, would be an exception anywhere.
+    """
+    from huggingface_hub import constants, get_token
+
+    try:
+        token = get_token() or ""
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        return (
+            f"The hub's token in {constants.HF_TOKEN_PATH} cannot be read: {why}. Log in again "
+            "with `hf auth login`, or delete that file."
+        )
+    if token.isascii() and token.isprintable():
+        return None
+    return "The hub's token (HF_TOKEN, or `hf auth login`) has characters that no token has."
 
 
 class Patience:
@@ -156,14 +183,17 @@ class HubSettings:
     endpoint: str
     has_token: bool
     is_offline: bool
+    token_problem: str | None = None
 
 
 def settings() -> HubSettings:
     """The settings by environment variables and huggingface_hub's files; nothing is sent."""
     from huggingface_hub import constants, get_token, is_offline_mode
 
+    problem = token_problem()
+    has_token = problem is None and bool(get_token())
     return HubSettings(
-        Path(constants.HF_HUB_CACHE), constants.ENDPOINT, bool(get_token()), is_offline_mode()
+        Path(constants.HF_HUB_CACHE), constants.ENDPOINT, has_token, is_offline_mode(), problem
     )
 
 

@@ -12,7 +12,7 @@ from cf_local.errors import CfLocalError, InputError, MissingModelError
 from cf_local.files import parts
 from cf_local.hub import local
 from cf_local.hub.choice import DEFAULT, NoChoiceError, choose, quantization
-from cf_local.hub.connection import is_transport, reason
+from cf_local.hub.connection import check_token, is_transport, reason
 from cf_local.hub.remote import RemoteFile, is_offline, resolve
 from cf_local.hub.transfer import OnProgress, download
 from cf_local.progress import IsCancelled, never
@@ -164,6 +164,7 @@ def locate_data(repo: str, filename: str, *, offline: bool = False) -> Path:
             f"{filename} of the data set {repo} is not on this machine, and cf-local is offline. "
             "Connect and run again, or name a file that you have."
         )
+    check_token()
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset"))
     except Exception as error:  # the hub, its transports and the disk have no common base

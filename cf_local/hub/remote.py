@@ -10,6 +10,7 @@ from cf_local.hub.connection import (
     OWN_FILE,
     FaultyTransferError,
     FinalTransferError,
+    check_token,
     get,
     not_fetched,
     patiently,
@@ -71,6 +72,7 @@ def resolve(
             f"{what} is not on this machine, and cf-local is offline. "
             f"Connect and run again without --offline and HF_HUB_OFFLINE, or {OWN_FILE}."
         )
+    check_token()
     try:
         if file:
             return _named(repo, parts(file), revision)
