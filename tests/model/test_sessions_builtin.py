@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -125,10 +126,17 @@ for index in range(50):
         sizes.append(process.memory_info().rss / 1e6)
 print(json.dumps(sizes))
 """
-    # In a process of its own: holes that other tests leave in the heap are filled bit by bit.
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # In a process of its own, whose allocator has one arena and returns what is free: models load
+    # in several threads, and arenas of glibc grow and shrink by 50 MB on their own.
+    environment = os.environ | {
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_TRIM_THRESHOLD_": "0",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     sizes = json.loads(done.stdout)
-    # Ten loads take 50 MB of weights alone; the first ones fill the pools of the allocator.
     assert sizes[-1] - sizes[0] < 8, sizes
 
 
