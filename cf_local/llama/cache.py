@@ -10,7 +10,7 @@ A recurrent cache keeps one state per sequence instead of a cell per token: ther
 forks can be continued, and everything else is read anew from the committed text. A sliding-window
 cache has lost what lies more than a window behind a tip.
 
-Left out: how the committed text comes to be there (``text``), which sequence holds which node
+Left out: how the committed text comes to be there (``committed``), which sequence holds which node
 (``forks``), which rows of logits are kept (``logits``).
 """
 
@@ -18,21 +18,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, Row
-from cf_local.llama.text import Text
 from cf_local.llama.tree import Forks, KeptRows, Node, Pending
 
 
 class Cache:
     """Committed tokens of one conversation, and the tree of what was read behind them."""
 
-    def __init__(self, context: Context, passes: Passes, text: Text, n_forks: int) -> None:
-        """``text`` is the committed text in ``context``, which it changes together with the tree.
+    def __init__(self, context: Context, passes: Passes, text: CommittedText, n_forks: int) -> None:
+        """``text`` is that in ``context``, which it changes together with the tree.
 
         ``n_forks`` is how many candidates of others can be read at once.
         """
         self._context, self._passes = context, passes
-        self._text = text
+        self._committed = text
         self._tree = Forks(context.sequences, n_forks)
         self._rows = KeptRows(context.n_vocab)
         self._asked: list[Node] = []  # the ends of paths last read
@@ -73,17 +73,17 @@ class Cache:
         self._rows.drop_copies(but=(self._tree.root, self._prompt_end))
         self._is_lazy = is_lazy
         self._revisits = revisits
-        if self._text.has_prompt(tokens):
+        if self._committed.has_prompt(tokens):
             self.restart()
             return
         self._keep_rows()
         try:
-            expected = yield from self._text.reading(tokens)
+            expected = yield from self._committed.reading(tokens)
             self._start(Node(tokens[-1], None, len(tokens) - 1))
             self._tree.root.expected = expected
             yield 1.0
         except BaseException:  # an abort may leave some of it in the cache
-            self._text.forget()
+            self._committed.forget()
             self._start(Node(-1, None, -1))
             raise
 
@@ -101,7 +101,7 @@ class Cache:
             self._tree.hold(start, end)
         else:
             start.children = {}
-        self._text.restart()
+        self._committed.restart()
         self._tree.root = self.head = start
 
     def commit(self, end: Node) -> None:
@@ -117,10 +117,10 @@ class Cache:
     # ---- Kept in files
 
     def keep(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """Write the state behind what was read of ``tokens`` (see Text.keep); drops all forks."""
+        """Write the state behind what was read of ``tokens`` (see CommittedText.save); drops all forks."""
         self.drop_all()
         self._tree.release()
-        return self._text.keep(path, tokens)
+        return self._committed.keep(path, tokens)
 
     def restore(self, path: Path) -> int:
         """Make the state of a file the committed text; the number of its tokens, 0 on failure."""
@@ -128,13 +128,13 @@ class Cache:
         self._tree.release()
         self._rows.drop_copies(but=(self._tree.root, self._prompt_end))
         self._start(Node(-1, None, -1))
-        return self._text.restore(path)
+        return self._committed.restore(path)
 
     # ---- Continuations
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
-        return len(self._text.tokens) + n_tokens <= self._context.n_max
+        return len(self._committed.tokens) + n_tokens <= self._context.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
@@ -208,7 +208,7 @@ class Cache:
         self._rows.drop_all()
         self._tree.root.expected.drop()
         self._asked = []
-        self._text.close()
+        self._committed.close()
         self._start(Node(-1, None, -1))
 
     def _is_told(self, end: Node) -> bool:
@@ -232,7 +232,7 @@ class Cache:
                     parent.summarize()
             else:
                 parent.children, node.parent = {}, None
-        self._text.append([node.token for node in path])
+        self._committed.append([node.token for node in path])
         self._tree.root = end
 
     # ---- Forward passes

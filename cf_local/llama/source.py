@@ -12,6 +12,7 @@ from pathlib import Path
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
 from cf_local.llama.candidates import Candidates, OwnDraft
+from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
@@ -19,7 +20,6 @@ from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import Author
 from cf_local.llama.state_key import identity_of, key_of
-from cf_local.llama.text import Text
 from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
@@ -36,7 +36,7 @@ class LlamaSession:
     """A position in a loaded model. Not thread-safe."""
 
     def __init__(
-        self, source: "LlamaSource", context: Context, n_forks: int, texts: list[Text]
+        self, source: "LlamaSource", context: Context, n_forks: int, texts: list[CommittedText]
     ) -> None:
         """``texts`` are those of all sessions of the source, this one's is added."""
         self.source = source
@@ -44,9 +44,9 @@ class LlamaSession:
         self.n_ctx = source.n_ctx
         self._context = context
         self._passes = Passes(context)
-        self._text = Text(context, self._passes, texts)
-        texts.append(self._text)
-        self._cache = Cache(context, self._passes, self._text, n_forks)
+        self._committed = CommittedText(context, self._passes, texts)
+        texts.append(self._committed)
+        self._cache = Cache(context, self._passes, self._committed, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
         self._author = Author(self._cache, self._vocabulary)
         self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
@@ -62,7 +62,7 @@ class LlamaSession:
     @property
     def n_response_tokens(self) -> int:
         """Tokens of the response so far."""
-        return self._cache.n_tokens - self._text.n_prompt
+        return self._cache.n_tokens - self._committed.n_prompt
 
     @property
     def n_free(self) -> int:
@@ -83,7 +83,7 @@ class LlamaSession:
 
     def n_resident(self, prompt: Prompt) -> int:
         """Tokens of a prompt that goes on with its own (see Session.n_resident)."""
-        return self._text.n_continued(self.prompt_tokens(prompt))
+        return self._committed.n_continued(self.prompt_tokens(prompt))
 
     def prefill(
         self,
@@ -169,7 +169,7 @@ class LlamaSession:
     def readable(self, prompt: Prompt) -> Readable:
         """What of a prompt it has read (see Resumable.readable)."""
         self._check_open()
-        return self._text.readable(self.prompt_tokens(prompt))
+        return self._committed.readable(self.prompt_tokens(prompt))
 
     def save(self, path: Path, prompt: Prompt) -> list[int]:
         """Write the state behind what it has read of a prompt (see Resumable.save)."""
@@ -215,7 +215,7 @@ class LlamaSession:
 
     def _check_begun(self) -> None:
         self._check_open()
-        if not self._text.n_prompt:
+        if not self._committed.n_prompt:
             raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")
 
 
@@ -272,7 +272,7 @@ class LlamaSource:
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
             gives_way = n_threads is None
             n_threads = n_threads or threads_for(path)
-            texts: list[Text] = []
+            texts: list[CommittedText] = []
             for _ in range(n_sessions):
                 context = Context(
                     self._model,

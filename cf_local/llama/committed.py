@@ -21,13 +21,15 @@ from cf_local.method.session import Readable
 from cf_local.method.tokenization import n_common
 
 
-class Text:
+class CommittedText:
     """The tokens of the committed sequence, and those of the prompt that they begin with.
 
     Who makes it shorter or another one has let go of the forks behind it before.
     """
 
-    def __init__(self, context: Context, passes: Passes, others: Sequence["Text"] = ()) -> None:
+    def __init__(
+        self, context: Context, passes: Passes, others: Sequence["CommittedText"] = ()
+    ) -> None:
         """``others`` are texts of the same model, this one may be among them; it may grow later."""
         self._context, self._sequences = context, context.sequences
         self.states = context.states  # from which other texts copy
