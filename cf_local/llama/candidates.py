@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from cf_local.llama.cache import Cache
-from cf_local.llama.sampler import Author
+from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.boundary import is_word_boundary
@@ -14,17 +14,17 @@ from cf_local.types import Candidate, Draft, Score
 
 
 class OwnDraft:
-    """What the author would write behind ``start``; the next token is chosen, not evaluated.
+    """What the chooser would write behind ``start``; the next token is chosen, not evaluated.
 
     There is no next token where a grammar allows none.
     """
 
-    def __init__(self, start: Node, author: Author, vocabulary: LlamaVocabulary) -> None:
+    def __init__(self, start: Node, chooser: TokenChooser, vocabulary: LlamaVocabulary) -> None:
         """A draft without a token yet; what follows ``start`` must be known."""
-        self._author, self._vocabulary = author, vocabulary
+        self._chooser, self._vocabulary = chooser, vocabulary
         self._start = start
         self._nodes: list[Node] = []
-        self._next_token = author.choose(start)
+        self._next_token = chooser.choose(start)
 
     @property
     def end(self) -> Node:
@@ -39,11 +39,11 @@ class OwnDraft:
     def extend(self, limit: int) -> None:
         """Go on by at least a token, to the next word boundary or ``limit`` tokens in all."""
         text = self._text
-        while self._author.goes_on(self._next_token) and len(self._nodes) < limit:
-            node = self._author.advance(self.end, self._next_token)
+        while self._chooser.goes_on(self._next_token) and len(self._nodes) < limit:
+            node = self._chooser.advance(self.end, self._next_token)
             self._nodes.append(node)
             text += self._vocabulary.piece(node.token)
-            self._next_token = self._author.choose(node)
+            self._next_token = self._chooser.choose(node)
             if is_word_boundary(text, self._lookahead):
                 break
 
@@ -70,13 +70,13 @@ class OwnDraft:
 
     @property
     def _ends(self) -> bool:
-        return self._author.ends(self._next_token)
+        return self._chooser.ends(self._next_token)
 
     @property
     def _lookahead(self) -> bytes:
         """The text of the token that would follow; none for the end."""
         token = self._next_token
-        return self._vocabulary.piece(token) if self._author.goes_on(token) else b""
+        return self._vocabulary.piece(token) if self._chooser.goes_on(token) else b""
 
     @property
     def _token_ends(self) -> tuple[int, ...]:

@@ -278,11 +278,11 @@ def _tail_of(text: bytes) -> bytes | None:
     return None if tail[:1] == b"\xed" and tail[1:] >= b"\xa0" else tail
 
 
-class Author:
+class TokenChooser:
     """Chooses tokens behind the response, and has the cache read what it chose."""
 
     def __init__(self, cache: Cache, vocabulary: LlamaVocabulary) -> None:
-        """Greedy and without a grammar until ``begin``."""
+        """Greedy and without a grammar until ``start``."""
         self._cache = cache
         self._vocabulary = vocabulary
         self._end_tokens = vocabulary.end_token_set
@@ -290,7 +290,7 @@ class Author:
         self._constraint: Constraint | None = None
         self._wants_rows = False  # whether the likeliest token alone does not say what is chosen
 
-    def begin(self, sampling: Sampling, grammar: str | None) -> None:
+    def start(self, sampling: Sampling, grammar: str | None) -> None:
         """Write another answer; raises InputError for a grammar that llama.cpp cannot read."""
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)

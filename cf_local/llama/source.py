@@ -1,7 +1,7 @@
 """A loaded GGUF model behind the Source interface, and its sessions.
 
 A session joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
-probabilities (``cache``), the choice of the next token (``author``), and what is made of them: the
+probabilities (``cache``), the choice of the next token (``chooser``), and what is made of them: the
 own draft, the candidates of all, and what is evaluated ahead. Here is what they share: when a call
 may be made, and what becomes of all parts when the response changes.
 """
@@ -18,7 +18,7 @@ from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
 from cf_local.llama.model import Model
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
-from cf_local.llama.sampler import Author
+from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.state_key import identity_of, key_of
 from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
@@ -48,10 +48,10 @@ class LlamaSession:
         texts.append(self._committed)
         self._cache = Cache(context, self._passes, self._committed, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
-        self._author = Author(self._cache, self._vocabulary)
+        self._chooser = TokenChooser(self._cache, self._vocabulary)
         self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
         self._lookahead = LlamaLookahead(
-            self._author, self._cache, self._encoder, self._vocabulary, self.n_ctx
+            self._chooser, self._cache, self._encoder, self._vocabulary, self.n_ctx
         )
 
     @property
@@ -100,7 +100,7 @@ class LlamaSession:
         self._check_open()
         tokens = self.prompt_tokens(prompt)
         self.source.check(prompt, tokens, reserve_tokens)
-        self._author.begin(sampling, grammar)
+        self._chooser.start(sampling, grammar)
         self._passes.is_cancelled = is_cancelled
         self.rollback()
         self._encoder.reset()
@@ -117,7 +117,7 @@ class LlamaSession:
         """Write to the next word boundary (see Session.draft)."""
         self._check_begun()
         self._cache.settle()
-        self._candidates.own = OwnDraft(self._cache.head, self._author, self._vocabulary)
+        self._candidates.own = OwnDraft(self._cache.head, self._chooser, self._vocabulary)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
@@ -151,7 +151,7 @@ class LlamaSession:
                 f"{self.source.info.name}: its context of {self.n_ctx} tokens is full. "
                 "Choose a larger one."
             )
-        self._author.follow(node, is_own=self._candidates.is_own(candidate))
+        self._chooser.follow(node, is_own=self._candidates.is_own(candidate))
         self._cache.commit(node)
         self._encoder.append(candidate.text)
         self._candidates.drop()
@@ -188,7 +188,7 @@ class LlamaSession:
         if not self.source.is_closed:
             self._candidates.drop()
             self._cache.drop_all()
-            self._author.forget()
+            self._chooser.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt (see Session.restart)."""
@@ -196,11 +196,11 @@ class LlamaSession:
         self._candidates.drop()
         self._encoder.reset()
         self._cache.restart(keep_response=expect_same)
-        self._author.restart()
+        self._chooser.restart()
 
     def end(self) -> None:
         """The source is closed: let go of what refers to its memory."""
-        self._author.close()
+        self._chooser.close()
         self._cache.close()
 
     def _own_draft(self) -> OwnDraft:
