@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, Row
-from cf_local.llama.tree import Forks, KeptRows, Node, Pending
+from cf_local.llama.tree import CachedRows, Forks, Node, Pending
 
 
 class Cache:
@@ -34,7 +34,7 @@ class Cache:
         self._context, self._passes = context, passes
         self._committed = text
         self._tree = Forks(context.sequences, n_forks)
-        self._rows = KeptRows(context.n_vocab)
+        self._rows = CachedRows(context.n_vocab)
         self._asked: list[Node] = []  # the ends of paths last read
         self._revisits = self._is_lazy = False
         self.head = self._prompt_end = self._tree.root
@@ -55,7 +55,7 @@ class Cache:
         """Evaluate the last committed token if that was put off."""
         self.read([(self.head, ())])
 
-    def reading(
+    def prefill(
         self,
         tokens: list[int],
         *,
@@ -78,7 +78,7 @@ class Cache:
             return
         self._keep_rows()
         try:
-            expected = yield from self._committed.reading(tokens)
+            expected = yield from self._committed.prefill(tokens)
             self._start(Node(tokens[-1], None, len(tokens) - 1))
             self._tree.root.expected = expected
             yield 1.0
@@ -107,8 +107,8 @@ class Cache:
     def commit(self, end: Node) -> None:
         """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
         self.head = end
-        is_read = self._tree.stands(end) and end.expected.tells(None)
-        if self._is_lazy and not is_read and end.parent and self._is_told(end):
+        is_read = self._tree.is_resident(end) and end.expected.knows(None)
+        if self._is_lazy and not is_read and end.parent and self._knows_nll(end):
             self._move_root(end.parent)
             self._tree.root.children = {end.token: end}
         else:
@@ -116,11 +116,11 @@ class Cache:
 
     # ---- Kept in files
 
-    def keep(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """Write the state behind what was read of ``tokens`` (see CommittedText.save); drops all forks."""
+    def save(self, path: Path, tokens: Sequence[int]) -> list[int]:
+        """Save the state after what was read of ``tokens`` (CommittedText.save); drops all forks."""
         self.drop_all()
         self._tree.release()
-        return self._committed.keep(path, tokens)
+        return self._committed.save(path, tokens)
 
     def restore(self, path: Path) -> int:
         """Make the state of a file the committed text; the number of its tokens, 0 on failure."""
@@ -139,9 +139,9 @@ class Cache:
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
         child = parent.children.get(token)
-        if child is None or not self._tree.stands(child):
+        if child is None or not self._tree.is_resident(child):
             return None
-        is_known = child.expected.tells(None) if whole_row else child.expected.knows_best
+        is_known = child.expected.knows(None) if whole_row else child.expected.knows_best
         return child if is_known else None
 
     def read(
@@ -174,8 +174,8 @@ class Cache:
             self.drop_all()
             raise
         # As part of a longer candidate the head may stand, and have lost its row.
-        has_row = self.head.expected.tells(None)
-        if self.head is not self._tree.root and has_row and self._tree.stands(self.head):
+        has_row = self.head.expected.knows(None)
+        if self.head is not self._tree.root and has_row and self._tree.is_resident(self.head):
             self._move_root(self.head)
         return ends
 
@@ -185,7 +185,7 @@ class Cache:
         A last token whose likelihood the row in front of it tells is left for later: if no pass is
         needed at all, or if passes may be put off.
         """
-        missing = [(end, ()) for end, wants_row in ends if wants_row or not self._is_told(end)]
+        missing = [(end, ()) for end, wants_row in ends if wants_row or not self._knows_nll(end)]
         if missing and not self._is_lazy:
             missing = [(end, ()) for end, _ in ends]
         self.read(missing)
@@ -211,14 +211,14 @@ class Cache:
         self._committed.close()
         self._start(Node(-1, None, -1))
 
-    def _is_told(self, end: Node) -> bool:
+    def _knows_nll(self, end: Node) -> bool:
         """Whether the row in front of ``end`` is there and tells its likelihood."""
         parent = end.parent
         return (
             parent is not None
             and end is not self._tree.root
-            and self._tree.stands(parent)
-            and parent.expected.tells(end.token)
+            and self._tree.is_resident(parent)
+            and parent.expected.knows(end.token)
         )
 
     def _move_root(self, end: Node) -> None:
@@ -247,7 +247,7 @@ class Cache:
                 [Row(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
             )
             for index, (node, *_) in enumerate(chunk):
-                if node.expected.tells(None):
+                if node.expected.knows(None):
                     continue  # read again for another fork
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:

@@ -54,7 +54,7 @@ class OwnDraft:
             self._next_token = self._nodes[n_kept].token
             del self._nodes[n_kept:]
 
-    def told(self) -> Draft:
+    def reported(self) -> Draft:
         """It as the engine sees it: without tokens."""
         return Draft(
             text=self._text,

@@ -128,7 +128,7 @@ def cache_of(path: Path) -> tuple[CacheKind, int | None]:
     header: Header = read_header(path)
     if not header.tensors:
         raise BrokenModelError(f"{path} holds a vocabulary and no weights; it cannot write text.")
-    with bridge.kept():
+    with bridge.captured():
         model = Model(path, n_gpu_layers=0, devices=(), simulated=header)
     try:
         if lib.llama_model_is_recurrent(model.handle):

@@ -87,7 +87,7 @@ class CommittedText:
 
     # ---- Reading a prompt
 
-    def reading(self, tokens: list[int]) -> Generator[float, None, Distribution]:
+    def prefill(self, tokens: list[int]) -> Generator[float, None, Distribution]:
         """Become the prompt ``tokens``, pass by pass; returns what is expected behind it.
 
         Yields the share that was read, all but the whole. After an error or when it is closed,
@@ -154,19 +154,19 @@ class CommittedText:
 
     def readable(self, text: Sequence[int]) -> Readable:
         """What of ``text`` was read and can be kept."""
-        sequence, n_tokens = self._kept_part(text)
+        sequence, n_tokens = self._saved_part(text)
         n_whole = self.n_prompt if sequence == PROMPT else len(self.tokens)
         n_bytes = self.states.n_bytes(sequence) * n_tokens // n_whole if n_tokens else 0
         # Of what was restored and never read it is not known; once it was worth it.
         token_s = self._timed_s / self._n_timed if self._n_timed else math.inf
         return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
 
-    def keep(self, path: Path, text: Sequence[int]) -> list[int]:
+    def save(self, path: Path, text: Sequence[int]) -> list[int]:
         """Write the state behind what was read of ``text``; its tokens, none on failure.
 
         Needs a sequence for itself, so no fork may be in use.
         """
-        sequence, n_tokens = self._kept_part(text)
+        sequence, n_tokens = self._saved_part(text)
         tokens = self.tokens[:n_tokens]
         is_whole = sequence == PROMPT or n_tokens == len(self.tokens)
         if not is_whole:
@@ -185,7 +185,7 @@ class CommittedText:
         self.tokens, self._is_restored = self.states.load(COMMITTED, path), True
         return len(self.tokens)
 
-    def _kept_part(self, text: Sequence[int]) -> tuple[int, int]:
+    def _saved_part(self, text: Sequence[int]) -> tuple[int, int]:
         """The sequence that has most of ``text``, and how many tokens of it can be kept.
 
         Where cells cannot be shared by the part, only a whole sequence can be kept.

@@ -91,7 +91,7 @@ class Distribution:
         assert self._logits is not None, "the logits were dropped"
         return self._logits
 
-    def tells(self, token: int | None) -> bool:
+    def knows(self, token: int | None) -> bool:
         """Whether ``nll`` of that token can be told; of None: of any."""
         is_best = token is not None and token == self._best and self._log_normalizer is not None
         return self._logits is not None or is_best

@@ -76,8 +76,8 @@ def try_headers(paths: Sequence[Path], is_cancelled: IsCancelled = never) -> Non
     records, ended = child.run(__name__, ["try", *files], is_cancelled=is_cancelled)
     n_survived = sum("survived" in record for record in records)
     _tried.update(_key(path) for path in new[:n_survived])
-    has_begun = any("begun" in record for record in records)  # else no child could be started
-    if ended and has_begun and n_survived < len(new):
+    has_started = any("started" in record for record in records)  # else no child could be started
+    if ended and has_started and n_survived < len(new):
         raise BrokenModelError(
             f"{new[n_survived]} cannot be loaded: what its header says makes llama.cpp fail "
             f"({ended}). Download it again, or check where it comes from."
@@ -91,7 +91,7 @@ def _key(path: Path) -> tuple[str, int, int]:
 
 def _try(names: Sequence[str]) -> None:
     """In the child: plan each file, and say of each that it was survived."""
-    child.emit({"begun": True})
+    child.emit({"started": True})
     for name in names:
         try:
             model = SimulatedModel(Path(name), n_forks=4)

@@ -67,7 +67,7 @@ _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERR
 _END_TOKEN = re.compile(r"EOG token += +(\d+) ")
 
 
-class _Heard(threading.local):
+class _ThreadLog(threading.local):
     """What one thread has heard: models are loaded in several threads at once."""
 
     def __init__(self) -> None:
@@ -81,8 +81,8 @@ class LogBridge:
     """Routes llama.cpp's log into ``logging`` and remembers, thread by thread, what matters."""
 
     def __init__(self) -> None:
-        self._own = _Heard()
-        self._callback = lib.llama_log_callback(self._hear)
+        self._own = _ThreadLog()
+        self._callback = lib.llama_log_callback(self._receive)
 
     def install(self) -> None:
         """Take the log over. Again at every load: other users of llama_cpp set it, too."""
@@ -104,7 +104,7 @@ class LogBridge:
         return "; ".join(self._own.errors) or "llama.cpp gave no reason"
 
     @contextmanager
-    def kept(self) -> Iterator[list[str]]:
+    def captured(self) -> Iterator[list[str]]:
         """The lines that are logged meanwhile, in place of routing them on."""
         before, lines = self._own.lines, list[str]()
         self._own.lines = lines
@@ -113,7 +113,7 @@ class LogBridge:
         finally:
             self._own.lines = before
 
-    def _hear(self, level: int, text: bytes, _data: object) -> None:
+    def _receive(self, level: int, text: bytes, _data: object) -> None:
         own = self._own
         line = text.decode("utf-8", errors="replace").strip()
         own.level = _LEVELS.get(level, own.level)

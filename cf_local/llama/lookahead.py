@@ -98,7 +98,7 @@ class LlamaLookahead:
             rest = rest[len(piece) :]
         if tokens[: len(own)] == tuple(own):
             return tokens
-        return [*own, *self._encoder.encode_behind(text[: len(text) - len(rest)], rest)]
+        return [*own, *self._encoder.encode_after(text[: len(text) - len(rest)], rest)]
 
     def _n_left(self, node: Node) -> int:
         """Tokens that may be evaluated behind a node."""

@@ -55,11 +55,11 @@ class Model:
         check_file(path)
         bridge.install()
         lib.llama_backend_init()
-        params, kept = _params(simulated, devices)
+        params, referenced = _params(simulated, devices)
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
-        del kept
+        del referenced
         self.end_tokens = tuple(sorted(bridge.end_tokens))
         """Ids of the end-of-generation tokens, as far as the load has listed them."""
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
@@ -148,7 +148,7 @@ def _load(
     """The loaded model. Raises Cancelled, BrokenModelError, and what ``on_progress`` raises."""
     raised: list[BaseException] = []
 
-    def heard(share: float, _data: object) -> bool:
+    def report(share: float, _data: object) -> bool:
         try:
             if on_progress is not None:
                 on_progress(share)
@@ -157,9 +157,9 @@ def _load(
             raised.append(error)
             return False
 
-    params.progress_callback = callback = lib.llama_progress_callback(heard)
+    params.progress_callback = callback = lib.llama_progress_callback(report)
     handle: lib.llama_model_p = lib.llama_model_load_from_file(str(path).encode(), params)
-    del callback  # kept alive until here
+    del callback  # referenced until here
     if handle and not raised:
         return handle
     if handle:
@@ -183,18 +183,18 @@ def _load(
 def _params(
     simulated: Header | None, devices: Sequence[str] | None
 ) -> tuple[lib.llama_model_params, list[object]]:
-    """Parameters of a load, and what they point to, which is to be kept until it is done."""
-    params, kept = lib.llama_model_default_params(), list[object]()
+    """Parameters of a load, and what they point to, which must outlive it."""
+    params, referenced = lib.llama_model_default_params(), list[object]()
     if simulated is not None:
         params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
     if devices is not None:
         handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
-        kept.append(handles)
+        referenced.append(handles)
     overrides = _overrides(simulated)
     params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
-    kept.append(overrides)
-    return params, kept
+    referenced.append(overrides)
+    return params, referenced
 
 
 def _overrides(simulated: Header | None) -> ctypes.Array[lib.llama_model_kv_override]:

@@ -101,10 +101,10 @@ class ChatTemplate:
         # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
         turns: Any = [{"role": m.role, "content": m.content} for m in messages]
         # Qwen3 and most others call it enable_thinking; Granite and DeepSeek V3.1 thinking.
-        told: dict[str, Any] = (
+        switches: dict[str, Any] = (
             {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
         )
-        return str(self._formatter(messages=turns, tools=tools, functions=tools, **told).prompt)
+        return str(self._formatter(messages=turns, tools=tools, functions=tools, **switches).prompt)
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:

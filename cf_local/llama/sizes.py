@@ -48,7 +48,7 @@ class SimulatedModel:
         Raises MissingModelError, BrokenModelError or UnsupportedModelError.
         """
         bridge.install()
-        with bridge.kept():
+        with bridge.captured():
             check_file(path)
             self._headers = [read_header(part) for part in part_paths(path)]
             self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
@@ -66,9 +66,9 @@ class SimulatedModel:
         outside = [tensor for tensor in tensors if tensor.block is None]
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
-        n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
-        kept = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
-        rows = self._n_sessions * (kept + 4 * n_tokens * _PASS_ROWS)
+        n_beyond = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
+        cached = min(n_row_bytes(n_tokens), 4 * n_tokens * n_beyond)
+        rows = self._n_sessions * (cached + 4 * n_tokens * _PASS_ROWS)
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -94,11 +94,11 @@ class SimulatedModel:
         self._model.close()
 
     def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
-        plain = self._told(n_ctx, kv_type, on_gpu=False)
+        plain = self._reported(n_ctx, kv_type, on_gpu=False)
         if plain is None:
             return None
         can_offload = lib.llama_supports_gpu_offload()
-        mixed = self._told(n_ctx, kv_type, on_gpu=True) if can_offload else plain
+        mixed = self._reported(n_ctx, kv_type, on_gpu=True) if can_offload else plain
         # Without flash attention the CPU multiplies with a copy of the attention weights in F16.
         n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
         copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks)
@@ -108,10 +108,10 @@ class SimulatedModel:
             gpu_buffers=self._n_sessions * _sum(_BUFFER, mixed or plain),
         )
 
-    def _told(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
+    def _reported(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
         """What llama.cpp says of such a context, None where it refuses it."""
         cells, sequences = n_cells(n_ctx, self._n_forks), n_sequences(self._n_forks)
-        with bridge.kept() as lines:
+        with bridge.captured() as lines:
             params = context_params(self._model, cells, sequences, kv_type, on_gpu=on_gpu)
             handle = lib.llama_init_from_model(self._model.handle, params)
             if not handle:

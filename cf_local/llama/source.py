@@ -106,7 +106,7 @@ class LlamaSession:
         self._encoder.reset()
         self.source.settle_in()
         can_share = self._context.sequences.can_share
-        yield from self._cache.reading(
+        yield from self._cache.prefill(
             tokens,
             is_lazy=looks_ahead and can_share,
             revisits=revisits and can_share,
@@ -115,7 +115,7 @@ class LlamaSession:
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""
-        self._check_begun()
+        self._check_prefilled()
         self._cache.settle()
         self._candidates.own = OwnDraft(self._cache.head, self._chooser, self._vocabulary)
         return self.extend(limit)
@@ -124,13 +124,13 @@ class LlamaSession:
         """Go on with the draft to its next word boundary (see Session.extend)."""
         draft = self._own_draft()
         draft.extend(limit)
-        return draft.told()
+        return draft.reported()
 
     def trim(self, n_bytes: int) -> Draft:
         """Cut the draft behind one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         draft.trim(n_bytes)
-        return draft.told()
+        return draft.reported()
 
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Where tokens end in ``text`` behind the response (see Session.token_ends)."""
@@ -139,12 +139,12 @@ class LlamaSession:
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """What this source gives the candidates (see Session.score)."""
-        self._check_begun()
+        self._check_prefilled()
         return self._candidates.score(candidates)
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
-        self._check_begun()
+        self._check_prefilled()
         node = self._candidates.find(candidate)
         if node is None:
             raise ContextError(
@@ -175,7 +175,7 @@ class LlamaSession:
         """Write the state behind what it has read of a prompt (see Resumable.save)."""
         self._check_open()
         self.rollback()
-        return self._cache.keep(path, self.prompt_tokens(prompt))
+        return self._cache.save(path, self.prompt_tokens(prompt))
 
     def restore(self, path: Path) -> int:
         """Take up a state (see Resumable.restore)."""
@@ -192,7 +192,7 @@ class LlamaSession:
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt (see Session.restart)."""
-        self._check_begun()
+        self._check_prefilled()
         self._candidates.drop()
         self._encoder.reset()
         self._cache.restart(keep_response=expect_same)
@@ -204,7 +204,7 @@ class LlamaSession:
         self._cache.close()
 
     def _own_draft(self) -> OwnDraft:
-        self._check_begun()
+        self._check_prefilled()
         if self._candidates.own is None:
             raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
         return self._candidates.own
@@ -213,7 +213,7 @@ class LlamaSession:
         if self.source.is_closed:
             raise ClosedError(f"{self.source.info.name} has been closed.")
 
-    def _check_begun(self) -> None:
+    def _check_prefilled(self) -> None:
         self._check_open()
         if not self._committed.n_prompt:
             raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")

@@ -87,13 +87,13 @@ def _n_rows(n_vocab: int) -> int:
     return max(_MIN_ROWS, _ROW_BYTES // (4 * n_vocab)) if n_vocab else 0
 
 
-class KeptRows:
+class CachedRows:
     """The nodes of one tree that have a row: a view of the last pass, or a copy from before."""
 
     def __init__(self, n_vocab: int) -> None:
         self.max_rows = _n_rows(n_vocab)
         self._fresh: list[Node] = []  # nodes whose rows are views of the last pass
-        self._kept: deque[Node] = deque()  # nodes whose rows are copies
+        self._copies: deque[Node] = deque()  # nodes whose rows are copies
 
     def add(self, node: Node) -> None:
         """The last pass computed what is expected behind ``node``."""
@@ -106,33 +106,33 @@ class KeptRows:
         before the next pass.
         """
         for node in self._fresh:
-            if node.expected.tells(None) and (node.holders or node in always):
+            if node.expected.knows(None) and (node.holders or node in always):
                 node.expected.keep()
-                self._kept.append(node)
-            elif node.expected.tells(None):
+                self._copies.append(node)
+            elif node.expected.knows(None):
                 # Its fork was given up. A candidate may end one token further: nobody reads that
                 # one while this row tells its likelihood (Cache.read_to_score).
                 node.summarize(best=False)
         self._fresh = []
-        while len(self._kept) > self.max_rows:
-            oldest = self._kept.popleft()
+        while len(self._copies) > self.max_rows:
+            oldest = self._copies.popleft()
             if oldest not in always:
                 oldest.summarize()
 
     def drop_copies(self, but: Container[Node]) -> None:
         """Let go of the rows of the last answer: with several conversations they would add up."""
-        kept = [node for node in self._kept if node in but]
-        for node in self._kept:
-            if node not in kept:
+        copies = [node for node in self._copies if node in but]
+        for node in self._copies:
+            if node not in copies:
                 node.expected.drop()
-        self._kept = deque(kept)
+        self._copies = deque(copies)
 
     def drop_all(self) -> None:
         """Let go of all rows."""
-        for node in (*self._fresh, *self._kept):
+        for node in (*self._fresh, *self._copies):
             node.expected.drop()
         self._fresh = []
-        self._kept.clear()
+        self._copies.clear()
 
 
 COMMITTED, PROMPT, _FIRST_FORK = range(3)
@@ -147,7 +147,7 @@ class Pending(NamedTuple):
 
     node: Node
     forks: set[int]
-    n_behind: int
+    depth: int
 
 
 def n_sequences(n_forks: int) -> int:
@@ -208,7 +208,7 @@ class Forks:
         for fork in list(self._tips):
             self._drop(fork)
 
-    def stands(self, node: Node) -> bool:
+    def is_resident(self, node: Node) -> bool:
         """Whether the cache can go on behind this node."""
         return node is self.root or self._donor(node) is not None
 
@@ -230,8 +230,8 @@ class Forks:
         missing: list[Node] = []
         node, next_token = end, None
         while node is not self.root:
-            can_go_on = self.stands(node) and (self._sequences.can_share or node is start)
-            if can_go_on and (node in planned or node.expected.tells(next_token)):
+            can_go_on = self.is_resident(node) and (self._sequences.can_share or node is start)
+            if can_go_on and (node in planned or node.expected.knows(next_token)):
                 break
             missing.append(node)
             next_token = node.token
@@ -248,10 +248,10 @@ class Forks:
             fork = self._new_fork(anchor, pending)
         self._tips.pop(fork, None)
         self._tips[fork] = missing[-1]
-        n_before = next((w.n_behind for w in pending if w.node is anchor), 0)
-        for n_behind, node in enumerate(missing, n_before + 1):
+        n_before = next((w.depth for w in pending if w.node is anchor), 0)
+        for depth, node in enumerate(missing, n_before + 1):
             node.holders.add(fork)
-            pending.append(Pending(node, {fork}, n_behind))
+            pending.append(Pending(node, {fork}, depth))
 
     def _new_fork(self, anchor: Node, pending: Sequence[Pending]) -> int:
         """A fork that holds everything down to ``anchor``."""
@@ -260,7 +260,7 @@ class Forks:
         path = anchor.path_from(self.root)
         planned = {waiting.node: waiting for waiting in pending} if path else {}
         # Sequences that get the same tokens in one pass must have the same ones before it.
-        n_new = planned[anchor].n_behind if anchor in planned else 0
+        n_new = planned[anchor].depth if anchor in planned else 0
         there, coming = path[: len(path) - n_new], path[len(path) - n_new :]
         if there:
             last = there[-1]
