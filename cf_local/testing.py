@@ -199,13 +199,13 @@ class ScriptedSession:
             if n_done < n_prompt:
                 yield n_done / n_prompt
         self._n_prompt, self._prompt_text = n_prompt, text
-        self._begin_response()
+        self._start_response()
         yield 1.0
         return n_prompt
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""
-        self._check_begun()
+        self._check_prefilled()
         next_token = self._next_token if self._next_token is not None else self._choose([])
         self._draft = _Branch([], next_token)
         return self.extend(limit)
@@ -239,7 +239,7 @@ class ScriptedSession:
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each candidate under the script (see Session.score)."""
-        self._check_begun()
+        self._check_prefilled()
         own = self._own_candidate()
         new = {c.text for c in candidates if c != own and c.text} - self._known
         if new:
@@ -249,7 +249,7 @@ class ScriptedSession:
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
-        self._check_begun()
+        self._check_prefilled()
         tokens, next_token = self._encode(candidate.text), None
         if candidate == self._own_candidate():
             draft = self._own_draft()
@@ -267,10 +267,10 @@ class ScriptedSession:
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response, keep the prompt."""
-        self._check_begun()
-        self._begin_response()
+        self._check_prefilled()
+        self._start_response()
 
-    def _begin_response(self) -> None:
+    def _start_response(self) -> None:
         self._tokens, self._next_token = [], None
         self._encoder.reset()
         self.rollback()
@@ -335,7 +335,7 @@ class ScriptedSession:
         return Candidate(self._text(draft.tokens), draft.next_token == END)
 
     def _own_draft(self) -> _Branch:
-        self._check_begun()
+        self._check_prefilled()
         if self._draft is None:
             raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
         return self._draft
@@ -361,7 +361,7 @@ class ScriptedSession:
         before = self._counters
         self._counters = Counters(before.n_passes + 1, before.n_tokens + n_tokens)
 
-    def _check_begun(self) -> None:
+    def _check_prefilled(self) -> None:
         self.source.check_open()
         if not self._n_prompt:
             raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")

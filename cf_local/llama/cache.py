@@ -117,7 +117,7 @@ class Cache:
     # ---- Kept in files
 
     def save(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """Save the state after what was read of ``tokens`` (CommittedText.save); drops all forks."""
+        """Save the state after what was read of ``tokens`` (see CommittedText.save); drops forks."""
         self.drop_all()
         self._tree.release()
         return self._committed.save(path, tokens)

@@ -74,7 +74,7 @@ def is_character_boundary(text: bytes, after: bytes) -> bool:
 
     Bytes that can be no part of a character count as one character each.
     """
-    return _decode_begun(text + after).startswith(_decode(text))
+    return _decode_whole(text + after).startswith(_decode(text))
 
 
 def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
@@ -83,7 +83,7 @@ def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
     False while it is open which characters meet there: ``text`` empty, ``lookahead`` empty or
     holding only a part of its first character.
     """
-    before, joint = _decode(text), _decode_begun(text + lookahead)
+    before, joint = _decode(text), _decode_whole(text + lookahead)
     if not (before and joint.startswith(before) and len(joint) > len(before)):
         return False
     return is_boundary_between(before[-1], joint[len(before)])
@@ -96,7 +96,7 @@ def ends_sentence(text: bytes, lookahead: bytes) -> bool:
     Japanese) with any closing quotes, brackets and emphasis after it, once no more of these follow.
     Behind a Western full stop whitespace must follow, so "3.5" is one sentence; "Dr. No" is two.
     """
-    before, next_ = _decode(text), _decode_begun(lookahead)[:1]
+    before, next_ = _decode(text), _decode_whole(lookahead)[:1]
     if next_ in ("\n", "\r"):
         return True
     stop = before.rstrip("".join(filter(_closes, set(before))))[-1:]
@@ -113,7 +113,7 @@ def _closes(char: str) -> bool:
 
 def whole_characters(text: bytes) -> bytes:
     """``text`` without the incomplete character it may end with."""
-    return _decode_begun(text).encode("utf-8", errors="surrogateescape")
+    return _decode_whole(text).encode("utf-8", errors="surrogateescape")
 
 
 def last_words(text: bytes, n_words: int) -> bytes:
@@ -141,6 +141,6 @@ def _decode(text: bytes) -> str:
     return text.decode("utf-8", errors="surrogateescape")
 
 
-def _decode_begun(text: bytes) -> str:
+def _decode_whole(text: bytes) -> str:
     """The same without the bytes at the end that only begin a character."""
     return codecs.getincrementaldecoder("utf-8")(errors="surrogateescape").decode(text)

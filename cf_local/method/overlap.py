@@ -41,7 +41,7 @@ class Overlap:
         if self._pool is None or len(sessions) < 2:
             return [work(session) for session in sessions]
         before = [session.counters.decode_s for session in sessions]
-        futures = [_begun(self._pool, work, session) for session in sessions]
+        futures = [_submit(self._pool, work, session) for session in sessions]
         wait(futures)
         spent = [s.counters.decode_s - b for s, b in zip(sessions, before, strict=True)]
         self.hidden_s += sum(spent) - max(spent)
@@ -53,7 +53,9 @@ class Overlap:
             self._pool.shutdown()
 
 
-def _begun(pool: ThreadPoolExecutor, work: Callable[[Session], T], session: Session) -> "Future[T]":
+def _submit(
+    pool: ThreadPoolExecutor, work: Callable[[Session], T], session: Session
+) -> "Future[T]":
     try:
         return pool.submit(work, session)
     except RuntimeError:  # Python is ending, and pools begin nothing any more

@@ -89,5 +89,5 @@ def score_matrix(
 def weighted_mean(matrix: Matrix, weights: Weights) -> Matrix:
     """Arithmetic mean over the sources, shape (n_candidates,)."""
     weight = np.asarray(weights, dtype=np.float64)
-    heard = weight > 0  # a source of weight 0 is not heard, even where its score is infinite
-    return np.asarray(np.average(matrix[heard], axis=0, weights=weight[heard]))
+    counted = weight > 0  # a source of weight 0 is not counted, even where its score is infinite
+    return np.asarray(np.average(matrix[counted], axis=0, weights=weight[counted]))

@@ -27,7 +27,7 @@ class LookUp:
     def __init__(self) -> None:
         self._text = bytearray()
 
-    def begin(self, prompt: str) -> None:
+    def start(self, prompt: str) -> None:
         """A new answer begins after ``prompt``."""
         self._text = bytearray(prompt.encode()[-_LONGEST:] + END_OF_TEXT)
 
@@ -108,14 +108,14 @@ class Speculator:
         self._mean_run_bytes = _RUN_BYTES
         self._bytes_per_token = 3.0
 
-    def begin(self, sessions: Sequence[Session], prompt: str) -> None:
+    def start(self, sessions: Sequence[Session], prompt: str) -> None:
         """Start an answer; fewer than two sources that can look ahead have nobody to agree with."""
         able = [session for session in sessions if session.lookahead is not None]
         self._sessions = able if len(able) > 1 else []
         self._block = []
         self._run_bytes = self._n_bytes = 0
         if self._sessions:
-            self._look_up.begin(prompt)
+            self._look_up.start(prompt)
 
     def prepare(self) -> None:
         """See to it that all sources have evaluated the next word, if that is expected to pay."""

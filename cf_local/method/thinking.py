@@ -43,7 +43,7 @@ class ThinkingSplitter:
         """The pieces that are certain now."""
         self._held += text
         if self._state == "start":
-            self._begin()
+            self._start()
         if self._state == "thinking":
             yield from self._think()
         if self._state == "gap":  # line breaks between thinking and answer
@@ -59,7 +59,7 @@ class ThinkingSplitter:
         if text:
             yield Piece("thinking" if self._state == "thinking" else "answer", text)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         """See whether the answer starts with an opening tag; white space may stand before it."""
         start = self._held.lstrip()
         for tag, closing in _TAGS.items():

@@ -37,7 +37,7 @@ class ContextEncoder:
         self._encode_context = lru_cache(_MEMO_SIZE)(
             lambda context: tuple(vocabulary.encode(context))
         )
-        self._remembered = lru_cache(_MEMO_SIZE)(self._encode_behind)
+        self._remembered = lru_cache(_MEMO_SIZE)(self._encode_after)
 
     def append(self, segment: bytes) -> None:
         """The response has grown by ``segment``."""
@@ -51,7 +51,7 @@ class ContextEncoder:
         """Tokens of ``segment`` behind the response."""
         return self._encode(self._context, segment)
 
-    def encode_behind(self, text: bytes, segment: bytes) -> tuple[int, ...]:
+    def encode_after(self, text: bytes, segment: bytes) -> tuple[int, ...]:
         """Tokens of ``segment`` behind the response and a further ``text``."""
         return self._encode(last_words(self._context + text, N_CONTEXT_WORDS), segment)
 
@@ -61,9 +61,9 @@ class ContextEncoder:
 
     def _encode(self, context: bytes, segment: bytes) -> tuple[int, ...]:
         is_short = len(segment) <= _LONGEST_REMEMBERED
-        return (self._remembered if is_short else self._encode_behind)(context, segment)
+        return (self._remembered if is_short else self._encode_after)(context, segment)
 
-    def _encode_behind(self, context: bytes, segment: bytes) -> tuple[int, ...]:
+    def _encode_after(self, context: bytes, segment: bytes) -> tuple[int, ...]:
         alone = self._encode_context(context)
         joint = tuple(self._vocabulary.encode(context + segment))
         if joint[: len(alone)] == alone:

@@ -95,7 +95,7 @@ class Writer:
                 session.commit(Candidate(prefix, ends=False))
             self._n_prefix = max(session.n_response_tokens for session in self._sessions)
         able = self._sessions if self._settings.speculation else ()
-        self._speculator.begin(able, text_of(prompt))
+        self._speculator.start(able, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
         self._prompt_s = time.perf_counter() - self._start
 

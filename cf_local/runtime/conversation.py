@@ -113,7 +113,7 @@ class Turn(AsyncClosing):
         self._asked: list[Message] = []
         self._n_dropped = 0
         self._shown = ""
-        self._is_heard = self._is_over = self._is_cancelled = False
+        self._has_events = self._is_over = self._is_cancelled = False
         self._stream: Stream | None = None
 
     def cancel(self) -> None:
@@ -131,11 +131,11 @@ class Turn(AsyncClosing):
 
     def __next__(self) -> Event:
         while True:
-            stream = self._begun()
+            stream = self._open_stream()
             if stream is None:
                 raise StopIteration
             try:
-                return self._heard(next(stream))
+                return self._noted(next(stream))
             except BaseException as error:
                 if not self._goes_on(error):
                     raise
@@ -145,11 +145,11 @@ class Turn(AsyncClosing):
 
     async def __anext__(self) -> Event:
         while True:
-            stream = self._begun()
+            stream = self._open_stream()
             if stream is None:
                 raise StopAsyncIteration
             try:
-                return self._heard(await anext(stream))
+                return self._noted(await anext(stream))
             except BaseException as error:
                 if not self._goes_on(error):
                     raise
@@ -157,7 +157,7 @@ class Turn(AsyncClosing):
     def __del__(self) -> None:
         self.close()
 
-    def _begun(self) -> Stream | None:
+    def _open_stream(self) -> Stream | None:
         """The stream to read; None when the turn is over."""
         if self._is_over:
             return None
@@ -188,17 +188,17 @@ class Turn(AsyncClosing):
         fewer = without_oldest(self._asked, self._n_dropped + 1)
         return fewer == without_oldest(self._asked, self._n_dropped)
 
-    def _heard(self, event: Event) -> Event:
-        if not self._is_heard and self._n_dropped:
+    def _noted(self, event: Event) -> Event:
+        if not self._has_events and self._n_dropped:
             self._on_dropped(self._n_dropped)
-        self._is_heard = True
+        self._has_events = True
         if isinstance(event, Step):
             self._shown = event.text if event.whole else self._shown + event.text
         return event
 
     def _goes_on(self, error: BaseException) -> bool:
         """Whether fewer turns are worth a try; else the turn is over."""
-        if isinstance(error, ContextError) and not self._is_heard and not self._is_shortest:
+        if isinstance(error, ContextError) and not self._has_events and not self._is_shortest:
             self._n_dropped += 1
             self._stream = self._ask()
             return True

@@ -47,7 +47,7 @@ class Job(ABC):
     def __init__(self, worker: Worker, slots: Slots) -> None:
         self.reader = Reader(threading.get_ident())
         self._worker, self._slots = worker, slots
-        self._is_cancelled = self._is_begun = False
+        self._is_cancelled = self._is_started = False
         self._pieces: Pieces | None = None
         # For what follows; never held while something is computed. A stream may be forgotten, and
         # so abandoned, by the garbage collector while this very thread holds it.
@@ -55,7 +55,7 @@ class Job(ABC):
         self._deliver: _Deliver | None = None  # who waits for a piece
         self._is_working = False
         self._is_over = False
-        self._hears_progress = False
+        self._wants_progress = False
         self._last: _Reply | None = None  # what comes next, once it is over
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Job(ABC):
         return self._is_cancelled or self._worker.is_stopping()
 
     def ask(
-        self, deliver: _Deliver, reader: Reader, *, hears_progress: bool, may_compute: bool
+        self, deliver: _Deliver, reader: Reader, *, wants_progress: bool, may_compute: bool
     ) -> None:
         """Deliver the next piece, from another thread; with ``may_compute`` perhaps before it ends.
 
@@ -88,12 +88,12 @@ class Job(ABC):
         with self._lock:
             if self._deliver is not None or self._is_working:
                 raise CfLocalError("Another thread reads this stream; an answer has one reader.")
-            self.reader, self._hears_progress = reader, hears_progress
+            self.reader, self._wants_progress = reader, wants_progress
             reply = None
             if self._is_over:
                 reply = self._last or _Reply(error=ClosedError("This stream has been closed."))
             else:
-                self._deliver, self._is_begun = deliver, True
+                self._deliver, self._is_started = deliver, True
         if reply is not None:
             deliver(reply)
             return
@@ -123,7 +123,7 @@ class Job(ABC):
             deliver, self._deliver = self._deliver, None
         if deliver is not None:  # another thread closes it under its reader's eyes
             deliver(_Reply(error=ClosedError("This stream has been closed.")))
-        if self._is_begun and not self._is_over:
+        if self._is_started and not self._is_over:
             self._submit_end()
 
     def wake(self) -> None:
@@ -177,7 +177,7 @@ class Job(ABC):
             deliver = self._deliver
             if reply is None or deliver is None:
                 return
-            is_for_nobody = isinstance(reply.piece, float) and not self._hears_progress
+            is_for_nobody = isinstance(reply.piece, float) and not self._wants_progress
             goes_on = not is_last and (reply.piece is None or is_for_nobody)
             if not goes_on:
                 self._deliver = None
@@ -301,7 +301,7 @@ class Stream(AsyncClosing):
         self._job, self._on_progress, self._check = job, on_progress, check
         self._replies: SimpleQueue[_Reply] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None  # where someone awaits a piece
-        self._is_begun = self._is_done = False
+        self._is_started = self._is_done = False
         self._on_end = weakref.finalize(self, job.abandon)
         self._on_end.atexit = False
 
@@ -380,11 +380,11 @@ class Stream(AsyncClosing):
             self._loop = None
 
     def _ask(self, deliver: _Deliver, reader: Reader, *, may_compute: bool) -> None:
-        if not self._is_begun:
+        if not self._is_started:
             self._check()
-            self._is_begun = True
-        hears_progress = self._on_progress is not None
-        self._job.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
+            self._is_started = True
+        wants_progress = self._on_progress is not None
+        self._job.ask(deliver, reader, wants_progress=wants_progress, may_compute=may_compute)
 
     def _taken(self, reply: _Reply) -> Event | None:
         """The event of a reply; None if it was progress, which is told."""

@@ -75,7 +75,7 @@ class Worker:
             if self._is_closed:
                 raise ClosedError("This fusion has been closed.")
             if self._thread is None:
-                self._thread = self._begun()
+                self._thread = self._start()
             self._jobs.put(job)
 
     def do(self, job: Job) -> None:
@@ -131,7 +131,7 @@ class Worker:
         if thread is not None and not self.is_forked and not self.is_here:
             thread.join()
 
-    def _begun(self) -> threading.Thread:
+    def _start(self) -> threading.Thread:
         thread = threading.Thread(
             target=_work, args=(self._jobs, self._computing), name="cf-local", daemon=True
         )
