@@ -14,7 +14,7 @@ from cf_local.errors import InputError
 from cf_local.structured import ResponseFormat
 from cf_local.types import MODES, SCORES, SEGMENTS, Mode, ScoreKind, SegmentKind
 
-Kind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
+OptionKind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
 """What a value is: one of ``choices``, an int, a float, a bool, the name of a source, a tuple of
 texts, or numbers by the names of sources."""
 
@@ -27,7 +27,7 @@ _SWITCH = {
 
 
 def _about(
-    kind: Kind,
+    kind: OptionKind,
     text: str,
     *,
     choices: tuple[str, ...] = (),
@@ -164,7 +164,7 @@ class Option:
     """A row of the table: what it is called, what it may be, and what it does in one line."""
 
     name: str
-    kind: Kind
+    kind: OptionKind
     default: Any
     help: str
     choices: tuple[str, ...]

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cf_local.llama.committed import CommittedText
-from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, Row
+from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, TokenRow
 from cf_local.llama.tree import CachedRows, Forks, Node, Pending
 
 
@@ -117,7 +117,7 @@ class Cache:
     # ---- Kept in files
 
     def save(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """Save the state after what was read of ``tokens`` (see CommittedText.save); drops forks."""
+        """Save the state after what was read of ``tokens`` (CommittedText.save); drops forks."""
         self.drop_all()
         self._tree.release()
         return self._committed.save(path, tokens)
@@ -244,7 +244,7 @@ class Cache:
             chunk = pending[start : start + MAX_PASS_LOGITS]
             self._keep_rows()
             self._passes.run(
-                [Row(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
+                [TokenRow(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
             )
             for index, (node, *_) in enumerate(chunk):
                 if node.expected.knows(None):

@@ -20,7 +20,7 @@ from cf_local.errors import BrokenModelError
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.header import Header, parsed_file, read_header
 from cf_local.llama.library import Jinja2ChatFormatter, bridge, lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.sizes import part_paths
 
 CacheKind = Literal["attention", "sliding window", "recurrent", "hybrid"]
@@ -129,7 +129,7 @@ def cache_of(path: Path) -> tuple[CacheKind, int | None]:
     if not header.tensors:
         raise BrokenModelError(f"{path} holds a vocabulary and no weights; it cannot write text.")
     with bridge.captured():
-        model = Model(path, n_gpu_layers=0, devices=(), simulated=header)
+        model = LlamaModel(path, n_gpu_layers=0, devices=(), simulated=header)
     try:
         if lib.llama_model_is_recurrent(model.handle):
             return "recurrent", None

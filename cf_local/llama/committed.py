@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from cf_local.llama.context import MAX_PASS_TOKENS, Context, Passes, Row
+from cf_local.llama.context import MAX_PASS_TOKENS, Context, Passes, TokenRow
 from cf_local.llama.distribution import Distribution
 from cf_local.llama.tree import COMMITTED, PROMPT, SPARE
 from cf_local.method.session import Readable
@@ -100,7 +100,7 @@ class CommittedText:
         while n_done < len(tokens):
             chunk = tokens[n_done : n_done + MAX_PASS_TOKENS]
             self._evaluate(
-                [Row(t, p, (COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
+                [TokenRow(t, p, (COMMITTED,), p == last) for p, t in enumerate(chunk, n_done)]
             )
             n_done, n_chunk = n_done + len(chunk), len(chunk)
             if n_done - n_chunk == self._n_in_blocks:
@@ -115,7 +115,7 @@ class CommittedText:
         self.n_prompt, self.tokens = len(tokens), list(tokens)
         return expected
 
-    def _evaluate(self, rows: Sequence[Row]) -> None:
+    def _evaluate(self, rows: Sequence[TokenRow]) -> None:
         before_s = self._context.counters.decode_s
         self._passes.run(rows, abortable=True)
         self._n_timed += len(rows)

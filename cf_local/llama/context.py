@@ -23,7 +23,7 @@ from cf_local.errors import (
 )
 from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.library import lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.threads import Threads
 from cf_local.progress import IsCancelled, never
 from cf_local.types import Counters, KvType
@@ -102,7 +102,7 @@ _GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYP
 
 
 def context_params(
-    model: Model, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
+    model: LlamaModel, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
 ) -> Any:
     """The parameters of a context, for llama.cpp."""
     params = lib.llama_context_default_params()
@@ -123,7 +123,7 @@ def context_params(
     return params
 
 
-State = npt.NDArray[np.uint8]
+StateBytes = npt.NDArray[np.uint8]
 _PIECE_TOKENS = 256  # copied at once: 34 MB of a model of 8 billion parameters
 
 
@@ -189,13 +189,13 @@ class States:
                 return start
         return end
 
-    def taken(self, sequence: int) -> State:
+    def taken(self, sequence: int) -> StateBytes:
         """The state of a sequence, shape (n_bytes,)."""
         state = np.empty(self.n_bytes(sequence), np.uint8)
         n_bytes = lib.llama_state_seq_get_data(self._handle, _raw(state), len(state), sequence)
         return state[:n_bytes]
 
-    def taken_part(self, sequence: int, first: int, end: int) -> State:
+    def taken_part(self, sequence: int, first: int, end: int) -> StateBytes:
         """The state of the tokens at positions ``first`` to ``end``, shape (n_bytes,)."""
         self._sequences.share(sequence, self._spare, first, end)
         try:
@@ -203,7 +203,7 @@ class States:
         finally:
             self._sequences.drop(self._spare)
 
-    def _put(self, sequence: int, state: State) -> bool:
+    def _put(self, sequence: int, state: StateBytes) -> bool:
         n_read = lib.llama_state_seq_set_data(self._handle, _raw(state), len(state), sequence)
         return bool(n_read)
 
@@ -212,7 +212,7 @@ class States:
         self._handle = None
 
 
-def _raw(state: State) -> Any:
+def _raw(state: StateBytes) -> Any:
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
@@ -220,7 +220,7 @@ _LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from with
 _NO_ABORT = lib.ggml_abort_callback(0)
 
 
-class Row(NamedTuple):
+class TokenRow(NamedTuple):
     """One token to evaluate, for all the sequences it continues alike."""
 
     token: int
@@ -234,7 +234,7 @@ class Context:
 
     def __init__(
         self,
-        model: Model,
+        model: LlamaModel,
         *,
         n_cells: int,
         n_sequences: int,
@@ -289,7 +289,7 @@ class Context:
         """Whether the last pass took so long that the next one should be ``abortable``."""
         return self._last_pass_s > _LONG_PASS_S
 
-    def evaluate(self, rows: Sequence[Row]) -> None:
+    def evaluate(self, rows: Sequence[TokenRow]) -> None:
         """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
 
         Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
@@ -320,7 +320,7 @@ class Context:
         # sequence, but its forks share nothing.
         sequence = self._n_sequences - (0 if self.sequences.can_share else 1)
         before = self._decode_s
-        self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
+        self.evaluate([TokenRow(0, position, (sequence,), True) for position in range(n_tokens)])
         self.sequences.drop(sequence)
         return self._decode_s - before
 
@@ -371,7 +371,7 @@ class Context:
             lib.llama_free(self._handle)
         self._handle = None
 
-    def _check_rows(self, rows: Sequence[Row]) -> None:
+    def _check_rows(self, rows: Sequence[TokenRow]) -> None:
         """Refuse what llama.cpp would end the process for."""
         if len(rows) > MAX_PASS_TOKENS:
             raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
@@ -401,7 +401,7 @@ class Passes:
         self._context = context
         self.is_cancelled: IsCancelled = never
 
-    def run(self, rows: Sequence[Row], *, abortable: bool = False) -> None:
+    def run(self, rows: Sequence[TokenRow], *, abortable: bool = False) -> None:
         """One pass (see Context.evaluate); raises Cancelled before it, or from within a long one.
 
         ``abortable`` says that this one may be long, though the last one was not.

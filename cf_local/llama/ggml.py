@@ -43,7 +43,7 @@ _N_ROWS, _N_COLUMNS = 64, 256  # a multiple of what any type asks for
 _F32 = 0
 
 
-class _Parameters(ctypes.Structure):
+class _GgmlParameters(ctypes.Structure):
     """ggml_init_params."""
 
     _fields_ = (
@@ -63,7 +63,7 @@ class _TensorHead(ctypes.Structure):
 def is_copied(kind: int) -> bool:
     """Whether matrices of that ggml type are copied; asked in the way llama.cpp itself asks."""
     lib.llama_backend_init()
-    context = function("ggml_init", HANDLE, _Parameters)(_Parameters(1 << 20, None, True))
+    context = function("ggml_init", HANDLE, _GgmlParameters)(_GgmlParameters(1 << 20, None, True))
     if not context:
         return False
     try:

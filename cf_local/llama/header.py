@@ -29,7 +29,7 @@ _NUMBERS = {
 _READ = ctypes.CFUNCTYPE(ctypes.c_size_t, HANDLE, HANDLE, ctypes.c_uint64, ctypes.c_size_t)
 
 
-class _Parameters(ctypes.Structure):
+class _GgufParameters(ctypes.Structure):
     """gguf_init_params."""
 
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
@@ -73,8 +73,8 @@ def read_header(path: Path) -> Header:
 def parsed_file(path: Path) -> Iterator[int]:
     """llama.cpp's handle of a file's header, for its functions gguf_*; raises BrokenModelError."""
     bridge.install()
-    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
-    handle = initialize(str(path).encode(), _Parameters(True, None))
+    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _GgufParameters)
+    handle = initialize(str(path).encode(), _GgufParameters(True, None))
     with _parsed(handle, str(path)) as sound:
         yield sound
 
@@ -100,9 +100,9 @@ def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
         HANDLE,
         ctypes.c_size_t,
         ctypes.c_uint64,
-        _Parameters,
+        _GgufParameters,
     )
-    handle = initialize(_READ(fill), None, 0, n_total, _Parameters(True, None))
+    handle = initialize(_READ(fill), None, 0, n_total, _GgufParameters(True, None))
     if raised:
         raise raised[0]
     with _parsed(handle, name) as sound:

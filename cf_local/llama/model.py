@@ -15,7 +15,7 @@ from cf_local.llama.devices import device_handle
 from cf_local.llama.ggml import is_copied
 from cf_local.llama.header import Header, check_file
 from cf_local.llama.library import bridge, lib, system_info
-from cf_local.method.costs import PassCosts, Weights
+from cf_local.method.costs import PassCosts, WeightFormat
 from cf_local.progress import IsCancelled, Progress, never
 
 # Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
@@ -28,7 +28,7 @@ _HEAVY = 0.95  # bytes a weight from which reading them takes longer than comput
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
-class Model:
+class LlamaModel:
     """Weights and metadata of one GGUF file. Several contexts may share it."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Model:
         """What its forward passes are expected to cost, from its size and its kind of weights."""
         return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())
 
-    def _weights(self) -> Weights:
+    def _weights(self) -> WeightFormat:
         if self.is_on_gpu:
             return "gpu"
         if lib.llama_model_size(self.handle) >= _HEAVY * lib.llama_model_n_params(self.handle):

@@ -113,7 +113,7 @@ _AT_ONCE = (32, 1024, 16_384)  # candidates looked at before all are
 _CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 
-class State:
+class GrammarState:
     """Where in the grammar a text ends. Frees its memory when it is forgotten."""
 
     def __init__(self, handle: Any, vocabulary: LlamaVocabulary, tail: bytes = b"") -> None:
@@ -125,9 +125,9 @@ class State:
     def __del__(self) -> None:
         self._free(self._handle)
 
-    def clone(self) -> "State":
+    def clone(self) -> "GrammarState":
         """The same place, to go on from."""
-        return State(lib.llama_sampler_clone(self._handle), self._vocabulary, self._tail)
+        return GrammarState(lib.llama_sampler_clone(self._handle), self._vocabulary, self._tail)
 
     def allowed(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Whether each of ``tokens`` may come next, shape (n_tokens,)."""
@@ -179,7 +179,7 @@ class _Cursor:
     """A state that moves along a draft, so that not every token needs a state of its own."""
 
     tokens: Tokens
-    state: State | None
+    state: GrammarState | None
 
 
 class Constraint:
@@ -191,12 +191,12 @@ class Constraint:
         handle = lib.llama_sampler_init_grammar(vocabulary.handle, grammar.encode(), b"root")
         if not handle:
             raise InputError("llama.cpp cannot read the grammar; see its log.")
-        self._start = State(handle, vocabulary)
+        self._start = GrammarState(handle, vocabulary)
         self.restart()
 
     def restart(self) -> None:
         """The response is empty again."""
-        self._head: State | None = self._start.clone()
+        self._head: GrammarState | None = self._start.clone()
         self.forget()
 
     def forget(self) -> None:
@@ -226,7 +226,7 @@ class Constraint:
         return self._chosen[path]
 
     def _choose(
-        self, state: State, expected: Distribution, position: int, sampler: Sampler
+        self, state: GrammarState, expected: Distribution, position: int, sampler: Sampler
     ) -> int | None:
         best = sampler.choose(expected, position)
         if state.allowed(np.array([best]))[0]:
@@ -239,7 +239,7 @@ class Constraint:
         allowed = everything[state.allowed(everything)]
         return sampler.choose(expected, position, allowed) if len(allowed) else None
 
-    def _at(self, path: Tokens) -> State | None:
+    def _at(self, path: Tokens) -> GrammarState | None:
         """The state behind response and ``path``; None where the grammar does not allow it."""
         cursor = self._cursor
         if cursor is None or path[: len(cursor.tokens)] != cursor.tokens:
@@ -251,7 +251,7 @@ class Constraint:
 
 
 def _first_allowed(
-    state: State, tokens: npt.NDArray[np.intp], keys: npt.NDArray[np.float64]
+    state: GrammarState, tokens: npt.NDArray[np.intp], keys: npt.NDArray[np.float64]
 ) -> int | None:
     """The allowed token of the highest key; of equal ones the first."""
     for n in (*_AT_ONCE, len(keys)):

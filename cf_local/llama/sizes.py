@@ -16,7 +16,7 @@ from cf_local.llama.context import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_p
 from cf_local.llama.ggml import function, is_copied
 from cf_local.llama.header import Tensor, check_file, read_header
 from cf_local.llama.library import bridge, lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.tree import n_cells, n_row_bytes, n_sequences
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
@@ -51,7 +51,7 @@ class SimulatedModel:
         with bridge.captured():
             check_file(path)
             self._headers = [read_header(part) for part in part_paths(path)]
-            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
+            self._model = LlamaModel(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
         self._n_forks, self._n_sessions = n_forks, n_sessions
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 

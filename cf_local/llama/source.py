@@ -16,7 +16,7 @@ from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.state_key import identity_of, key_of
@@ -249,7 +249,7 @@ class LlamaSource:
         ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
         None takes what other processes leave; ``costs`` None estimates those of its passes.
 
-        Raises InputError for less than one session, and what Model and Context raise.
+        Raises InputError for less than one session, and what LlamaModel and Context raise.
         """
         if n_sessions < 1:
             raise InputError(f"{n_sessions} conversations at once: there must be at least 1.")
@@ -257,7 +257,7 @@ class LlamaSource:
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
         CORES.look()
-        self._model = Model(
+        self._model = LlamaModel(
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.llama.library import lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 
 # Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.
 _RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
@@ -23,7 +23,7 @@ _FATAL = re.compile(rb"\xf4[\x90-\xbf]|[\xf5-\xf7]")
 class LlamaVocabulary:
     """The vocabulary of an open model; keeps the model alive."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LlamaModel) -> None:
         self._model = model
         self._handle = model.vocabulary_handle
         self._pieces: dict[int, bytes] = {}
@@ -152,7 +152,7 @@ class LlamaVocabulary:
 
 def open_vocabulary(path: Path) -> LlamaVocabulary:
     """The vocabulary of a GGUF file without its weights, which need not be there."""
-    return LlamaVocabulary(Model(path, vocab_only=True))
+    return LlamaVocabulary(LlamaModel(path, vocab_only=True))
 
 
 def _token_or_none(token: int) -> int | None:

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
-Weights = Literal["packed", "packed-wide", "plain", "heavy", "gpu"]
+WeightFormat = Literal["packed", "packed-wide", "plain", "heavy", "gpu"]
 """What a pass computes with: weights of some 4 bits, which llama.cpp rearranges for this CPU (wide:
 with AVX-512) or takes as they are in the file; weights of a byte or more; or a GPU."""
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 # Measured on two cores with Q4_K_M, Q4_1 and Q8_0 (docs/LOG.md, 2026-11-22, -28 and -29), in
 # passes over one token; that of a GPU is a guess on the careful side.
-_CURVES: dict[Weights, tuple[float, ...]] = {
+_CURVES: dict[WeightFormat, tuple[float, ...]] = {
     "packed-wide": (1.0, 1.4, 1.6, 1.7, 2.7, 2.8, 3.7, 4.7, 8.4),
     "packed": (1.0, 1.55, 2.6, 2.4, 3.4, 4.4, 5.6, 7.5, 14.0),
     "plain": (1.0, 1.5, 2.3, 2.6, 3.6, 4.5, 6.0, 8.5, 16.0),
     "heavy": (1.0, 1.0, 1.05, 1.15, 1.45, 1.75, 2.5, 3.3, 6.3),
     "gpu": (1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.4, 3.5),
 }
-_BYTES_PER_S: dict[Weights, float] = {
+_BYTES_PER_S: dict[WeightFormat, float] = {
     "packed-wide": 15e9,
     "packed": 15e9,
     "plain": 10e9,
@@ -44,7 +44,7 @@ class PassCosts:
     seconds: tuple[tuple[int, float], ...] = ((1, 1.0),)
 
     @classmethod
-    def estimated(cls, n_bytes: int, weights: Weights) -> Self:
+    def estimated(cls, n_bytes: int, weights: WeightFormat) -> Self:
         """Of a model of that size. What counts is the ratio between models, and between sizes."""
         one_s = n_bytes / _BYTES_PER_S[weights]
         curve = zip(_SIZES, _CURVES[weights], strict=True)

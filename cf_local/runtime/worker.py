@@ -19,7 +19,7 @@ from typing import TypeVar
 from cf_local.errors import CfLocalError, ClosedError
 
 T = TypeVar("T")
-Job = Callable[[], None]
+Work = Callable[[], None]
 
 WAIT_S = 0.1
 """Seconds after which who waits looks up: for a cancel, and on Windows for Ctrl-C."""
@@ -34,7 +34,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Work | None] = SimpleQueue()
         self._lock = threading.RLock()  # what is finalized while it is held may submit a job
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
@@ -61,7 +61,7 @@ class Worker:
         """Whether this is a copy in a forked process, where the thread does not exist."""
         return os.getpid() != self._process
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Have ``job`` done, which must not raise.
 
         Raises ClosedError, and CfLocalError in a forked process.
@@ -78,7 +78,7 @@ class Worker:
                 self._thread = self._start()
             self._jobs.put(job)
 
-    def do(self, job: Job) -> None:
+    def do(self, job: Work) -> None:
         """As ``submit``, but done here and now if turns are lent and nobody waits for one."""
         if self.lends_turns and self._jobs.empty() and self._computing.acquire(blocking=False):
             try:
@@ -141,7 +141,7 @@ class Worker:
         return thread
 
 
-def _work(jobs: "SimpleQueue[Job | None]", computing: threading.Lock) -> None:
+def _work(jobs: "SimpleQueue[Work | None]", computing: threading.Lock) -> None:
     while (job := jobs.get()) is not None:
         try:
             with computing:
@@ -152,7 +152,7 @@ def _work(jobs: "SimpleQueue[Job | None]", computing: threading.Lock) -> None:
 
 
 def _end(
-    jobs: "SimpleQueue[Job | None]",
+    jobs: "SimpleQueue[Work | None]",
     thread: threading.Thread,
     stopping: threading.Event,
     process: int,
