@@ -9,33 +9,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cf_local.method import reranker as rerank
+from cf_local.method.reranker import UNSCORED, Weights, lowest_means
 from cf_local.method.session import Session
 from cf_local.types import Candidate, Score, ScoreKind
 
 
-def scores(
+def score_answers(
     sessions: Sequence[Session],
     candidates: Sequence[Candidate],
     wrote: Sequence[Sequence[int]],
     order: Sequence[Session],
     kind: ScoreKind,
-    weights: rerank.Weights,
+    weights: Weights,
 ) -> list[list[Score]]:
     """A row per source and a column per candidate; UNSCORED where it is not needed any more.
 
     ``wrote`` are the candidates that each source has had a part in, and ``order`` has the
     sources, the quickest first.
     """
-    rows = {session: [rerank.UNSCORED] * len(candidates) for session in sessions}
+    rows = {session: [UNSCORED] * len(candidates) for session in sessions}
     for session, indices in zip(sessions, wrote, strict=True):
         found = session.score([candidates[index] for index in indices])
         for index, score in zip(indices, found, strict=True):
             rows[session][index] = score
     while True:
-        bounds = rerank.lowest_means(list(rows.values()), candidates, kind, weights)
+        bounds = lowest_means(list(rows.values()), candidates, kind, weights)
         index = int(np.argmin(bounds))
-        missing = [session for session in order if rows[session][index] is rerank.UNSCORED]
+        missing = [session for session in order if rows[session][index] is UNSCORED]
         if not missing:
             return list(rows.values())
         (rows[missing[0]][index],) = missing[0].score([candidates[index]])

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cf_local.errors import ContextError
-from cf_local.method import reranker as rerank
-from cf_local.method import whole as contest
 from cf_local.method.output import TextStream, is_looping
 from cf_local.method.overlap import Overlap
+from cf_local.method.reranker import Verdict, decide
 from cf_local.method.session import Session
 from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment
+from cf_local.method.whole import score_answers
 from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
 from cf_local.types import (
@@ -219,21 +219,19 @@ class Writer:
         has_form = [answer for answer in answers if answer[1][1] == "stop"]
         return has_form if self._format and has_form else answers
 
-    def _rerank(
-        self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch"
-    ) -> rerank.Verdict:
+    def _rerank(self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch") -> Verdict:
         """The winner; nothing is scored when all propose the same (method: "One step")."""
         with watch.phase("score"):
             if len(proposals.candidates) == 1:
-                return rerank.Verdict(winner=0)
+                return Verdict(winner=0)
             scores = overlap.each(
                 self._sessions, lambda session: session.score(proposals.candidates)
             )
         kind = self._settings.score
         with watch.phase("rerank"):
-            return rerank.decide(scores, proposals.candidates, kind, self._weights)
+            return decide(scores, proposals.candidates, kind, self._weights)
 
-    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> rerank.Verdict:
+    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> Verdict:
         """The winner among whole answers; unless all scores are wanted, of those that may win."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
@@ -241,9 +239,9 @@ class Writer:
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sessions)
         with watch.phase("score"):
-            scores = contest.scores(self._sessions, candidates, wrote, order, kind, self._weights)
+            scores = score_answers(self._sessions, candidates, wrote, order, kind, self._weights)
         with watch.phase("rerank"):
-            return rerank.decide(scores, candidates, kind, self._weights)
+            return decide(scores, candidates, kind, self._weights)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the winner's end; returns the text that can be shown now."""
@@ -347,7 +345,7 @@ class _StepWatch:
         before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
         self._timings_s[name] = before_s + time.perf_counter() - start
 
-    def report(self, text: str, proposals: _Proposals, verdict: rerank.Verdict) -> Step:
+    def report(self, text: str, proposals: _Proposals, verdict: Verdict) -> Step:
         """The step as everything outside the engine sees it."""
         names = [session.source.info.name for session in self._sessions]
         passes = [
@@ -364,9 +362,7 @@ class _StepWatch:
         )
 
 
-def _scored(
-    names: list[str], proposals: _Proposals, verdict: rerank.Verdict
-) -> Iterator[ScoredCandidate]:
+def _scored(names: list[str], proposals: _Proposals, verdict: Verdict) -> Iterator[ScoredCandidate]:
     for index, (candidate, proposers) in enumerate(
         zip(proposals.candidates, proposals.proposers, strict=True)
     ):

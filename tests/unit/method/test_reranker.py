@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.method import reranker as rerank
+from cf_local.method import reranker
 from cf_local.method.reranker import (
     UNSCORED,
     Verdict,
@@ -26,7 +26,7 @@ def decide(
     kind: str,
     weights: list[float] | None = None,
 ) -> Verdict:
-    return rerank.decide(scores, candidates, kind, weights or [1.0] * len(scores))  # type: ignore[arg-type]
+    return reranker.decide(scores, candidates, kind, weights or [1.0] * len(scores))  # type: ignore[arg-type]
 
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
