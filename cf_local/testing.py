@@ -63,7 +63,7 @@ class PieceVocabulary:
 def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -> Script:
     """A model that writes ``text`` and ends, sure of each next token by ``confidence``.
 
-    It writes the tokens of the whole text; behind a response that cuts one of them, those of the
+    It writes the tokens of the whole text; after a response that cuts one of them, those of the
     rest. Behind a response that departs from ``text`` it goes on at the same length.
     """
     raw = text.encode() if isinstance(text, str) else text
@@ -223,7 +223,7 @@ class ScriptedSession:
         return self._as_draft(draft)
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Session.trim)."""
+        """Cut the draft after one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         n_kept = 1 + self._ends_of(draft.tokens).index(n_bytes)
         if n_kept < len(draft.tokens):
@@ -233,7 +233,7 @@ class ScriptedSession:
         return self._as_draft(draft)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Where tokens end in ``text`` behind the response."""
+        """Where tokens end in ``text`` after the response."""
         self.source.check_open()
         return self._encoder.token_ends(text)
 
@@ -284,7 +284,7 @@ class ScriptedSession:
         return tokens
 
     def _choose(self, drafted: Sequence[int]) -> int | None:
-        """The most likely token behind response and draft, or one drawn by temperature."""
+        """The most likely token after response and draft, or one drawn by temperature."""
         probabilities = self._allowed(self._text([*self._tokens, *drafted]))
         if not probabilities:
             return None
@@ -295,7 +295,7 @@ class ScriptedSession:
         return self._random.choices(list(probabilities), weights)[0]
 
     def _allowed(self, text: bytes) -> Mapping[int, float]:
-        """What may come behind ``text``: of what the script says, and else of all other tokens."""
+        """What may come after ``text``: of what the script says, and else of all other tokens."""
         said = self.source.script(text)
         if self._grammar is None:
             return said

@@ -74,8 +74,8 @@ class Draft:
 
     ``lookahead`` is the text of the token that would follow: chosen, never evaluated. It is empty
     when the draft ``ends`` (the next token is an end-of-generation token).
-    ``token_ends`` are the byte offsets in ``text`` behind each of its tokens.
-    ``is_stuck``: the grammar allows no token of this vocabulary behind ``text``, nor the end.
+    ``token_ends`` are the byte offsets in ``text`` after each of its tokens.
+    ``is_stuck``: the grammar allows no token of this vocabulary after ``text``, nor the end.
     """
 
     text: bytes
@@ -167,7 +167,7 @@ class SourceInfo:
     """Which model stood behind a name, with its tokens of context and its threads.
 
     ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag
-    behind which the model thinks, so that the answer begins inside.
+    after which the model thinks, so that the answer begins inside.
     """
 
     name: str

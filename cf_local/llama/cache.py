@@ -8,7 +8,7 @@ speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
 
 A recurrent cache keeps one state per sequence instead of a cell per token: there, only the tips of
 forks can be continued, and everything else is read anew from the committed text. A sliding-window
-cache has lost what lies more than a window behind a tip.
+cache has lost what lies more than a window after a tip.
 
 Left out: how the committed text comes to be there (``committed``), which sequence holds which node
 (``forks``), which rows of logits are kept (``logits``).
@@ -24,7 +24,7 @@ from cf_local.llama.tree import CachedRows, Forks, Node, Pending
 
 
 class Cache:
-    """Committed tokens of one conversation, and the tree of what was read behind them."""
+    """Committed tokens of one conversation, and the tree of what was read after them."""
 
     def __init__(self, context: Context, passes: Passes, text: CommittedText, n_forks: int) -> None:
         """``text`` is that in ``context``, which it changes together with the tree.
@@ -88,12 +88,12 @@ class Cache:
             raise
 
     def _start(self, root: Node) -> None:
-        """Nothing was read behind ``root``, the end of the prompt."""
+        """Nothing was read after ``root``, the end of the prompt."""
         self._tree.restart(root)
         self.head = self._prompt_end = root
 
     def restart(self, *, keep_response: bool = False) -> None:
-        """Return to the end of the prompt; the response stays readable behind it if asked for."""
+        """Return to the end of the prompt; the response stays readable after it if asked for."""
         self.drop_all()
         self._tree.release()
         start, end = self._prompt_end, self._tree.root
@@ -105,7 +105,7 @@ class Cache:
         self._tree.root = self.head = start
 
     def commit(self, end: Node) -> None:
-        """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
+        """Make ``end`` the last committed token, and keep of the tree what lies after it."""
         self.head = end
         is_read = self._tree.is_resident(end) and end.expected.knows(None)
         if self._is_lazy and not is_read and end.parent and self._knows_nll(end):
@@ -137,7 +137,7 @@ class Cache:
         return len(self._committed.tokens) + n_tokens <= self._context.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
-        """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
+        """The node of ``token`` after ``parent`` if what follows it is known without a pass."""
         child = parent.children.get(token)
         if child is None or not self._tree.is_resident(child):
             return None
@@ -147,14 +147,14 @@ class Cache:
     def read(
         self, paths: Iterable[tuple[Node, Sequence[int]]], *, all_rows: bool = False
     ) -> list[Node]:
-        """The last nodes of some paths (tokens behind a node), in as few passes as can be.
+        """The last nodes of some paths (tokens after a node), in as few passes as can be.
 
         The rows of these are there then, those in between only with ``all_rows``.
         """
         pending: list[Pending] = []
         ends = self._asked = []
         if all_rows and self.head is not self._tree.root:
-            paths = [(self.head, ()), *paths]  # what lies behind it may be there already
+            paths = [(self.head, ()), *paths]  # what lies after it may be there already
         try:
             for start, tokens in paths:
                 end = start.grow(tokens)

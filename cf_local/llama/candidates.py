@@ -1,4 +1,4 @@
-"""The texts that are compared behind the response: the own draft, and those of others."""
+"""The texts that are compared after the response: the own draft, and those of others."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from cf_local.types import Candidate, Draft, Score
 
 
 class OwnDraft:
-    """What the chooser would write behind ``start``; the next token is chosen, not evaluated.
+    """What the chooser would write after ``start``; the next token is chosen, not evaluated.
 
     There is no next token where a grammar allows none.
     """
@@ -48,7 +48,7 @@ class OwnDraft:
                 break
 
     def trim(self, n_bytes: int) -> None:
-        """Cut it behind the token that ends at ``n_bytes``."""
+        """Cut it after the token that ends at ``n_bytes``."""
         n_kept = 1 + self._token_ends.index(n_bytes)
         if n_kept < len(self._nodes):
             self._next_token = self._nodes[n_kept].token
@@ -121,7 +121,7 @@ class Candidates:
         return self._scored.get(candidate.text)
 
     def _read(self, candidates: Iterable[Candidate]) -> None:
-        """Evaluate candidates behind the response, as far as their scores need it."""
+        """Evaluate candidates after the response, as far as their scores need it."""
         ends: list[tuple[Node, bool]] = []
         for candidate in candidates:
             node = self._node(candidate)

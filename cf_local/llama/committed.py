@@ -2,7 +2,7 @@
 
 Several conversations have a text and a context each, so that none reads, slows or rounds what
 another one does; a prompt that begins as the text of another one does is copied from there instead
-of being evaluated again. Left out: what is read behind the text (``cache``).
+of being evaluated again. Left out: what is read after the text (``cache``).
 
 What a pass computes depends a little on which tokens are computed together. So a prompt is read in
 blocks of a fixed size from its start, and of another prompt only whole blocks are taken over: the
@@ -24,7 +24,7 @@ from cf_local.method.tokenization import n_common
 class CommittedText:
     """The tokens of the committed sequence, and those of the prompt that they begin with.
 
-    Who makes it shorter or another one has let go of the forks behind it before.
+    Who makes it shorter or another one has let go of the forks after it before.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class CommittedText:
     # ---- Reading a prompt
 
     def prefill(self, tokens: list[int]) -> Generator[float, None, Distribution]:
-        """Become the prompt ``tokens``, pass by pass; returns what is expected behind it.
+        """Become the prompt ``tokens``, pass by pass; returns what is expected after it.
 
         Yields the share that was read, all but the whole. After an error or when it is closed,
         part of it may be in the cache: ``forget`` it.
@@ -162,7 +162,7 @@ class CommittedText:
         return Readable(n_tokens, n_bytes, n_tokens * token_s if n_tokens else 0.0)
 
     def save(self, path: Path, text: Sequence[int]) -> list[int]:
-        """Write the state behind what was read of ``text``; its tokens, none on failure.
+        """Write the state after what was read of ``text``; its tokens, none on failure.
 
         Needs a sequence for itself, so no fork may be in use.
         """

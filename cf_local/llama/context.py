@@ -174,7 +174,7 @@ class States:
         return is_read
 
     def extend(self, other: "States", parent: int, child: int, first: int, end: int) -> int:
-        """Copy the tokens at positions ``first`` to ``end`` behind those that ``child`` has.
+        """Copy the tokens at positions ``first`` to ``end`` after those that ``child`` has.
 
         They are as many as ``first``. Gives how many it has then: ``end``, or less on failure. Only
         where both contexts share all.
@@ -325,7 +325,7 @@ class Context:
         return self._decode_s - before
 
     def expected(self, index: int) -> Distribution:
-        """What the model expects behind a row of the last pass; a view until it is kept."""
+        """What the model expects after a row of the last pass; a view until it is kept."""
         pointer = lib.llama_get_logits_ith(self._handle, index)
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")

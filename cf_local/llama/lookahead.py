@@ -1,4 +1,4 @@
-"""Text that is expected behind the response: as the source would write it, or as others may.
+"""Text that is expected after the response: as the source would write it, or as others may.
 
 It is read before it is drafted or scored, in as few passes as can be, and changes neither (see
 ``docs/speed.md``).
@@ -54,7 +54,7 @@ class LlamaLookahead:
             node = self._chooser.advance(node, token)
 
     def confidence(self, start: int) -> float:
-        """The lowest probability of a token of the foreseen text behind byte ``start``."""
+        """The lowest probability of a token of the foreseen text after byte ``start``."""
         head = end = self._cache.head
         if head is not self._cache.root:
             return 1.0
@@ -77,7 +77,7 @@ class LlamaLookahead:
         )
 
     def _known_tokens(self) -> Iterator[int]:
-        """The tokens it would write behind the response; the last one is not evaluated."""
+        """The tokens it would write after the response; the last one is not evaluated."""
         head = end = self._cache.head
         if head is self._cache.root:
             for end in self._chooser.known_path(head):
@@ -87,7 +87,7 @@ class LlamaLookahead:
                 yield token
 
     def _tokens_ahead(self, text: bytes) -> Sequence[int]:
-        """Tokens of ``text`` behind the response; its begin as the chooser would write it."""
+        """Tokens of ``text`` after the response; its begin as the chooser would write it."""
         tokens = self._encoder.encode(text)
         own, rest = [], text
         for token in self._known_tokens():
@@ -101,5 +101,5 @@ class LlamaLookahead:
         return [*own, *self._encoder.encode_after(text[: len(text) - len(rest)], rest)]
 
     def _n_left(self, node: Node) -> int:
-        """Tokens that may be evaluated behind a node."""
+        """Tokens that may be evaluated after a node."""
         return self._n_ctx - 1 - node.position

@@ -1,4 +1,4 @@
-"""The next token from a row of logits: the argmax, or a draw behind llama.cpp's own samplers."""
+"""The next token from a row of logits: the argmax, or a draw after llama.cpp's own samplers."""
 
 import codecs
 import ctypes
@@ -55,7 +55,7 @@ class Sampler:
     def choose(
         self, expected: Distribution, position: int, among: npt.NDArray[np.intp] | None = None
     ) -> int:
-        """The token behind ``position``, drawn of the tokens ``among`` if they are given."""
+        """The token after ``position``, drawn of the tokens ``among`` if they are given."""
         if self._chain is None:
             return expected.best
         left = self._left(expected, among)
@@ -156,7 +156,7 @@ class GrammarState:
         return is_match
 
     def accept(self, tokens: Iterable[int]) -> bool:
-        """Go on behind ``tokens``; False, and of no further use, where one is not allowed."""
+        """Go on after ``tokens``; False, and of no further use, where one is not allowed."""
         for token in tokens:
             if token in self._vocabulary.end_token_set or not self.allowed(np.array([token]))[0]:
                 return False
@@ -183,7 +183,7 @@ class _Cursor:
 
 
 class Constraint:
-    """One grammar over one vocabulary: the state at the end of the response, and behind it."""
+    """One grammar over one vocabulary: the state at the end of the response, and after it."""
 
     def __init__(self, vocabulary: LlamaVocabulary, grammar: str) -> None:
         """Raises InputError for a grammar that llama.cpp cannot read."""
@@ -200,7 +200,7 @@ class Constraint:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the choices that were made behind the response."""
+        """Drop the choices that were made after the response."""
         self._cursor: _Cursor | None = None
         self._chosen: dict[Tokens, int | None] = {}
 
@@ -212,7 +212,7 @@ class Constraint:
     def choose(
         self, path: Tokens, expected: Distribution, position: int, sampler: Sampler
     ) -> int | None:
-        """What ``sampler`` chooses of the allowed tokens behind ``path``; None if there is none.
+        """What ``sampler`` chooses of the allowed tokens after ``path``; None if there is none.
 
         Greedy: the most likely one. Sampling: what was drawn if it is allowed, else drawn again
         among the rest; when nothing that top-p and min-p leave is allowed, these are applied to
@@ -240,7 +240,7 @@ class Constraint:
         return sampler.choose(expected, position, allowed) if len(allowed) else None
 
     def _at(self, path: Tokens) -> GrammarState | None:
-        """The state behind response and ``path``; None where the grammar does not allow it."""
+        """The state after response and ``path``; None where the grammar does not allow it."""
         cursor = self._cursor
         if cursor is None or path[: len(cursor.tokens)] != cursor.tokens:
             cursor = _Cursor((), self._head and self._head.clone())
@@ -279,7 +279,7 @@ def _tail_of(text: bytes) -> bytes | None:
 
 
 class TokenChooser:
-    """Chooses tokens behind the response, and has the cache read what it chose."""
+    """Chooses tokens after the response, and has the cache read what it chose."""
 
     def __init__(self, cache: Cache, vocabulary: LlamaVocabulary) -> None:
         """Greedy and without a grammar until ``start``."""
@@ -298,7 +298,7 @@ class TokenChooser:
         self._wants_rows = grammar is not None or not self._sampler.is_greedy
 
     def choose(self, node: Node) -> int | None:
-        """The token it would write behind a node; None if a grammar allows none."""
+        """The token it would write after a node; None if a grammar allows none."""
         if self._constraint is None:
             return self._sampler.choose(node.expected, node.position)
         path = self._path(node)
@@ -313,12 +313,12 @@ class TokenChooser:
         return token in self._end_tokens
 
     def advance(self, node: Node, token: int) -> Node:
-        """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
+        """The node of ``token`` after ``node``, by a forward pass if it is not known."""
         known = self._cache.known(node, token, whole_row=self._wants_rows)
         return known or self._cache.read([(node, [token])])[0]
 
     def known_path(self, start: Node) -> Iterator[Node]:
-        """The nodes that it would write behind ``start``, as far as they are known."""
+        """The nodes that it would write after ``start``, as far as they are known."""
         node: Node | None = start
         while node and self.goes_on(token := self.choose(node)):
             node = self._cache.known(node, token, whole_row=self._wants_rows)
@@ -326,19 +326,19 @@ class TokenChooser:
                 yield node
 
     def follow(self, node: Node, *, is_own: bool) -> None:
-        """Go on behind ``node``, before the cache commits it; ``is_own`` if it is its own draft."""
+        """Go on after ``node``, before the cache commits it; ``is_own`` if it is its own draft."""
         if not is_own:
             self._sampler.renew()  # what it drew for its own draft had a part in this choice
         if self._constraint is not None:
             self._constraint.commit(self._path(node))
 
     def forget(self) -> None:
-        """Drop what it chose behind the response."""
+        """Drop what it chose after the response."""
         if self._constraint is not None:
             self._constraint.forget()
 
     def restart(self) -> None:
-        """Go on behind the prompt again."""
+        """Go on after the prompt again."""
         self._sampler.renew()
         if self._constraint is not None:
             self._constraint.restart()
@@ -349,5 +349,5 @@ class TokenChooser:
         self._constraint = None
 
     def _path(self, node: Node) -> tuple[int, ...]:
-        """The tokens behind the response down to a node."""
+        """The tokens after the response down to a node."""
         return tuple(n.token for n in node.path_from(self._cache.head))

@@ -66,7 +66,7 @@ class SimulatedModel:
         outside = [tensor for tensor in tensors if tensor.block is None]
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
-        n_beyond = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
+        n_beyond = n_cells(0, self._n_forks)  # what a tree can hold after a full context
         cached = min(n_row_bytes(n_tokens), 4 * n_tokens * n_beyond)
         rows = self._n_sessions * (cached + 4 * n_tokens * _PASS_ROWS)
         return ModelSizes(

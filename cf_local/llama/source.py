@@ -127,13 +127,13 @@ class LlamaSession:
         return draft.reported()
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Session.trim)."""
+        """Cut the draft after one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         draft.trim(n_bytes)
         return draft.reported()
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Where tokens end in ``text`` behind the response (see Session.token_ends)."""
+        """Where tokens end in ``text`` after the response (see Session.token_ends)."""
         self._check_open()
         return self._encoder.token_ends(text)
 
@@ -172,7 +172,7 @@ class LlamaSession:
         return self._committed.readable(self.prompt_tokens(prompt))
 
     def save(self, path: Path, prompt: Prompt) -> list[int]:
-        """Write the state behind what it has read of a prompt (see Resumable.save)."""
+        """Write the state after what it has read of a prompt (see Resumable.save)."""
         self._check_open()
         self.rollback()
         return self._cache.save(path, self.prompt_tokens(prompt))

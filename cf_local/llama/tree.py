@@ -1,4 +1,4 @@
-"""The tree of continuations that one model has read behind its committed text."""
+"""The tree of continuations that one model has read after its committed text."""
 
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
@@ -9,7 +9,7 @@ from cf_local.llama.distribution import Distribution
 
 
 class Node:
-    """One token that was read at one place, and what the model expects behind it.
+    """One token that was read at one place, and what the model expects after it.
 
     ``holders`` are the sequences of the cache that its cell belongs to: without any, the token has
     to be evaluated again before something can follow it. What was computed of it stays true.
@@ -35,7 +35,7 @@ class Node:
         return self._nll_nats
 
     def grow(self, tokens: Iterable[int]) -> "Node":
-        """The last node of ``tokens`` behind this one; those that are not there yet are added."""
+        """The last node of ``tokens`` after this one; those that are not there yet are added."""
         node: Node = self
         for token in tokens:
             child = node.children.get(token)
@@ -57,7 +57,7 @@ class Node:
             self.expected.drop()
 
     def path_from(self, ancestor: "Node") -> list["Node"]:
-        """The nodes behind ``ancestor`` down to this one."""
+        """The nodes after ``ancestor`` down to this one."""
         path, node = [], self
         while node is not ancestor:
             path.append(node)
@@ -73,7 +73,7 @@ class Node:
         return node is ancestor
 
 
-# What is expected behind a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
+# What is expected after a token is a row of logits: 0.6 MB with a vocabulary of 150,000.
 _ROW_BYTES = 32_000_000
 _MIN_ROWS = 48
 
@@ -96,13 +96,13 @@ class CachedRows:
         self._copies: deque[Node] = deque()  # nodes whose rows are copies
 
     def add(self, node: Node) -> None:
-        """The last pass computed what is expected behind ``node``."""
+        """The last pass computed what is expected after ``node``."""
         self._fresh.append(node)
 
     def keep(self, always: Container[Node]) -> None:
         """Copy the rows of the last pass that may still be asked for, within bounds.
 
-        They are those of ``always``, and of nodes that the cache can go on behind. To be called
+        They are those of ``always``, and of nodes that the cache can go on after. To be called
         before the next pass.
         """
         for node in self._fresh:
@@ -138,7 +138,7 @@ class CachedRows:
 COMMITTED, PROMPT, _FIRST_FORK = range(3)
 SPARE = _FIRST_FORK
 """A sequence for other purposes while no fork is in use."""
-_FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit behind a full context
+_FORK_RESERVE = 64  # cells per fork, so that drafts and candidates fit after a full context
 _OWN_FORKS = 2  # the draft, and text that is expected to come
 
 
@@ -161,7 +161,7 @@ def n_cells(n_ctx: int, n_forks: int) -> int:
 
 
 class Forks:
-    """The forks of one context behind its committed sequence, which ends at ``root``."""
+    """The forks of one context after its committed sequence, which ends at ``root``."""
 
     def __init__(self, sequences: Sequences, n_forks: int) -> None:
         self._sequences = sequences
@@ -187,7 +187,7 @@ class Forks:
         self._n_shared = {}
 
     def hold(self, start: Node, end: Node) -> None:
-        """Keep what was committed behind ``start`` on a fork, before it is taken back."""
+        """Keep what was committed after ``start`` on a fork, before it is taken back."""
         fork = self._forks[0]
         self._sequences.fork(COMMITTED, fork)
         self._tips[fork] = end
@@ -195,7 +195,7 @@ class Forks:
             node.holders = {fork}
 
     def commit(self, path: Sequence[Node]) -> None:
-        """Give a path behind the root to the committed sequence; keep only what lies behind it."""
+        """Give a path after the root to the committed sequence; keep only what lies after it."""
         end = path[-1] if path else self.root
         if path:
             self._append(path)
@@ -209,7 +209,7 @@ class Forks:
             self._drop(fork)
 
     def is_resident(self, node: Node) -> bool:
-        """Whether the cache can go on behind this node."""
+        """Whether the cache can go on after this node."""
         return node is self.root or self._donor(node) is not None
 
     def _donor(self, node: Node, but_not: Container[int] = ()) -> int | None:
@@ -222,9 +222,9 @@ class Forks:
         return None
 
     def missing(self, start: Node, end: Node, pending: Sequence[Pending]) -> list[Node]:
-        """The nodes down to ``end`` behind the last one where cache and row of logits are there.
+        """The nodes down to ``end`` after the last one where cache and row of logits are there.
 
-        To go on behind the tip of a recurrent fork is to lose it, so only who starts there does.
+        To go on after the tip of a recurrent fork is to lose it, so only who starts there does.
         """
         planned = {waiting.node for waiting in pending}
         missing: list[Node] = []
@@ -300,7 +300,7 @@ class Forks:
         return n_tokens
 
     def _append(self, path: Sequence[Node]) -> None:
-        """Give the cells of a path behind the committed text to the committed sequence."""
+        """Give the cells of a path after the committed text to the committed sequence."""
         end = path[-1]
         donor = self._donor(end)
         assert donor is not None

@@ -10,8 +10,8 @@ import unicodedata
 from functools import lru_cache
 
 _ZERO_WIDTH_JOINER = "\u200d"
-_FULL_STOPS = ".!?…‼⁇⁈⁉"  # a sentence ends behind them where whitespace follows
-_WIDE_STOPS = "。！？｡．"  # of Chinese and Japanese: written without whitespace behind them
+_FULL_STOPS = ".!?…‼⁇⁈⁉"  # a sentence ends after them where whitespace follows
+_WIDE_STOPS = "。！？｡．"  # of Chinese and Japanese: written without whitespace after them
 _CLOSERS = "\"'*_`"  # and Unicode's closing brackets and final quotes
 _EMOJI_MODIFIERS = range(0x1F3FB, 0x1F3FF + 1)
 # Python knows no Script property; these prefixes of character names are the scripts without spaces.
@@ -92,7 +92,7 @@ def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
 def ends_sentence(text: bytes, lookahead: bytes) -> bool:
     """Whether a sentence ends at the word boundary between ``text`` and ``lookahead``.
 
-    It does in front of a line break, and behind a full stop (``. ! ? …``, or those of Chinese and
+    It does in front of a line break, and after a full stop (``. ! ? …``, or those of Chinese and
     Japanese) with any closing quotes, brackets and emphasis after it, once no more of these follow.
     Behind a Western full stop whitespace must follow, so "3.5" is one sentence; "Dr. No" is two.
     """

@@ -288,7 +288,7 @@ class Speculator:
 
 
 def _has_word(known: KnownText, start: int) -> bool:
-    """Whether a word ends behind byte ``start`` of what is known, so that no pass is needed."""
+    """Whether a word ends after byte ``start`` of what is known, so that no pass is needed."""
     return known.ends or _end_of_word(known.text, start) < len(known.text)
 
 
@@ -307,7 +307,7 @@ def _n_followed(paths: Sequence[bytes], text: bytes) -> int | None:
 
 
 def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
-    """``paths`` and a text that departs from all of them, cut behind the word where it does so."""
+    """``paths`` and a text that departs from all of them, cut after the word where it does so."""
     n_common = _n_followed(paths, text)
     if n_common is None:
         return paths
@@ -316,7 +316,7 @@ def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
 
 
 def _end_of_word(text: bytes, start: int) -> int:
-    """Where the first word ends behind byte ``start``; the length of ``text`` if that is open."""
+    """Where the first word ends after byte ``start``; the length of ``text`` if that is open."""
     head = whole_characters(text[:start])
     chars = text[len(head) :].decode("utf-8", errors="surrogateescape")
     for index, (prev, next_) in enumerate(pairwise(chars), 1):

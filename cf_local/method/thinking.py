@@ -15,7 +15,7 @@ _TAGS = {
     "[THINK]": "[/THINK]",
 }
 OPENING = tuple(_TAGS)
-"""Tags behind which a model thinks."""
+"""Tags after which a model thinks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Vocabulary(Protocol):
 
 
 class ContextEncoder:
-    """Tokenizes segments behind a response that grows by ``append``. Memoized."""
+    """Tokenizes segments after a response that grows by ``append``. Memoized."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -48,15 +48,15 @@ class ContextEncoder:
         self._context = b""
 
     def encode(self, segment: bytes) -> tuple[int, ...]:
-        """Tokens of ``segment`` behind the response."""
+        """Tokens of ``segment`` after the response."""
         return self._encode(self._context, segment)
 
     def encode_after(self, text: bytes, segment: bytes) -> tuple[int, ...]:
-        """Tokens of ``segment`` behind the response and a further ``text``."""
+        """Tokens of ``segment`` after the response and a further ``text``."""
         return self._encode(last_words(self._context + text, N_CONTEXT_WORDS), segment)
 
     def token_ends(self, segment: bytes) -> frozenset[int]:
-        """Byte offsets in ``segment`` behind each of its tokens."""
+        """Byte offsets in ``segment`` after each of its tokens."""
         return frozenset(accumulate(len(self._vocabulary.piece(t)) for t in self.encode(segment)))
 
     def _encode(self, context: bytes, segment: bytes) -> tuple[int, ...]:

@@ -150,7 +150,7 @@ class Writer:
         yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
 
     def _answers(self) -> Generator[None, None, list[_Whole]]:
-        """The whole answer of each source, pausing behind every segment."""
+        """The whole answer of each source, pausing after every segment."""
         # Several tokens a pass keep all cores busy: one source after the other is faster.
         if self._overlap.is_one_by_one or self._settings.speculation:
             own = []
@@ -196,7 +196,7 @@ class Writer:
         return Candidate(draft.text, draft.ends)
 
     def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
-        """The whole answer of one source alone, and why it ended; pauses behind its segments."""
+        """The whole answer of one source alone, and why it ended; pauses after its segments."""
         stream, limit = TextStream(self._stop), self._room(session)
         draft, n_read = session.draft(limit), 0
         while True:

@@ -123,7 +123,7 @@ class Worker:
         return result  # type: ignore[return-value]  # what ``work`` returned
 
     def close(self) -> None:
-        """End the thread behind the jobs there are. May be called twice."""
+        """End the thread after the jobs there are. May be called twice."""
         with self._lock:
             self._is_closed = True
             thread = self._thread
