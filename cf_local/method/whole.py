@@ -1,8 +1,8 @@
-"""Whole answers compete: nobody reads what can no longer win.
+"""The choice among whole answers: no source reads an answer that can no longer win.
 
-To score an answer takes a source as long as to read it, unless it has written it. So the most
-promising answer is scored first, by the quickest source first, until it cannot be beaten: a
-best-first search, which finds the winner that all scores would have found.
+Scoring an answer takes a source as long as reading it, unless it wrote that answer. So the most
+promising answer is scored first, starting with the fastest source, until it cannot be beaten. This
+best-first search finds the same winner as all scores would.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ def score_answers(
     kind: ScoreKind,
     weights: Weights,
 ) -> list[list[Score]]:
-    """A row per source and a column per candidate; UNSCORED where it is not needed any more.
+    """A row per source and a column per candidate; UNSCORED where the score is not needed.
 
-    ``wrote`` are the candidates that each source has had a part in, and ``order`` has the
-    sources, the quickest first.
+    ``wrote`` has the indices of the candidates that each source took part in writing, and ``order``
+    the sessions, the fastest first.
     """
     rows = {session: [UNSCORED] * len(candidates) for session in sessions}
     for session, indices in zip(sessions, wrote, strict=True):
