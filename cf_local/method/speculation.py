@@ -101,9 +101,7 @@ class Speculator:
         self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
         # By how much a leader doubts a token: how often the others write the same one.
         self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
-        self._block: list[
-            tuple[int, int]
-        ] = []  # where its pieces end (bytes), and how sure the leader is
+        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure it is
         self._sessions: list[Session] = []
         self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute

@@ -310,7 +310,7 @@ def test_a_source_may_be_named_like_a_mode(name: str) -> None:
 
 
 def test_no_source_can_be_named_like_the_fused_answer() -> None:
-    with pytest.raises(InputError, match="is the fused answer"):
+    with pytest.raises(InputError, match="marks the fused answer"):
         Fusion([writer_of(FUSED, "a")])
 
 
