@@ -187,7 +187,7 @@ class ScriptedSession:
                 f"the answer, but the context holds {self.source.n_ctx}."
             )
         if grammar is not None and self.source.obeys is None:
-            raise InputError(f"{name}: this script cannot read a grammar; load it with `obeys`.")
+            raise InputError(f"{name}: this script cannot read a grammar; create it with `obeys`.")
         self._grammar = grammar
         self._is_cancelled = is_cancelled
         self._sampling, self._random = sampling, random.Random(sampling.seed)

@@ -1,4 +1,4 @@
-"""The texts that are compared after the response: the own draft, and those of others."""
+"""The texts that compete to follow the response: the session's own draft, and those of others."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from cf_local.types import Candidate, Draft, Score
 
 
 class OwnDraft:
-    """What the chooser would write after ``start``; the next token is chosen, not evaluated.
+    """What the session would write after ``start``; the next token is chosen, not evaluated.
 
     There is no next token where a grammar allows none.
     """
 
     def __init__(self, start: Node, chooser: TokenChooser, vocabulary: LlamaVocabulary) -> None:
-        """A draft without a token yet; what follows ``start`` must be known."""
+        """A draft without tokens; the row after ``start`` must be there."""
         self._chooser, self._vocabulary = chooser, vocabulary
         self._start = start
         self._nodes: list[Node] = []
@@ -33,11 +33,11 @@ class OwnDraft:
 
     @property
     def candidate(self) -> Candidate:
-        """Its text, and whether the answer ends there."""
+        """The text of the draft, and whether the answer ends there."""
         return Candidate(self._text, self._ends)
 
     def extend(self, limit: int) -> None:
-        """Go on by at least a token, to the next word boundary or ``limit`` tokens in all."""
+        """Continue by at least one token, to the next word boundary or ``limit`` tokens in all."""
         text = self._text
         while self._chooser.goes_on(self._next_token) and len(self._nodes) < limit:
             node = self._chooser.advance(self.end, self._next_token)
@@ -48,14 +48,14 @@ class OwnDraft:
                 break
 
     def trim(self, n_bytes: int) -> None:
-        """Cut it after the token that ends at ``n_bytes``."""
+        """Cut the draft after the token that ends at ``n_bytes``."""
         n_kept = 1 + self._token_ends.index(n_bytes)
         if n_kept < len(self._nodes):
             self._next_token = self._nodes[n_kept].token
             del self._nodes[n_kept:]
 
     def reported(self) -> Draft:
-        """It as the engine sees it: without tokens."""
+        """The draft as the engine sees it: without tokens."""
         return Draft(
             text=self._text,
             ends=self._ends,
@@ -74,7 +74,7 @@ class OwnDraft:
 
     @property
     def _lookahead(self) -> bytes:
-        """The text of the token that would follow; none for the end."""
+        """The text of the token that would follow; empty for the end."""
         token = self._next_token
         return self._vocabulary.piece(token) if self._chooser.goes_on(token) else b""
 
@@ -84,10 +84,10 @@ class OwnDraft:
 
 
 class Candidates:
-    """Finds the node at which a candidate ends, reading it if need be, and scores it there.
+    """Finds the node at which a candidate ends, reading it if necessary, and scores it there.
 
-    The own draft is read in the very tokens it was written in, other text as this vocabulary
-    divides it.
+    The session's own draft is read in the very tokens it was written in, other text as this
+    vocabulary tokenizes it.
     """
 
     def __init__(self, cache: Cache, encoder: ContextEncoder, vocabulary: LlamaVocabulary) -> None:
@@ -96,11 +96,11 @@ class Candidates:
         self.own: OwnDraft | None = None
 
     def drop(self) -> None:
-        """Forget the own draft and all others."""
+        """Forget the session's own draft and all others."""
         self.own, self._scored = None, {}
 
     def is_own(self, candidate: Candidate) -> bool:
-        """Whether this is what the source has drafted."""
+        """Whether this is the session's own draft."""
         return self.own is not None and candidate == self.own.candidate
 
     def find(self, candidate: Candidate) -> Node | None:
@@ -110,12 +110,12 @@ class Candidates:
         return self._node(candidate)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """Negative log-likelihood of each; one pass for all that were not read before."""
+        """Negative log-likelihood of each candidate; one pass for all that are not yet read."""
         self._read(candidates)
         return [self._score(candidate) for candidate in candidates]
 
     def _node(self, candidate: Candidate) -> Node | None:
-        """The end of the own draft if it is this very candidate, else of this text as read."""
+        """The end of the own draft if it is this very candidate, else of its text as read."""
         if self.own is not None and self.is_own(candidate):
             return self.own.end
         return self._scored.get(candidate.text)

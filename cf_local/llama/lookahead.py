@@ -1,6 +1,6 @@
-"""Text that is expected after the response: as the source would write it, or as others may.
+"""Text expected after the response: as the source would write it, or as others may.
 
-It is read before it is drafted or scored, in as few passes as can be, and changes neither (see
+It is read before it is drafted or scored, in as few passes as possible, and changes neither (see
 ``docs/speed.md``).
 """
 
@@ -16,7 +16,7 @@ from cf_local.types import KnownText
 
 
 class LlamaLookahead:
-    """Looks ahead of the response of one cache, by at most ``n_ctx`` tokens in all."""
+    """Looks ahead of the response in one cache, up to ``n_ctx`` tokens with the prompt."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class LlamaLookahead:
         self._n_ctx = n_ctx
 
     def known(self) -> KnownText:
-        """What is known of the next draft, without a pass."""
+        """What is known of the next draft without a pass."""
         head = self._cache.head
         if head is not self._cache.root:
             return KnownText(b"", False)
@@ -54,7 +54,7 @@ class LlamaLookahead:
             node = self._chooser.advance(node, token)
 
     def confidence(self, start: int) -> float:
-        """The lowest probability of a token of the foreseen text after byte ``start``."""
+        """The lowest probability of a token of the known text after byte ``start``."""
         head = end = self._cache.head
         if head is not self._cache.root:
             return 1.0
@@ -69,7 +69,7 @@ class LlamaLookahead:
         return math.exp(-highest)
 
     def prefetch(self, texts: Sequence[bytes]) -> None:
-        """Evaluate texts that are likely to come, in one pass."""
+        """Evaluate texts that may follow the response, in one pass."""
         head = self._cache.head
         n_left = max(0, self._n_left(head))
         self._cache.read(
@@ -87,7 +87,7 @@ class LlamaLookahead:
                 yield token
 
     def _tokens_ahead(self, text: bytes) -> Sequence[int]:
-        """Tokens of ``text`` after the response; its begin as the chooser would write it."""
+        """Tokens of ``text`` after the response; its start as the session would write it."""
         tokens = self._encoder.encode(text)
         own, rest = [], text
         for token in self._known_tokens():

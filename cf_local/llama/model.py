@@ -1,4 +1,4 @@
-"""An open GGUF file: memory-mapped weights and metadata, or the reason why it cannot be used."""
+"""An open GGUF file: memory-mapped weights and metadata, or the error that says why not."""
 
 import ctypes
 import re
@@ -18,13 +18,13 @@ from cf_local.llama.library import bridge, lib, system_info
 from cf_local.method.costs import PassCosts, WeightFormat
 from cf_local.progress import IsCancelled, Progress, never
 
-# Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
-# ggml's number of the type that most of its matrices have.
+# Files whose weights llama.cpp may rearrange: the file's own type (LLAMA_FTYPE_*), and the number
+# of the ggml type of most of its matrices.
 _KINDS = {"2": 2, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
 _NO_MEMORY = re.compile(
     r"(unable|failed|cannot) to allocate|allocate memory|bad_alloc", re.IGNORECASE
 )
-_HEAVY = 0.95  # bytes a weight from which reading them takes longer than computing with them
+_HEAVY = 0.95  # bytes per weight; from here on reading takes longer than computing
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
@@ -44,9 +44,9 @@ class LlamaModel:
     ) -> None:
         """Open ``path``; ``n_gpu_layers`` -1 puts all layers on a GPU if there is one.
 
-        ``devices`` are the GPUs to use: none for the CPU alone, None for all. ``simulated``, the
-        file's header, reads neither weights nor vocabulary: contexts of this model then say in the
-        log how much memory they would take, and can do nothing else. Raises MissingModelError,
+        ``devices`` are the GPUs to use: empty for the CPU alone, None for all. With ``simulated``,
+        the file's header, neither weights nor vocabulary are read: contexts of this model then log
+        how much memory they would take, and can do nothing else. Raises MissingModelError,
         BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
         """
         self.path = path
@@ -61,14 +61,14 @@ class LlamaModel:
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
         del referenced
         self.end_tokens = tuple(sorted(bridge.end_tokens))
-        """Ids of the end-of-generation tokens, as far as the load has listed them."""
+        """Ids of the end-of-generation tokens, if the load listed them."""
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
             self._refuse_unfit()
 
     @property
     def architecture(self) -> str:
-        """The architecture's name in llama.cpp, such as "llama" or "mamba"."""
+        """The name of its architecture in llama.cpp, such as "llama" or "mamba"."""
         return self.metadata("general.architecture") or "unknown"
 
     @property
@@ -84,13 +84,13 @@ class LlamaModel:
 
     @property
     def can_share(self) -> bool:
-        """Whether sequences can share cells of the cache: a recurrent one has a state for each."""
+        """Whether sequences can share cells: a recurrent cache has a state for each instead."""
         recurrent = lib.llama_model_is_recurrent(self.handle)
         return not (recurrent or lib.llama_model_is_hybrid(self.handle))
 
     @property
     def costs(self) -> PassCosts:
-        """What its forward passes are expected to cost, from its size and its kind of weights."""
+        """The estimated cost of its forward passes, from its size and the format of its weights."""
         return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())
 
     def _weights(self) -> WeightFormat:
@@ -104,7 +104,7 @@ class LlamaModel:
         return "packed-wide" if "AVX512 = 1" in system_info() else "packed"
 
     def metadata(self, key: str) -> str | None:
-        """A metadata value as text, None where the file has no such key."""
+        """A metadata value as text; None if the file has no such key."""
         size = 256
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -116,13 +116,13 @@ class LlamaModel:
             size = n + 1
 
     def close(self) -> None:
-        """Give the weights back. May be called twice."""
+        """Free the weights. May be called twice."""
         if self.handle:
             lib.llama_model_free(self.handle)
         self.handle = self.vocabulary_handle = None
 
     def _refuse_unfit(self) -> None:
-        """Encoders, embedding models and diffusion models cannot continue a text token by token."""
+        """Refuse models that cannot continue a text: encoders, embedding and diffusion models."""
         reason = None
         if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             reason = "it has an encoder"
@@ -183,7 +183,7 @@ def _load(
 def _params(
     simulated: Header | None, devices: Sequence[str] | None
 ) -> tuple[lib.llama_model_params, list[object]]:
-    """Parameters of a load, and what they point to, which must outlive it."""
+    """Parameters of a load, and the objects they point to, which must outlive it."""
     params, referenced = lib.llama_model_default_params(), list[object]()
     if simulated is not None:
         params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
@@ -198,11 +198,11 @@ def _params(
 
 
 def _overrides(simulated: Header | None) -> ctypes.Array[lib.llama_model_kv_override]:
-    """Metadata overrides: no space in front of tokenized text; we add it where it is wanted.
+    """Metadata overrides: no space prefix before tokenized text; we add it where it is wanted.
 
-    Otherwise SentencePiece vocabularies could not encode the second half of a word. To simulate, a
-    vocabulary of that many nameless tokens: to read 150,000 takes 0.2 s. The array ends with an
-    empty key.
+    Otherwise SentencePiece vocabularies could not encode the second half of a word. A simulated
+    load has a vocabulary of as many nameless tokens: reading 150,000 takes 0.2 s. The array ends
+    with an empty key.
     """
     overrides = (lib.llama_model_kv_override * 4)()
     overrides[0].key = b"tokenizer.ggml.add_space_prefix"

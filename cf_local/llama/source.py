@@ -1,9 +1,9 @@
 """A loaded GGUF model behind the Source interface, and its sessions.
 
 A session joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
-probabilities (``cache``), the choice of the next token (``chooser``), and what is made of them: the
-own draft, the candidates of all, and what is evaluated ahead. Here is what they share: when a call
-may be made, and what becomes of all parts when the response changes.
+probabilities (``cache``), the choice of the next token (``sampler``), and what is built on them:
+its own draft, the candidates of all sources, and the lookahead. This module checks when a call may
+be made, and updates all parts when the response changes.
 """
 
 from collections.abc import Generator, Sequence
@@ -38,7 +38,7 @@ class LlamaSession:
     def __init__(
         self, source: "LlamaSource", context: Context, n_forks: int, texts: list[CommittedText]
     ) -> None:
-        """``texts`` are those of all sessions of the source, this one's is added."""
+        """``texts`` has the texts of all sessions of the source; this session adds its own."""
         self.source = source
         self._vocabulary = source.vocabulary
         self.n_ctx = source.n_ctx
@@ -56,7 +56,7 @@ class LlamaSession:
 
     @property
     def counters(self) -> Counters:
-        """Forward passes, tokens evaluated and seconds spent in them since the load."""
+        """Forward passes, evaluated tokens and seconds spent since the load."""
         return self._context.counters
 
     @property
@@ -82,7 +82,7 @@ class LlamaSession:
         return self.source.encode(prompt)
 
     def n_resident(self, prompt: Prompt) -> int:
-        """Tokens of a prompt that goes on with its own (see Session.n_resident)."""
+        """Tokens it has read of a prompt that continues its own (see Session.n_resident)."""
         return self._committed.n_continued(self.prompt_tokens(prompt))
 
     def prefill(
@@ -121,7 +121,7 @@ class LlamaSession:
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
-        """Go on with the draft to its next word boundary (see Session.extend)."""
+        """Continue the draft to its next word boundary (see Session.extend)."""
         draft = self._own_draft()
         draft.extend(limit)
         return draft.reported()
@@ -138,7 +138,7 @@ class LlamaSession:
         return self._encoder.token_ends(text)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """What this source gives the candidates (see Session.score)."""
+        """Negative log-likelihood of each candidate (see Session.score)."""
         self._check_prefilled()
         return self._candidates.score(candidates)
 
@@ -158,16 +158,16 @@ class LlamaSession:
 
     @property
     def lookahead(self) -> LlamaLookahead | None:
-        """Evaluates what may come (see Session.lookahead)."""
+        """Evaluates text ahead of the response (see Session.lookahead)."""
         return self._lookahead if self._context.sequences.can_share else None
 
     @property
     def state_key(self) -> str:
-        """Model file, version and shape of the cache (see Resumable.state_key)."""
+        """Identifies model file, version and cache (see Resumable.state_key)."""
         return self.source.state_key
 
     def readable(self, prompt: Prompt) -> Readable:
-        """What of a prompt it has read (see Resumable.readable)."""
+        """What it has read of a prompt (see Resumable.readable)."""
         self._check_open()
         return self._committed.readable(self.prompt_tokens(prompt))
 
@@ -178,20 +178,20 @@ class LlamaSession:
         return self._cache.save(path, self.prompt_tokens(prompt))
 
     def restore(self, path: Path) -> int:
-        """Take up a state (see Resumable.restore)."""
+        """Load a state (see Resumable.restore)."""
         self._check_open()
         self.rollback()
         return self._cache.restore(path)
 
     def rollback(self) -> None:
-        """Drop the draft, the scored candidates and what was foreseen."""
+        """Drop the draft, the scored candidates and the lookahead."""
         if not self.source.is_closed:
             self._candidates.drop()
             self._cache.drop_all()
             self._chooser.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
-        """Drop the response, keep the prompt (see Session.restart)."""
+        """Drop the response; keep the prompt (see Session.restart)."""
         self._check_prefilled()
         self._candidates.drop()
         self._encoder.reset()
@@ -199,14 +199,14 @@ class LlamaSession:
         self._chooser.restart()
 
     def end(self) -> None:
-        """The source is closed: let go of what refers to its memory."""
+        """The source is closed: drop all references to its memory."""
         self._chooser.close()
         self._cache.close()
 
     def _own_draft(self) -> OwnDraft:
         self._check_prefilled()
         if self._candidates.own is None:
-            raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
+            raise CfLocalError(f"{self.source.info.name}: there is no draft; call draft() first.")
         return self._candidates.own
 
     def _check_open(self) -> None:
@@ -216,7 +216,7 @@ class LlamaSession:
     def _check_prefilled(self) -> None:
         self._check_open()
         if not self._committed.n_prompt:
-            raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")
+            raise CfLocalError(f"{self.source.info.name}: call prefill() with a prompt first.")
 
 
 _TINY_BYTES = 32_000_000
@@ -242,17 +242,18 @@ class LlamaSource:
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
-        """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
+        """Load ``path``; ``n_forks`` is how many candidates of other sources are scored at once.
 
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
-        of ``n_sessions`` conversations has as many. ``template`` replaces the file's chat template.
-        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
-        None takes what other processes leave; ``costs`` None estimates those of its passes.
+        of ``n_sessions`` conversations has that many. ``template`` replaces the file's chat
+        template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all.
+        ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
+        the costs of its passes.
 
         Raises InputError for less than one session, and what LlamaModel and Context raise.
         """
         if n_sessions < 1:
-            raise InputError(f"{n_sessions} conversations at once: there must be at least 1.")
+            raise InputError(f"{n_sessions} conversations at once: choose at least 1.")
         self.is_closed = False
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
@@ -300,7 +301,7 @@ class LlamaSource:
         return not self.template.is_plain
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt; of the last one they are known, as several sessions may ask."""
+        """Tokens of a prompt; those of the last one are cached, as several sessions may ask."""
         if self._last_prompt is None or self._last_prompt[0] != prompt:
             self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
         return list(self._last_prompt[1])
@@ -336,13 +337,13 @@ class LlamaSource:
         return len(self.vocabulary.encode(text.encode()))
 
     def close(self) -> None:
-        """Give the memory back, that of all sessions. May be called twice."""
+        """Free the memory, including that of all sessions. May be called twice."""
         if self.is_closed:
             return
         self.is_closed = True
         for session in self.sessions:
             session.end()
-        self.sessions = []  # which refer to this: their memory need not wait for a collection
+        self.sessions = []  # breaks a reference cycle: memory is freed without a collection
         for context in self._contexts:
             context.close()
         self._model.close()
@@ -352,8 +353,8 @@ class LlamaSource:
         return ChatTemplate(text, self.vocabulary, name)
 
     def _kind(self, kv_type: KvType) -> str:
-        """What besides the file a kept state depends on."""
-        # Flash attention, which is for GPUs, lays the cache out otherwise.
+        """What a saved state depends on, besides the file."""
+        # Flash attention, which only GPUs use, has another cache layout.
         device = "gpu" if self._model.is_on_gpu else "cpu"
         return f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}, {device}"
 

@@ -114,6 +114,6 @@ class Slots:
         if in_the_way and all(job.reader.waits_for(reader) for reader in in_the_way):
             raise CfLocalError(
                 "This fusion is already writing an answer that was started here and has not been "
-                "read to its end; a second one would wait for it forever. Read or close that stream "
-                "first, or load the fusion for more conversations."
+                "read to its end; a second one would wait for it forever. Read or close that "
+                "stream first, or load the fusion for more conversations."
             )
