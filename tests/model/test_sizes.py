@@ -154,7 +154,9 @@ def _shown(path: Path) -> tuple[object, ...]:
     return (sizes.blocks, sizes.inputs, sizes.outputs, sizes.program, layout)
 
 
-def test_bad_files_are_told_as_a_load_tells_them(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_bad_files_are_reported_as_a_load_reports_them(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
     with pytest.raises(MissingModelError):
         SimulatedModel(tmp_path / "nothing.gguf", n_forks=3)
     raw = tiny_model("llama").read_bytes()
