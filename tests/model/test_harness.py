@@ -87,7 +87,7 @@ def log_likelihood(
     """Minus the mean of the sources' sums, by the reference."""
     nlls_nats = []
     for source, reference in zip(fusion.sources, references, strict=True):
-        tokens = source.prompt_tokens(prompt)  # type: ignore[attr-defined]
+        tokens = source.encode(prompt)  # type: ignore[attr-defined]
         nlls_nats.append(sum(reference.nlls(tokens, reference.encode(text.encode()), ends=False)))
     return -float(np.mean(nlls_nats))
 
