@@ -6,7 +6,7 @@
     ├── InputError               2   an argument or the prompt cannot be used
     │   └── ConfigError          2   models.toml or a setting is wrong
     ├── MissingModelError        3   a model file is not on this machine
-    ├── BrokenModelError         4   a file is there but cannot be used
+    ├── BrokenModelError         4   a file exists but cannot be used
     │   └── UnsupportedModelError  4   a sound file of a kind that cannot be fused
     ├── OutOfMemoryError         5   model, cache or buffers do not fit
     ├── ContextError             6   the prompt does not fit the context
@@ -40,7 +40,7 @@ class MissingModelError(CfLocalError):
 
 
 class BrokenModelError(CfLocalError):
-    """A model file exists but is truncated, corrupt or no GGUF."""
+    """A model file exists but is truncated, corrupt or not a GGUF file."""
 
     exit_code = 4
 
@@ -62,10 +62,10 @@ class ContextError(CfLocalError):
 
 
 class ClosedError(CfLocalError):
-    """A source or a fusion was used after it had been closed."""
+    """A source or a fusion was used after it was closed."""
 
 
 class Cancelled(CfLocalError):
-    """The work was stopped by the user; what was written before remains valid."""
+    """The user stopped the work; what was written before remains valid."""
 
     exit_code = 130

@@ -1,7 +1,7 @@
-"""Files of this machine: written whole or not at all, private where they must be, and their names.
+"""Local files: written whole or not at all, private where they must be, and their names.
 
-A file that is written appears under its name at once, at the very end. Whoever reads it meanwhile,
-and whoever kills the process, finds the old one or the new one, never a half.
+A new file takes its name at once, at the very end. Another reader, and anyone after a crash, finds
+the old file or the new one, never half of it.
 """
 
 import os
@@ -17,22 +17,22 @@ import platformdirs
 from cf_local.errors import CfLocalError, InputError
 
 CACHE_VARIABLE = "CF_LOCAL_CACHE"
-"""The environment variable that names another folder for what only saves time."""
+"""The environment variable that names another folder for cached files."""
 DATA_VARIABLE = "CF_LOCAL_DATA"
 """The environment variable that names another folder for conversations and the input history."""
 UNFINISHED = ".unfinished"
-"""How the name of a file ends while it is written."""
+"""The end of a file's name while it is being written."""
 
 _HEAD_BYTES = 2000
 _SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<of>\d{5})\.gguf", re.IGNORECASE)
 
 
 class UnwritableError(CfLocalError):
-    """Nothing can be written there: no folder, no permission, no space."""
+    """A place cannot be written to: no folder, no permission, no space."""
 
 
 def cache_root() -> Path:
-    """The folder of what is kept only to save time, made or not."""
+    """The folder of cached files, which may not exist yet."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).absolute()
@@ -40,20 +40,23 @@ def cache_root() -> Path:
 
 
 def data_folder() -> Path:
-    """The folder of conversations, made (mode 0700) unless it is there. Raises UnwritableError."""
+    """The folder of conversations, created (mode 0700) if missing. Raises UnwritableError."""
     named = os.environ.get(DATA_VARIABLE)
     path = Path(named) if named else platformdirs.user_data_path("cf-local", appauthor=False)
-    if not named and not path.is_absolute():  # "~" as it stands: the user has no home
+    if not named and not path.is_absolute():  # a literal "~": the user has no home
         raise UnwritableError(f"You have no home folder; set {DATA_VARIABLE} to a folder.")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UnwritableError(f"The folder {path} cannot be made: {error.strerror}.") from error
+        raise UnwritableError(f"The folder {path} cannot be created: {error.strerror}.") from error
     return path
 
 
 def make_private(path: Path) -> None:
-    """Make a file that only its owner can read (0600), or make it so. Raises UnwritableError."""
+    """Create a file, or change it, so that only its owner can read it (mode 0600).
+
+    Raises UnwritableError.
+    """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         if path.stat().st_mode & 0o077 and os.name == "posix":
@@ -64,9 +67,9 @@ def make_private(path: Path) -> None:
 
 @contextmanager
 def replacing(place: Path, *, private: bool = False) -> Iterator[Path]:
-    """A new file to write, which takes its place at the end. Raises OSError.
+    """A new file to write; at the end it replaces the file at ``place``. Raises OSError.
 
-    After an exception, or if the new file was deleted, ``place`` is as it was. Where ``place`` is a
+    After an exception, or if the new file was deleted, ``place`` is unchanged. Where ``place`` is a
     link, the file it points to is replaced. ``private``: only the owner can read it (mode 0600);
     otherwise it keeps the mode of the file it replaces.
     """
@@ -91,10 +94,10 @@ def write_text(
     private: bool = False,
     check: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Write UTF-8 text as a whole, down to the disk. Raises OSError.
+    """Write UTF-8 text as a whole and flush it to disk. Raises OSError.
 
-    ``check`` sees the new file before it takes its place; what it raises keeps the old one. A
-    device or a pipe is written to directly.
+    ``check`` receives the new file before it replaces the old one; if it raises, the old one stays.
+    A device or a pipe is written to directly.
     """
     if place.exists() and not place.is_file():
         place.write_text(text, encoding="utf-8", newline="")
@@ -108,7 +111,7 @@ def write_text(
 
 
 def write_result(place: Path, text: str, *, private: bool = False) -> None:
-    """As ``write_text``, for a file that the user has named. Raises InputError."""
+    """As ``write_text``, for a file named by the user. Raises InputError."""
     try:
         write_text(place, text, private=private)
     except OSError as error:
@@ -116,16 +119,16 @@ def write_result(place: Path, text: str, *, private: bool = False) -> None:
 
 
 def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], kind: str) -> None:
-    """Raise InputError unless a file can be written at ``path``, or one of its ``kind`` is there.
+    """Raise InputError unless ``path`` is free, or holds a file of the same ``kind``.
 
-    ``is_ours`` sees the first bytes of the file that is there. Ask before the work, so that a
+    ``is_ours`` receives the first bytes of an existing file. Check before the work, so that a
     mistyped name costs neither the work nor another file.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file.")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
-    if not path.is_file():  # nothing, or a device or pipe, in which nothing can be lost
+    if not path.is_file():  # nothing, or a device or pipe, where nothing can be lost
         return
     try:
         with path.open("rb") as file:

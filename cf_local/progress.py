@@ -1,4 +1,4 @@
-"""Work that takes its time: how far it is, whether it is still wanted, what closes in the end."""
+"""Long work: its progress, its cancellation, and what is closed at the end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
@@ -10,7 +10,7 @@ IsCancelled = Callable[[], bool]
 
 
 def never() -> bool:
-    """The ``is_cancelled`` of work that nobody can cancel."""
+    """The ``is_cancelled`` of work that cannot be cancelled."""
     return False
 
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def drained(parts: Generator[Any, None, T], on_progress: Progress | None = None) -> T:
-    """What work that comes in parts returns at last; ``on_progress`` hears what they yield."""
+    """Run work that comes in parts; returns its result. ``on_progress`` receives what it yields."""
     with closing(parts):
         while True:
             try:
@@ -31,11 +31,11 @@ def drained(parts: Generator[Any, None, T], on_progress: Progress | None = None)
 
 
 class Closing(ABC):
-    """Closed when its ``with`` is left, however that happens."""
+    """Closed when its ``with`` block is left, even by an exception."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what it holds. May be called twice."""
+        """Release what it holds. May be called twice."""
 
     def __enter__(self) -> Self:
         return self

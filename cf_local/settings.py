@@ -1,8 +1,8 @@
-"""How an answer is written: the settings, and the one table of them that every front end reads.
+"""The settings of an answer, and the one table of them that every front end reads.
 
-``OPTIONS`` is made from the fields of ``Settings`` and ``Sampling``. The command line, the
-environment, models.toml, the chat, the server and evaluations offer what it lists: a field that is
-added here with a help text appears in all of them.
+``OPTIONS`` is built from the fields of ``Settings`` and ``Sampling``. The command line, the
+environment, models.toml, the chat, the server and evaluations offer what it lists: a field added
+here with a help text appears in all of them.
 """
 
 import math
@@ -14,9 +14,9 @@ from cf_local.errors import InputError
 from cf_local.structured import ResponseFormat
 from cf_local.types import MODES, SCORES, SEGMENTS, Mode, ScoreKind, SegmentKind
 
-Kind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
-"""What a value is: one of ``choices``, an int, a float, a bool, the name of a source, a tuple of
-texts, or numbers by the names of sources."""
+OptionKind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
+"""The type of a value: one of ``choices``, an int, a float, a bool, the name of a source, a tuple
+of texts, or a number for each named source."""
 
 _SEEDS = 2**63
 _NONE = ("off", "none", "default")
@@ -27,14 +27,14 @@ _SWITCH = {
 
 
 def _about(
-    kind: Kind,
+    kind: OptionKind,
     text: str,
     *,
     choices: tuple[str, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Mapping[str, Any]:
-    """What makes a field a row of the table."""
+    """The metadata that makes a field a row of the table."""
     return {"kind": kind, "help": text, "choices": choices, "low": low, "high": high}
 
 
@@ -43,14 +43,15 @@ class Sampling:
     """How a source picks its next token; a temperature of 0 is greedy (the argmax)."""
 
     temperature: float = field(
-        default=0.0, metadata=_about("number", "0 (greedy) unless given.", low=0)
+        default=0.0, metadata=_about("number", "Sampling temperature; 0 is greedy.", low=0)
     )
     top_p: float = field(default=1.0, metadata=_about("number", "Nucleus sampling.", low=0, high=1))
     min_p: float = field(
         default=0.0, metadata=_about("number", "Minimum-probability sampling.", low=0, high=1)
     )
     seed: int = field(
-        default=0, metadata=_about("whole", "Seed of the sampling.", low=-_SEEDS, high=_SEEDS - 1)
+        default=0,
+        metadata=_about("whole", "Random seed.", low=-_SEEDS, high=_SEEDS - 1),
     )
 
 
@@ -58,23 +59,22 @@ class Sampling:
 class Settings:
     """How an answer is fused.
 
-    The defaults are the paper's but for the score: "nll" does not let one bad source decide alone,
-    which the mean of perplexities does (docs/scores.md).
+    The defaults are those of the paper, except the score: the mean of perplexities lets one bad
+    source decide alone, "nll" does not (docs/scores.md).
 
-    ``max_tokens``: the answer ends when one source has that many tokens of its own in it.
+    ``max_tokens``: the answer ends when it has that many tokens in one source's vocabulary.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
-    ``weights``: by the names of sources; a source without one has 1. None: equal weights.
+    ``weights``: by the names of sources; a source not named has 1. None: equal weights.
     ``only``: the source that writes in mode "single" (default: the first).
     ``speculation``: look ahead to save forward passes; it does not change what the method says.
     ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
-    one that can no longer win; without, such scores are left out of the step, its winner is the
-    same.
+    one that can no longer win. Without it the step lacks such scores; its winner is the same.
     ``reserve_tokens``: context that the prompt must leave for the answer.
-    ``response_format``: the form the answer must have. An answer that does not end with "stop" is
-    incomplete; stop strings are not looked for, as the form says where the answer may end.
+    ``response_format``: the form the answer must have. An answer that does not finish with "stop"
+    is incomplete. Stop strings are ignored, as the form says where the answer may end.
 
-    Raises InputError for values that make no sense.
+    Raises InputError for invalid values.
     """
 
     mode: Mode = field(
@@ -87,21 +87,21 @@ class Settings:
         default="aligned", metadata=_about("choice", "Where a segment may end.", choices=SEGMENTS)
     )
     segment_words: int = field(
-        default=1, metadata=_about("whole", "Words of a segment, 1 unless given.", low=1)
+        default=1, metadata=_about("whole", "Words in a segment (default: 1).", low=1)
     )
     segment_limit: int = field(
-        default=32, metadata=_about("whole", "Cut a segment after so many tokens.", low=1)
+        default=32, metadata=_about("whole", "Cut a segment after this many tokens.", low=1)
     )
     weights: Mapping[str, float] | None = field(
         default=None,
-        metadata=_about("weights", "Weight of a source's vote, 1 unless given.", low=0),
+        metadata=_about("weights", "Weight of a source's vote (default: 1).", low=0),
         hash=False,
     )
     only: str | None = field(
         default=None, metadata=_about("source", "One source alone (implies mode single).")
     )
     max_tokens: int = field(
-        default=1024, metadata=_about("whole", "End a longer answer here.", low=1)
+        default=1024, metadata=_about("whole", "End the answer after this many tokens.", low=1)
     )
     stop: tuple[str, ...] = field(
         default=(), metadata=_about("texts", "End the answer before this text.")
@@ -133,9 +133,9 @@ class Settings:
         return getattr(self.sampling if OPTIONS[name].is_sampling else self, name)
 
     def with_options(self, values: Mapping[str, Any]) -> "Settings":
-        """These settings with some options changed; ``only`` a source implies mode "single".
+        """These settings with some options changed; ``only`` implies mode "single".
 
-        Raises InputError for values that make no sense.
+        Raises InputError for invalid values.
         """
         values = dict(values)
         if values.get("only") is not None:
@@ -146,7 +146,7 @@ class Settings:
     def weights_of(self, names: Sequence[str]) -> list[float]:
         """The weight of each source, in the order of ``names``.
 
-        Raises InputError for weights of other sources, or when all of these are 0.
+        Raises InputError for weights of other sources, or when all weights are 0.
         """
         given = self.weights or {}
         for name in given:
@@ -161,10 +161,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A row of the table: what it is called, what it may be, and what it does in one line."""
+    """A row of the table: the name of a setting, its possible values, and one line of help."""
 
     name: str
-    kind: Kind
+    kind: OptionKind
     default: Any
     help: str
     choices: tuple[str, ...]
@@ -173,7 +173,7 @@ class Option:
     is_sampling: bool
 
     def parse(self, text: str) -> Any:
-        """The value that a text gives; "off" gives none. Raises InputError."""
+        """The value that a text stands for; "off" means none. Raises InputError."""
         if self.kind in ("source", "texts", "weights") and text.lower() in _NONE:
             return () if self.kind == "texts" else None
         if self.kind == "weights":
@@ -191,7 +191,7 @@ class Option:
             raise InputError(f"{self.name} is a {what}, not {text!r}.") from None
 
     def text(self, value: Any) -> str:
-        """A value as ``parse`` reads it."""
+        """The text of a value, as ``parse`` reads it."""
         if isinstance(value, bool):
             return "on" if value else "off"
         if value is None or value == ():
@@ -201,7 +201,7 @@ class Option:
         return " ".join(map(repr, value)) if self.kind == "texts" else str(value)
 
     def check(self, value: Any) -> None:
-        """Raise InputError for a value that makes no sense."""
+        """Raise InputError for an invalid value."""
         if self.kind == "choice" and value not in self.choices:
             known = ", ".join(self.choices)
             raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")

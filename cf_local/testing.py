@@ -1,4 +1,4 @@
-"""A scripted Source for tests: real segments, scores and passes without a model file.
+"""A scripted Source for tests: real segments, scores and passes, but no model file.
 
 ``ScriptedSource`` obeys the same contract suite as the llama.cpp adapter. Its "model" is a function
 from the response so far to the probabilities of the next token, over any ``Vocabulary``::
@@ -30,14 +30,14 @@ _FLOOR = 1e-6
 _SLACK = 64  # tokens by which a candidate may reach beyond the context, as in real caches
 
 Obeys = Callable[[str, bytes, bool], bool]
-"""Whether a grammar allows a text: as the beginning of an answer, or (True) as all of it."""
+"""Whether a grammar allows a text: as a prefix of an answer, or (True) as a whole answer."""
 
 Script = Callable[[bytes], Mapping[int, float]]
-"""From the response so far to the probability of each next token; those left out get 1e-6."""
+"""From the response so far to the probabilities of the next token; other tokens get 1e-6."""
 
 
 class PieceVocabulary:
-    """Cuts text into the longest pieces it knows; every single byte is a token, too."""
+    """Cuts text into the longest known pieces; every single byte is a token, too."""
 
     def __init__(self, pieces: Iterable[str | bytes]) -> None:
         known = [p.encode() if isinstance(p, str) else p for p in pieces]
@@ -46,7 +46,7 @@ class PieceVocabulary:
         self._longest = max(map(len, self._pieces))
 
     def encode(self, text: bytes) -> list[int]:
-        """Tokens of ``text``, from the left the longest piece each time."""
+        """Tokens of ``text``: from the left, the longest piece each time."""
         tokens, start = [], 0
         while start < len(text):
             sizes = range(min(self._longest, len(text) - start), 0, -1)
@@ -61,10 +61,10 @@ class PieceVocabulary:
 
 
 def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -> Script:
-    """A model that writes ``text`` and ends, sure of each next token by ``confidence``.
+    """A model that writes ``text`` and ends, giving each next token probability ``confidence``.
 
-    It writes the tokens of the whole text; behind a response that cuts one of them, those of the
-    rest. Behind a response that departs from ``text`` it goes on at the same length.
+    It writes the tokens of the whole text; after a response that cuts one of them, those of the
+    rest. After a response that departs from ``text`` it continues at the same length.
     """
     raw = text.encode() if isinstance(text, str) else text
     tokens = vocabulary.encode(raw)
@@ -99,7 +99,7 @@ class ScriptedSource:
         n_sessions: int = 1,
         obeys: Obeys | None = None,
     ) -> None:
-        """``obeys`` stands for the grammars that prompts come with: no script can read them."""
+        """``obeys`` replaces the grammars of prompts, which a script cannot read."""
         self.info = SourceInfo(name, "scripted")
         self.costs = PassCosts()  # all the same
         self.is_closed = False
@@ -146,7 +146,7 @@ class ScriptedSession:
 
     @property
     def counters(self) -> Counters:
-        """Passes and tokens as a real source would need them; no time passes."""
+        """Passes and tokens as a real source would need them; no seconds."""
         return self._counters
 
     @property
@@ -160,7 +160,7 @@ class ScriptedSession:
         return self.source.n_ctx - self._n_prompt - len(self._tokens)
 
     def n_resident(self, prompt: Prompt) -> int:
-        """Tokens of the last prompt if ``prompt`` goes on with it (see Session.n_resident)."""
+        """Tokens of the last prompt if ``prompt`` continues it (see Session.n_resident)."""
         goes_on = text_of(prompt).startswith(self._prompt_text)
         return self._n_prompt if goes_on else 0
 
@@ -183,12 +183,11 @@ class ScriptedSession:
             raise InputError(f"{name}: the prompt is empty.")
         if n_prompt + reserve_tokens > self.source.n_ctx:
             raise ContextError(
-                f"{self.source.info.name}: {n_prompt} tokens for {self.source.n_ctx} of context."
+                f"{name}: the prompt has {n_prompt} tokens and {reserve_tokens} must be left for "
+                f"the answer, but the context holds {self.source.n_ctx}."
             )
         if grammar is not None and self.source.obeys is None:
-            raise InputError(
-                f"{self.source.info.name}: this script was not told what a grammar allows."
-            )
+            raise InputError(f"{name}: this script cannot read a grammar; create it with `obeys`.")
         self._grammar = grammar
         self._is_cancelled = is_cancelled
         self._sampling, self._random = sampling, random.Random(sampling.seed)
@@ -199,19 +198,19 @@ class ScriptedSession:
             if n_done < n_prompt:
                 yield n_done / n_prompt
         self._n_prompt, self._prompt_text = n_prompt, text
-        self._begin_response()
+        self._start_response()
         yield 1.0
         return n_prompt
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""
-        self._check_begun()
+        self._check_prefilled()
         next_token = self._next_token if self._next_token is not None else self._choose([])
         self._draft = _Branch([], next_token)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
-        """Go on with the draft (see Session.extend)."""
+        """Continue the draft (see Session.extend)."""
         draft = self._own_draft()
         while draft.next_token not in (END, None) and len(draft.tokens) < limit:
             assert draft.next_token is not None
@@ -223,7 +222,7 @@ class ScriptedSession:
         return self._as_draft(draft)
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Session.trim)."""
+        """Cut the draft after one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         n_kept = 1 + self._ends_of(draft.tokens).index(n_bytes)
         if n_kept < len(draft.tokens):
@@ -233,13 +232,13 @@ class ScriptedSession:
         return self._as_draft(draft)
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Where tokens end in ``text`` behind the response."""
+        """Where tokens end in ``text`` after the response."""
         self.source.check_open()
         return self._encoder.token_ends(text)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """Negative log-likelihood of each candidate under the script (see Session.score)."""
-        self._check_begun()
+        self._check_prefilled()
         own = self._own_candidate()
         new = {c.text for c in candidates if c != own and c.text} - self._known
         if new:
@@ -249,7 +248,7 @@ class ScriptedSession:
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
-        self._check_begun()
+        self._check_prefilled()
         tokens, next_token = self._encode(candidate.text), None
         if candidate == self._own_candidate():
             draft = self._own_draft()
@@ -266,11 +265,11 @@ class ScriptedSession:
         self._draft, self._known = None, set()
 
     def restart(self, *, expect_same: bool = False) -> None:
-        """Drop the response, keep the prompt."""
-        self._check_begun()
-        self._begin_response()
+        """Drop the response; keep the prompt."""
+        self._check_prefilled()
+        self._start_response()
 
-    def _begin_response(self) -> None:
+    def _start_response(self) -> None:
         self._tokens, self._next_token = [], None
         self._encoder.reset()
         self.rollback()
@@ -279,23 +278,24 @@ class ScriptedSession:
         tokens = self._encoder.encode(text)
         if len(tokens) > self.n_free + _SLACK:
             raise ContextError(
-                f"{self.source.info.name}: {len(tokens)} tokens for {self.n_free} of context."
+                f"{self.source.info.name}: {len(tokens)} tokens do not fit the {self.n_free} that "
+                "the context has left."
             )
         return tokens
 
     def _choose(self, drafted: Sequence[int]) -> int | None:
-        """The most likely token behind response and draft, or one drawn by temperature."""
+        """The most likely token after response and draft, or one drawn at the temperature."""
         probabilities = self._allowed(self._text([*self._tokens, *drafted]))
         if not probabilities:
             return None
         if self._sampling.temperature == 0:
             return max(probabilities, key=lambda token: probabilities[token])
-        top = max(probabilities.values())  # or near 0 degrees all weights would vanish
+        top = max(probabilities.values())  # or all weights would vanish at temperatures near 0
         weights = [(p / top) ** (1 / self._sampling.temperature) for p in probabilities.values()]
         return self._random.choices(list(probabilities), weights)[0]
 
     def _allowed(self, text: bytes) -> Mapping[int, float]:
-        """What may come behind ``text``: of what the script says, and else of all other tokens."""
+        """What may follow ``text``: the script's tokens, and with a grammar all that it allows."""
         said = self.source.script(text)
         if self._grammar is None:
             return said
@@ -335,9 +335,9 @@ class ScriptedSession:
         return Candidate(self._text(draft.tokens), draft.next_token == END)
 
     def _own_draft(self) -> _Branch:
-        self._check_begun()
+        self._check_prefilled()
         if self._draft is None:
-            raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
+            raise CfLocalError(f"{self.source.info.name}: there is no draft; call draft() first.")
         return self._draft
 
     def _as_draft(self, draft: _Branch) -> Draft:
@@ -361,7 +361,7 @@ class ScriptedSession:
         before = self._counters
         self._counters = Counters(before.n_passes + 1, before.n_tokens + n_tokens)
 
-    def _check_begun(self) -> None:
+    def _check_prefilled(self) -> None:
         self.source.check_open()
         if not self._n_prompt:
-            raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")
+            raise CfLocalError(f"{self.source.info.name}: call prefill() with a prompt first.")

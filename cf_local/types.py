@@ -1,7 +1,7 @@
 """The plain data that travels between the parts: prompts, drafts, scores, steps, answers.
 
-Everything here is frozen and free of behaviour beyond checking itself. Bytes are text as a model
-writes it; ``str`` is text as a person reads it. The words are those of ``docs/method.md``.
+Everything here is frozen and has no behaviour. Bytes are text as a model writes it; ``str`` is text
+as a person reads it. ``docs/method.md`` defines the terms.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
 
 
 FUSED = "(fused)"
-"""The proposer of the fused answer in mode "cool+r"; no source may have this name."""
+"""The proposer of the fused answer in mode "cool+r"; a source cannot have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A prompt that every source puts into its own chat template.
+    """A prompt that every source renders with its own chat template.
 
-    ``thinks`` asks reasoning models to think first or not to; None leaves it to them.
+    ``thinks`` asks reasoning models to think first, or not to; None leaves it to them.
     """
 
     messages: tuple[Message, ...]
@@ -47,7 +47,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A prompt that is continued as it is: no template, BOS as the vocabulary wants it."""
+    """A prompt that is continued as it is: no template; BOS if the vocabulary wants it."""
 
     text: str
 
@@ -56,13 +56,13 @@ Prompt = Chat | RawText
 
 
 def chat(question: str, *, system: str | None = None) -> Chat:
-    """A conversation of one question, with system text in front if there is any."""
+    """A conversation of one question, after system text if any is given."""
     turns = [Message("system", system)] if system else []
     return Chat((*turns, Message("user", question)))
 
 
 def text_of(prompt: Prompt) -> str:
-    """All text of a prompt, without roles or template."""
+    """The text of a prompt, without roles or template."""
     if isinstance(prompt, Chat):
         return "\n".join(message.content for message in prompt.messages)
     return prompt.text
@@ -72,10 +72,10 @@ def text_of(prompt: Prompt) -> str:
 class Draft:
     """What one source would write next.
 
-    ``lookahead`` is the text of the token that would follow: chosen, never evaluated. It is empty
-    when the draft ``ends`` (the next token is an end-of-generation token).
-    ``token_ends`` are the byte offsets in ``text`` behind each of its tokens.
-    ``is_stuck``: the grammar allows no token of this vocabulary behind ``text``, nor the end.
+    ``lookahead`` is the text of the token that would follow: chosen, but never evaluated. It is
+    empty when the draft ``ends`` (the next token is an end-of-generation token).
+    ``token_ends`` are the byte offsets in ``text`` at which its tokens end.
+    ``is_stuck``: the grammar allows no token of this vocabulary after ``text``, nor the end.
     """
 
     text: bytes
@@ -87,7 +87,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class KnownText:
-    """What a source would write next, as far as it is known without a forward pass.
+    """What a source would write next, as far as known without a forward pass.
 
     The last token of ``text`` is chosen, but not evaluated; with ``ends`` the text ends there.
     """
@@ -114,7 +114,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Work a source has done since it was loaded."""
+    """The work of a source since it was loaded."""
 
     n_passes: int = 0
     n_tokens: int = 0
@@ -123,9 +123,9 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A candidate as a step reports it; without scores and mean when there was no other.
+    """A candidate as a step reports it; a sole candidate has no scores and no mean.
 
-    A whole answer that could no longer win has no mean, and the scores that there are.
+    A whole answer that could no longer win has no mean, and only some scores.
     """
 
     text: str
@@ -139,7 +139,7 @@ class ScoredCandidate:
 class Step:
     """One fused segment, or (``whole``) one choice among complete answers.
 
-    ``text`` is what the step adds to the text shown. ``passes`` counts forward passes per source;
+    ``text`` is what the step adds to the shown text. ``passes`` counts forward passes per source;
     ``timings_s`` has the seconds of "draft", "score", "rerank" and "commit".
     """
 
@@ -164,10 +164,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which model stood behind a name, with its tokens of context and its threads.
+    """The model that a name stands for, with its tokens of context and its threads.
 
-    ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag
-    behind which the model thinks, so that the answer begins inside.
+    ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag that
+    opens thinking, so that the answer starts inside.
     """
 
     name: str
@@ -181,9 +181,9 @@ class SourceInfo:
 class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
-    ``chosen`` names whose text it is: FUSED or a source. ``passes`` counts forward passes after
+    ``chosen`` names who wrote the text: FUSED or a source. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
-    the prompt included, of ``elapsed_s`` in all.
+    including the prompt, of ``elapsed_s`` in all.
     """
 
     text: str

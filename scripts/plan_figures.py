@@ -85,7 +85,7 @@ def measure(
         loaded = _status("VmRSS")
         room = min(each.n_ctx for each in plan.arrangements) - 48
         prompt = RawText(_text_of(fusion.sources, min(room, n_prompt or room)))
-        used = max(len(source.sessions[0].prompt_tokens(prompt)) for source in fusion.sources)
+        used = max(len(source.encode(prompt)) for source in fusion.sources)
         prompts = [
             RawText(f"{i} {prompt.text}"[: len(prompt.text)]) for i in range(n_conversations)
         ]
@@ -119,7 +119,7 @@ def _text_of(sources: Any, n_tokens: int) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         prompt = RawText(" ".join(words[:middle]))
-        fits = all(len(source.sessions[0].prompt_tokens(prompt)) <= n_tokens for source in sources)
+        fits = all(len(source.encode(prompt)) <= n_tokens for source in sources)
         low, high = (middle, high) if fits else (low, middle - 1)
     return " ".join(words[:low])
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cf_local.evaluation.bench import EVERYDAY
 from cf_local.loading.load import LoadOptions, load
-from cf_local.method import reranker as rerank
+from cf_local.method import reranker
 from cf_local.method.session import prefill
 from cf_local.method.synchronizer import draft_segment
 from cf_local.runtime.fusion import Fusion
@@ -85,10 +85,10 @@ def compare(
             for source in sources
         ]
         candidates = list(dict.fromkeys(Candidate(draft.text, draft.ends) for draft in drafts))
-        verdict = rerank.Verdict(winner=0)
+        verdict = reranker.Verdict(winner=0)
         if len(candidates) > 1:
             scores = [source.score(candidates) for source in sources]
-            verdict = rerank.decide(scores, candidates, "nll", weights)
+            verdict = reranker.decide(scores, candidates, "nll", weights)
         note(found, given, step, candidates, verdict)
         won = step.candidates[step.winner]
         for source in sources:
@@ -130,7 +130,7 @@ def note(
     given: argparse.Namespace,
     step: ref.RefStep,
     candidates: list[Candidate],
-    verdict: rerank.Verdict,
+    verdict: reranker.Verdict,
 ) -> None:
     """Compare one step."""
     found.n_steps += 1

@@ -1,41 +1,41 @@
 """What one model has read: the committed tokens, and a tree of continuations on forks.
 
-Sequences of the context: the committed text, the prompt (to return to), and a pool of forks. Forks
-share the cells of their common prefix, so a continuation costs only its own tokens, and committing
-one moves the root of the tree down without a forward pass. Nothing is read twice: drafts,
-candidates and text that is only expected to come are paths in the same tree. This is all that
-speculation is, so it cannot change what is drafted (see ``docs/speed.md``).
+A context has these sequences: the committed text, the prompt (to return to), and a pool of forks.
+Forks share the cells of their common prefix, so a continuation costs only its own tokens, and
+committing one moves the root of the tree down without a forward pass. Nothing is read twice:
+drafts, candidates and lookahead are paths in the same tree. Speculation is nothing more than that,
+so it cannot change what is drafted (see ``docs/speed.md``).
 
-A recurrent cache keeps one state per sequence instead of a cell per token: there, only the tips of
-forks can be continued, and everything else is read anew from the committed text. A sliding-window
-cache has lost what lies more than a window behind a tip.
+A recurrent cache has one state per sequence instead of a cell per token: there, only the tips of
+forks can be continued, and everything else is read again from the committed text. A sliding-window
+cache has lost what lies more than a window before a tip.
 
-Left out: how the committed text comes to be there (``text``), which sequence holds which node
-(``forks``), which rows of logits are kept (``logits``).
+It leaves out how the committed text is read (``committed``), and which sequence holds which node
+and which rows of logits are cached (``tree``).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, Row
-from cf_local.llama.text import Text
-from cf_local.llama.tree import Forks, KeptRows, Node, Pending
+from cf_local.llama.committed import CommittedText
+from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, TokenRow
+from cf_local.llama.tree import CachedRows, Forks, Node, Pending
 
 
 class Cache:
-    """Committed tokens of one conversation, and the tree of what was read behind them."""
+    """The committed tokens of one conversation, and the tree of what was read after them."""
 
-    def __init__(self, context: Context, passes: Passes, text: Text, n_forks: int) -> None:
-        """``text`` is the committed text in ``context``, which it changes together with the tree.
+    def __init__(self, context: Context, passes: Passes, text: CommittedText, n_forks: int) -> None:
+        """``text`` is that in ``context``, which it changes together with the tree.
 
-        ``n_forks`` is how many candidates of others can be read at once.
+        ``n_forks`` is how many candidates of other sources can be read at once.
         """
         self._context, self._passes = context, passes
-        self._text = text
+        self._committed = text
         self._tree = Forks(context.sequences, n_forks)
-        self._rows = KeptRows(context.n_vocab)
-        self._asked: list[Node] = []  # the ends of paths last read
+        self._rows = CachedRows(context.n_vocab)
+        self._asked: list[Node] = []  # the ends of the last paths read
         self._revisits = self._is_lazy = False
         self.head = self._prompt_end = self._tree.root
 
@@ -43,7 +43,7 @@ class Cache:
 
     @property
     def root(self) -> Node:
-        """The last committed token that was evaluated; ``head`` may be one further."""
+        """The last committed token that was evaluated; ``head`` may be one token further."""
         return self._tree.root
 
     @property
@@ -52,48 +52,48 @@ class Cache:
         return self.head.position + 1
 
     def settle(self) -> None:
-        """Evaluate the last committed token if that was put off."""
+        """Evaluate the last committed token if that was deferred."""
         self.read([(self.head, ())])
 
-    def reading(
+    def prefill(
         self,
         tokens: list[int],
         *,
         is_lazy: bool = False,
         revisits: bool = False,
     ) -> Iterator[float]:
-        """Make ``tokens`` the committed text, keeping what was read of them.
+        """Make ``tokens`` the committed text, reusing what was already read of them.
 
-        Goes pass by pass and yields the share that was read; others may read in between.
-        ``is_lazy`` puts off a pass for the last committed token until more is to be read;
-        ``revisits`` says that ``restart`` will be asked to keep the response within reach.
+        Works pass by pass and yields the share that was read; others may read in between.
+        ``is_lazy`` defers the pass for the last committed token until more has to be read;
+        ``revisits`` announces a ``restart`` that keeps the response resident.
         """
         self.drop_all()
         self._tree.release()
         self._rows.drop_copies(but=(self._tree.root, self._prompt_end))
         self._is_lazy = is_lazy
         self._revisits = revisits
-        if self._text.has_prompt(tokens):
+        if self._committed.has_prompt(tokens):
             self.restart()
             return
         self._keep_rows()
         try:
-            expected = yield from self._text.reading(tokens)
+            expected = yield from self._committed.prefill(tokens)
             self._start(Node(tokens[-1], None, len(tokens) - 1))
             self._tree.root.expected = expected
             yield 1.0
-        except BaseException:  # an abort may leave some of it in the cache
-            self._text.forget()
+        except BaseException:  # an abort may leave part of it in the cache
+            self._committed.forget()
             self._start(Node(-1, None, -1))
             raise
 
     def _start(self, root: Node) -> None:
-        """Nothing was read behind ``root``, the end of the prompt."""
+        """Start at ``root``, the end of the prompt; nothing was read after it."""
         self._tree.restart(root)
         self.head = self._prompt_end = root
 
     def restart(self, *, keep_response: bool = False) -> None:
-        """Return to the end of the prompt; the response stays readable behind it if asked for."""
+        """Return to the end of the prompt; with ``keep_response`` the response stays resident."""
         self.drop_all()
         self._tree.release()
         start, end = self._prompt_end, self._tree.root
@@ -101,60 +101,60 @@ class Cache:
             self._tree.hold(start, end)
         else:
             start.children = {}
-        self._text.restart()
+        self._committed.restart()
         self._tree.root = self.head = start
 
     def commit(self, end: Node) -> None:
-        """Make ``end`` the last committed token, and keep of the tree what lies behind it."""
+        """Make ``end`` the last committed token; of the tree, what follows it stays."""
         self.head = end
-        is_read = self._tree.stands(end) and end.expected.tells(None)
-        if self._is_lazy and not is_read and end.parent and self._is_told(end):
+        is_read = self._tree.is_resident(end) and end.expected.knows(None)
+        if self._is_lazy and not is_read and end.parent and self._knows_nll(end):
             self._move_root(end.parent)
             self._tree.root.children = {end.token: end}
         else:
             self.settle()
 
-    # ---- Kept in files
+    # ---- Saved states
 
-    def keep(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """Write the state behind what was read of ``tokens`` (see Text.keep); drops all forks."""
+    def save(self, path: Path, tokens: Sequence[int]) -> list[int]:
+        """Save the state after what was read of ``tokens`` (CommittedText.save); drops forks."""
         self.drop_all()
         self._tree.release()
-        return self._text.keep(path, tokens)
+        return self._committed.save(path, tokens)
 
     def restore(self, path: Path) -> int:
-        """Make the state of a file the committed text; the number of its tokens, 0 on failure."""
+        """Make the state of a file the committed text; returns its tokens, 0 on failure."""
         self.drop_all()
         self._tree.release()
         self._rows.drop_copies(but=(self._tree.root, self._prompt_end))
         self._start(Node(-1, None, -1))
-        return self._text.restore(path)
+        return self._committed.restore(path)
 
     # ---- Continuations
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
-        return len(self._text.tokens) + n_tokens <= self._context.n_max
+        return len(self._committed.tokens) + n_tokens <= self._context.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
-        """The node of ``token`` behind ``parent`` if what follows it is known without a pass."""
+        """The node of ``token`` after ``parent``, if what follows it is known without a pass."""
         child = parent.children.get(token)
-        if child is None or not self._tree.stands(child):
+        if child is None or not self._tree.is_resident(child):
             return None
-        is_known = child.expected.tells(None) if whole_row else child.expected.knows_best
+        is_known = child.expected.knows(None) if whole_row else child.expected.knows_best
         return child if is_known else None
 
     def read(
         self, paths: Iterable[tuple[Node, Sequence[int]]], *, all_rows: bool = False
     ) -> list[Node]:
-        """The last nodes of some paths (tokens behind a node), in as few passes as can be.
+        """Read some paths (tokens after a node) in as few passes as possible; returns their ends.
 
-        The rows of these are there then, those in between only with ``all_rows``.
+        The rows of the ends are there afterwards, those in between only with ``all_rows``.
         """
         pending: list[Pending] = []
         ends = self._asked = []
         if all_rows and self.head is not self._tree.root:
-            paths = [(self.head, ()), *paths]  # what lies behind it may be there already
+            paths = [(self.head, ()), *paths]  # what follows it may already be there
         try:
             for start, tokens in paths:
                 end = start.grow(tokens)
@@ -173,25 +173,25 @@ class Cache:
         except BaseException:
             self.drop_all()
             raise
-        # As part of a longer candidate the head may stand, and have lost its row.
-        has_row = self.head.expected.tells(None)
-        if self.head is not self._tree.root and has_row and self._tree.stands(self.head):
+        # As part of a longer candidate the head may be resident and have lost its row.
+        has_row = self.head.expected.knows(None)
+        if self.head is not self._tree.root and has_row and self._tree.is_resident(self.head):
             self._move_root(self.head)
         return ends
 
     def read_to_score(self, ends: Sequence[tuple[Node, bool]]) -> None:
-        """As ``read`` for the paths to some nodes; of those without True no row is wanted.
+        """As ``read``, for the paths to some nodes; True marks those whose row is wanted.
 
-        A last token whose likelihood the row in front of it tells is left for later: if no pass is
-        needed at all, or if passes may be put off.
+        A last token whose likelihood follows from the row before it is left for later, if no pass
+        is needed at all or if passes may be deferred.
         """
-        missing = [(end, ()) for end, wants_row in ends if wants_row or not self._is_told(end)]
+        missing = [(end, ()) for end, wants_row in ends if wants_row or not self._knows_nll(end)]
         if missing and not self._is_lazy:
             missing = [(end, ()) for end, _ in ends]
         self.read(missing)
 
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a pass that nothing depends on; while no answer is written."""
+        """Seconds of a pass whose result is not used; call it while no answer is written."""
         self._keep_rows()
         return self._context.time_pass(n_tokens)
 
@@ -204,25 +204,25 @@ class Cache:
             self.head.children = {}
 
     def close(self) -> None:
-        """Let go of all memory at once: nodes refer to each other, and so do texts."""
+        """Free all memory at once: nodes refer to each other, and so do texts."""
         self._rows.drop_all()
         self._tree.root.expected.drop()
         self._asked = []
-        self._text.close()
+        self._committed.close()
         self._start(Node(-1, None, -1))
 
-    def _is_told(self, end: Node) -> bool:
-        """Whether the row in front of ``end`` is there and tells its likelihood."""
+    def _knows_nll(self, end: Node) -> bool:
+        """Whether the row before ``end`` is there and gives its likelihood."""
         parent = end.parent
         return (
             parent is not None
             and end is not self._tree.root
-            and self._tree.stands(parent)
-            and parent.expected.tells(end.token)
+            and self._tree.is_resident(parent)
+            and parent.expected.knows(end.token)
         )
 
     def _move_root(self, end: Node) -> None:
-        """Make ``end``, which stands, the end of the committed sequence."""
+        """Make ``end``, which is resident, the end of the committed sequence."""
         path = end.path_from(self._tree.root)
         self._tree.commit(path)
         for parent, node in pairwise([self._tree.root, *path]):
@@ -232,22 +232,22 @@ class Cache:
                     parent.summarize()
             else:
                 parent.children, node.parent = {}, None
-        self._text.append([node.token for node in path])
+        self._committed.append([node.token for node in path])
         self._tree.root = end
 
     # ---- Forward passes
 
     def _evaluate(self, pending: Sequence[Pending], ends: Sequence[Node], all_rows: bool) -> None:
-        """Passes over what is pending; ``ends`` are the nodes whose rows must stay."""
+        """Run passes over what is pending; the rows of ``ends`` must stay."""
         wanted = {*ends, self.head}
         for start in range(0, len(pending), MAX_PASS_LOGITS):
             chunk = pending[start : start + MAX_PASS_LOGITS]
             self._keep_rows()
             self._passes.run(
-                [Row(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
+                [TokenRow(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
             )
             for index, (node, *_) in enumerate(chunk):
-                if node.expected.tells(None):
+                if node.expected.knows(None):
                     continue  # read again for another fork
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:
@@ -256,5 +256,5 @@ class Cache:
                     node.summarize(best=False)
 
     def _keep_rows(self) -> None:
-        """See to the rows of the last pass, whose logits the next one overwrites."""
+        """Copy rows of the last pass that are still needed: the next pass overwrites them."""
         self._rows.keep(always=(self._tree.root, *self._asked))

@@ -1,11 +1,11 @@
-"""The texts that are compared behind the response: the own draft, and those of others."""
+"""The texts that compete to follow the response: the session's own draft, and those of others."""
 
 import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from cf_local.llama.cache import Cache
-from cf_local.llama.sampler import Author
+from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.boundary import is_word_boundary
@@ -14,17 +14,17 @@ from cf_local.types import Candidate, Draft, Score
 
 
 class OwnDraft:
-    """What the author would write behind ``start``; the next token is chosen, not evaluated.
+    """What the session would write after ``start``; the next token is chosen, not evaluated.
 
     There is no next token where a grammar allows none.
     """
 
-    def __init__(self, start: Node, author: Author, vocabulary: LlamaVocabulary) -> None:
-        """A draft without a token yet; what follows ``start`` must be known."""
-        self._author, self._vocabulary = author, vocabulary
+    def __init__(self, start: Node, chooser: TokenChooser, vocabulary: LlamaVocabulary) -> None:
+        """A draft without tokens; the row after ``start`` must be there."""
+        self._chooser, self._vocabulary = chooser, vocabulary
         self._start = start
         self._nodes: list[Node] = []
-        self._next_token = author.choose(start)
+        self._next_token = chooser.choose(start)
 
     @property
     def end(self) -> Node:
@@ -33,29 +33,29 @@ class OwnDraft:
 
     @property
     def candidate(self) -> Candidate:
-        """Its text, and whether the answer ends there."""
+        """The text of the draft, and whether the answer ends there."""
         return Candidate(self._text, self._ends)
 
     def extend(self, limit: int) -> None:
-        """Go on by at least a token, to the next word boundary or ``limit`` tokens in all."""
+        """Continue by at least one token, to the next word boundary or ``limit`` tokens in all."""
         text = self._text
-        while self._author.goes_on(self._next_token) and len(self._nodes) < limit:
-            node = self._author.advance(self.end, self._next_token)
+        while self._chooser.goes_on(self._next_token) and len(self._nodes) < limit:
+            node = self._chooser.advance(self.end, self._next_token)
             self._nodes.append(node)
             text += self._vocabulary.piece(node.token)
-            self._next_token = self._author.choose(node)
+            self._next_token = self._chooser.choose(node)
             if is_word_boundary(text, self._lookahead):
                 break
 
     def trim(self, n_bytes: int) -> None:
-        """Cut it behind the token that ends at ``n_bytes``."""
+        """Cut the draft after the token that ends at ``n_bytes``."""
         n_kept = 1 + self._token_ends.index(n_bytes)
         if n_kept < len(self._nodes):
             self._next_token = self._nodes[n_kept].token
             del self._nodes[n_kept:]
 
-    def told(self) -> Draft:
-        """It as the engine sees it: without tokens."""
+    def reported(self) -> Draft:
+        """The draft as the engine sees it: without tokens."""
         return Draft(
             text=self._text,
             ends=self._ends,
@@ -70,13 +70,13 @@ class OwnDraft:
 
     @property
     def _ends(self) -> bool:
-        return self._author.ends(self._next_token)
+        return self._chooser.ends(self._next_token)
 
     @property
     def _lookahead(self) -> bytes:
-        """The text of the token that would follow; none for the end."""
+        """The text of the token that would follow; empty for the end."""
         token = self._next_token
-        return self._vocabulary.piece(token) if self._author.goes_on(token) else b""
+        return self._vocabulary.piece(token) if self._chooser.goes_on(token) else b""
 
     @property
     def _token_ends(self) -> tuple[int, ...]:
@@ -84,10 +84,10 @@ class OwnDraft:
 
 
 class Candidates:
-    """Finds the node at which a candidate ends, reading it if need be, and scores it there.
+    """Finds the node at which a candidate ends, reading it if necessary, and scores it there.
 
-    The own draft is read in the very tokens it was written in, other text as this vocabulary
-    divides it.
+    The session's own draft is read in the very tokens it was written in, other text as this
+    vocabulary tokenizes it.
     """
 
     def __init__(self, cache: Cache, encoder: ContextEncoder, vocabulary: LlamaVocabulary) -> None:
@@ -96,11 +96,11 @@ class Candidates:
         self.own: OwnDraft | None = None
 
     def drop(self) -> None:
-        """Forget the own draft and all others."""
+        """Forget the session's own draft and all others."""
         self.own, self._scored = None, {}
 
     def is_own(self, candidate: Candidate) -> bool:
-        """Whether this is what the source has drafted."""
+        """Whether this is the session's own draft."""
         return self.own is not None and candidate == self.own.candidate
 
     def find(self, candidate: Candidate) -> Node | None:
@@ -110,18 +110,18 @@ class Candidates:
         return self._node(candidate)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """Negative log-likelihood of each; one pass for all that were not read before."""
+        """Negative log-likelihood of each candidate; one pass for all that are not yet read."""
         self._read(candidates)
         return [self._score(candidate) for candidate in candidates]
 
     def _node(self, candidate: Candidate) -> Node | None:
-        """The end of the own draft if it is this very candidate, else of this text as read."""
+        """The end of the own draft if it is this very candidate, else of its text as read."""
         if self.own is not None and self.is_own(candidate):
             return self.own.end
         return self._scored.get(candidate.text)
 
     def _read(self, candidates: Iterable[Candidate]) -> None:
-        """Evaluate candidates behind the response, as far as their scores need it."""
+        """Evaluate candidates after the response, as far as their scores need it."""
         ends: list[tuple[Node, bool]] = []
         for candidate in candidates:
             node = self._node(candidate)

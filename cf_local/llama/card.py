@@ -1,6 +1,6 @@
-"""What a GGUF file says of its model, without loading it: read from the header by llama.cpp.
+"""What a GGUF file says about its model: llama.cpp reads the header and loads nothing.
 
-llama.cpp may end the process when a file was made to make it do so: see ``inspection``.
+A crafted file may make llama.cpp end the process: see ``inspection``.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ from cf_local.errors import BrokenModelError
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.header import Header, parsed_file, read_header
 from cf_local.llama.library import Jinja2ChatFormatter, bridge, lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.sizes import part_paths
 
 CacheKind = Literal["attention", "sliding window", "recurrent", "hybrid"]
 
-# GGUF_TYPE_*: how each scalar is asked for.
+# GGUF_TYPE_*: how each scalar is read.
 _SCALARS: dict[int, tuple[str, Any]] = {
     0: ("u8", ctypes.c_uint8),
     1: ("i8", ctypes.c_int8),
@@ -54,9 +54,9 @@ _VOCABULARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A model as its file tells it; None and empty mean that it does not tell.
+    """A model as its file describes it; None and empty mean that the file does not say.
 
-    ``metadata`` are all scalar keys; of arrays ``lengths`` has the number of elements.
+    ``metadata`` has all scalar keys, ``lengths`` the number of elements of each array.
     ``tensor_types`` counts tensors by ggml's type names. ``special_tokens`` are (id, text) by
     their roles. ``template_error`` is why the chat template cannot be parsed. ``cache`` is None,
     and ``problem`` says why, when llama.cpp would not load the model for text.
@@ -82,10 +82,10 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """The card of a file; of a model in parts ``path`` is the first.
+    """The card of a file; for a split model ``path`` is the first part.
 
-    Raises MissingModelError for a part that is not there, BrokenModelError for what is no GGUF
-    file or is shorter than it says.
+    Raises MissingModelError for a missing part, BrokenModelError for a file that is not GGUF or is
+    shorter than its header says.
     """
     bridge.install()
     parts = part_paths(path)
@@ -120,16 +120,16 @@ def read_card(path: Path) -> Card:
 
 
 def cache_of(path: Path) -> tuple[CacheKind, int | None]:
-    """What llama.cpp keeps of a text that this model reads, and the tokens of a sliding window.
+    """The kind of cache that llama.cpp uses for this model, and the tokens of a sliding window.
 
-    Raises UnsupportedModelError for what cannot write text, BrokenModelError for what llama.cpp
-    would not load.
+    Raises UnsupportedModelError for a model that cannot write text, BrokenModelError for one that
+    llama.cpp would not load.
     """
     header: Header = read_header(path)
     if not header.tensors:
-        raise BrokenModelError(f"{path} holds a vocabulary and no weights; it cannot write text.")
-    with bridge.kept():
-        model = Model(path, n_gpu_layers=0, devices=(), simulated=header)
+        raise BrokenModelError(f"{path} has a vocabulary but no weights; it cannot write text.")
+    with bridge.captured():
+        model = LlamaModel(path, n_gpu_layers=0, devices=(), simulated=header)
     try:
         if lib.llama_model_is_recurrent(model.handle):
             return "recurrent", None
@@ -149,7 +149,7 @@ def _scalars(handle: int) -> Iterator[tuple[str, str | int | float | bool]]:
             name, result = _SCALARS[kind]
             get = function(f"gguf_get_val_{name}", result, HANDLE, ctypes.c_int64)
             value = get(handle, index)
-            # JSON has no infinity, and a sound model has none either
+            # JSON has no infinity, and a sound model does not either
             yield key, value if kind not in _FLOATS or math.isfinite(value) else str(value)
 
 
@@ -171,7 +171,7 @@ def _keys(handle: int) -> Iterator[tuple[int, str, int]]:
 def _special_tokens(
     handle: int, metadata: dict[str, Any], lengths: dict[str, int]
 ) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Tokens that the file gives a role, with their texts."""
+    """Tokens with a role in the file, and their texts."""
     tokens = "tokenizer.ggml.tokens"
     n_tokens, where = lengths.get(tokens, 0), -1
     if n_tokens:
@@ -226,5 +226,5 @@ def _template_error(template: str) -> str | None:
 
 
 def silence() -> None:
-    """What ggml writes to stderr when it gives up is of no use to anybody but the parent."""
+    """Suppress ggml's backtrace on stderr: only the last line is of use to the parent."""
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")

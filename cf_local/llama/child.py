@@ -1,7 +1,7 @@
-"""Work that may end the process, done in a child: native code that meets what it cannot stand.
+"""Runs work that may end the process in a child: native code may crash on bad input.
 
-The child is a module that prints JSON objects, one per line. Where there is no Python to start one
-(a bundle of PyInstaller), the caller has to do the work itself.
+The child is a module that prints JSON objects, one per line. Where there is no Python to start a
+child with (in a PyInstaller bundle), the caller has to do the work itself.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from cf_local.errors import Cancelled
 from cf_local.progress import IsCancelled, never
 
-_ASK_S = 0.05  # between two looks whether it is still wanted
+_ASK_S = 0.05  # between two checks for cancellation
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL, and what Windows calls it
 
 
@@ -33,15 +33,15 @@ def run(
     timeout_s: float = 120,
     is_cancelled: IsCancelled = never,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """What ``python -m module`` printed, and how it came to a bad end, None if it did not.
+    """What ``python -m module`` printed, and why it failed; None if it did not fail.
 
-    Raises Cancelled once ``is_cancelled`` turned true.
+    Raises Cancelled once ``is_cancelled`` turns true.
     """
     try:
-        # A session of its own: Ctrl-C in the terminal is for us, who then end it.
+        # Its own session: Ctrl-C in the terminal reaches only us, and we then end the child.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,  # what is piped in is the user's question
+            stdin=subprocess.DEVNULL,  # stdin may hold the user's question
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(),
@@ -53,11 +53,11 @@ def run(
         try:
             return _result_of(process, timeout_s, is_cancelled)
         finally:
-            process.kill()  # does nothing to one that has ended
+            process.kill()  # does nothing if it has ended
 
 
 def _environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[2])  # found in the child as it was found here
+    package = str(Path(__file__).parents[2])  # the child finds it as we did
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -84,7 +84,7 @@ def _result_of(
 
 
 def how_it_ended(status: int, stderr: bytes) -> str:
-    """Why a process ended with this status, as far as it can be told."""
+    """Why a process ended with this status, as far as known."""
     lines = stderr.decode("utf-8", errors="replace").strip().splitlines()
     if status in _ILLEGAL_INSTRUCTION:
         return "it uses an instruction that this processor does not have"
@@ -98,13 +98,13 @@ def how_it_ended(status: int, stderr: bytes) -> str:
 
 
 def emit(record: dict[str, Any]) -> None:
-    """In the child: hand over a record."""
+    """In the child: send a record to the parent."""
     sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
 
 
 def _records(raw: bytes) -> list[dict[str, Any]]:
-    """The whole lines; what a crash cut off is left out."""
+    """Records from complete lines; a line that a crash cut off is left out."""
     records = []
     for line in raw.splitlines():
         try:

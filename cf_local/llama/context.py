@@ -1,7 +1,7 @@
 """One context of a model: its KV cache, and the forward passes that fill it and compute logits.
 
-Left out: how it is asked for (``params``), what its ``sequences`` share, and their ``states`` in
-files and in other contexts.
+``Sequences`` share the cells of the cache, ``States`` are copies of sequences in files and in other
+contexts, and ``Context`` runs the passes.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from cf_local.errors import (
 )
 from cf_local.llama.distribution import Distribution, Rows
 from cf_local.llama.library import lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.threads import Threads
 from cf_local.progress import IsCancelled, never
 from cf_local.types import Counters, KvType
@@ -35,7 +35,7 @@ class Sequences:
     def __init__(self, memory: Any, *, n_cells: int, window: int, can_share: bool) -> None:
         """``memory`` has ``n_cells`` cells; ``window`` is that of sliding attention, or 0.
 
-        ``can_share``: false for a recurrent cache, which keeps one state, not a cell per position.
+        ``can_share``: false for a recurrent cache, which has one state, not a cell per position.
         """
         self._memory = memory
         self.n_cells = n_cells
@@ -62,7 +62,7 @@ class Sequences:
 
         Only where ``can_share``.
         """
-        if first < end:  # a recurrent cache would take nothing for everything
+        if first < end:  # a recurrent cache would take an empty range for everything
             lib.llama_memory_seq_cp(self._memory, parent, child, first, end)
 
     def drop(self, sequence: int) -> None:
@@ -70,9 +70,9 @@ class Sequences:
         lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def cut(self, sequence: int, n_kept: int) -> bool:
-        """Forget a sequence's tokens from position ``n_kept`` on; False where this cache cannot.
+        """Forget a sequence's tokens from position ``n_kept`` on; False if this cache cannot.
 
-        A sliding-window cache that was read from a file lacks what lies before its window.
+        A sliding-window cache that was loaded from a file lacks what lies before its window.
         """
         if self.can_share and self.reach < self.n_cells:
             first = lib.llama_memory_seq_pos_min(self._memory, sequence)
@@ -85,24 +85,24 @@ class Sequences:
         lib.llama_memory_clear(self._memory, True)
 
     def close(self) -> None:
-        """The memory is gone: from now on nothing happens here."""
+        """Drop the memory, which is about to be freed."""
         self._memory = None
 
 
 MAX_PASS_TOKENS = 256
-"""Tokens in one forward pass at most; a longer prompt is evaluated in chunks of this size."""
+"""The most tokens in one forward pass; a longer prompt is evaluated in chunks of this size."""
 MAX_PASS_LOGITS = 64
-"""Rows of logits in one forward pass at most: with a vocabulary of 150,000 a row is 0.6 MB."""
+"""The most rows of logits in one forward pass: a row of 150,000 tokens is 0.6 MB."""
 
 PLAIN_PASS_TOKENS = 64
-"""Tokens that llama.cpp computes together without flash attention: it then keeps a number for each
-of them, each head and each cell of the cache. More at once are hardly faster on a CPU."""
+"""Tokens that llama.cpp computes together without flash attention: it then stores a number for each
+token, head and cell of the cache. Larger blocks are hardly faster on a CPU."""
 
 _GGML_TYPES: dict[KvType, int] = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 
 
 def context_params(
-    model: Model, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
+    model: LlamaModel, n_cells: int, n_sequences: int, kv_type: KvType, *, on_gpu: bool
 ) -> Any:
     """The parameters of a context, for llama.cpp."""
     params = lib.llama_context_default_params()
@@ -115,34 +115,34 @@ def context_params(
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_ubatch = PLAIN_PASS_TOKENS
     params.n_outputs_max = params.n_outputs_max_per_seq = MAX_PASS_LOGITS
-    # One more than asked for, to copy from (``states``); a recurrent cache would keep a state
-    # for it.
+    # One more than asked for, to copy from (``States``), except with a recurrent cache, which
+    # would allocate a state for it.
     params.n_seq_max = n_sequences + model.can_share
     params.kv_unified = True  # forks share the cells of their prefix
     params.type_k = params.type_v = _GGML_TYPES[kv_type]
     return params
 
 
-State = npt.NDArray[np.uint8]
-_PIECE_TOKENS = 256  # copied at once: 34 MB of a model of 8 billion parameters
+StateBytes = npt.NDArray[np.uint8]
+_PIECE_TOKENS = 256  # copied at once: 34 MB for a model of 8 billion parameters
 
 
 class States:
-    """Takes the states of one context's sequences out, and puts them in."""
+    """Reads and writes the states of one context's sequences."""
 
     def __init__(self, handle: Any, sequences: Sequences, *, n_max: int, spare: int) -> None:
-        """A sequence can have ``n_max`` tokens; ``spare`` is one to copy from, never in use."""
+        """A sequence has at most ``n_max`` tokens; ``spare`` is one for copies, never in use."""
         self._handle = handle
         self._sequences = sequences
         self._n_max = n_max
         self._spare = spare
 
     def n_bytes(self, sequence: int) -> int:
-        """Bytes of the file that ``save`` would write, about."""
+        """Approximate bytes of the file that ``save`` would write."""
         return int(lib.llama_state_seq_get_size(self._handle, sequence))
 
     def save(self, sequence: int, path: Path, tokens: Sequence[int]) -> bool:
-        """Write the state of a sequence, which has ``tokens``, to a file; whether that worked."""
+        """Write the state of a sequence, which has ``tokens``, to a file; True on success."""
         raw = (lib.llama_token * len(tokens))(*tokens)
         return bool(
             lib.llama_state_seq_save_file(
@@ -151,9 +151,9 @@ class States:
         )
 
     def load(self, sequence: int, path: Path) -> list[int]:
-        """Make a sequence what ``save`` has written; its tokens, none if that did not work.
+        """Load what ``save`` has written into a sequence; returns its tokens, none on failure.
 
-        The file must be undamaged: what is wrong in it may end the process.
+        The file must be undamaged: an error in it may end the process.
         """
         raw = (lib.llama_token * self._n_max)()
         n_tokens = ctypes.c_size_t()
@@ -166,7 +166,7 @@ class States:
         return list(raw[: n_tokens.value])
 
     def copy(self, other: "States", parent: int, child: int) -> bool:
-        """Make ``child`` what a sequence of ``other`` is; empty on failure."""
+        """Copy a sequence of ``other`` to ``child``; True on success, else it is empty."""
         self._sequences.drop(child)
         is_read = self._put(child, other.taken(parent))
         if not is_read:
@@ -174,10 +174,10 @@ class States:
         return is_read
 
     def extend(self, other: "States", parent: int, child: int, first: int, end: int) -> int:
-        """Copy the tokens at positions ``first`` to ``end`` behind those that ``child`` has.
+        """Append the tokens at positions ``first`` to ``end`` to ``child``, which has ``first``.
 
-        They are as many as ``first``. Gives how many it has then: ``end``, or less on failure. Only
-        where both contexts share all.
+        Returns how many ``child`` has then: ``end``, or fewer on failure. Only where both contexts
+        share all.
         """
         for start in range(first, end, _PIECE_TOKENS):
             stop = min(start + _PIECE_TOKENS, end)
@@ -189,13 +189,13 @@ class States:
                 return start
         return end
 
-    def taken(self, sequence: int) -> State:
+    def taken(self, sequence: int) -> StateBytes:
         """The state of a sequence, shape (n_bytes,)."""
         state = np.empty(self.n_bytes(sequence), np.uint8)
         n_bytes = lib.llama_state_seq_get_data(self._handle, _raw(state), len(state), sequence)
         return state[:n_bytes]
 
-    def taken_part(self, sequence: int, first: int, end: int) -> State:
+    def taken_part(self, sequence: int, first: int, end: int) -> StateBytes:
         """The state of the tokens at positions ``first`` to ``end``, shape (n_bytes,)."""
         self._sequences.share(sequence, self._spare, first, end)
         try:
@@ -203,25 +203,25 @@ class States:
         finally:
             self._sequences.drop(self._spare)
 
-    def _put(self, sequence: int, state: State) -> bool:
+    def _put(self, sequence: int, state: StateBytes) -> bool:
         n_read = lib.llama_state_seq_set_data(self._handle, _raw(state), len(state), sequence)
         return bool(n_read)
 
     def close(self) -> None:
-        """The context is gone: nothing may be asked of it any more."""
+        """Drop the context, which is about to be freed."""
         self._handle = None
 
 
-def _raw(state: State) -> Any:
+def _raw(state: StateBytes) -> Any:
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
-_LONG_PASS_S = 0.05  # a pass of this length may be worth interrupting from within
+_LONG_PASS_S = 0.05  # a longer pass is worth interrupting from within
 _NO_ABORT = lib.ggml_abort_callback(0)
 
 
-class Row(NamedTuple):
-    """One token to evaluate, for all the sequences it continues alike."""
+class TokenRow(NamedTuple):
+    """One token to evaluate, for all the sequences that it continues."""
 
     token: int
     position: int
@@ -234,7 +234,7 @@ class Context:
 
     def __init__(
         self,
-        model: Model,
+        model: LlamaModel,
         *,
         n_cells: int,
         n_sequences: int,
@@ -242,13 +242,14 @@ class Context:
         gives_way: bool = False,
         kv_type: KvType = "f16",
     ) -> None:
-        """Room for ``n_cells`` tokens in all sequences together, kept as ``kv_type``.
+        """Room for ``n_cells`` tokens in all sequences together, stored as ``kv_type``.
 
-        With ``gives_way`` passes use fewer than ``n_threads`` beside busy processes. Raises
-        OutOfMemoryError when it cannot be had, UnsupportedModelError for a model without a cache.
+        With ``gives_way`` passes use fewer than ``n_threads`` while other processes are busy.
+        Raises OutOfMemoryError when there is no memory for it, UnsupportedModelError for a model
+        without a cache.
         """
         self._model = model
-        # Tokens one sequence can have: all cells, or the positions the model has learned.
+        # The most tokens of one sequence: all cells, or the positions the model has learned.
         self.n_max = min(n_cells, model.n_ctx_train) if model.has_learned_positions else n_cells
         self.n_vocab = int(lib.llama_vocab_n_tokens(model.vocabulary_handle))
         self._rows = Rows(self.n_vocab)
@@ -256,18 +257,18 @@ class Context:
         self.threads = Threads(n_threads, gives_way=gives_way)
         params = context_params(model, n_cells, n_sequences, kv_type, on_gpu=model.is_on_gpu)
         params.n_threads = params.n_threads_batch = n_threads
-        self.n_block = int(params.n_ubatch)  # tokens that are computed together at most
+        self.n_block = int(params.n_ubatch)  # the most tokens that are computed together
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise OutOfMemoryError(
-                f"{model.path.name}: no memory for a context of {n_cells} tokens. "
+                f"{model.path.name}: not enough memory for a context of {n_cells} tokens. "
                 "Choose a smaller context or a smaller model."
             )
         memory = lib.llama_get_memory(self._handle)
         if not memory:
             lib.llama_free(self._handle)
             raise UnsupportedModelError(
-                f"{model.path} ({model.architecture}) keeps no cache and cannot write text word by "
+                f"{model.path} ({model.architecture}) has no cache and cannot write text word by "
                 "word. Choose a decoder-only language model."
             )
         window = int(lib.llama_model_n_swa(model.handle))
@@ -281,16 +282,16 @@ class Context:
 
     @property
     def counters(self) -> Counters:
-        """Forward passes, tokens and seconds so far."""
+        """Forward passes, evaluated tokens and seconds so far."""
         return Counters(self._n_passes, self._n_tokens, self._decode_s)
 
     @property
     def has_long_passes(self) -> bool:
-        """Whether the last pass took so long that the next one should be ``abortable``."""
+        """Whether the last pass was so long that the next one should be ``abortable``."""
         return self._last_pass_s > _LONG_PASS_S
 
-    def evaluate(self, rows: Sequence[Row]) -> None:
-        """One forward pass over at most MAX_PASS_TOKENS rows, of which MAX_PASS_LOGITS want logits.
+    def evaluate(self, rows: Sequence[TokenRow]) -> None:
+        """One forward pass over up to MAX_PASS_TOKENS rows, up to MAX_PASS_LOGITS with logits.
 
         Raises ContextError when the cache is full and nothing was evaluated, Cancelled after an
         abort.
@@ -315,17 +316,17 @@ class Context:
         self._check(status)
 
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a pass over ``n_tokens`` that nothing depends on, on an unused sequence."""
-        # Forks share the committed text also while none is in use; a recurrent cache has no spare
-        # sequence, but its forks share nothing.
+        """Seconds of a pass over ``n_tokens`` on an unused sequence; its result is not used."""
+        # Unused forks still share the committed text; a recurrent cache has no spare sequence, but
+        # its forks share nothing.
         sequence = self._n_sequences - (0 if self.sequences.can_share else 1)
         before = self._decode_s
-        self.evaluate([Row(0, position, (sequence,), True) for position in range(n_tokens)])
+        self.evaluate([TokenRow(0, position, (sequence,), True) for position in range(n_tokens)])
         self.sequences.drop(sequence)
         return self._decode_s - before
 
     def expected(self, index: int) -> Distribution:
-        """What the model expects behind a row of the last pass; a view until it is kept."""
+        """What the model expects after a row of the last pass; a view until ``keep``."""
         pointer = lib.llama_get_logits_ith(self._handle, index)
         if not pointer:
             raise CfLocalError(f"{self._model.path.name}: row {index} has no logits.")
@@ -363,7 +364,7 @@ class Context:
             raise raised[0]
 
     def close(self) -> None:
-        """Give cache and buffers back. May be called twice."""
+        """Free cache and buffers. May be called twice."""
         if self._handle:
             self.sequences.close()
             self.states.close()
@@ -371,13 +372,13 @@ class Context:
             lib.llama_free(self._handle)
         self._handle = None
 
-    def _check_rows(self, rows: Sequence[Row]) -> None:
-        """Refuse what llama.cpp would end the process for."""
+    def _check_rows(self, rows: Sequence[TokenRow]) -> None:
+        """Refuse rows for which llama.cpp would end the process."""
         if len(rows) > MAX_PASS_TOKENS:
             raise CfLocalError(f"{len(rows)} tokens in one pass; at most {MAX_PASS_TOKENS} fit.")
         if any(row.position >= self.n_max for row in rows):
             raise ContextError(
-                f"{self._model.path.name}: the text has more than the {self.n_max} tokens "
+                f"{self._model.path.name}: the text is longer than the {self.n_max} tokens "
                 "that this model can read."
             )
 
@@ -395,16 +396,16 @@ class Context:
 
 
 class Passes:
-    """Evaluates rows in one context unless ``is_cancelled``, which may be replaced at any time."""
+    """Runs passes in one context unless ``is_cancelled``, which may be replaced at any time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.is_cancelled: IsCancelled = never
 
-    def run(self, rows: Sequence[Row], *, abortable: bool = False) -> None:
+    def run(self, rows: Sequence[TokenRow], *, abortable: bool = False) -> None:
         """One pass (see Context.evaluate); raises Cancelled before it, or from within a long one.
 
-        ``abortable`` says that this one may be long, though the last one was not.
+        ``abortable``: this pass may be long, even if the last one was not.
         """
         if self.is_cancelled():
             raise Cancelled("Cancelled.")

@@ -1,4 +1,4 @@
-"""What llama.cpp can compute on: the devices of the backends that it was built with."""
+"""The devices that llama.cpp can compute on, from the backends that it was built with."""
 
 import ctypes
 
@@ -28,7 +28,7 @@ def backends() -> tuple[str, ...]:
 
 
 def device_handle(name: str) -> int | None:
-    """llama.cpp's handle of the device of that name, None if there is none."""
+    """llama.cpp's handle of a device by its name; None if there is none."""
     handle: int | None = function("ggml_backend_dev_by_name", HANDLE, ctypes.c_char_p)(
         name.encode()
     )
@@ -51,7 +51,7 @@ def _device(handle: int) -> Device:
 
 
 def _memory(handle: int, kind: DeviceKind) -> tuple[int, int]:
-    """Bytes in all and available; of the main memory what the system and the container allow."""
+    """Total and available bytes; for main memory, what the system and the container allow."""
     if kind in ("cpu", "accelerator"):  # llama.cpp counts free memory, or nothing
         memory = main_memory()
         return memory.total_bytes, memory.available_bytes

@@ -11,20 +11,20 @@ Logits = npt.NDArray[np.float32]
 
 
 class Rows:
-    """Memory for rows of logits, used again: a new row of 0.6 MB costs more in page faults."""
+    """Reuses memory for rows of logits: page faults of a new row of 0.6 MB cost more."""
 
     def __init__(self, n_vocab: int) -> None:
         self._free: list[Logits] = []
         self._scratch = np.empty(n_vocab, dtype=np.float32)
 
     def copy(self, logits: Logits) -> Logits:
-        """A copy of a row; give it back when it is no longer needed."""
+        """A copy of a row; call ``give_back`` when it is no longer needed."""
         row = self._free.pop() if self._free else np.empty_like(self._scratch)
         np.copyto(row, logits)
         return row
 
     def give_back(self, row: Logits) -> None:
-        """Let the memory of a copy be used again."""
+        """Free the memory of a copy for reuse."""
         self._free.append(row)
 
     def log_sum_exp(self, logits: Logits, top: float) -> float:
@@ -35,7 +35,7 @@ class Rows:
 
 
 class Distribution:
-    """A row of logits, shape (n_vocab,). Argmax and normalizer are computed once, if asked for.
+    """A row of logits, shape (n_vocab,). Argmax and normalizer are computed once, on demand.
 
     The row may be a view of llama.cpp's buffer, which the next pass overwrites, until ``keep``.
     """
@@ -51,7 +51,7 @@ class Distribution:
     )
 
     def __init__(self, logits: Logits | None, model: str, rows: Rows | None) -> None:
-        """``logits`` is a view; copies and intermediate results lie in ``rows``."""
+        """``logits`` is a view; ``rows`` holds copies and intermediate results."""
         self._logits = logits
         self._model = model
         self._rows = rows
@@ -65,40 +65,40 @@ class Distribution:
 
     @classmethod
     def unknown(cls) -> "Distribution":
-        """What a model expects that has read nothing."""
+        """The distribution after a token that was not read."""
         return cls(None, "", None)
 
     def keep(self) -> None:
-        """Take a copy of the logits if they are a view."""
+        """Replace a view of the logits by a copy."""
         if self._is_view and self._logits is not None and self._rows is not None:
             self._logits, self._is_view = self._rows.copy(self._logits), False
 
     def summarize(self) -> None:
-        """Remember the most likely token and the normalizer, and let go of the logits."""
+        """Store the most likely token and the normalizer, and drop the logits."""
         if self._logits is not None:
             _ = self.best, self._normalizer()
         self.drop()
 
     def drop(self) -> None:
-        """Let go of the logits; what was computed of them stays."""
+        """Drop the logits; what was computed from them stays."""
         if not self._is_view and self._logits is not None and self._rows is not None:
             self._rows.give_back(self._logits)
         self._logits, self._is_view = None, True
 
     @property
     def logits(self) -> Logits:
-        """The row, shape (n_vocab,); do not hold on to it."""
+        """The row, shape (n_vocab,); do not keep a reference to it."""
         assert self._logits is not None, "the logits were dropped"
         return self._logits
 
-    def tells(self, token: int | None) -> bool:
-        """Whether ``nll`` of that token can be told; of None: of any."""
+    def knows(self, token: int | None) -> bool:
+        """Whether ``nll`` of a token is available; None asks for all tokens."""
         is_best = token is not None and token == self._best and self._log_normalizer is not None
         return self._logits is not None or is_best
 
     @property
     def knows_best(self) -> bool:
-        """Whether ``best`` can be told."""
+        """Whether ``best`` is available."""
         return self._logits is not None or self._best is not None
 
     @property

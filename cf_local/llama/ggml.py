@@ -1,4 +1,4 @@
-"""Functions of the ggml libraries, which llama_cpp has loaded but does not wrap."""
+"""Functions of the ggml libraries, which llama_cpp loads but does not wrap."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ HANDLE = ctypes.c_void_p
 
 @cache
 def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """The function of that name, with the ctypes of its result and its arguments."""
+    """The function called ``name``, with the ctypes of its result and its arguments."""
     for library in _libraries():
         if hasattr(library, name):
             found = library[name]
@@ -23,14 +23,14 @@ def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 def text(name: str, handle: int, *arguments: int) -> str:
-    """What a function says that takes a handle and indices and returns a string."""
+    """The result of a function that takes a handle and indices and returns a string."""
     kinds = [ctypes.c_int64] * len(arguments)
     raw: bytes = function(name, ctypes.c_char_p, HANDLE, *kinds)(handle, *arguments) or b""
     return raw.decode("utf-8", errors="replace")
 
 
 def _libraries() -> Iterator[Any]:
-    """The ggml libraries, wherever this build of llama_cpp keeps them."""
+    """The ggml libraries, wherever this build of llama_cpp puts them."""
     folder = Path(llama_cpp.__file__).parent / "lib"
     for name in ("ggml", "ggml-base", "llama"):
         try:
@@ -39,11 +39,11 @@ def _libraries() -> Iterator[Any]:
             continue
 
 
-_N_ROWS, _N_COLUMNS = 64, 256  # a multiple of what any type asks for
+_N_ROWS, _N_COLUMNS = 64, 256  # multiples of what any type requires
 _F32 = 0
 
 
-class _Parameters(ctypes.Structure):
+class _GgmlParameters(ctypes.Structure):
     """ggml_init_params."""
 
     _fields_ = (
@@ -61,9 +61,9 @@ class _TensorHead(ctypes.Structure):
 
 @cache
 def is_copied(kind: int) -> bool:
-    """Whether matrices of that ggml type are copied; asked in the way llama.cpp itself asks."""
+    """Whether matrices of a ggml type are copied; asks in the way llama.cpp itself does."""
     lib.llama_backend_init()
-    context = function("ggml_init", HANDLE, _Parameters)(_Parameters(1 << 20, None, True))
+    context = function("ggml_init", HANDLE, _GgmlParameters)(_GgmlParameters(1 << 20, None, True))
     if not context:
         return False
     try:
@@ -77,7 +77,7 @@ def is_copied(kind: int) -> bool:
 
 
 def _takes(buffer_type: int, weights: int, product: int) -> bool:
-    """Whether the CPU computes a product whose weights lie in a buffer of that type."""
+    """Whether the CPU can compute a product whose weights are in a buffer of that type."""
     allocate = function("ggml_backend_buft_alloc_buffer", HANDLE, HANDLE, ctypes.c_size_t)
     supports = function("ggml_backend_dev_supports_op", ctypes.c_bool, HANDLE, HANDLE)
     head = _TensorHead.from_address(weights)
@@ -90,7 +90,7 @@ def _takes(buffer_type: int, weights: int, product: int) -> bool:
 
 
 def _extra_types() -> list[int]:
-    """The CPU's buffer types for rearranged weights, none in a build without them."""
+    """The CPU's buffer types for rearranged weights; none in a build without them."""
     registry = function("ggml_backend_dev_backend_reg", HANDLE, HANDLE)(_cpu())
     find = function("ggml_backend_reg_get_proc_address", HANDLE, HANDLE, ctypes.c_char_p)
     address = find(registry, b"ggml_backend_dev_get_extra_bufts")

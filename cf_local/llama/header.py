@@ -1,7 +1,7 @@
-"""The header of a GGUF file: what it says of the model, and its tensors; no weights are read.
+"""The header of a GGUF file: the model's metadata and its tensors; no weights are read.
 
-It is parsed by llama.cpp's own reader, which refuses a broken one. Values are asked for only after
-their type is known: with the wrong one that reader would end the process.
+llama.cpp's own reader parses it and refuses a broken one. A value is read only after its type was
+checked: with the wrong type that reader would end the process.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.library import bridge
 
 ReadBytes = Callable[[int, int], bytes]
-"""Reads so many bytes from that position of a file, fewer at its end."""
+"""Reads from a position of a file a number of bytes, fewer at its end."""
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 _UINT16, _UINT32, _INT32, _STRING, _ARRAY, _UINT64 = 2, 4, 5, 8, 9, 10  # GGUF_TYPE_*
@@ -29,7 +29,7 @@ _NUMBERS = {
 _READ = ctypes.CFUNCTYPE(ctypes.c_size_t, HANDLE, HANDLE, ctypes.c_uint64, ctypes.c_size_t)
 
 
-class _Parameters(ctypes.Structure):
+class _GgufParameters(ctypes.Structure):
     """gguf_init_params."""
 
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
@@ -37,7 +37,7 @@ class _Parameters(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: ``kind`` is ggml's number of its type, ``n_bytes`` its size in the file."""
+    """One tensor: ``kind`` is the number of its ggml type, ``n_bytes`` its size in the file."""
 
     name: str
     kind: int
@@ -45,14 +45,14 @@ class Tensor:
 
     @property
     def block(self) -> int | None:
-        """The block (layer) it belongs to, None outside of the blocks."""
+        """The block (layer) it belongs to; None outside the blocks."""
         match = _BLOCK.match(self.name)
         return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Of one file; of a model in several parts the first tells all but the others' tensors."""
+    """The header of one file; the first part of a split model has all but the others' tensors."""
 
     architecture: str
     n_blocks: int
@@ -73,8 +73,8 @@ def read_header(path: Path) -> Header:
 def parsed_file(path: Path) -> Iterator[int]:
     """llama.cpp's handle of a file's header, for its functions gguf_*; raises BrokenModelError."""
     bridge.install()
-    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _Parameters)
-    handle = initialize(str(path).encode(), _Parameters(True, None))
+    initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _GgufParameters)
+    handle = initialize(str(path).encode(), _GgufParameters(True, None))
     with _parsed(handle, str(path)) as sound:
         yield sound
 
@@ -100,9 +100,9 @@ def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
         HANDLE,
         ctypes.c_size_t,
         ctypes.c_uint64,
-        _Parameters,
+        _GgufParameters,
     )
-    handle = initialize(_READ(fill), None, 0, n_total, _Parameters(True, None))
+    handle = initialize(_READ(fill), None, 0, n_total, _GgufParameters(True, None))
     if raised:
         raise raised[0]
     with _parsed(handle, name) as sound:
@@ -154,7 +154,7 @@ def _find(handle: int, key: str) -> tuple[int, int]:
 
 
 def _number(handle: int, key: str) -> int:
-    """An integer, 0 where the file has none under that key."""
+    """The integer under a key; 0 if the file has none."""
     index, kind = _find(handle, key)
     if kind not in _NUMBERS:
         return 0
@@ -178,7 +178,7 @@ _GGUF_MAGIC = b"GGUF"
 
 
 def check_file(path: Path) -> None:
-    """Raise MissingModelError or BrokenModelError for what cannot be a GGUF file."""
+    """Raise MissingModelError or BrokenModelError for a path that cannot be a GGUF file."""
     try:
         if not path.exists():
             raise MissingModelError(f"There is no model file {path}. Check the path.")
@@ -186,7 +186,7 @@ def check_file(path: Path) -> None:
             raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
-    except OSError as error:  # also of a folder that may not be looked into
+    except OSError as error:  # also for a folder without permission
         raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
     if magic != _GGUF_MAGIC:
-        raise BrokenModelError(f"{path} is not a GGUF file (it begins with {magic!r}).")
+        raise BrokenModelError(f"{path} is not a GGUF file (it starts with {magic!r}).")

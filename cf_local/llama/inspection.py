@@ -1,8 +1,8 @@
-"""What a model file is, without loading it, whatever is in the file.
+"""Describes a model file without loading it, whatever the file contains.
 
-llama.cpp's readers end the process for some files that were made to do so, or use up all memory.
-So they read in a child; a child that comes to a bad end means a broken file. A file that is to be
-loaded is tried in a child once, too: its header might end the process it is in.
+Some crafted files make llama.cpp's readers end the process or use up all memory. So they read in a
+child process; if the child fails, the file is broken. A file that will be loaded is also tried once
+in a child, as its header might end the process.
 """
 
 import sys
@@ -26,8 +26,8 @@ _tried: set[tuple[str, int, int]] = set()
 def inspect(path: Path) -> Card:
     """The card of a model file.
 
-    A file that can be read, but not loaded for text, has a ``problem``. Raises MissingModelError,
-    BrokenModelError.
+    The card of a file that can be read but not loaded for text has a ``problem``. Raises
+    MissingModelError or BrokenModelError.
     """
     check_file(path)
     if not child.can_run():
@@ -37,7 +37,7 @@ def inspect(path: Path) -> Card:
 
 
 def _stages(path: Path) -> Iterator[dict[str, Any]]:
-    """What is found, step by step; the last record may be an error."""
+    """The findings, step by step; the last record may be an error."""
     try:
         yield {"card": asdict(read_card(path))}
         cache, window = cache_of(path)
@@ -76,10 +76,10 @@ def try_headers(paths: Sequence[Path], is_cancelled: IsCancelled = never) -> Non
     records, ended = child.run(__name__, ["try", *files], is_cancelled=is_cancelled)
     n_survived = sum("survived" in record for record in records)
     _tried.update(_key(path) for path in new[:n_survived])
-    has_begun = any("begun" in record for record in records)  # else no child could be started
-    if ended and has_begun and n_survived < len(new):
+    has_started = any("started" in record for record in records)  # else the child did not start
+    if ended and has_started and n_survived < len(new):
         raise BrokenModelError(
-            f"{new[n_survived]} cannot be loaded: what its header says makes llama.cpp fail "
+            f"{new[n_survived]} cannot be loaded: its header makes llama.cpp fail "
             f"({ended}). Download it again, or check where it comes from."
         )
 
@@ -90,8 +90,8 @@ def _key(path: Path) -> tuple[str, int, int]:
 
 
 def _try(names: Sequence[str]) -> None:
-    """In the child: plan each file, and say of each that it was survived."""
-    child.emit({"begun": True})
+    """In the child: plan each file, and report each one that did not end the process."""
+    child.emit({"started": True})
     for name in names:
         try:
             model = SimulatedModel(Path(name), n_forks=4)
@@ -101,7 +101,7 @@ def _try(names: Sequence[str]) -> None:
                 model.layout(512, "q8_0")
             finally:
                 model.close()
-        except CfLocalError:  # the parent meets and tells it
+        except CfLocalError:  # the parent meets and reports it
             pass
         child.emit({"survived": name})
 

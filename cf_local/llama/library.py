@@ -1,11 +1,11 @@
 """The native library: the only module that imports ``llama_cpp``.
 
 How OpenMP's threads wait for each other must be set before the library is loaded. llama.cpp's
-threads meet at a barrier several hundred times in a forward pass. By default libgomp lets those
-that wait spin for a millisecond. Beside another busy process the one they wait for may not be
-running, and a pass of 30 ms takes seconds. Without any spinning, cores that are otherwise idle fall
-asleep at every barrier. A short spin is nearly as fast as a long one on a quiet machine, and bounds
-the loss on a busy one (docs/speed.md has the figures).
+threads meet at a barrier several hundred times in a forward pass. By default libgomp lets waiting
+threads spin for a millisecond. On a machine with another busy process the thread they wait for may
+not be running, and a pass of 30 ms takes seconds. Without any spinning, idle cores fall asleep at
+every barrier. A short spin is nearly as fast as a long one on a quiet machine, and limits the loss
+on a busy one (docs/speed.md has the figures).
 """
 
 import ctypes
@@ -25,9 +25,9 @@ _WAITING = {
 
 @contextmanager
 def _short_spins() -> Iterator[None]:
-    """OpenMP reads these settings once, when it is loaded; what the user has set stays.
+    """OpenMP reads these settings once, when it is loaded; settings of the user take precedence.
 
-    The environment is as before afterwards: it belongs to the program.
+    Afterwards the environment is restored: it belongs to the program.
     """
     added = {name: value for name, value in _WAITING.items() if name not in os.environ}
     if added.keys() != _WAITING.keys():
@@ -50,7 +50,7 @@ __all__ = ["Jinja2ChatFormatter", "lib", "llama_cpp", "load_shared_library"]
 
 
 def system_info() -> str:
-    """The backends and the processor features that were compiled in, on one line."""
+    """The compiled-in backends and processor features, on one line."""
     lib.llama_backend_init()
     return str(lib.llama_print_system_info().decode("utf-8", errors="replace").strip(" |"))
 
@@ -62,13 +62,13 @@ def library_version() -> str:
 
 
 _log = logging.getLogger("cf_local.llama")
-# GGML_LOG_LEVEL_*: debug, info, warning, error; 5 goes on with the line before.
+# GGML_LOG_LEVEL_*: debug, info, warning, error; 5 continues the line before.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _END_TOKEN = re.compile(r"EOG token += +(\d+) ")
 
 
-class _Heard(threading.local):
-    """What one thread has heard: models are loaded in several threads at once."""
+class _ThreadLog(threading.local):
+    """The log of one thread: models are loaded in several threads at once."""
 
     def __init__(self) -> None:
         self.level = logging.DEBUG
@@ -78,21 +78,21 @@ class _Heard(threading.local):
 
 
 class LogBridge:
-    """Routes llama.cpp's log into ``logging`` and remembers, thread by thread, what matters."""
+    """Routes llama.cpp's log to ``logging`` and remembers, per thread, what matters."""
 
     def __init__(self) -> None:
-        self._own = _Heard()
-        self._callback = lib.llama_log_callback(self._hear)
+        self._own = _ThreadLog()
+        self._callback = lib.llama_log_callback(self._receive)
 
     def install(self) -> None:
-        """Take the log over. Again at every load: other users of llama_cpp set it, too."""
+        """Take over the log, at every load: other users of llama_cpp may set it, too."""
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
         self._own.errors.clear()
         self._own.end_tokens = []
 
     @property
     def end_tokens(self) -> list[int]:
-        """Ids of the end-of-generation tokens that the last load has listed."""
+        """Ids of the end-of-generation tokens that the last load listed."""
         return self._own.end_tokens
 
     def reason(self) -> str:
@@ -104,8 +104,8 @@ class LogBridge:
         return "; ".join(self._own.errors) or "llama.cpp gave no reason"
 
     @contextmanager
-    def kept(self) -> Iterator[list[str]]:
-        """The lines that are logged meanwhile, in place of routing them on."""
+    def captured(self) -> Iterator[list[str]]:
+        """The lines logged inside the ``with`` block, which are not routed on."""
         before, lines = self._own.lines, list[str]()
         self._own.lines = lines
         try:
@@ -113,7 +113,7 @@ class LogBridge:
         finally:
             self._own.lines = before
 
-    def _hear(self, level: int, text: bytes, _data: object) -> None:
+    def _receive(self, level: int, text: bytes, _data: object) -> None:
         own = self._own
         line = text.decode("utf-8", errors="replace").strip()
         own.level = _LEVELS.get(level, own.level)

@@ -1,6 +1,6 @@
-"""Text that is expected behind the response: as the source would write it, or as others may.
+"""Text expected after the response: as the source would write it, or as others may.
 
-It is read before it is drafted or scored, in as few passes as can be, and changes neither (see
+It is read before it is drafted or scored, in as few passes as possible, and changes neither (see
 ``docs/speed.md``).
 """
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cf_local.llama.cache import Cache
-from cf_local.llama.sampler import Author
+from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.tokenization import ContextEncoder
@@ -16,29 +16,29 @@ from cf_local.types import KnownText
 
 
 class LlamaLookahead:
-    """Looks ahead of the response of one cache, by at most ``n_ctx`` tokens in all."""
+    """Looks ahead of the response in one cache, up to ``n_ctx`` tokens with the prompt."""
 
     def __init__(
         self,
-        author: Author,
+        chooser: TokenChooser,
         cache: Cache,
         encoder: ContextEncoder,
         vocabulary: LlamaVocabulary,
         n_ctx: int,
     ) -> None:
-        self._author, self._cache = author, cache
+        self._chooser, self._cache = chooser, cache
         self._encoder, self._vocabulary = encoder, vocabulary
         self._n_ctx = n_ctx
 
     def known(self) -> KnownText:
-        """What is known of the next draft, without a pass."""
+        """What is known of the next draft without a pass."""
         head = self._cache.head
         if head is not self._cache.root:
             return KnownText(b"", False)
-        path = list(self._author.known_path(head))
-        next_token = self._author.choose(path[-1] if path else head)
+        path = list(self._chooser.known_path(head))
+        next_token = self._chooser.choose(path[-1] if path else head)
         text = b"".join(self._vocabulary.piece(node.token) for node in path)
-        if not self._author.goes_on(next_token):
+        if not self._chooser.goes_on(next_token):
             return KnownText(text, True)
         return KnownText(text + self._vocabulary.piece(next_token), False)
 
@@ -46,30 +46,30 @@ class LlamaLookahead:
         """Write up to ``n_tokens`` further ahead."""
         self._cache.settle()
         head = self._cache.head
-        *_, node = head, *self._author.known_path(head)
+        *_, node = head, *self._chooser.known_path(head)
         for _ in range(min(n_tokens, self._n_left(node))):
-            token = self._author.choose(node)
-            if not self._author.goes_on(token):
+            token = self._chooser.choose(node)
+            if not self._chooser.goes_on(token):
                 break
-            node = self._author.advance(node, token)
+            node = self._chooser.advance(node, token)
 
     def confidence(self, start: int) -> float:
-        """The lowest probability of a token of the foreseen text behind byte ``start``."""
+        """The lowest probability of a token of the known text after byte ``start``."""
         head = end = self._cache.head
         if head is not self._cache.root:
             return 1.0
         n_bytes, highest = 0, 0.0
-        for end in self._author.known_path(head):
+        for end in self._chooser.known_path(head):
             n_bytes += len(self._vocabulary.piece(end.token))
             if n_bytes > start:
                 highest = max(highest, end.nll_nats)
-        next_token = self._author.choose(end)
+        next_token = self._chooser.choose(end)
         if next_token is not None:
             highest = max(highest, end.expected.nll(next_token))
         return math.exp(-highest)
 
     def prefetch(self, texts: Sequence[bytes]) -> None:
-        """Evaluate texts that are likely to come, in one pass."""
+        """Evaluate texts that may follow the response, in one pass."""
         head = self._cache.head
         n_left = max(0, self._n_left(head))
         self._cache.read(
@@ -77,17 +77,17 @@ class LlamaLookahead:
         )
 
     def _known_tokens(self) -> Iterator[int]:
-        """The tokens it would write behind the response; the last one is not evaluated."""
+        """The tokens it would write after the response; the last one is not evaluated."""
         head = end = self._cache.head
         if head is self._cache.root:
-            for end in self._author.known_path(head):
+            for end in self._chooser.known_path(head):
                 yield end.token
-            token = self._author.choose(end)
-            if self._author.goes_on(token):
+            token = self._chooser.choose(end)
+            if self._chooser.goes_on(token):
                 yield token
 
     def _tokens_ahead(self, text: bytes) -> Sequence[int]:
-        """Tokens of ``text`` behind the response; its begin as the author would write it."""
+        """Tokens of ``text`` after the response; its start as the session would write it."""
         tokens = self._encoder.encode(text)
         own, rest = [], text
         for token in self._known_tokens():
@@ -98,8 +98,8 @@ class LlamaLookahead:
             rest = rest[len(piece) :]
         if tokens[: len(own)] == tuple(own):
             return tokens
-        return [*own, *self._encoder.encode_behind(text[: len(text) - len(rest)], rest)]
+        return [*own, *self._encoder.encode_after(text[: len(text) - len(rest)], rest)]
 
     def _n_left(self, node: Node) -> int:
-        """Tokens that may be evaluated behind a node."""
+        """Tokens that may be evaluated after a node."""
         return self._n_ctx - 1 - node.position

@@ -1,4 +1,4 @@
-"""An open GGUF file: memory-mapped weights and metadata, or the reason why it cannot be used."""
+"""An open GGUF file: memory-mapped weights and metadata, or the error that says why not."""
 
 import ctypes
 import re
@@ -15,20 +15,20 @@ from cf_local.llama.devices import device_handle
 from cf_local.llama.ggml import is_copied
 from cf_local.llama.header import Header, check_file
 from cf_local.llama.library import bridge, lib, system_info
-from cf_local.method.costs import PassCosts, Weights
+from cf_local.method.costs import PassCosts, WeightFormat
 from cf_local.progress import IsCancelled, Progress, never
 
-# Of files whose weights llama.cpp may rearrange: what the file says of itself (LLAMA_FTYPE_*), and
-# ggml's number of the type that most of its matrices have.
+# Files whose weights llama.cpp may rearrange: the file's own type (LLAMA_FTYPE_*), and the number
+# of the ggml type of most of its matrices.
 _KINDS = {"2": 2, "10": 10, "14": 12, "15": 12, "25": 20, "38": 39}
 _NO_MEMORY = re.compile(
     r"(unable|failed|cannot) to allocate|allocate memory|bad_alloc", re.IGNORECASE
 )
-_HEAVY = 0.95  # bytes a weight from which reading them takes longer than computing with them
+_HEAVY = 0.95  # bytes per weight; from here on reading takes longer than computing
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
 
 
-class Model:
+class LlamaModel:
     """Weights and metadata of one GGUF file. Several contexts may share it."""
 
     def __init__(
@@ -44,9 +44,9 @@ class Model:
     ) -> None:
         """Open ``path``; ``n_gpu_layers`` -1 puts all layers on a GPU if there is one.
 
-        ``devices`` are the GPUs to use: none for the CPU alone, None for all. ``simulated``, the
-        file's header, reads neither weights nor vocabulary: contexts of this model then say in the
-        log how much memory they would take, and can do nothing else. Raises MissingModelError,
+        ``devices`` are the GPUs to use: empty for the CPU alone, None for all. With ``simulated``,
+        the file's header, neither weights nor vocabulary are read: contexts of this model then log
+        how much memory they would take, and can do nothing else. Raises MissingModelError,
         BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
         """
         self.path = path
@@ -55,20 +55,20 @@ class Model:
         check_file(path)
         bridge.install()
         lib.llama_backend_init()
-        params, kept = _params(simulated, devices)
+        params, referenced = _params(simulated, devices)
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
-        del kept
+        del referenced
         self.end_tokens = tuple(sorted(bridge.end_tokens))
-        """Ids of the end-of-generation tokens, as far as the load has listed them."""
+        """Ids of the end-of-generation tokens, if the load listed them."""
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
             self._refuse_unfit()
 
     @property
     def architecture(self) -> str:
-        """The architecture's name in llama.cpp, such as "llama" or "mamba"."""
+        """The name of its architecture in llama.cpp, such as "llama" or "mamba"."""
         return self.metadata("general.architecture") or "unknown"
 
     @property
@@ -84,16 +84,16 @@ class Model:
 
     @property
     def can_share(self) -> bool:
-        """Whether sequences can share cells of the cache: a recurrent one has a state for each."""
+        """Whether sequences can share cells: a recurrent cache has a state for each instead."""
         recurrent = lib.llama_model_is_recurrent(self.handle)
         return not (recurrent or lib.llama_model_is_hybrid(self.handle))
 
     @property
     def costs(self) -> PassCosts:
-        """What its forward passes are expected to cost, from its size and its kind of weights."""
+        """The estimated cost of its forward passes, from its size and the format of its weights."""
         return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())
 
-    def _weights(self) -> Weights:
+    def _weights(self) -> WeightFormat:
         if self.is_on_gpu:
             return "gpu"
         if lib.llama_model_size(self.handle) >= _HEAVY * lib.llama_model_n_params(self.handle):
@@ -104,7 +104,7 @@ class Model:
         return "packed-wide" if "AVX512 = 1" in system_info() else "packed"
 
     def metadata(self, key: str) -> str | None:
-        """A metadata value as text, None where the file has no such key."""
+        """A metadata value as text; None if the file has no such key."""
         size = 256
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -116,13 +116,13 @@ class Model:
             size = n + 1
 
     def close(self) -> None:
-        """Give the weights back. May be called twice."""
+        """Free the weights. May be called twice."""
         if self.handle:
             lib.llama_model_free(self.handle)
         self.handle = self.vocabulary_handle = None
 
     def _refuse_unfit(self) -> None:
-        """Encoders, embedding models and diffusion models cannot continue a text token by token."""
+        """Refuse models that cannot continue a text: encoders, embedding and diffusion models."""
         reason = None
         if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             reason = "it has an encoder"
@@ -148,7 +148,7 @@ def _load(
     """The loaded model. Raises Cancelled, BrokenModelError, and what ``on_progress`` raises."""
     raised: list[BaseException] = []
 
-    def heard(share: float, _data: object) -> bool:
+    def report(share: float, _data: object) -> bool:
         try:
             if on_progress is not None:
                 on_progress(share)
@@ -157,9 +157,9 @@ def _load(
             raised.append(error)
             return False
 
-    params.progress_callback = callback = lib.llama_progress_callback(heard)
+    params.progress_callback = callback = lib.llama_progress_callback(report)
     handle: lib.llama_model_p = lib.llama_model_load_from_file(str(path).encode(), params)
-    del callback  # kept alive until here
+    del callback  # referenced until here
     if handle and not raised:
         return handle
     if handle:
@@ -183,26 +183,26 @@ def _load(
 def _params(
     simulated: Header | None, devices: Sequence[str] | None
 ) -> tuple[lib.llama_model_params, list[object]]:
-    """Parameters of a load, and what they point to, which is to be kept until it is done."""
-    params, kept = lib.llama_model_default_params(), list[object]()
+    """Parameters of a load, and the objects they point to, which must outlive it."""
+    params, referenced = lib.llama_model_default_params(), list[object]()
     if simulated is not None:
         params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
     if devices is not None:
         handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
-        kept.append(handles)
+        referenced.append(handles)
     overrides = _overrides(simulated)
     params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
-    kept.append(overrides)
-    return params, kept
+    referenced.append(overrides)
+    return params, referenced
 
 
 def _overrides(simulated: Header | None) -> ctypes.Array[lib.llama_model_kv_override]:
-    """Metadata overrides: no space in front of tokenized text; we add it where it is wanted.
+    """Metadata overrides: no space prefix before tokenized text; we add it where it is wanted.
 
-    Otherwise SentencePiece vocabularies could not encode the second half of a word. To simulate, a
-    vocabulary of that many nameless tokens: to read 150,000 takes 0.2 s. The array ends with an
-    empty key.
+    Otherwise SentencePiece vocabularies could not encode the second half of a word. A simulated
+    load has a vocabulary of as many nameless tokens: reading 150,000 takes 0.2 s. The array ends
+    with an empty key.
     """
     overrides = (lib.llama_model_kv_override * 4)()
     overrides[0].key = b"tokenizer.ggml.add_space_prefix"

@@ -1,4 +1,4 @@
-"""One model through plain llama-cpp-python, as a user would write it: the baseline of the bench."""
+"""One model in plain llama-cpp-python, as a user would write it: the baseline of the bench."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from cf_local.types import Chat
 
 
 class PlainModel:
-    """Greedy chat completion by the high-level API."""
+    """Greedy chat completion with the high-level API."""
 
     def __init__(self, path: Path, *, n_ctx: int, n_threads: int) -> None:
         self._llama = llama_cpp.Llama(
@@ -29,7 +29,7 @@ class PlainModel:
         return "".join(text for _, text in pieces), first - start, pieces[-1][0] - first
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._llama.close()
 
     def _stream(self, prompt: Chat, max_tokens: int) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Prompts as tokens: chat templates from the model file, and typed text that is never markup.
 
-A chat is rendered by the model's own Jinja template. In the result only the template's special
-tokens become special: special-looking strings typed by a person are broken up before rendering and
-tokenized as the ordinary text they are. Everything between two special tokens is tokenized in one
-piece, content and markup together, because that is how the model saw it in training.
+The model's own Jinja template renders a chat. In the result only the template's special tokens
+become special: special-looking strings typed by a person are broken up before rendering and
+tokenized as ordinary text. Everything between two special tokens is tokenized in one piece, content
+and markup together, because that is how the model saw it in training.
 """
 
 import re
@@ -20,11 +20,11 @@ from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.thinking import OPENING
 from cf_local.types import Message, Prompt, RawText
 
-# A private-use character that no text carries; put into a typed special string, it breaks it up.
+# A private-use character that texts do not contain; inserted to break up typed special strings.
 _GUARD = "\U0010f7a5"
 _CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 _USER_DEFINED = lib.LLAMA_TOKEN_ATTR_USER_DEFINED
-_WHITESPACE = " \t\n\v\f\r"  # what llama.cpp strips; an ideographic space is text
+_WHITESPACE = " \t\n\v\f\r"  # what llama.cpp strips; an ideographic space counts as text
 _PLAIN_TEMPLATE = (
     "{% for m in messages %}"
     "{{ {'system': '', 'user': 'User: ', 'assistant': 'Assistant: '}[m['role']] + m['content'] }}"
@@ -33,7 +33,7 @@ _PLAIN_TEMPLATE = (
 
 
 class ChatTemplate:
-    """A model's chat template; ``is_plain`` if it has none and "User: / Assistant:" is used."""
+    """A model's chat template; without one it ``is_plain`` and uses "User: / Assistant:"."""
 
     def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
         self.is_plain = template is None
@@ -53,14 +53,14 @@ class ChatTemplate:
             ) from error
 
     def render(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
-        """The conversation as the model expects it, up to where its answer begins.
+        """The conversation as the model expects it, up to the start of its answer.
 
-        System text is folded into the first user turn, and turns of one role are merged, where the
-        template refuses or ignores the messages as they are. ``thinks`` is told to templates that
-        can switch thinking on and off. Raises InputError if it accepts none.
+        System text is folded into the first user turn, and adjacent turns of one role are merged,
+        if the template refuses or ignores the messages as they are. ``thinks`` is passed to the
+        template, which may switch thinking on and off. Raises InputError if it accepts no variant.
         """
         failure: Exception | None = None
-        # Templates that cannot do without tools get an empty list; others take that for tools.
+        # Some templates require an empty list of tools; others take an empty list for tools.
         no_tools: tuple[Any, ...] = (None, [])
         for tools, variant in product(no_tools, _variants(messages)):
             try:
@@ -70,14 +70,14 @@ class ChatTemplate:
                 continue
             if _holds(text, variant):
                 return text
-        why = failure or "it leaves out a part of the conversation"
+        why = failure or "it leaves out part of the conversation"
         raise InputError(
             f"The chat template of {self._name} refuses this conversation: {why}. "
             "Set `template` for this source in models.toml, or use --raw."
         )
 
     def opens_thinking(self) -> frozenset[bool | None]:
-        """The values of ``thinks`` for which an answer begins inside thinking."""
+        """The values of ``thinks`` for which an answer starts inside thinking."""
         question, found = [Message("user", "Hello")], set[bool | None]()
         for thinks in (None, True, False):
             with suppress(InputError):
@@ -86,7 +86,7 @@ class ChatTemplate:
         return frozenset(found)
 
     def is_markup(self, token: int) -> bool:
-        """Whether only the template may write a token.
+        """Whether a token is markup, which only the template may write.
 
         User-defined tokens are ordinary text (runs of spaces, say) unless they end an answer or
         the template writes them (the turns of Command R).
@@ -101,10 +101,10 @@ class ChatTemplate:
         # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
         turns: Any = [{"role": m.role, "content": m.content} for m in messages]
         # Qwen3 and most others call it enable_thinking; Granite and DeepSeek V3.1 thinking.
-        told: dict[str, Any] = (
+        switches: dict[str, Any] = (
             {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
         )
-        return str(self._formatter(messages=turns, tools=tools, functions=tools, **told).prompt)
+        return str(self._formatter(messages=turns, tools=tools, functions=tools, **switches).prompt)
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
@@ -117,7 +117,7 @@ def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocab
 
 
 def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """The conversation as it is, then ever more adapted to templates that refuse something."""
+    """The conversation as it is, then with more and more changes for restrictive templates."""
     yield messages
     yield _merged(messages)
     yield _folded(messages)
@@ -125,9 +125,9 @@ def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 
 
 def _holds(text: str, messages: Sequence[Message]) -> bool:
-    """Whether the rendered ``text`` says all that was typed, as often as it was typed.
+    """Whether the rendered ``text`` contains everything that was typed, as often as it was typed.
 
-    Of former answers templates may leave something out: what the model thought.
+    Templates may leave out parts of earlier answers: what the model thought.
     """
     typed = [m.content.strip() for m in messages if m.role != "assistant"]
     return all(text.count(part) >= sum(t.count(part) for t in typed) for part in typed if part)
@@ -157,7 +157,7 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
 def _guard(content: str, template: ChatTemplate, vocabulary: LlamaVocabulary) -> str:
     """``content`` with the strings broken up that would become the template's special tokens."""
     content = content.replace(_GUARD, "")
-    # Breaking one may bring another to light: Falcon's ">>TITLE<<|endoftext|>" holds two.
+    # Breaking one may reveal another: Falcon's ">>TITLE<<|endoftext|>" holds two.
     while found := set(filter(template.is_markup, _special_tokens(content, vocabulary))):
         content = _pattern(found, vocabulary).sub(_broken, content)
     return content
@@ -192,7 +192,7 @@ def _encode_rendered(rendered: str, vocabulary: LlamaVocabulary) -> list[int]:
 
 
 def _stripped(parts: Sequence[str], vocabulary: LlamaVocabulary) -> Iterable[str]:
-    """Text parts without the whitespace that a neighbouring special token swallows (Phi-3's do)."""
+    """Text parts without the whitespace that an adjacent special token swallows (as in Phi-3)."""
     stripped = list(parts)
     for index in range(1, len(parts), 2):
         (token,) = vocabulary.encode_markup(parts[index])
@@ -205,9 +205,9 @@ def _stripped(parts: Sequence[str], vocabulary: LlamaVocabulary) -> Iterable[str
 
 
 def _encode_text(text: str, vocabulary: LlamaVocabulary) -> list[int]:
-    """Tokens of a stretch of ordinary text, with the space in front that the vocabulary wants.
+    """Tokens of a run of ordinary text, with the space prefix that the vocabulary wants.
 
-    It stays broken at guards: llama.cpp makes one token of a user-defined string wherever it is.
+    It stays split at guards: llama.cpp makes one token of a user-defined string anywhere.
     """
     if not text:
         return []

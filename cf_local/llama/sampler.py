@@ -1,4 +1,4 @@
-"""The next token from a row of logits: the argmax, or a draw behind llama.cpp's own samplers."""
+"""The next token from a row of logits: the argmax, or a draw after llama.cpp's own samplers."""
 
 import codecs
 import ctypes
@@ -23,10 +23,10 @@ _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float3
 class Sampler:
     """Greedy at temperature 0; else top-p, min-p, temperature, draw: the order of llama.cpp.
 
-    The draw depends on the seed, the position and nothing else until ``renew``: so a source can
-    tell what it will draw, which is what speculation needs, and asking twice changes nothing. A
-    draw that had a part in the choice of another's segment must not be used again; ``renew`` then
-    gives all positions new ones. So the text has the distribution it has without speculation.
+    Until ``renew``, the draw depends only on the seed and the position: so a source knows in
+    advance what it will draw, as speculation requires, and asking twice changes nothing. A draw
+    that influenced the choice of another source's segment must not be used again; ``renew`` then
+    gives all positions new draws. So the text has the same distribution as without speculation.
     """
 
     def __init__(self, sampling: Sampling, n_vocab: int) -> None:
@@ -49,13 +49,13 @@ class Sampler:
         return self._chain is None
 
     def renew(self) -> None:
-        """Draw anew from here on."""
+        """Use new draws from now on."""
         self._n_renewed += 1
 
     def choose(
         self, expected: Distribution, position: int, among: npt.NDArray[np.intp] | None = None
     ) -> int:
-        """The token behind ``position``, drawn of the tokens ``among`` if they are given."""
+        """The token after ``position``, drawn from the tokens ``among`` if given."""
         if self._chain is None:
             return expected.best
         left = self._left(expected, among)
@@ -67,10 +67,10 @@ class Sampler:
     def ranking(
         self, expected: Distribution, position: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Tokens and a key of each: the highest is the choice once those above are ruled out.
+        """Tokens and their keys: the choice is the allowed token with the highest key.
 
-        Sampling: to draw until a token is allowed, and never one twice, is to add Gumbel noise to
-        the logits once and take the highest that is allowed.
+        Sampling: drawing until a token is allowed, and none twice, is the same as adding Gumbel
+        noise to the logits once and taking the highest allowed token.
         """
         if self._chain is None:
             return np.arange(len(expected.logits)), expected.logits.astype(np.float64)
@@ -82,7 +82,7 @@ class Sampler:
     def _left(
         self, expected: Distribution, among: npt.NDArray[np.intp] | None
     ) -> npt.NDArray[np.void]:
-        """What the chain leaves to draw from; overwritten by the next call."""
+        """The tokens that the chain leaves to draw from; the next call overwrites them."""
         logits = expected.logits
         tokens = np.arange(len(logits)) if among is None else among
         data = self._data[: len(tokens)]
@@ -109,25 +109,25 @@ class Sampler:
 
 
 Tokens = tuple[int, ...]
-_AT_ONCE = (32, 1024, 16_384)  # candidates looked at before all are
+_AT_ONCE = (32, 1024, 16_384)  # most likely tokens tried before all are
 _CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 
-class State:
-    """Where in the grammar a text ends. Frees its memory when it is forgotten."""
+class GrammarState:
+    """The state of the grammar at the end of a text. Frees its memory when it is deleted."""
 
     def __init__(self, handle: Any, vocabulary: LlamaVocabulary, tail: bytes = b"") -> None:
         self._handle = handle
         self._vocabulary = vocabulary
-        self._tail = tail  # bytes that begin a character
+        self._tail = tail  # the incomplete character at the end
         self._free = lib.llama_sampler_free  # at exit the module may be gone before this is
 
     def __del__(self) -> None:
         self._free(self._handle)
 
-    def clone(self) -> "State":
-        """The same place, to go on from."""
-        return State(lib.llama_sampler_clone(self._handle), self._vocabulary, self._tail)
+    def clone(self) -> "GrammarState":
+        """A copy, to continue from."""
+        return GrammarState(lib.llama_sampler_clone(self._handle), self._vocabulary, self._tail)
 
     def allowed(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Whether each of ``tokens`` may come next, shape (n_tokens,)."""
@@ -142,7 +142,7 @@ class State:
         return next((token for token in matching if self._is_text(token)), None)
 
     def _matches(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-        """Whether llama.cpp lets them pass."""
+        """Whether llama.cpp accepts each token, shape (n_tokens,)."""
         data = np.zeros(len(tokens), dtype=_TOKEN_DATA)
         data["id"] = tokens
         candidates = lib.llama_token_data_array(
@@ -156,7 +156,7 @@ class State:
         return is_match
 
     def accept(self, tokens: Iterable[int]) -> bool:
-        """Go on behind ``tokens``; False, and of no further use, where one is not allowed."""
+        """Advance by ``tokens``; False, and not usable any more, if one is not allowed."""
         for token in tokens:
             if token in self._vocabulary.end_token_set or not self.allowed(np.array([token]))[0]:
                 return False
@@ -165,7 +165,7 @@ class State:
         return True
 
     def _is_text(self, token: int) -> bool:
-        """Whether a token writes what the grammar takes it for, or ends the answer."""
+        """Whether a token writes the text that the grammar sees, or may end the answer here."""
         if token in self._vocabulary.end_token_set:
             return not self._tail
         piece = self._vocabulary.piece(token)
@@ -176,14 +176,14 @@ class State:
 
 @dataclass(slots=True)
 class _Cursor:
-    """A state that moves along a draft, so that not every token needs a state of its own."""
+    """A state that moves along a draft, so that not every token needs its own."""
 
     tokens: Tokens
-    state: State | None
+    state: GrammarState | None
 
 
 class Constraint:
-    """One grammar over one vocabulary: the state at the end of the response, and behind it."""
+    """A grammar over a vocabulary: its state at the end of the response, and along drafts."""
 
     def __init__(self, vocabulary: LlamaVocabulary, grammar: str) -> None:
         """Raises InputError for a grammar that llama.cpp cannot read."""
@@ -191,32 +191,32 @@ class Constraint:
         handle = lib.llama_sampler_init_grammar(vocabulary.handle, grammar.encode(), b"root")
         if not handle:
             raise InputError("llama.cpp cannot read the grammar; see its log.")
-        self._start = State(handle, vocabulary)
+        self._start = GrammarState(handle, vocabulary)
         self.restart()
 
     def restart(self) -> None:
         """The response is empty again."""
-        self._head: State | None = self._start.clone()
+        self._head: GrammarState | None = self._start.clone()
         self.forget()
 
     def forget(self) -> None:
-        """Drop the choices that were made behind the response."""
+        """Drop the choices made after the response."""
         self._cursor: _Cursor | None = None
         self._chosen: dict[Tokens, int | None] = {}
 
     def commit(self, tokens: Sequence[int]) -> None:
-        """The response has grown by ``tokens``; those of a text that is not allowed end it all."""
+        """The response has grown by ``tokens``; after text that is not allowed, no token is."""
         self._head = self._at(tuple(tokens))
         self.forget()
 
     def choose(
         self, path: Tokens, expected: Distribution, position: int, sampler: Sampler
     ) -> int | None:
-        """What ``sampler`` chooses of the allowed tokens behind ``path``; None if there is none.
+        """What ``sampler`` chooses from the allowed tokens after ``path``; None if none is allowed.
 
-        Greedy: the most likely one. Sampling: what was drawn if it is allowed, else drawn again
-        among the rest; when nothing that top-p and min-p leave is allowed, these are applied to
-        the allowed tokens alone.
+        Greedy: the most likely one. Sampling: the token drawn if it is allowed, else drawn again
+        from the rest; if nothing that top-p and min-p leave is allowed, they are applied to the
+        allowed tokens alone.
         """
         if path not in self._chosen:
             state = self._at(path)
@@ -226,7 +226,7 @@ class Constraint:
         return self._chosen[path]
 
     def _choose(
-        self, state: State, expected: Distribution, position: int, sampler: Sampler
+        self, state: GrammarState, expected: Distribution, position: int, sampler: Sampler
     ) -> int | None:
         best = sampler.choose(expected, position)
         if state.allowed(np.array([best]))[0]:
@@ -239,8 +239,8 @@ class Constraint:
         allowed = everything[state.allowed(everything)]
         return sampler.choose(expected, position, allowed) if len(allowed) else None
 
-    def _at(self, path: Tokens) -> State | None:
-        """The state behind response and ``path``; None where the grammar does not allow it."""
+    def _at(self, path: Tokens) -> GrammarState | None:
+        """The state after response and ``path``; None if the grammar does not allow it."""
         cursor = self._cursor
         if cursor is None or path[: len(cursor.tokens)] != cursor.tokens:
             cursor = _Cursor((), self._head and self._head.clone())
@@ -251,9 +251,9 @@ class Constraint:
 
 
 def _first_allowed(
-    state: State, tokens: npt.NDArray[np.intp], keys: npt.NDArray[np.float64]
+    state: GrammarState, tokens: npt.NDArray[np.intp], keys: npt.NDArray[np.float64]
 ) -> int | None:
-    """The allowed token of the highest key; of equal ones the first."""
+    """The allowed token with the highest key; of equal ones the first."""
     for n in (*_AT_ONCE, len(keys)):
         if n < len(keys):
             chosen = np.flatnonzero(keys >= np.partition(keys, -n)[-n])
@@ -267,45 +267,45 @@ def _first_allowed(
 
 
 def _tail_of(text: bytes) -> bytes | None:
-    """The bytes at the end that begin a character; None if ``text`` can be no UTF-8."""
+    """The incomplete character at the end; None if ``text`` cannot be UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         decoder.decode(text)
     except UnicodeDecodeError:
         return None
     tail = decoder.getstate()[0]
-    # Python waits for the third byte of a surrogate, which is no character.
+    # Python waits for the third byte of a surrogate, which is not a character.
     return None if tail[:1] == b"\xed" and tail[1:] >= b"\xa0" else tail
 
 
-class Author:
-    """Chooses tokens behind the response, and has the cache read what it chose."""
+class TokenChooser:
+    """Chooses tokens after the response, and makes the cache read them."""
 
     def __init__(self, cache: Cache, vocabulary: LlamaVocabulary) -> None:
-        """Greedy and without a grammar until ``begin``."""
+        """Greedy and without a grammar until ``start``."""
         self._cache = cache
         self._vocabulary = vocabulary
         self._end_tokens = vocabulary.end_token_set
         self._sampler = Sampler(Sampling(), vocabulary.n_tokens)
         self._constraint: Constraint | None = None
-        self._wants_rows = False  # whether the likeliest token alone does not say what is chosen
+        self._wants_rows = False  # whether a choice needs the whole row, not only its argmax
 
-    def begin(self, sampling: Sampling, grammar: str | None) -> None:
-        """Write another answer; raises InputError for a grammar that llama.cpp cannot read."""
+    def start(self, sampling: Sampling, grammar: str | None) -> None:
+        """Start another answer; raises InputError for a grammar that llama.cpp cannot read."""
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
         self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
         self._wants_rows = grammar is not None or not self._sampler.is_greedy
 
     def choose(self, node: Node) -> int | None:
-        """The token it would write behind a node; None if a grammar allows none."""
+        """The next token after a node; None if a grammar allows none."""
         if self._constraint is None:
             return self._sampler.choose(node.expected, node.position)
         path = self._path(node)
         return self._constraint.choose(path, node.expected, node.position, self._sampler)
 
     def goes_on(self, token: int | None) -> TypeGuard[int]:
-        """Whether a choice is text: no end of the answer, and not the lack of any token."""
+        """Whether a choice is a token of text: neither None nor the end of the answer."""
         return token is not None and token not in self._end_tokens
 
     def ends(self, token: int | None) -> bool:
@@ -313,12 +313,12 @@ class Author:
         return token in self._end_tokens
 
     def advance(self, node: Node, token: int) -> Node:
-        """The node of ``token`` behind ``node``, by a forward pass if it is not known."""
+        """The node of ``token`` after ``node``, by a forward pass if it is not known."""
         known = self._cache.known(node, token, whole_row=self._wants_rows)
         return known or self._cache.read([(node, [token])])[0]
 
     def known_path(self, start: Node) -> Iterator[Node]:
-        """The nodes that it would write behind ``start``, as far as they are known."""
+        """The nodes of its choices after ``start``, as far as they are known."""
         node: Node | None = start
         while node and self.goes_on(token := self.choose(node)):
             node = self._cache.known(node, token, whole_row=self._wants_rows)
@@ -326,19 +326,19 @@ class Author:
                 yield node
 
     def follow(self, node: Node, *, is_own: bool) -> None:
-        """Go on behind ``node``, before the cache commits it; ``is_own`` if it is its own draft."""
+        """Continue after ``node``, before the cache commits it; ``is_own`` for its own draft."""
         if not is_own:
-            self._sampler.renew()  # what it drew for its own draft had a part in this choice
+            self._sampler.renew()  # its draws influenced this choice
         if self._constraint is not None:
             self._constraint.commit(self._path(node))
 
     def forget(self) -> None:
-        """Drop what it chose behind the response."""
+        """Drop its choices after the response."""
         if self._constraint is not None:
             self._constraint.forget()
 
     def restart(self) -> None:
-        """Go on behind the prompt again."""
+        """Continue after the prompt again."""
         self._sampler.renew()
         if self._constraint is not None:
             self._constraint.restart()
@@ -349,5 +349,5 @@ class Author:
         self._constraint = None
 
     def _path(self, node: Node) -> tuple[int, ...]:
-        """The tokens behind the response down to a node."""
+        """The tokens after the response down to a node."""
         return tuple(n.token for n in node.path_from(self._cache.head))

@@ -1,7 +1,7 @@
-"""What a model takes in memory, from its header: llama.cpp says it in a simulated load.
+"""The memory that a model takes, from its header: llama.cpp reports it in a simulated load.
 
-A simulated load (``no_alloc``) reads no weights and no vocabulary, and a context made of it
-allocates nothing but logs the size of every buffer that it would have. So the sizes are those of
+A simulated load (``no_alloc``) reads no weights and no vocabulary. A context of such a model
+allocates nothing, but logs the size of every buffer that it would have. So the sizes are those of
 this version of llama.cpp, for every architecture it knows, in a few milliseconds.
 """
 
@@ -16,7 +16,7 @@ from cf_local.llama.context import MAX_PASS_LOGITS, PLAIN_PASS_TOKENS, context_p
 from cf_local.llama.ggml import function, is_copied
 from cf_local.llama.header import Tensor, check_file, read_header
 from cf_local.llama.library import bridge, lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.tree import n_cells, n_row_bytes, n_sequences
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
@@ -34,29 +34,29 @@ _BYTES_PER_CONTEXT_TOKEN = 300
 _ROWS_TOGETHER = 8
 
 _PASS_ROWS = MAX_PASS_LOGITS // 2
-"""Rows of logits that llama.cpp keeps room for: it grows with what passes want, seldom to all."""
+"""Rows of logits that llama.cpp allocates: the buffer grows on demand, seldom to the maximum."""
 
 
 class SimulatedModel:
-    """A model of which only the header is read. Not thread-safe."""
+    """A model with only its header loaded. Not thread-safe."""
 
     def __init__(self, path: Path, *, n_forks: int, n_sessions: int = 1) -> None:
-        """Read the headers of ``path`` and, of a model in parts, of the others beside it.
+        """Read the header of ``path``; for a split model, of all parts beside it.
 
-        ``n_sessions`` conversations have a context each.
+        Each of ``n_sessions`` conversations has its own context.
 
         Raises MissingModelError, BrokenModelError or UnsupportedModelError.
         """
         bridge.install()
-        with bridge.kept():
+        with bridge.captured():
             check_file(path)
             self._headers = [read_header(part) for part in part_paths(path)]
-            self._model = Model(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
+            self._model = LlamaModel(path, n_gpu_layers=0, devices=(), simulated=self._headers[0])
         self._n_forks, self._n_sessions = n_forks, n_sessions
         self._layouts: dict[tuple[int, KvType], Layout | None] = {}
 
     def sizes(self, name: str) -> ModelSizes:
-        """What it takes; the layouts can be asked for until ``close``."""
+        """Its sizes in bytes; their layouts can be computed until ``close``."""
         header = self._headers[0]
         tensors = [tensor for part in self._headers for tensor in part.tensors]
         blocks = [0] * max(header.n_blocks, 1 + max((t.block or 0) for t in tensors))
@@ -66,9 +66,9 @@ class SimulatedModel:
         outside = [tensor for tensor in tensors if tensor.block is None]
         inputs = sum(t.n_bytes for t in outside if t.name.startswith("token_embd"))
         n_tokens = header.n_tokens
-        n_behind = n_cells(0, self._n_forks)  # what a tree can hold behind a full context
-        kept = min(n_row_bytes(n_tokens), 4 * n_tokens * n_behind)
-        rows = self._n_sessions * (kept + 4 * n_tokens * _PASS_ROWS)
+        n_beyond = n_cells(0, self._n_forks)  # what a tree can hold beyond a full context
+        cached = min(n_row_bytes(n_tokens), 4 * n_tokens * n_beyond)
+        rows = self._n_sessions * (cached + 4 * n_tokens * _PASS_ROWS)
         return ModelSizes(
             name=name,
             n_ctx_train=int(lib.llama_model_n_ctx_train(self._model.handle)),
@@ -83,22 +83,22 @@ class SimulatedModel:
         )
 
     def layout(self, n_ctx: int, kv_type: KvType) -> Layout | None:
-        """What a context of ``n_ctx`` tokens takes, None where llama.cpp refuses it."""
+        """The memory of a context of ``n_ctx`` tokens; None if llama.cpp refuses it."""
         key = (n_ctx, kv_type)
         if key not in self._layouts:
             self._layouts[key] = self._simulate(n_ctx, kv_type)
         return self._layouts[key]
 
     def close(self) -> None:
-        """Let go of the header. May be called twice."""
+        """Free the header. May be called twice."""
         self._model.close()
 
     def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
-        plain = self._told(n_ctx, kv_type, on_gpu=False)
+        plain = self._reported(n_ctx, kv_type, on_gpu=False)
         if plain is None:
             return None
         can_offload = lib.llama_supports_gpu_offload()
-        mixed = self._told(n_ctx, kv_type, on_gpu=True) if can_offload else plain
+        mixed = self._reported(n_ctx, kv_type, on_gpu=True) if can_offload else plain
         # Without flash attention the CPU multiplies with a copy of the attention weights in F16.
         n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
         copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks)
@@ -108,10 +108,10 @@ class SimulatedModel:
             gpu_buffers=self._n_sessions * _sum(_BUFFER, mixed or plain),
         )
 
-    def _told(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
-        """What llama.cpp says of such a context, None where it refuses it."""
+    def _reported(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
+        """What llama.cpp logs about such a context; None if it refuses it."""
         cells, sequences = n_cells(n_ctx, self._n_forks), n_sequences(self._n_forks)
-        with bridge.kept() as lines:
+        with bridge.captured() as lines:
             params = context_params(self._model, cells, sequences, kv_type, on_gpu=on_gpu)
             handle = lib.llama_init_from_model(self._model.handle, params)
             if not handle:
@@ -121,7 +121,7 @@ class SimulatedModel:
 
 
 def part_paths(path: Path) -> list[Path]:
-    """The files of a model whose first one is ``path``; MissingModelError if one is not there."""
+    """The files of a model whose first part is ``path``. Raises MissingModelError."""
     names = files.parts(path.name)
     if path.name != names[0]:
         return [path]
@@ -133,9 +133,9 @@ def part_paths(path: Path) -> list[Path]:
 
 
 def _n_copied(tensors: Sequence[Tensor], n_tokens: int) -> int:
-    """Bytes of weights that are rearranged: matrices whose rows come in groups of eight.
+    """Bytes of weights that are rearranged: matrices whose rows form groups of eight.
 
-    Of the output that depends on the vocabulary. Embeddings are looked up, not multiplied with.
+    For the output that depends on the vocabulary. Embeddings are looked up, not multiplied.
     """
     left_out = ("token_embd", "output.") if n_tokens % _ROWS_TOGETHER else ("token_embd",)
     matrices = (t for t in tensors if t.name.endswith(".weight"))

@@ -1,9 +1,9 @@
 """A loaded GGUF model behind the Source interface, and its sessions.
 
 A session joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
-probabilities (``cache``), the choice of the next token (``author``), and what is made of them: the
-own draft, the candidates of all, and what is evaluated ahead. Here is what they share: when a call
-may be made, and what becomes of all parts when the response changes.
+probabilities (``cache``), the choice of the next token (``sampler``), and what is built on them:
+its own draft, the candidates of all sources, and the lookahead. This module checks when a call may
+be made, and updates all parts when the response changes.
 """
 
 from collections.abc import Generator, Sequence
@@ -12,14 +12,14 @@ from pathlib import Path
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
 from cf_local.llama.candidates import Candidates, OwnDraft
+from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
-from cf_local.llama.sampler import Author
+from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.state_key import identity_of, key_of
-from cf_local.llama.text import Text
 from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
@@ -36,33 +36,33 @@ class LlamaSession:
     """A position in a loaded model. Not thread-safe."""
 
     def __init__(
-        self, source: "LlamaSource", context: Context, n_forks: int, texts: list[Text]
+        self, source: "LlamaSource", context: Context, n_forks: int, texts: list[CommittedText]
     ) -> None:
-        """``texts`` are those of all sessions of the source, this one's is added."""
+        """``texts`` has the texts of all sessions of the source; this session adds its own."""
         self.source = source
         self._vocabulary = source.vocabulary
         self.n_ctx = source.n_ctx
         self._context = context
         self._passes = Passes(context)
-        self._text = Text(context, self._passes, texts)
-        texts.append(self._text)
-        self._cache = Cache(context, self._passes, self._text, n_forks)
+        self._committed = CommittedText(context, self._passes, texts)
+        texts.append(self._committed)
+        self._cache = Cache(context, self._passes, self._committed, n_forks)
         self._encoder = ContextEncoder(self._vocabulary)
-        self._author = Author(self._cache, self._vocabulary)
+        self._chooser = TokenChooser(self._cache, self._vocabulary)
         self._candidates = Candidates(self._cache, self._encoder, self._vocabulary)
         self._lookahead = LlamaLookahead(
-            self._author, self._cache, self._encoder, self._vocabulary, self.n_ctx
+            self._chooser, self._cache, self._encoder, self._vocabulary, self.n_ctx
         )
 
     @property
     def counters(self) -> Counters:
-        """Forward passes, tokens evaluated and seconds spent in them since the load."""
+        """Forward passes, evaluated tokens and seconds spent since the load."""
         return self._context.counters
 
     @property
     def n_response_tokens(self) -> int:
         """Tokens of the response so far."""
-        return self._cache.n_tokens - self._text.n_prompt
+        return self._cache.n_tokens - self._committed.n_prompt
 
     @property
     def n_free(self) -> int:
@@ -82,8 +82,8 @@ class LlamaSession:
         return self.source.encode(prompt)
 
     def n_resident(self, prompt: Prompt) -> int:
-        """Tokens of a prompt that goes on with its own (see Session.n_resident)."""
-        return self._text.n_continued(self.prompt_tokens(prompt))
+        """Tokens it has read of a prompt that continues its own (see Session.n_resident)."""
+        return self._committed.n_continued(self.prompt_tokens(prompt))
 
     def prefill(
         self,
@@ -100,13 +100,13 @@ class LlamaSession:
         self._check_open()
         tokens = self.prompt_tokens(prompt)
         self.source.check(prompt, tokens, reserve_tokens)
-        self._author.begin(sampling, grammar)
+        self._chooser.start(sampling, grammar)
         self._passes.is_cancelled = is_cancelled
         self.rollback()
         self._encoder.reset()
         self.source.settle_in()
         can_share = self._context.sequences.can_share
-        yield from self._cache.reading(
+        yield from self._cache.prefill(
             tokens,
             is_lazy=looks_ahead and can_share,
             revisits=revisits and can_share,
@@ -115,108 +115,108 @@ class LlamaSession:
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""
-        self._check_begun()
+        self._check_prefilled()
         self._cache.settle()
-        self._candidates.own = OwnDraft(self._cache.head, self._author, self._vocabulary)
+        self._candidates.own = OwnDraft(self._cache.head, self._chooser, self._vocabulary)
         return self.extend(limit)
 
     def extend(self, limit: int) -> Draft:
-        """Go on with the draft to its next word boundary (see Session.extend)."""
+        """Continue the draft to its next word boundary (see Session.extend)."""
         draft = self._own_draft()
         draft.extend(limit)
-        return draft.told()
+        return draft.reported()
 
     def trim(self, n_bytes: int) -> Draft:
-        """Cut the draft behind one of its tokens (see Session.trim)."""
+        """Cut the draft after one of its tokens (see Session.trim)."""
         draft = self._own_draft()
         draft.trim(n_bytes)
-        return draft.told()
+        return draft.reported()
 
     def token_ends(self, text: bytes) -> frozenset[int]:
-        """Where tokens end in ``text`` behind the response (see Session.token_ends)."""
+        """Where tokens end in ``text`` after the response (see Session.token_ends)."""
         self._check_open()
         return self._encoder.token_ends(text)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        """What this source gives the candidates (see Session.score)."""
-        self._check_begun()
+        """Negative log-likelihood of each candidate (see Session.score)."""
+        self._check_prefilled()
         return self._candidates.score(candidates)
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
-        self._check_begun()
+        self._check_prefilled()
         node = self._candidates.find(candidate)
         if node is None:
             raise ContextError(
                 f"{self.source.info.name}: its context of {self.n_ctx} tokens is full. "
                 "Choose a larger one."
             )
-        self._author.follow(node, is_own=self._candidates.is_own(candidate))
+        self._chooser.follow(node, is_own=self._candidates.is_own(candidate))
         self._cache.commit(node)
         self._encoder.append(candidate.text)
         self._candidates.drop()
 
     @property
     def lookahead(self) -> LlamaLookahead | None:
-        """Evaluates what may come (see Session.lookahead)."""
+        """Evaluates text ahead of the response (see Session.lookahead)."""
         return self._lookahead if self._context.sequences.can_share else None
 
     @property
     def state_key(self) -> str:
-        """Model file, version and shape of the cache (see Resumable.state_key)."""
+        """Identifies model file, version and cache (see Resumable.state_key)."""
         return self.source.state_key
 
     def readable(self, prompt: Prompt) -> Readable:
-        """What of a prompt it has read (see Resumable.readable)."""
+        """What it has read of a prompt (see Resumable.readable)."""
         self._check_open()
-        return self._text.readable(self.prompt_tokens(prompt))
+        return self._committed.readable(self.prompt_tokens(prompt))
 
     def save(self, path: Path, prompt: Prompt) -> list[int]:
-        """Write the state behind what it has read of a prompt (see Resumable.save)."""
+        """Write the state after what it has read of a prompt (see Resumable.save)."""
         self._check_open()
         self.rollback()
-        return self._cache.keep(path, self.prompt_tokens(prompt))
+        return self._cache.save(path, self.prompt_tokens(prompt))
 
     def restore(self, path: Path) -> int:
-        """Take up a state (see Resumable.restore)."""
+        """Load a state (see Resumable.restore)."""
         self._check_open()
         self.rollback()
         return self._cache.restore(path)
 
     def rollback(self) -> None:
-        """Drop the draft, the scored candidates and what was foreseen."""
+        """Drop the draft, the scored candidates and the lookahead."""
         if not self.source.is_closed:
             self._candidates.drop()
             self._cache.drop_all()
-            self._author.forget()
+            self._chooser.forget()
 
     def restart(self, *, expect_same: bool = False) -> None:
-        """Drop the response, keep the prompt (see Session.restart)."""
-        self._check_begun()
+        """Drop the response; keep the prompt (see Session.restart)."""
+        self._check_prefilled()
         self._candidates.drop()
         self._encoder.reset()
         self._cache.restart(keep_response=expect_same)
-        self._author.restart()
+        self._chooser.restart()
 
     def end(self) -> None:
-        """The source is closed: let go of what refers to its memory."""
-        self._author.close()
+        """The source is closed: drop all references to its memory."""
+        self._chooser.close()
         self._cache.close()
 
     def _own_draft(self) -> OwnDraft:
-        self._check_begun()
+        self._check_prefilled()
         if self._candidates.own is None:
-            raise CfLocalError(f"{self.source.info.name}: there is no draft to go on with.")
+            raise CfLocalError(f"{self.source.info.name}: there is no draft; call draft() first.")
         return self._candidates.own
 
     def _check_open(self) -> None:
         if self.source.is_closed:
             raise ClosedError(f"{self.source.info.name} has been closed.")
 
-    def _check_begun(self) -> None:
+    def _check_prefilled(self) -> None:
         self._check_open()
-        if not self._text.n_prompt:
-            raise CfLocalError(f"{self.source.info.name}: prefill() with a prompt comes first.")
+        if not self._committed.n_prompt:
+            raise CfLocalError(f"{self.source.info.name}: call prefill() with a prompt first.")
 
 
 _TINY_BYTES = 32_000_000
@@ -242,22 +242,23 @@ class LlamaSource:
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
-        """Load ``path``. ``n_forks`` is how many candidates of others are scored at once.
+        """Load ``path``; ``n_forks`` is how many candidates of other sources are scored at once.
 
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
-        of ``n_sessions`` conversations has as many. ``template`` replaces the file's chat template.
-        ``devices`` are the GPUs for the layers: none for the CPU alone, None for all. ``n_threads``
-        None takes what other processes leave; ``costs`` None estimates those of its passes.
+        of ``n_sessions`` conversations has that many. ``template`` replaces the file's chat
+        template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all.
+        ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
+        the costs of its passes.
 
-        Raises InputError for less than one session, and what Model and Context raise.
+        Raises InputError for less than one session, and what LlamaModel and Context raise.
         """
         if n_sessions < 1:
-            raise InputError(f"{n_sessions} conversations at once: there must be at least 1.")
+            raise InputError(f"{n_sessions} conversations at once: choose at least 1.")
         self.is_closed = False
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
         CORES.look()
-        self._model = Model(
+        self._model = LlamaModel(
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
@@ -272,7 +273,7 @@ class LlamaSource:
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
             gives_way = n_threads is None
             n_threads = n_threads or threads_for(path)
-            texts: list[Text] = []
+            texts: list[CommittedText] = []
             for _ in range(n_sessions):
                 context = Context(
                     self._model,
@@ -300,7 +301,7 @@ class LlamaSource:
         return not self.template.is_plain
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt; of the last one they are known, as several sessions may ask."""
+        """Tokens of a prompt; those of the last one are cached, as several sessions may ask."""
         if self._last_prompt is None or self._last_prompt[0] != prompt:
             self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
         return list(self._last_prompt[1])
@@ -336,13 +337,13 @@ class LlamaSource:
         return len(self.vocabulary.encode(text.encode()))
 
     def close(self) -> None:
-        """Give the memory back, that of all sessions. May be called twice."""
+        """Free the memory, including that of all sessions. May be called twice."""
         if self.is_closed:
             return
         self.is_closed = True
         for session in self.sessions:
             session.end()
-        self.sessions = []  # which refer to this: their memory need not wait for a collection
+        self.sessions = []  # breaks a reference cycle: memory is freed without a collection
         for context in self._contexts:
             context.close()
         self._model.close()
@@ -352,8 +353,8 @@ class LlamaSource:
         return ChatTemplate(text, self.vocabulary, name)
 
     def _kind(self, kv_type: KvType) -> str:
-        """What besides the file a kept state depends on."""
-        # Flash attention, which is for GPUs, lays the cache out otherwise.
+        """What a saved state depends on, besides the file."""
+        # Flash attention, which only GPUs use, has another cache layout.
         device = "gpu" if self._model.is_on_gpu else "cpu"
         return f"llama-cpp-python {llama_cpp.__version__}, {self.n_ctx}, {kv_type}, {device}"
 

@@ -1,9 +1,9 @@
-"""What a kept state belongs to.
+"""The key of a saved state.
 
-States of another model, another version of llama.cpp or another cache are of no use, so all that is
-in the key. The model file is known by its checksum where the hub's cache names it so. To compute
-one takes half a minute for a large file, so any other file is known by its path, size and time of
-change: a copy of it is read anew, once.
+States of another model, another version of llama.cpp or another cache cannot be used, so the key
+contains all of these. A model file in the hub's cache is identified by the checksum in its name.
+Computing one takes half a minute for a large file, so any other file is identified by its path,
+size and modification time: with a copy of it, prompts are read again once.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ _BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 def key_of(identity: str, kind: str) -> str:
-    """The key of states of a model; ``kind`` is all else that they depend on."""
+    """The key of a model's states; ``kind`` is everything else that they depend on."""
     return hashlib.sha256(f"{kind}\n{identity}".encode()).hexdigest()[:32]
 
 
 def identity_of(file: Path) -> str:
-    """What tells a model file (the first of a split one) from others.
+    """Identifies a model file (the first part of a split model).
 
-    Raises OSError when it cannot be looked at.
+    Raises OSError when the file cannot be accessed.
     """
     return "\n".join(_identity(file.with_name(part)) for part in parts(file.name))
 
 
 def owner_of(database: Path, number: int) -> str:
-    """The name under which states of a saved conversation are kept: nothing of it can be read."""
+    """The name for the states of a saved conversation; it reveals nothing about it."""
     return hashlib.sha256(f"{database.resolve()}\n{number}".encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
-"""How many threads a forward pass may use: as many as there are cores that nobody else needs.
+"""How many threads a forward pass may use: one for each core that no other process needs.
 
-The number never changes what is computed, to the last bit (tests/real), so it may follow the load
-of the machine from pass to pass.
+The number never changes a result, to the last bit (tests/real), so it may follow the load of the
+machine from pass to pass.
 """
 
 import os
@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-_LOOK_S = 0.1  # a shorter time says little: systems count the time of processes in ticks of 10 ms
-_BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two are Linux's
+_LOOK_S = 0.1  # a shorter time says little: systems measure CPU time in ticks of 10 ms
+_BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two exist on Linux
 
 
 class _OtherWork:
-    """How many cores other processes keep busy."""
+    """Measures how many cores other processes keep busy."""
 
     def __init__(self) -> None:
         self._cores = _usable_cores()
@@ -23,7 +23,7 @@ class _OtherWork:
         self._mean = 0.0
 
     def look(self) -> float:
-        """Cores they kept busy until now, 0 at the first look; the mean of the last two looks."""
+        """Cores they kept busy: the mean of the last two looks, 0 at the first."""
         now = time.perf_counter()
         if self._last is not None and now - self._last[0] < _LOOK_S:
             return self._mean
@@ -36,8 +36,8 @@ class _OtherWork:
         return self._mean
 
     def _busy_s(self) -> float:
-        """Seconds that the cores of this process have been busy since the system was started."""
-        import psutil  # here: `import cf_local.llama` is to stay quick
+        """Seconds that the cores of this process have been busy since the system started."""
+        import psutil  # here, so that `import cf_local.llama` stays fast
 
         times = psutil.cpu_times(percpu=True)
         own = [times[core] for core in self._cores if core < len(times)] or times
@@ -55,16 +55,16 @@ class _Cores:
     def look(self) -> float:
         """How many cores other processes keep busy.
 
-        Asked early, at a load, so that something is known at the first pass.
+        Call it early, at a load, so that a value is known at the first pass.
         """
         with self._lock:
             return self._others.look()
 
     @contextmanager
     def share(self, n_threads: int, *, gives_way: bool) -> Iterator[int]:
-        """How many of ``n_threads`` a pass may use that begins now.
+        """How many of ``n_threads`` a pass that starts now may use.
 
-        Threads that wait for a core wait for each other, too, which can take a hundred times as
+        Threads that wait for a core also wait for each other, which can take a hundred times as
         long as the work itself. ``gives_way`` leaves cores to other processes.
         """
         with self._lock:
@@ -81,7 +81,7 @@ class _Cores:
 
 
 def n_usable_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
+    """Cores this process may use; in a container fewer than the machine has."""
     return len(_usable_cores())
 
 
@@ -95,24 +95,24 @@ CORES = _Cores()
 
 
 class Threads:
-    """The threads of one context: ``n_threads``, with ``gives_way`` fewer beside busy processes."""
+    """The threads of one context: ``n_threads``, or fewer with ``gives_way`` to busy processes."""
 
     def __init__(self, n_threads: int, *, gives_way: bool = False) -> None:
         self._n_threads = n_threads
         self._gives_way = gives_way
-        self._home: int | None = None  # the first thread that has a pass
+        self._home: int | None = None  # the thread whose passes may use all threads
 
     def settle_in(self) -> None:
-        """Make this the thread from which passes may use all threads; from others they use one.
+        """Make passes from this thread use all threads; passes from other threads use one.
 
-        OpenMP keeps a pool of threads for each thread that calls it. Once there are more of them
-        than cores, they stop waiting for each other actively, and that made passes two to three
+        OpenMP has a pool of threads for each thread that calls it. Once there are more threads
+        than cores, they stop waiting for each other actively, which made passes two to three
         times slower for the rest of the process (docs/LOG.md).
         """
         self._home = threading.get_ident()
 
     def share(self) -> AbstractContextManager[int]:
-        """How many of them a pass may use that begins now, in this thread."""
+        """How many threads a pass that starts now, in this thread, may use."""
         if self._home is None:
             self.settle_in()
         is_home = threading.get_ident() == self._home

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.llama.library import lib
-from cf_local.llama.model import Model
+from cf_local.llama.model import LlamaModel
 
 # Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.
 _RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
@@ -23,7 +23,7 @@ _FATAL = re.compile(rb"\xf4[\x90-\xbf]|[\xf5-\xf7]")
 class LlamaVocabulary:
     """The vocabulary of an open model; keeps the model alive."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LlamaModel) -> None:
         self._model = model
         self._handle = model.vocabulary_handle
         self._pieces: dict[int, bytes] = {}
@@ -31,7 +31,7 @@ class LlamaVocabulary:
 
     @property
     def handle(self) -> Any:
-        """What llama.cpp knows the vocabulary by."""
+        """llama.cpp's handle of the vocabulary."""
         return self._handle
 
     @cached_property
@@ -39,42 +39,42 @@ class LlamaVocabulary:
         """Ids of all end-of-generation tokens, shape (n_end_tokens,)."""
         if self._model.end_tokens:
             return np.array(self._model.end_tokens, np.intp)
-        # To ask for each takes 0.2 s with a vocabulary of 150,000.
+        # Asking for each takes 0.2 s with a vocabulary of 150,000.
         is_end = [lib.llama_vocab_is_eog(self._handle, t) for t in range(self.n_tokens)]
         return np.flatnonzero(is_end)
 
     @cached_property
     def end_token_set(self) -> frozenset[int]:
-        """The same ids, to look one up."""
+        """The same ids, for fast lookup."""
         return frozenset(self.end_tokens.tolist())
 
     @property
     def bos_token(self) -> int | None:
-        """The id of the beginning-of-text token, None if there is none."""
+        """The id of the beginning-of-text token; None if there is none."""
         return _token_or_none(lib.llama_vocab_bos(self._handle))
 
     @property
     def eos_token(self) -> int | None:
-        """The id of the end-of-text token, None if there is none."""
+        """The id of the end-of-text token; None if there is none."""
         return _token_or_none(lib.llama_vocab_eos(self._handle))
 
     @property
     def adds_bos(self) -> bool:
-        """Whether a text of this vocabulary begins with the beginning-of-text token."""
+        """Whether a text of this vocabulary starts with the beginning-of-text token."""
         return bool(lib.llama_vocab_get_add_bos(self._handle))
 
     @property
     def adds_space(self) -> bool:
-        """Whether a text of this vocabulary begins with a space (SentencePiece's dummy prefix)."""
+        """Whether a text of this vocabulary starts with a space (SentencePiece's dummy prefix)."""
         # Metadata is read from the file: our override of this key does not show here.
         wanted = self._model.metadata("tokenizer.ggml.add_space_prefix") != "false"
         return wanted and lib.llama_vocab_type(self._handle) == lib.LLAMA_VOCAB_TYPE_SPM
 
     def encode(self, text: bytes) -> list[int]:
-        """Tokens of ``text`` as ordinary text: no special tokens, no space put in front.
+        """Tokens of ``text`` as ordinary text: no special tokens, no space prefix.
 
-        What llama.cpp cannot give back (bytes that are no UTF-8; U+2581, which SentencePiece takes
-        for a space) becomes byte tokens where the vocabulary has them.
+        Text that llama.cpp cannot restore (bytes that are not UTF-8; U+2581, which SentencePiece
+        takes for a space) becomes byte tokens where the vocabulary has them.
         """
         tokens = self._encode_exactly(text)
         if tokens is not None:
@@ -87,7 +87,7 @@ class LlamaVocabulary:
         return self._tokenize(text.encode(), parse_special=True)
 
     def decode(self, tokens: list[int]) -> bytes:
-        """The bytes of a run of tokens."""
+        """The bytes of a sequence of tokens."""
         return b"".join(map(self.piece, tokens))
 
     def piece(self, token: int) -> bytes:
@@ -98,7 +98,7 @@ class LlamaVocabulary:
         return piece
 
     def text(self, token: int | None) -> str:
-        """A token as the vocabulary writes it, special tokens too; empty for None."""
+        """A token as the vocabulary writes it, including special tokens; empty for None."""
         if token is None:
             return ""
         return str(lib.llama_vocab_get_text(self._handle, token).decode("utf-8", errors="replace"))
@@ -121,7 +121,7 @@ class LlamaVocabulary:
         return [token for i in range(len(raw)) for token in self._encode_byte(raw[i : i + 1])]
 
     def _encode_exactly(self, text: bytes) -> list[int] | None:
-        """Tokens of ``text``, None where llama.cpp cannot give back its bytes."""
+        """Tokens of ``text``; None if llama.cpp cannot restore its bytes."""
         if len(text) > 1 and _FATAL.search(text):
             return None
         tokens = self._tokenize(text, parse_special=False)
@@ -151,8 +151,8 @@ class LlamaVocabulary:
 
 
 def open_vocabulary(path: Path) -> LlamaVocabulary:
-    """The vocabulary of a GGUF file without its weights, which need not be there."""
-    return LlamaVocabulary(Model(path, vocab_only=True))
+    """The vocabulary of a GGUF file; its weights are not read and need not be there."""
+    return LlamaVocabulary(LlamaModel(path, vocab_only=True))
 
 
 def _token_or_none(token: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The method as ``docs/method.md`` has it: drafts, scores, reranks, commits. Knows no llama.cpp.
+"""The method of ``docs/method.md``: draft, score, rerank, commit. It does not know llama.cpp.
 
 It asks a Session (one model at one position) for drafts and scores, and gets bytes and numbers.
 """

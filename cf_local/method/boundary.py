@@ -1,8 +1,8 @@
 """Where a word of any language ends, and where several tokenizations agree that it does.
 
-The rule is that of ``docs/method.md`` ("Word boundary"). It looks at two neighbouring characters
+The rule comes from ``docs/method.md`` ("Word boundary"). It looks at two neighbouring characters
 and nothing else, so it needs no dictionary and no state: Chinese, Thai and the like, written
-without spaces, count one character as one word. Whitespace belongs to the word that follows it.
+without spaces, count each character as a word. Whitespace belongs to the word that follows it.
 """
 
 import codecs
@@ -10,11 +10,11 @@ import unicodedata
 from functools import lru_cache
 
 _ZERO_WIDTH_JOINER = "\u200d"
-_FULL_STOPS = ".!?…‼⁇⁈⁉"  # a sentence ends behind them where whitespace follows
-_WIDE_STOPS = "。！？｡．"  # of Chinese and Japanese: written without whitespace behind them
+_FULL_STOPS = ".!?…‼⁇⁈⁉"  # they end a sentence if whitespace follows
+_WIDE_STOPS = "。！？｡．"  # Chinese and Japanese: no whitespace needs to follow
 _CLOSERS = "\"'*_`"  # and Unicode's closing brackets and final quotes
 _EMOJI_MODIFIERS = range(0x1F3FB, 0x1F3FF + 1)
-# Python knows no Script property; these prefixes of character names are the scripts without spaces.
+# Python has no Script property; these prefixes of character names mark scripts without spaces.
 _UNSPACED_SCRIPTS = (
     "CJK UNIFIED IDEOGRAPH",
     "CJK COMPATIBILITY IDEOGRAPH",
@@ -55,7 +55,7 @@ def _continues(char: str) -> bool:
 
 
 def is_unspaced(char: str) -> bool:
-    """Whether a character is of a script without spaces, where it counts as a word."""
+    """Whether a character belongs to a script without spaces, where it counts as a word."""
     return _class_of(char) == "unspaced"
 
 
@@ -72,18 +72,18 @@ def is_boundary_between(prev: str, next_: str) -> bool:
 def is_character_boundary(text: bytes, after: bytes) -> bool:
     """Whether no UTF-8 character spans the end of ``text`` and the ``after`` that follows.
 
-    Bytes that can be no part of a character count as one character each.
+    Bytes that cannot be part of a character count as one character each.
     """
-    return _decode_begun(text + after).startswith(_decode(text))
+    return _decode_whole(text + after).startswith(_decode(text))
 
 
 def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
     """Whether a word ends between ``text`` and the ``lookahead`` that would follow.
 
-    False while it is open which characters meet there: ``text`` empty, ``lookahead`` empty or
-    holding only a part of its first character.
+    False while the two characters that meet there are unknown: ``text`` or ``lookahead`` is empty,
+    or ``lookahead`` holds only part of its first character.
     """
-    before, joint = _decode(text), _decode_begun(text + lookahead)
+    before, joint = _decode(text), _decode_whole(text + lookahead)
     if not (before and joint.startswith(before) and len(joint) > len(before)):
         return False
     return is_boundary_between(before[-1], joint[len(before)])
@@ -92,11 +92,11 @@ def is_word_boundary(text: bytes, lookahead: bytes) -> bool:
 def ends_sentence(text: bytes, lookahead: bytes) -> bool:
     """Whether a sentence ends at the word boundary between ``text`` and ``lookahead``.
 
-    It does in front of a line break, and behind a full stop (``. ! ? …``, or those of Chinese and
-    Japanese) with any closing quotes, brackets and emphasis after it, once no more of these follow.
-    Behind a Western full stop whitespace must follow, so "3.5" is one sentence; "Dr. No" is two.
+    It does before a line break, and after a full stop (``. ! ? …``, or their Chinese and Japanese
+    counterparts) together with any closing quotes, brackets and emphasis after it. Whitespace must
+    follow a Western full stop, so "3.5" is one sentence; "Dr. No" is two.
     """
-    before, next_ = _decode(text), _decode_begun(lookahead)[:1]
+    before, next_ = _decode(text), _decode_whole(lookahead)[:1]
     if next_ in ("\n", "\r"):
         return True
     stop = before.rstrip("".join(filter(_closes, set(before))))[-1:]
@@ -112,14 +112,14 @@ def _closes(char: str) -> bool:
 
 
 def whole_characters(text: bytes) -> bytes:
-    """``text`` without the incomplete character it may end with."""
-    return _decode_begun(text).encode("utf-8", errors="surrogateescape")
+    """``text`` without an incomplete character at its end."""
+    return _decode_whole(text).encode("utf-8", errors="surrogateescape")
 
 
 def last_words(text: bytes, n_words: int) -> bytes:
-    """The last ``n_words`` words of ``text``, with the whitespace in front of them.
+    """The last ``n_words`` words of ``text``, with the whitespace before them.
 
-    Bytes that are no UTF-8 count as one symbol each.
+    Bytes that are not valid UTF-8 count as one symbol each.
     """
     chars = _decode(text)
     start = len(chars)
@@ -137,10 +137,10 @@ def _is_boundary_at(chars: str, index: int) -> bool:
 
 
 def _decode(text: bytes) -> str:
-    """All of ``text``; a byte that is no UTF-8 becomes a surrogate, class "other"."""
+    """All of ``text``; a byte that is not valid UTF-8 becomes a surrogate, class "other"."""
     return text.decode("utf-8", errors="surrogateescape")
 
 
-def _decode_begun(text: bytes) -> str:
-    """The same without the bytes at the end that only begin a character."""
+def _decode_whole(text: bytes) -> str:
+    """The same without an incomplete character at the end."""
     return codecs.getincrementaldecoder("utf-8")(errors="surrogateescape").decode(text)

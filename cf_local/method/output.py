@@ -1,8 +1,8 @@
-"""Bytes of the response to text a person can be shown, as they come.
+"""Turns the bytes of the response into text to show, as they arrive.
 
-Segments end at whole characters wherever the models write valid UTF-8, yet a forced cut or a random
-model may not: what only begins a character is held back until it is complete. So is text that may
-turn out to be the beginning of a stop string.
+Where the models write valid UTF-8, segments end at whole characters. After a forced cut, or with a
+random model, they may not: an incomplete character is held back until the rest arrives. So is text
+that may be the start of a stop string.
 """
 
 import codecs
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class TextStream:
-    """Incremental bytes -> text; ``stopped``, and silent, once a stop string came."""
+    """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -19,11 +19,11 @@ class TextStream:
         self.stopped = False
 
     def feed(self, segment: bytes) -> str:
-        """The text that can be shown now that ``segment`` came."""
+        """Add ``segment``; returns the text that can be shown now."""
         return self._release(self._decoder.decode(segment))
 
     def flush(self) -> str:
-        """What was held back, at the end of the answer."""
+        """At the end of the answer: the text that was held back."""
         text = self._release(self._decoder.decode(b"", final=True)) + self._held
         self._held = ""
         return text
@@ -43,18 +43,18 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    """Length of the longest suffix of ``text`` that is a prefix of ``stop``."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)
 
 
 MIN_REPEATS = 8
-MIN_BYTES = 240  # a table's rule or a row of dashes is shorter
+MIN_BYTES = 240  # the rule of a table or a row of dashes is shorter
 MAX_PERIOD_BYTES = 512
 
 
 def is_looping(response: bytes) -> bool:
-    """Whether the end of ``response`` is one unit over and over: at least 8 times and 240 bytes."""
+    """Whether ``response`` ends with one unit repeated at least 8 times and over 240 bytes."""
     last = response[-1:]
     for period in range(1, min(MAX_PERIOD_BYTES, len(response) // MIN_REPEATS) + 1):
         if response[-1 - period : -period] != last:

@@ -1,4 +1,4 @@
-"""From what the sources think of the candidates to one winner. Pure numpy.
+"""From the scores of the candidates to one winner. Pure numpy.
 
 Method: "Score", "Rerank" and "Scoring choices"; paper section 3.3. The matrix is
 (n_sources, n_candidates) throughout, lower is better.
@@ -17,16 +17,16 @@ Matrix = npt.NDArray[np.float64]
 Weights = Sequence[float] | npt.NDArray[np.float64]
 """How much each source counts, shape (n_sources,); only their ratios matter."""
 UNSCORED = Score(math.nan, 1)
-"""What stands in a table where a source has not scored a candidate."""
+"""The entry of a table where a source has not scored a candidate."""
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Winner of a step.
+    """The winner of a step.
 
-    ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if nobody scored;
-    what was left out is NaN.
+    ``matrix`` (n_sources, n_candidates) and ``means`` (n_candidates,) are None if no source scored;
+    a score that was left out is NaN.
     """
 
     winner: int
@@ -42,7 +42,7 @@ def decide(
 ) -> Verdict:
     """The candidate with the lowest mean score; a tie goes to the one listed first.
 
-    ``scores`` has a row per source and a column per candidate. A candidate that somebody left
+    ``scores`` has a row per source and a column per candidate. A candidate that any source left
     UNSCORED cannot win.
     """
     matrix = score_matrix(scores, candidates, kind)
@@ -56,10 +56,10 @@ def lowest_means(
     kind: ScoreKind,
     weights: Weights,
 ) -> Matrix:
-    """What the means will be at least, shape (n_candidates,), with some scores UNSCORED yet.
+    """Lower bounds of the means, shape (n_candidates,), while some scores are still UNSCORED.
 
-    They count as the best there are: a perplexity of 1, 0 nats or bits (a little less, as logits
-    are rounded).
+    Missing scores count as the best possible: a perplexity of 1, 0 nats or bits (slightly less, as
+    logits are rounded).
     """
     best = (1.0 if kind == "perplexity" else 0.0) - _ROUNDING
     matrix = score_matrix(scores, candidates, kind)
@@ -89,5 +89,5 @@ def score_matrix(
 def weighted_mean(matrix: Matrix, weights: Weights) -> Matrix:
     """Arithmetic mean over the sources, shape (n_candidates,)."""
     weight = np.asarray(weights, dtype=np.float64)
-    heard = weight > 0  # a source of weight 0 is not heard, even where its score is infinite
-    return np.asarray(np.average(matrix[heard], axis=0, weights=weight[heard]))
+    counted = weight > 0  # weight 0 does not count, even where the score is infinite
+    return np.asarray(np.average(matrix[counted], axis=0, weights=weight[counted]))

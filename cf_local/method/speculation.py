@@ -1,8 +1,8 @@
 """Mutual speculation: a source writes ahead, the others read it in one pass each.
 
-Strong sources agree on most words. While they do, a block of several words costs the leader a pass
-per token, less where look-up guesses right, and every other source one pass in all. Nothing here
-decides what is written: sources keep what they evaluated ahead, and drafting, scoring and
+Strong sources agree on most words. While they agree, a block of several words costs the leader one
+pass per token (fewer where look-up guesses right) and every other source one pass in all. Nothing
+here decides what is written: sources cache what they evaluated ahead, and drafting, scoring and
 committing along it costs no pass. ``docs/speed.md`` has the cost model.
 """
 
@@ -18,17 +18,17 @@ from cf_local.types import KnownText
 _KEYS = (32, 24, 16, 12, 8, 6, 4, 3, 2)  # bytes of context to look for, longest first
 _LONGEST = 65_536  # bytes remembered
 END_OF_TEXT = b"\0"
-"""Nothing is proposed across it."""
+"""Separates texts: no proposal crosses it."""
 
 
 class LookUp:
-    """Text seen so far, and what may follow it."""
+    """Remembers the text so far and proposes what may follow it."""
 
     def __init__(self) -> None:
         self._text = bytearray()
 
-    def begin(self, prompt: str) -> None:
-        """A new answer begins after ``prompt``."""
+    def start(self, prompt: str) -> None:
+        """Start a new answer after ``prompt``."""
         self._text = bytearray(prompt.encode()[-_LONGEST:] + END_OF_TEXT)
 
     def append(self, segment: bytes) -> None:
@@ -36,9 +36,9 @@ class LookUp:
         self._text += segment
 
     def propose(self, ahead: bytes, n_bytes: int) -> tuple[bytes, int]:
-        """Up to ``n_bytes`` that may follow the response and ``ahead``; empty if unheard of.
+        """Up to ``n_bytes`` that may follow the response and ``ahead``; empty if nothing matches.
 
-        The longer the key it was found by, the likelier it is: its length comes with it.
+        Also returns the length of the key that matched: the longer the key, the likelier the guess.
         """
         tail = bytes(self._text[-_KEYS[0] :]) + ahead
         for n_key in _KEYS:
@@ -53,29 +53,29 @@ class LookUp:
 
 
 MOST_AHEAD = 32
-"""Tokens a leader writes ahead at most."""
-_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities between which a leader's doubts are told apart
-_MOST_GUESSED = 8  # tokens that look-up guesses at once
-_MOST_PASSES = 8  # of one source to finish a word that departs from the block
-_FEW_TOKENS = 24  # of all sources: too few to tell bytes per token
+"""The most tokens a leader writes ahead."""
+_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities that divide a leader's doubts into classes
+_MOST_GUESSED = 8  # most tokens of one guess by look-up
+_MOST_PASSES = 8  # most passes of a source to finish a word that departs from the block
+_FEW_TOKENS = 24  # of all sources: too few to estimate bytes per token
 _USUAL_BLOCK = 8  # tokens
 _FORGETS = 0.2  # weight of a new observation
-_DISPUTE_PASSES = 2.0  # what a disagreement costs each source, about
-_DISPUTE_TOKENS = 1.5  # what it brings the answer, about
-_GAIN = 0.75  # looking ahead must be expected to take less than this share of the time
-_RUN_BYTES = 15.0  # of agreement, at first: what real models show (docs/LOG.md, 2026-11-28)
+_DISPUTE_PASSES = 2.0  # what a disagreement costs each source, roughly
+_DISPUTE_TOKENS = 1.5  # what it adds to the answer, roughly
+_GAIN = 0.75  # looking ahead must promise to take less than this share of the time
+_RUN_BYTES = 15.0  # initial length of agreement: what real models show (docs/LOG.md, 2026-11-28)
 _TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
 
 
 def _ahead(session: Session) -> Lookahead:
-    """The lookahead of a session that was found to have one."""
+    """The lookahead of a session that is known to have one."""
     found = session.lookahead
     assert found is not None
     return found
 
 
 class _Odds:
-    """How likely something is, learnt while running."""
+    """How likely something is, learned while running."""
 
     def __init__(self, n_right: float, n_wrong: float) -> None:
         self._n_right, self._n_wrong = n_right, n_wrong
@@ -92,35 +92,35 @@ class _Odds:
 class Speculator:
     """Keeps a block of evaluated text ahead of the response.
 
-    One for each answer: what it does follows from the prompt and the response alone, so that the
-    same question leads to the same passes, and so to the same text.
+    One per answer: its decisions depend on the prompt and the response alone, so that the same
+    question leads to the same passes, and so to the same text.
     """
 
     def __init__(self) -> None:
         self._look_up = LookUp()
         self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
-        # By how much a leader doubts a token: how often the others write it, too.
+        # By how much a leader doubts a token: how often the others write the same one.
         self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
-        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure
+        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure it is
         self._sessions: list[Session] = []
         self._n_bytes = 0  # of the response
         self._run_bytes = 0  # of agreement since the last dispute
         self._mean_run_bytes = _RUN_BYTES
         self._bytes_per_token = 3.0
 
-    def begin(self, sessions: Sequence[Session], prompt: str) -> None:
-        """Start an answer; fewer than two sources that can look ahead have nobody to agree with."""
+    def start(self, sessions: Sequence[Session], prompt: str) -> None:
+        """Start an answer; does nothing with fewer than two sources that can look ahead."""
         able = [session for session in sessions if session.lookahead is not None]
         self._sessions = able if len(able) > 1 else []
         self._block = []
         self._run_bytes = self._n_bytes = 0
         if self._sessions:
-            self._look_up.begin(prompt)
+            self._look_up.start(prompt)
 
     def prepare(self) -> None:
-        """See to it that all sources have evaluated the next word, if that is expected to pay."""
+        """Make sure that all sources have evaluated the next word, if that is expected to pay."""
         if not self._n_bytes:
-            return  # the first word had better come soon than cheaply
+            return  # for the first word, latency matters more than cost
         if all(_has_word(_ahead(session).known(), 0) for session in self._sessions):
             return
         if self._token_s() >= _TINY_PASS_S and self._pays():
@@ -150,13 +150,13 @@ class Speculator:
             self._look_up.append(END_OF_TEXT)
 
     def by_cost(self, sessions: Sequence[Session]) -> list[Session]:
-        """``sources``, the quickest first."""
+        """``sessions``, the fastest first."""
         return sorted(sessions, key=self._token_cost)
 
     def go_on(self, session: Session, n_bytes: int) -> None:
-        """See to it that a source that answers alone has evaluated more than ``n_bytes``.
+        """Make sure that a source that answers alone has evaluated more than ``n_bytes``.
 
-        Look-up guesses from the prompt and from what was written before.
+        Look-up guesses from the prompt and from the text written so far.
         """
         if session in self._sessions and self._token_cost(session) >= _TINY_PASS_S:
             known = _ahead(session).known()
@@ -166,10 +166,10 @@ class Speculator:
     # ---- One block
 
     def _look_ahead(self, by_cost: list[Session]) -> None:
-        """Let the quickest source write a block, and the others read it.
+        """Let the fastest source write a block, and the others read it.
 
-        Each reads what those before it would write, up to the end of the first word on which these
-        differ: so it has also read the candidates that it will have to score. One after the other,
+        Each reads what those before it would write, up to the end of the first word on which they
+        differ: so it has also read the candidates that it will have to score. They run in sequence
         even where sources overlap: passes over several tokens keep all cores busy.
         """
         leader, *others = by_cost
@@ -180,9 +180,9 @@ class Speculator:
             paths = _merged(paths, _ahead(session).known().text)
 
     def _write_ahead(self, leader: Session) -> None:
-        """Let ``leader`` write whole words ahead as long as the others are likely to agree.
+        """Let ``leader`` write whole words ahead while the others are likely to agree.
 
-        The last word is one that it doubts: it is finished, for it will have to be scored.
+        The last word is one that it doubts. It is still completed, as it will have to be scored.
         """
         known, n_seen = _ahead(leader).known(), 0
         all_true, n_true, doubted = 1.0, 0.0, -1
@@ -204,7 +204,7 @@ class Speculator:
         self._block = block
 
     def _read(self, session: Session, paths: list[bytes]) -> None:
-        """Let a source read ``paths``, and finish a word in which it departs from all of them."""
+        """Let a source read ``paths``, and complete a word in which it departs from all of them."""
         _ahead(session).prefetch(paths)
         known = _ahead(session).known()
         for _ in range(_MOST_PASSES):
@@ -214,7 +214,7 @@ class Speculator:
             known = self._go_on(session, known)
 
     def _go_on(self, session: Session, known: KnownText) -> KnownText:
-        """One pass of ``source`` along its own text, with a guess of what follows if that pays."""
+        """One pass of a source along its own text, with a guess of what follows if that pays."""
         n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
         guess, key = self._look_up.propose(known.text, n_bytes)
         odds = self._guesses.setdefault(key, _Odds(1, 3))
@@ -233,7 +233,7 @@ class Speculator:
     # ---- What pays
 
     def _n_guessed(self, session: Session, probability: float) -> int:
-        """Tokens of a guess to read in one pass, so that most become known per second."""
+        """Tokens of a guess to read in one pass: those that yield most known tokens per second."""
         costs, n_right = session.source.costs, 0.0
         best, best_rate = 0, 1 / costs.of(1)
         for n_tokens in range(1, _MOST_GUESSED + 1):
@@ -246,8 +246,8 @@ class Speculator:
     def _block_costs(self, leader: Session) -> tuple[float, float]:
         """Seconds that a block costs once, and for each of its tokens.
 
-        One more token pays while it is likelier to come true, for what it costs, than those before
-        it were for all that the block costs.
+        One more token pays while its chance to come true, per second of its cost, is higher than
+        that of the tokens before it per second of the whole block.
         """
         once_s, more_s = 0.0, self._token_cost(leader)
         for session in self._sessions:
@@ -261,8 +261,8 @@ class Speculator:
     def _pays(self) -> bool:
         """Whether looking ahead is expected to be clearly faster than plain steps.
 
-        Compares a run of agreement and the dispute that ends it. The margin stands for what is
-        left out: drafts that come to nothing, and words that are read again for their scores.
+        Compares the cost of a run of agreement and of the dispute that ends it. The margin covers
+        what is left out: drafts that are dropped, and words that are read again for their scores.
         """
         probability = self._probability()
         n_run = probability / (1 - probability)
@@ -274,7 +274,7 @@ class Speculator:
         return ahead_s < _GAIN * plain_s
 
     def _probability(self) -> float:
-        """That the sources agree on one more token."""
+        """The probability that the sources agree on one more token."""
         run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
         return math.exp(-self._bytes_per_token / run)
 
@@ -288,12 +288,12 @@ class Speculator:
 
 
 def _has_word(known: KnownText, start: int) -> bool:
-    """Whether a word ends behind byte ``start`` of what is known, so that no pass is needed."""
+    """Whether a word ends after byte ``start`` of the known text, so that no pass is needed."""
     return known.ends or _end_of_word(known.text, start) < len(known.text)
 
 
 def _n_common(one: bytes, other: bytes) -> int:
-    """Length of what two texts begin with, in bytes."""
+    """Length of the common prefix of two texts, in bytes."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
@@ -307,7 +307,7 @@ def _n_followed(paths: Sequence[bytes], text: bytes) -> int | None:
 
 
 def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
-    """``paths`` and a text that departs from all of them, cut behind the word where it does so."""
+    """``paths`` and a text that departs from all of them, cut after the word where it departs."""
     n_common = _n_followed(paths, text)
     if n_common is None:
         return paths
@@ -316,7 +316,7 @@ def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
 
 
 def _end_of_word(text: bytes, start: int) -> int:
-    """Where the first word ends behind byte ``start``; the length of ``text`` if that is open."""
+    """Where the first word ends after byte ``start``; the length of ``text`` if unknown."""
     head = whole_characters(text[:start])
     chars = text[len(head) :].decode("utf-8", errors="surrogateescape")
     for index, (prev, next_) in enumerate(pairwise(chars), 1):
@@ -326,7 +326,7 @@ def _end_of_word(text: bytes, start: int) -> int:
 
 
 def _whole_words(known: KnownText) -> bytes:
-    """The text without a last word that may be unfinished, unless there is no other."""
+    """The text without a last word that may be incomplete, unless it is the only word."""
     text = whole_characters(known.text)
     if known.ends:
         return text

@@ -1,6 +1,6 @@
 """Drafts that end where every source can cut: the synchronizer of the sources' vocabularies.
 
-A source drafts to word boundaries of its own vocabulary; an aligned segment goes on until one of
+A source drafts to word boundaries of its own vocabulary; an aligned segment continues until one of
 them is also a token boundary of every other source (method: "Word boundary"; paper section 3.2).
 """
 
@@ -20,12 +20,12 @@ from cf_local.types import Draft, SegmentKind
 def draft_segment(
     session: Session, others: Sequence[Session], kind: SegmentKind, limit: int, n_words: int = 1
 ) -> Draft:
-    """The next segment of ``source``: its shortest continuation that ends where ``kind`` allows.
+    """The next segment of ``session``: its shortest continuation that ends where ``kind`` allows.
 
-    That is at the ``n_words``-th place where it may be cut, or the first of these that ends a
-    sentence. After ``limit`` tokens without it the segment is cut at the last such place; without
-    any at the last whole character that is a token boundary of all sources. A stuck draft says
-    nothing and does not end, whatever was written of it (method: "Structured answers").
+    It ends at the ``n_words``-th place where it may be cut, or at the first one that ends a
+    sentence. If it reaches ``limit`` tokens before, it is cut at the last such place or, without
+    any, at the last whole character that is a token boundary of all sources. A stuck draft is empty
+    and does not end, whatever was written of it (method: "Structured answers").
     """
     judges = () if kind == "shortest" else others
     draft, words = session.draft(limit), list[int]()
@@ -47,7 +47,7 @@ def draft_segment(
 
 
 def _cut(session: Session, draft: Draft, judges: Sequence[Session], words: Sequence[int]) -> Draft:
-    if not draft.text:  # nothing but control tokens: it has nothing more to say
+    if not draft.text:  # only control tokens: it has nothing more to say
         return replace(draft, ends=True)
     return session.trim(words[-1] if words else _last_common_cut(draft, judges))
 
@@ -60,7 +60,7 @@ def _ends_at_common_word(draft: Draft, judges: Sequence[Session]) -> bool:
 
 
 def _last_common_cut(draft: Draft, judges: Sequence[Session]) -> int:
-    """Length in bytes of what is kept; all of it when no place is whole and common."""
+    """Bytes to keep; all of them when no place is both whole and common."""
     all_seen, seen = draft.text + draft.lookahead, _text_seen(draft)
     ends = {end for end in draft.token_ends if end > 0}
     cuts = {end for end in ends if is_character_boundary(all_seen[:end], all_seen[end:])}
@@ -69,5 +69,5 @@ def _last_common_cut(draft: Draft, judges: Sequence[Session]) -> int:
 
 
 def _text_seen(draft: Draft) -> bytes:
-    # A token that holds part of a character cannot be tokenized by others before the rest is there.
+    # Others cannot tokenize part of a character before the rest of it is there.
     return whole_characters(draft.text + draft.lookahead)

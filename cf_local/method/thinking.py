@@ -1,8 +1,8 @@
-"""Tells what a reasoning model thinks from what it answers, while the text streams.
+"""Separates the thinking of a reasoning model from its answer, while the text streams.
 
-Thinking stands between a pair of tags at the very start of an answer. Some templates write the
-opening tag themselves (DeepSeek-R1, Qwen3), so that the text begins inside. A tag may arrive in
-pieces: what may become one is held back until it is known.
+Thinking is enclosed by a pair of tags at the very start of an answer. Some templates write the
+opening tag themselves (DeepSeek-R1, Qwen3), so that the text starts inside. A tag may arrive in
+pieces: text that may become a tag is held back until that is known.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _TAGS = {
     "[THINK]": "[/THINK]",
 }
 OPENING = tuple(_TAGS)
-"""Tags behind which a model thinks."""
+"""Tags that open thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Piece:
 
 
 class ThinkingSplitter:
-    """Splits one answer: ``feed`` its text as it comes, then ``flush``.
+    """Splits one answer: ``feed`` its text as it arrives, then ``flush``.
 
-    The texts of all pieces are the text that was fed, in order, but for the tags and the line
-    breaks between thinking and answer. ``opened``: the prompt ended inside thinking.
+    Together the pieces are the text that was fed, without the tags and the line breaks between
+    thinking and answer. ``opened``: the prompt ended inside thinking.
     """
 
     def __init__(self, *, opened: bool = False) -> None:
@@ -40,10 +40,10 @@ class ThinkingSplitter:
         self._held = ""
 
     def feed(self, text: str) -> Iterator[Piece]:
-        """The pieces that are certain now."""
+        """Add text; yields the pieces that are certain now."""
         self._held += text
         if self._state == "start":
-            self._begin()
+            self._start()
         if self._state == "thinking":
             yield from self._think()
         if self._state == "gap":  # line breaks between thinking and answer
@@ -54,13 +54,13 @@ class ThinkingSplitter:
             yield Piece("answer", text)
 
     def flush(self) -> Iterator[Piece]:
-        """What was held back, when no more comes."""
+        """At the end of the text: what was held back."""
         text, self._held = self._held, ""
         if text:
             yield Piece("thinking" if self._state == "thinking" else "answer", text)
 
-    def _begin(self) -> None:
-        """See whether the answer starts with an opening tag; white space may stand before it."""
+    def _start(self) -> None:
+        """Check whether the answer starts with an opening tag, after any whitespace."""
         start = self._held.lstrip()
         for tag, closing in _TAGS.items():
             if start.startswith(tag):
@@ -87,8 +87,8 @@ class ThinkingSplitter:
 def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, str]:
     """Thinking and answer of a whole text.
 
-    Text that was thought to begin inside thinking, and has ``ended`` by itself without leaving it,
-    is an answer.
+    A text that was expected to start inside thinking, and has ``ended`` by itself without a closing
+    tag, is an answer.
     """
     splitter = ThinkingSplitter(opened=opened)
     pieces = [*splitter.feed(text), *splitter.flush()]

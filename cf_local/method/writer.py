@@ -1,8 +1,8 @@
-"""One answer being written: draft, score, rerank, commit, until it ends.
+"""Writes one answer: draft, score, rerank, commit, until it ends.
 
 ``Writer.step`` is one round of the paper's algorithm (Cool-Fusion, arXiv 2407.19807, section 3),
-as ``docs/method.md`` fixes it. What it leaves out: how a source decodes (``llama``), where a
-segment may be cut (``synchronizer``), how scores become a winner (``rerank``).
+as ``docs/method.md`` fixes it. It leaves out how a source decodes (``llama``), where a segment may
+be cut (``synchronizer``) and how scores become a winner (``reranker``).
 """
 
 import math
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cf_local.errors import ContextError
-from cf_local.method import reranker as rerank
-from cf_local.method import whole as contest
 from cf_local.method.output import TextStream, is_looping
 from cf_local.method.overlap import Overlap
+from cf_local.method.reranker import Verdict, decide
 from cf_local.method.session import Session
 from cf_local.method.speculation import Speculator
 from cf_local.method.synchronizer import draft_segment
+from cf_local.method.whole import score_answers
 from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
 from cf_local.types import (
@@ -34,7 +34,7 @@ from cf_local.types import (
 )
 
 NOTHING = Candidate(b"", ends=False)
-"""What a source drafts whose vocabulary cannot go on as the form of the answer wants it."""
+"""The draft of a source whose vocabulary cannot continue the required form of the answer."""
 
 _Whole = tuple[Candidate, FinishReason]
 
@@ -54,11 +54,11 @@ class Writer:
         self._settings = settings
         self._is_cancelled = is_cancelled
         self._names = tuple(session.source.info.name for session in sessions)
-        # One source has nobody to be weighed against.
+        # A single source needs no weight.
         self._weights = settings.weights_of(self._names) if len(sessions) > 1 else [1.0]
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
-        # A form says itself where the answer may end: a stop string would break it.
+        # The form itself says where the answer may end: a stop string would break it.
         self._format = settings.response_format
         self._stop = () if self._format else settings.stop
         self._stream = TextStream(self._stop)
@@ -67,20 +67,20 @@ class Writer:
         self._overlap = (overlap or Overlap(0)).for_one()
         self._start = time.perf_counter()
         self._before = self._after_prompt = [session.counters for session in sessions]
-        self._n_prefix = 0  # tokens that the answer had before the first step
+        self._n_prefix = 0  # tokens of the answer before the first step
         self._prompt_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
 
     def prefill(self, prompt: Prompt, prefix: bytes = b"") -> Iterator[float]:
-        """Evaluate the prompt in every source, and ``prefix``, with which the answer begins.
+        """Evaluate in every source the prompt and ``prefix``, with which the answer starts.
 
-        Yields the share of all prompts that was read.
+        Yields the share of all prompts that was read (0 to 1).
         """
         for index, session in enumerate(self._sessions):
             sampling = self._settings.sampling
             parts = session.prefill(
                 prompt,
-                # A seed of its own for each, or equal models would always agree.
+                # Each has its own seed, or equal models would always agree.
                 sampling=replace(sampling, seed=sampling.seed + index),
                 reserve_tokens=self._settings.reserve_tokens,
                 looks_ahead=self._settings.speculation,
@@ -95,14 +95,14 @@ class Writer:
                 session.commit(Candidate(prefix, ends=False))
             self._n_prefix = max(session.n_response_tokens for session in self._sessions)
         able = self._sessions if self._settings.speculation else ()
-        self._speculator.begin(able, text_of(prompt))
+        self._speculator.start(able, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
         self._prompt_s = time.perf_counter() - self._start
 
     def steps(self) -> Iterator[Step | None]:
         """All steps of the mode (method: "Modes").
 
-        None where other answers may have their turn within a long step.
+        Yields None where other answers may take a turn within a long step.
         """
         if self._settings.mode == "rerank":
             yield from self._choosing({})
@@ -115,7 +115,7 @@ class Writer:
         if self._settings.mode == "cool+r":
             self._speculator.end_response()
             for session in self._sessions:
-                # Its own answer may be much the same.
+                # Its own answer may be almost the same.
                 session.restart(expect_same=self._settings.speculation)
             fused = Candidate(bytes(self._response), ends)
             yield from self._choosing({fused: self.finish_reason})
@@ -135,7 +135,7 @@ class Writer:
         return watch.report(text, proposals, verdict)
 
     def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
-        """One choice among the sources' whole answers and the ``fused`` one, if there is one."""
+        """One choice among the sources' whole answers and the ``fused`` one, if any."""
         watch = _StepWatch(self._sessions)
         with watch.phase("draft"):
             own = dict(zip(self._names, (yield from self._answers()), strict=True))
@@ -150,8 +150,8 @@ class Writer:
         yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
 
     def _answers(self) -> Generator[None, None, list[_Whole]]:
-        """The whole answer of each source, pausing behind every segment."""
-        # Several tokens a pass keep all cores busy: one source after the other is faster.
+        """The whole answer of each source, pausing after every segment."""
+        # Passes over several tokens keep all cores busy: one source after the other is faster.
         if self._overlap.is_one_by_one or self._settings.speculation:
             own = []
             for session in self._sessions:
@@ -160,7 +160,7 @@ class Writer:
         return self._overlap.each(self._sessions, lambda session: drained(self._answer_of(session)))
 
     def rollback(self) -> None:
-        """Leave every source without drafts, whatever happened."""
+        """Leave every source without drafts, whatever happened before."""
         for session in self._sessions:
             session.rollback()
 
@@ -196,14 +196,14 @@ class Writer:
         return Candidate(draft.text, draft.ends)
 
     def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
-        """The whole answer of one source alone, and why it ended; pauses behind its segments."""
+        """The whole answer of one source, and why it ended; pauses after each segment."""
         stream, limit = TextStream(self._stop), self._room(session)
         draft, n_read = session.draft(limit), 0
         while True:
             stream.feed(draft.text[n_read:])
             n_read = len(draft.text)
             is_full = len(draft.token_ends) >= limit
-            # Nothing but control tokens: it has nothing to say, as in ``synchronizer``.
+            # Only control tokens: it has nothing to say, as in ``synchronizer``.
             ends = draft.ends or (is_full and not draft.text and not draft.is_stuck)
             reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
             if reason is None and draft.is_stuck:
@@ -215,41 +215,39 @@ class Writer:
             draft = session.extend(limit)
 
     def _complete(self, answers: list[tuple[str, _Whole]]) -> list[tuple[str, _Whole]]:
-        """Whole answers that compete: where a form is asked for, those that have it, if any do."""
+        """Whole answers that compete: if a form is required, those that have it, if any do."""
         has_form = [answer for answer in answers if answer[1][1] == "stop"]
         return has_form if self._format and has_form else answers
 
-    def _rerank(
-        self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch"
-    ) -> rerank.Verdict:
-        """The winner; nothing is scored when all propose the same (method: "One step")."""
+    def _rerank(self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch") -> Verdict:
+        """The winner; nothing is scored when all sources propose the same (method: "One step")."""
         with watch.phase("score"):
             if len(proposals.candidates) == 1:
-                return rerank.Verdict(winner=0)
+                return Verdict(winner=0)
             scores = overlap.each(
                 self._sessions, lambda session: session.score(proposals.candidates)
             )
         kind = self._settings.score
         with watch.phase("rerank"):
-            return rerank.decide(scores, proposals.candidates, kind, self._weights)
+            return decide(scores, proposals.candidates, kind, self._weights)
 
-    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> rerank.Verdict:
-        """The winner among whole answers; unless all scores are wanted, of those that may win."""
+    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> Verdict:
+        """The winner among whole answers; scores only those that may win, unless all are wanted."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
-            return self._rerank(proposals, Overlap(0), watch)  # long ones keep all cores busy, too
+            return self._rerank(proposals, Overlap(0), watch)  # long texts keep all cores busy
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sessions)
         with watch.phase("score"):
-            scores = contest.scores(self._sessions, candidates, wrote, order, kind, self._weights)
+            scores = score_answers(self._sessions, candidates, wrote, order, kind, self._weights)
         with watch.phase("rerank"):
-            return rerank.decide(scores, candidates, kind, self._weights)
+            return decide(scores, candidates, kind, self._weights)
 
     def _commit(self, winner: Candidate) -> str:
-        """Bring every source to the winner's end; returns the text that can be shown now."""
+        """Bring every source to the end of the winner; returns the text that can be shown now."""
         try:
             self._overlap.each(self._sessions, lambda session: session.commit(winner))
-        except ContextError:  # it fits no more: the answer ends in front of it
+        except ContextError:  # it no longer fits: the answer ends before it
             self.finish_reason = "length"
             return self._show("")
         if winner == NOTHING:
@@ -264,7 +262,7 @@ class Writer:
         return self._show(text)
 
     def _show(self, text: str) -> str:
-        """Note what a step shows; the last one also what had been held back."""
+        """Record what a step shows; the last step also shows what was held back."""
         if self.finish_reason is not None:
             text += self._stream.flush()
         self._shown.append(text)
@@ -280,20 +278,20 @@ class Writer:
         return "length" if is_full else None
 
     def _room(self, session: Session) -> int:
-        """Tokens that ``source`` may still write."""
+        """Tokens that ``session`` may still write."""
         n_most = self._settings.max_tokens + self._n_prefix
         return min(n_most - session.n_response_tokens, session.n_free)
 
 
 def chosen_at_first(settings: Settings, first: str) -> str:
-    """Whose text it is before a choice among whole answers; ``first`` is the first source."""
+    """Who wrote the text, before any choice among whole answers; ``first`` is the first source."""
     return first if settings.mode == "single" else FUSED
 
 
 def _shares(
     parts: Generator[float, None, int], index: int, n_parts: int
 ) -> Generator[float, None, int]:
-    """The progress of part ``index`` of ``n_parts``, told as progress of the whole."""
+    """The progress of part ``index`` of ``n_parts``, as progress of the whole."""
     with closing(parts):
         while True:
             try:
@@ -324,16 +322,16 @@ class _Proposals:
         return cls(tuple(found), tuple(found.values()))
 
     def index(self, candidate: Candidate) -> int | None:
-        """Which of the candidates it is; None for one that does not compete."""
+        """The index of a candidate; None for one that does not compete."""
         return self.candidates.index(candidate) if candidate in self.candidates else None
 
     def of(self, *names: str) -> list[int]:
-        """Indices of what any of ``names`` proposed."""
+        """Indices of the candidates that any of ``names`` proposed."""
         return [i for i, who in enumerate(self.proposers) if not set(who).isdisjoint(names)]
 
 
 class _StepWatch:
-    """Takes the time and counts the passes of one step, and reports it."""
+    """Measures the time and passes of one step, and reports the step."""
 
     def __init__(self, sessions: tuple[Session, ...]) -> None:
         self._sessions = sessions
@@ -347,8 +345,8 @@ class _StepWatch:
         before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
         self._timings_s[name] = before_s + time.perf_counter() - start
 
-    def report(self, text: str, proposals: _Proposals, verdict: rerank.Verdict) -> Step:
-        """The step as everything outside the engine sees it."""
+    def report(self, text: str, proposals: _Proposals, verdict: Verdict) -> Step:
+        """The step as the rest of the program sees it."""
         names = [session.source.info.name for session in self._sessions]
         passes = [
             session.counters.n_passes - before
@@ -364,9 +362,7 @@ class _StepWatch:
         )
 
 
-def _scored(
-    names: list[str], proposals: _Proposals, verdict: rerank.Verdict
-) -> Iterator[ScoredCandidate]:
+def _scored(names: list[str], proposals: _Proposals, verdict: Verdict) -> Iterator[ScoredCandidate]:
     for index, (candidate, proposers) in enumerate(
         zip(proposals.candidates, proposals.proposers, strict=True)
     ):

@@ -1,1 +1,1 @@
-"""Who computes, when: fusions, conversations, streams, and the one thread that they share."""
+"""Who computes when: fusions, conversations, streams, and the one thread that they share."""

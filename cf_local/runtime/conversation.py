@@ -1,4 +1,4 @@
-"""A conversation: its turns, and what of them fits the sources' contexts."""
+"""A conversation: its turns, and which of them fit the contexts of the sources."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +18,11 @@ OnDropped = Callable[[int], None]
 
 
 class Speaker(Protocol):
-    """Who answers: a Fusion."""
+    """What answers a conversation: a Fusion."""
 
     @property
     def settings(self) -> Settings:
-        """How, unless told otherwise."""
+        """The default settings of its answers."""
 
     def stream(
         self,
@@ -35,10 +35,10 @@ class Speaker(Protocol):
 
 
 class Conversation:
-    """Turns of one chat. A turn that fails changes nothing; one that is stopped keeps what came.
+    """The turns of one chat. A turn that fails changes nothing; one that is stopped keeps its text.
 
-    It answers one question at a time; any number of conversations, in any threads, may share a
-    fusion.
+    A conversation answers one question at a time. Any number of conversations, in any threads, may
+    share a fusion.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Conversation:
         thinks: bool | None = None,
         speaker: Speaker | None = None,
     ) -> None:
-        """Begin with ``system`` text; ``thinks`` is that of ``types.Chat``.
+        """Start with ``system`` text; ``thinks`` is that of ``types.Chat``.
 
-        ``speaker`` is the fusion that ``ask`` asks.
+        ``speaker`` is the fusion that answers ``ask``.
         """
         self.thinks = thinks
         self.messages: list[Message] = [Message("system", system)] if system else []
@@ -65,16 +65,18 @@ class Conversation:
         on_dropped: OnDropped = lambda _n_turns: None,
         on_progress: Progress | None = None,
     ) -> "Turn":
-        """Ask, and note question and answer once the answer ended or was stopped.
+        """Ask; question and answer are recorded once the answer has ended or was stopped.
 
-        When the conversation outgrows the context its oldest turns are left out of the prompt,
-        never system text or this question; ``on_dropped`` hears how many. ``on_progress`` hears the
-        evaluated share of the prompt (0 to 1), in the thread that reads. Reading the answer raises
-        ContextError when even the question alone does not fit, and CfLocalError while an earlier
-        one is still being read.
+        When the conversation outgrows the context, its oldest turns are left out of the prompt, but
+        never system text or this question; ``on_dropped`` receives their number. ``on_progress``
+        receives the evaluated share of the prompt (0 to 1), in the thread that reads. Reading the
+        answer raises ContextError when even the question alone does not fit, and CfLocalError while
+        an earlier answer is still being read.
         """
         if self._speaker is None:
-            raise InputError("Ask a conversation of a fusion: fusion.conversation().")
+            raise InputError(
+                "This conversation has no fusion. Start it with fusion.conversation()."
+            )
         return Turn(self, self._speaker, question, settings, on_dropped, on_progress)
 
     def stream(
@@ -86,7 +88,7 @@ class Conversation:
         on_dropped: OnDropped = lambda _n_turns: None,
         on_progress: Progress | None = None,
     ) -> Iterator[Event]:
-        """As ``ask``, of any fusion."""
+        """As ``ask``, but answered by any ``fusion``."""
         with Turn(self, fusion, question, settings, on_dropped, on_progress) as turn:
             yield from turn
 
@@ -94,8 +96,8 @@ class Conversation:
 class Turn(AsyncClosing):
     """A question of a conversation and the events of its answer: ``for`` or ``async for``.
 
-    ``cancel`` from any thread ends the answer, ``close`` and forgetting the turn end the reading;
-    what came until then stays in the conversation.
+    ``cancel`` from any thread ends the answer; ``close``, and dropping the turn, end the reading.
+    The text received until then stays in the conversation.
     """
 
     def __init__(
@@ -113,17 +115,17 @@ class Turn(AsyncClosing):
         self._asked: list[Message] = []
         self._n_dropped = 0
         self._shown = ""
-        self._is_heard = self._is_over = self._is_cancelled = False
+        self._has_events = self._is_over = self._is_cancelled = False
         self._stream: Stream | None = None
 
     def cancel(self) -> None:
-        """End the answer; its reader gets what came. From any thread."""
+        """End the answer; its reader gets what was written. Any thread may call it."""
         self._is_cancelled = True
         if self._stream is not None:
             self._stream.cancel()
 
     def close(self) -> None:
-        """Read no more of it. May be called twice."""
+        """Stop reading. May be called twice."""
         self._end(keeps=True)
 
     def __iter__(self) -> Self:
@@ -131,11 +133,11 @@ class Turn(AsyncClosing):
 
     def __next__(self) -> Event:
         while True:
-            stream = self._begun()
+            stream = self._open_stream()
             if stream is None:
                 raise StopIteration
             try:
-                return self._heard(next(stream))
+                return self._noted(next(stream))
             except BaseException as error:
                 if not self._goes_on(error):
                     raise
@@ -145,11 +147,11 @@ class Turn(AsyncClosing):
 
     async def __anext__(self) -> Event:
         while True:
-            stream = self._begun()
+            stream = self._open_stream()
             if stream is None:
                 raise StopAsyncIteration
             try:
-                return self._heard(await anext(stream))
+                return self._noted(await anext(stream))
             except BaseException as error:
                 if not self._goes_on(error):
                     raise
@@ -157,7 +159,7 @@ class Turn(AsyncClosing):
     def __del__(self) -> None:
         self.close()
 
-    def _begun(self) -> Stream | None:
+    def _open_stream(self) -> Stream | None:
         """The stream to read; None when the turn is over."""
         if self._is_over:
             return None
@@ -166,14 +168,14 @@ class Turn(AsyncClosing):
                 self._is_over = True
                 raise CfLocalError(
                     "This conversation is still being answered. Read that answer to its end or "
-                    "close it first, or begin another conversation."
+                    "close it first, or start another conversation."
                 )
             self._asked = [*self._conversation.messages, Message("user", self._question)]
             self._stream = self._ask()
         return self._stream
 
     def _ask(self) -> Stream:
-        """Ask with as many turns as may fit; how many are left out grows with every failure."""
+        """Ask with as many turns as may fit; each failure leaves out one more."""
         kept = without_oldest(self._asked, self._n_dropped)
         reserve = 1 if self._is_shortest else min(RESERVE_TOKENS, self._settings.max_tokens)
         settings = replace(self._settings, reserve_tokens=reserve)
@@ -188,22 +190,22 @@ class Turn(AsyncClosing):
         fewer = without_oldest(self._asked, self._n_dropped + 1)
         return fewer == without_oldest(self._asked, self._n_dropped)
 
-    def _heard(self, event: Event) -> Event:
-        if not self._is_heard and self._n_dropped:
+    def _noted(self, event: Event) -> Event:
+        if not self._has_events and self._n_dropped:
             self._on_dropped(self._n_dropped)
-        self._is_heard = True
+        self._has_events = True
         if isinstance(event, Step):
             self._shown = event.text if event.whole else self._shown + event.text
         return event
 
     def _goes_on(self, error: BaseException) -> bool:
-        """Whether fewer turns are worth a try; else the turn is over."""
-        if isinstance(error, ContextError) and not self._is_heard and not self._is_shortest:
+        """Whether to try again with fewer turns; otherwise the turn is over."""
+        if isinstance(error, ContextError) and not self._has_events and not self._is_shortest:
             self._n_dropped += 1
             self._stream = self._ask()
             return True
         is_end = isinstance(error, StopIteration | StopAsyncIteration)
-        # A turn that failed leaves no trace; Ctrl-C and a cancelled task are no failures.
+        # A turn that failed leaves no trace; Ctrl-C and a cancelled task are not failures.
         self._end(keeps=is_end or not isinstance(error, Exception))
         return False
 

@@ -1,8 +1,8 @@
 """A set of loaded sources that answer together: the public engine.
 
-It owns the sources and says who may speak; ``writer`` writes the answer, ``stream`` hands it out,
-and ``worker`` is the one thread that computes. It yields typed events and prints nothing;
-everything else renders them.
+It owns the sources and decides which take part; ``writer`` writes the answer, ``stream`` delivers
+it, and ``worker`` is the one thread that computes. It yields typed events and prints nothing; other
+code renders them.
 """
 
 import copy
@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
-    As many answers are written at once as the sources have sessions, in turn, segment by segment;
-    further ones wait in order. One thread computes, whoever asks.
+    It writes as many answers at once as the sources have sessions, taking turns segment by segment;
+    further answers wait in order. One thread computes, whoever asks.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Fusion(Closing):
         overlap: bool = False,
         worker: Worker | None = None,
     ) -> None:
-        """Take over ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
+        """Own ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
-        With ``overlap`` sources work at the same time, where they do not wait for each other.
+        With ``overlap`` sources work at the same time where they do not wait for each other.
         ``worker`` is the thread in which they compute. Raises InputError when there is no source,
         two share a name, one is named FUSED, or the weights do not match.
         """
@@ -55,18 +55,18 @@ class Fusion(Closing):
         if not names or len(set(names)) < len(names):
             raise InputError(f"A fusion needs sources with different names, not {names}.")
         if FUSED in names:
-            raise InputError(f"No source can be named {FUSED!r}: that is the fused answer.")
+            raise InputError(f"A source cannot be named {FUSED!r}: it marks the fused answer.")
         self.speakers(self.settings)
         self.n_conversations = min(len(source.sessions) for source in self.sources)
-        """How many answers are written at once, and conversations kept in the caches."""
+        """The most answers written at once, and the most conversations in the caches."""
         self._worker = worker or Worker()
         self._worker.lends_turns = all(source.info.n_threads <= 1 for source in self.sources)
         self._slots = Slots(self.n_conversations)
-        # Looked through by signal handlers: without a lock, and no other operation is safe.
+        # Signal handlers read it without a lock: only atomic operations are safe.
         self._streams: dict[int, weakref.ref[Stream]] = {}
         self._closed = False
         self._after_answer: list[Callable[[], None]] = []
-        self._whole: Fusion | None = None  # for a part: what it is a part of
+        self._whole: Fusion | None = None  # for a part: the fusion that it belongs to
         self._overlap = Overlap(len(self.sources) if overlap else 0)
 
     def stream(
@@ -79,22 +79,22 @@ class Fusion(Closing):
     ) -> Stream:
         """Write an answer: a Step for each fused segment, then one Answer.
 
-        The stream is for ``for`` and for ``async for``. Nothing is written before the first event
-        is asked for, nor more than is asked for. If all slots are taken, it waits its turn.
-        ``prefix`` is what the answer already says; its steps go on from there, without speculation.
-        ``on_progress`` hears the evaluated share of the prompt (0 to 1), in the thread that reads.
+        Read the stream with ``for`` or ``async for``. Nothing is written before the first event is
+        requested, and no more than is requested. If all slots are taken, it waits for one.
+        ``prefix`` is the text the answer already has; the steps continue it, without speculation.
+        ``on_progress`` receives the evaluated share of the prompt (0 to 1), in the reading thread.
         After ``cancel``, of this stream or of the fusion, the Answer holds what was written.
         Reading raises InputError, ContextError, ClosedError, and CfLocalError where it would wait
         for a stream that the same reader has left unfinished.
         """
         settings = settings or self.settings
         if prefix:
-            # Speculation keeps a record of the response, to which nothing may be added.
+            # Speculation records the response from its start, and does not see a prefix.
             settings = replace(settings, speculation=False)
             if settings.mode == "cool+r":
                 raise InputError(
-                    'Mode "cool+r" cannot go on with an answer that has begun; choose "cool" or '
-                    '"rerank".'
+                    'Mode "cool+r" cannot continue an answer that has already started; choose '
+                    '"cool" or "rerank".'
                 )
         job = AnswerJob(
             self._worker,
@@ -115,9 +115,9 @@ class Fusion(Closing):
         return last
 
     def after_answer(self, work: Callable[[], None]) -> None:
-        """Do ``work`` once, after an answer when no other is being written, in the same thread.
+        """Do ``work`` once, after an answer and while no other is written, in the same thread.
 
-        Its failure is logged; closing the fusion waits for it.
+        A failure is logged; closing the fusion waits for the work.
         """
         self._after_answer.append(work)
 
@@ -126,9 +126,9 @@ class Fusion(Closing):
         return Conversation(system, speaker=self)
 
     def alone(self, work: Callable[[], T]) -> T:
-        """What ``work`` with the ``sources`` returns, while no answer is written with them.
+        """Run ``work`` with the ``sources`` while no answer uses them; returns its result.
 
-        It is done by the thread that computes; waits until answers in the first slot have ended.
+        It runs in the thread that computes, once answers in the first slot have ended.
         """
         if self._worker.is_here:
             return work()
@@ -141,16 +141,16 @@ class Fusion(Closing):
         return found[0]
 
     def of(self, names: Sequence[str], settings: Settings | None = None) -> "Fusion":
-        """Some of the sources, in the order of ``names``, as a fusion of their own: no second load.
+        """Some of the sources, in the order of ``names``, as their own fusion: no second load.
 
-        The sources stay this fusion's: all its parts write in turn with it, ``cancel`` of any ends
-        what any of them writes, and closing a part closes no source. ``settings`` are its defaults;
-        without, this fusion's, with the weights of the sources named. Raises InputError for a name
-        that there is not, or one given twice.
+        This fusion still owns the sources: all parts take turns with it, ``cancel`` of one ends the
+        answers of all, and closing a part closes no source. ``settings`` are its defaults; without
+        them it has those of this fusion, with the weights of the named sources. Raises InputError
+        for an unknown name, or one given twice.
         """
         known = {source.info.name: source for source in self.sources}
         if not names or len(set(names)) < len(names) or not known.keys() >= set(names):
-            raise InputError(f"A part of {list(known)} names some of them, each once: {names}.")
+            raise InputError(f"Name some of {list(known)}, each once; got {list(names)}.")
         part = copy.copy(self)
         part.sources = tuple(known[name] for name in names)
         part.settings = settings or self._settings_of(names)
@@ -159,17 +159,18 @@ class Fusion(Closing):
         return part
 
     def cancel(self) -> None:
-        """End the streams there are as soon as the running forward pass allows."""
+        """End all streams as soon as the running forward pass allows."""
         for known in list(self._streams.values()):
             stream = known()
             if stream is not None:
                 stream.cancel()
 
     def close(self) -> None:
-        """Cancel what is written, close the sources and give the memory back; twice does no harm.
+        """Cancel all answers, close the sources and free the memory. May be called twice.
 
-        Waits for the running forward pass, not for readers: they get the answer as it stands. Only
-        a stream that this very thread has left unfinished raises ClosedError when it is read on.
+        Waits for the running forward pass, not for readers: they get the answer as far as it was
+        written. Only a stream that this thread has left unfinished raises ClosedError when it is
+        read further.
         """
         is_first = not self._closed
         self._closed = True
@@ -191,7 +192,7 @@ class Fusion(Closing):
             source.close()
 
     def _streamed(self, job: Job, on_progress: Progress | None) -> Stream:
-        """The events of a job, which can be cancelled from now on."""
+        """The events of a job, which ``cancel`` can reach from now on."""
         stream = Stream(job, on_progress, self._check_open)
         key, streams = id(stream), self._streams
         streams[key] = weakref.ref(stream, lambda _: streams.pop(key, None))
@@ -207,7 +208,7 @@ class Fusion(Closing):
             try:
                 work()
             except CfLocalError as error:
-                _log.info("What was to be done after an answer failed: %s", error)
+                _log.info("Work after an answer failed: %s", error)
 
     def _settings_of(self, names: Sequence[str]) -> Settings:
         """The settings for the sources of these names."""
@@ -223,7 +224,7 @@ class Fusion(Closing):
         return self._closed or (self._whole is not None and self._whole._is_closed)
 
     def speakers(self, settings: Settings) -> tuple[Source, ...]:
-        """The sources that take part. Raises InputError where the settings do not match them."""
+        """The sources that take part. Raises InputError if the settings do not match them."""
         names = [source.info.name for source in self.sources]
         settings.weights_of(names)
         if settings.mode != "single":

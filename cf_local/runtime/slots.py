@@ -1,6 +1,6 @@
-"""Who may write now: slots for answers, and a queue for those that find none free.
+"""Which answers may be written now: slots, and a queue for answers that find none free.
 
-Only the worker's thread calls these, so nothing here is locked.
+Only the worker's thread calls these methods, so nothing here needs a lock.
 """
 
 from collections import deque
@@ -17,18 +17,18 @@ class Slot(NamedTuple):
     number: int
 
     def sessions(self, sources: Sequence[Source]) -> tuple[Session, ...]:
-        """Those of ``sources``."""
+        """The sessions of ``sources`` in this slot."""
         return tuple(source.sessions[self.number] for source in sources)
 
 
 class Reader(NamedTuple):
-    """Who reads an answer: a thread, and the asyncio task in it, if it waits as one."""
+    """Who reads an answer: a thread, and the asyncio task in it if there is one."""
 
     thread: int
     task: object | None = None
 
     def waits_for(self, other: "Reader") -> bool:
-        """Whether ``other`` cannot go on before this reader does: it would wait for itself."""
+        """Whether ``other`` cannot continue before this reader does: it would wait for itself."""
         return self.thread == other.thread and (self.task is None or self.task is other.task)
 
 
@@ -37,47 +37,47 @@ class Waiting(Protocol):
 
     @property
     def reader(self) -> Reader:
-        """Who reads what it writes."""
+        """Who reads its result."""
 
     @property
     def only(self) -> int | None:
-        """The number of the slot that it needs, None for any."""
+        """The number of the slot that it needs; None for any."""
 
     def n_resident(self, slot: Slot) -> int:
-        """Tokens of its prompt that a slot has read."""
+        """Tokens of its prompt that are resident in a slot."""
 
     def wake(self) -> None:
-        """Try again to take a slot: one may be free."""
+        """Try to take a slot again: one may be free."""
 
 
 class Slots:
     """``n_slots`` slots; the queue is served in order."""
 
     def __init__(self, n_slots: int) -> None:
-        self._free = deque(map(Slot, range(n_slots)))  # that used least recently first
+        self._free = deque(map(Slot, range(n_slots)))  # the least recently used one first
         self._taken: dict[Waiting, Slot] = {}
         self._queue: deque[Waiting] = deque()
 
     @property
     def jobs(self) -> list[Waiting]:
-        """Who has a slot or waits for one."""
+        """All jobs that have a slot or wait for one."""
         return [*self._taken, *self._queue]
 
     @property
     def n_queued(self) -> int:
-        """How many wait."""
+        """The number of waiting jobs."""
         return len(self._queue)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there is one job at most; may be asked from any thread."""
+        """Whether there is at most one job. Any thread may ask."""
         return len(self._taken) + len(self._queue) <= 1
 
     def take(self, job: Waiting) -> Slot | None:
-        """A slot for ``job``, None if it has to wait: it is woken then.
+        """A slot for ``job``; None if it has to wait, and is woken later.
 
-        Of several free slots that which has read most of its prompt, or else the least recently
-        used one. Raises CfLocalError for a reader that would have to wait for itself.
+        Of several free slots it gets the one that has read most of its prompt, or else the least
+        recently used one. Raises CfLocalError for a reader that would wait for itself.
         """
         is_first = not self._queue or self._queue[0] is job
         choice = [slot for slot in self._free if job.only in (None, slot.number)]
@@ -86,7 +86,7 @@ class Slots:
             if job not in self._queue:
                 self._queue.append(job)
             return None
-        # max takes the first of equals
+        # max returns the first of equals
         slot = max(choice, key=job.n_resident) if len(choice) > 1 else choice[0]
         self._leave_queue(job)
         self._free.remove(slot)
@@ -94,7 +94,7 @@ class Slots:
         return slot
 
     def release(self, job: Waiting) -> None:
-        """``job`` needs no slot any more."""
+        """``job`` no longer needs a slot."""
         if job in self._taken:
             self._free.append(self._taken.pop(job))
         self._leave_queue(job)
@@ -113,7 +113,7 @@ class Slots:
         ]
         if in_the_way and all(job.reader.waits_for(reader) for reader in in_the_way):
             raise CfLocalError(
-                "This fusion is already writing an answer that was begun here and not read to its "
-                "end, and would wait for it forever. Exhaust or close that stream first, or load "
-                "the fusion for more conversations."
+                "This fusion is already writing an answer that was started here and has not been "
+                "read to its end; a second one would wait for it forever. Read or close that "
+                "stream first, or load the fusion for more conversations."
             )

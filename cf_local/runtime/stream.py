@@ -1,8 +1,8 @@
-"""An answer while it is written: the job that the worker does, and the stream of its events.
+"""An answer while it is written: the job that the worker runs, and the stream of its events.
 
 The reader asks for the next event and waits; the worker does a short piece of work (a pass over the
-prompt, a segment) whenever it is the job's turn. So nothing is computed that nobody asks for, and
-of several answers none waits for more than a piece of each other.
+prompt, a segment) when it is the job's turn. So nothing is computed unless a reader asks for it,
+and of several answers each waits for at most one piece of every other.
 """
 
 import threading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import asyncio
 
 Pieces = Generator[Event | float | None]
-"""A job in pieces: events, shares of the prompt that was read (0 to 1), None for a pause."""
+"""A job in pieces: events, the share of the prompt that was read (0 to 1), None for a pause."""
 
 
 class _Reply(NamedTuple):
@@ -39,61 +39,63 @@ _Deliver = Callable[[_Reply], None]
 
 
 class Job(ABC):
-    """Work that needs a slot: turns of the worker, each of which brings it forward by a piece."""
+    """Work that needs a slot; each turn of the worker advances it by one piece."""
 
     only: int | None = None
-    """The number of the slot that it needs, None for any."""
+    """The number of the slot that it needs; None for any."""
 
     def __init__(self, worker: Worker, slots: Slots) -> None:
         self.reader = Reader(threading.get_ident())
         self._worker, self._slots = worker, slots
-        self._is_cancelled = self._is_begun = False
+        self._is_cancelled = self._is_started = False
         self._pieces: Pieces | None = None
-        # For what follows; never held while something is computed. A stream may be forgotten, and
-        # so abandoned, by the garbage collector while this very thread holds it.
+        # Guards the fields below; never held during computation. The garbage collector may drop a
+        # stream, and so abandon the job, while this very thread holds the lock.
         self._lock = threading.RLock()
-        self._deliver: _Deliver | None = None  # who waits for a piece
+        self._deliver: _Deliver | None = None  # set while a reader waits for a piece
         self._is_working = False
         self._is_over = False
-        self._hears_progress = False
-        self._last: _Reply | None = None  # what comes next, once it is over
+        self._wants_progress = False
+        self._last: _Reply | None = None  # the next reply, once it is over
 
     @abstractmethod
     def n_resident(self, slot: Slot) -> int:
-        """Tokens of its prompt that a slot has read."""
+        """Tokens of its prompt that are resident in a slot."""
 
     @abstractmethod
     def pieces(self, slot: Slot) -> Pieces:
-        """Do it in this slot; the last piece of an answer is the Answer."""
+        """The work in this slot; the last piece of an answer is the Answer."""
 
     @abstractmethod
     def cut_short(self) -> Answer:
-        """The answer as it stands, cancelled; asked for between two pieces."""
+        """The answer as far as it was written, cancelled; called between two pieces."""
 
     def cancel(self) -> None:
-        """Ask it to end. Takes no lock, so a signal handler may."""
+        """Ask it to end. Takes no lock, so a signal handler may call it."""
         self._is_cancelled = True
 
     def is_cancelled(self) -> bool:
-        """Whether it should end: it was cancelled, or the program ends."""
+        """Whether it should end: it was cancelled, or the program is exiting."""
         return self._is_cancelled or self._worker.is_stopping()
 
     def ask(
-        self, deliver: _Deliver, reader: Reader, *, hears_progress: bool, may_compute: bool
+        self, deliver: _Deliver, reader: Reader, *, wants_progress: bool, may_compute: bool
     ) -> None:
-        """Deliver the next piece, from another thread; with ``may_compute`` perhaps before it ends.
+        """Deliver the next piece, from another thread; with ``may_compute`` maybe before returning.
 
         Raises ClosedError.
         """
         with self._lock:
             if self._deliver is not None or self._is_working:
-                raise CfLocalError("Another thread reads this stream; an answer has one reader.")
-            self.reader, self._hears_progress = reader, hears_progress
+                raise CfLocalError(
+                    "Another thread is reading this stream; an answer has one reader."
+                )
+            self.reader, self._wants_progress = reader, wants_progress
             reply = None
             if self._is_over:
                 reply = self._last or _Reply(error=ClosedError("This stream has been closed."))
             else:
-                self._deliver, self._is_begun = deliver, True
+                self._deliver, self._is_started = deliver, True
         if reply is not None:
             deliver(reply)
             return
@@ -102,12 +104,12 @@ class Job(ABC):
                 self._worker.do(self._turn)
             else:
                 self._worker.submit(self._turn)
-        except CfLocalError:  # closed meanwhile, or a forked process
+        except CfLocalError:  # closed in the meantime, or a forked process
             self._deliver = None
             raise
 
     def withdraw(self) -> None:
-        """If it was cancelled and is not being worked on, deliver what there is at once."""
+        """If it was cancelled and no piece is in progress, deliver what was written at once."""
         with self._lock:
             if not self._is_cancelled or self._deliver is None or self._is_working:
                 return
@@ -117,13 +119,13 @@ class Job(ABC):
         self._submit_end()
 
     def abandon(self) -> None:
-        """Nobody reads it any more. Does not wait."""
+        """Its reader is gone. Does not wait."""
         self.cancel()
         with self._lock:
             deliver, self._deliver = self._deliver, None
-        if deliver is not None:  # another thread closes it under its reader's eyes
+        if deliver is not None:  # another thread closes it while its reader waits
             deliver(_Reply(error=ClosedError("This stream has been closed.")))
-        if self._is_begun and not self._is_over:
+        if self._is_started and not self._is_over:
             self._submit_end()
 
     def wake(self) -> None:
@@ -132,9 +134,9 @@ class Job(ABC):
             self._worker.submit(self._turn)
 
     def conclude(self, closer: int) -> None:
-        """End it because the fusion is closed by thread ``closer``; in the worker's thread.
+        """End it because thread ``closer`` closes the fusion; runs in the worker's thread.
 
-        Who reads it gets the answer as it stands, but the thread that closed gets an error.
+        Its reader gets the answer as far as it was written; the closing thread gets an error.
         """
         with self._lock:
             deliver, self._deliver = self._deliver, None
@@ -148,11 +150,11 @@ class Job(ABC):
         self._end()
 
     def _submit_end(self) -> None:
-        with suppress(CfLocalError):  # closed, or a copy in a forked process: nothing is left to do
+        with suppress(CfLocalError):  # closed, or a copy in a forked process: nothing to do
             self._worker.submit(self._end)
 
     def _end(self) -> None:
-        """Roll back and give the slot up; in the worker's thread."""
+        """Roll back and release the slot; runs in the worker's thread."""
         self._is_over = True
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
@@ -160,14 +162,14 @@ class Job(ABC):
         self._slots.release(self)
 
     def _turn(self) -> None:
-        """One piece of work, and its delivery."""
+        """Do one piece of work and deliver it."""
         with self._lock:
             if self._deliver is None or self._is_over:
                 return
             self._is_working = True
         try:
             reply = self._advance()
-        except BaseException as error:  # noqa: BLE001 - it is the reader's
+        except BaseException as error:  # noqa: BLE001 - raised for the reader
             reply = _Reply(error=error)
         is_last = reply is not None and (reply.error or isinstance(reply.piece, Answer))
         if is_last:
@@ -177,7 +179,7 @@ class Job(ABC):
             deliver = self._deliver
             if reply is None or deliver is None:
                 return
-            is_for_nobody = isinstance(reply.piece, float) and not self._hears_progress
+            is_for_nobody = isinstance(reply.piece, float) and not self._wants_progress
             goes_on = not is_last and (reply.piece is None or is_for_nobody)
             if not goes_on:
                 self._deliver = None
@@ -199,7 +201,7 @@ class Job(ABC):
 class AnswerJob(Job):
     """Writes one answer with the sessions of ``sources``.
 
-    ``prefix`` is what the answer already says; ``answered`` is called when it came to its end.
+    ``prefix`` is the text the answer already has; ``answered`` is called when it has ended.
     """
 
     def __init__(
@@ -220,12 +222,12 @@ class AnswerJob(Job):
         self._writer: Writer | None = None
 
     def n_resident(self, slot: Slot) -> int:
-        """Tokens of the prompt that the slot's sessions have read, if it goes on with theirs."""
+        """Tokens of the prompt that the slot's sessions have read, if it continues theirs."""
         sessions = slot.sessions(self._sources())
         return sum(session.n_resident(self._prompt) for session in sessions)
 
     def pieces(self, slot: Slot) -> Pieces:
-        """Write in this slot, and leave it without drafts whatever happens."""
+        """Write in this slot; always leaves it without drafts."""
         self._writer = writer = Writer(
             slot.sessions(self._sources()), self._settings, self.is_cancelled, self._overlap
         )
@@ -241,10 +243,10 @@ class AnswerJob(Job):
 
     def _end(self) -> None:
         super()._end()
-        self._writer = None  # it refers to this job: its memory need not wait for a collection
+        self._writer = None  # breaks a reference cycle: memory is freed without a collection
 
     def cut_short(self) -> Answer:
-        """The answer as it stands, cancelled."""
+        """The answer as far as it was written, cancelled."""
         if self._writer is not None:
             self._writer.finish_reason = "cancelled"
             return self._writer.answer()
@@ -264,7 +266,7 @@ class AnswerJob(Job):
 
 
 class ExclusiveJob(Job):
-    """Work of another kind with the sessions of the first slot: one piece, and nothing to yield."""
+    """Other work with the sessions of the first slot: one piece that yields nothing."""
 
     only = 0
 
@@ -274,41 +276,41 @@ class ExclusiveJob(Job):
         self.is_done = False
 
     def n_resident(self, slot: Slot) -> int:
-        """It has no prompt."""
+        """Zero: it has no prompt."""
         return 0
 
     def pieces(self, slot: Slot) -> Pieces:
-        """Do it."""
+        """Do the work."""
         self._work()
         self.is_done = True
         yield from ()
 
     def cut_short(self) -> Answer:
-        """It cannot be."""
+        """Raises Cancelled: such work has no answer."""
         raise Cancelled("Cancelled.")
 
 
 class Stream(AsyncClosing):
     """The events of an answer: ``for event in stream``, or ``async for event in stream``.
 
-    Each Step as it is written, then one Answer. One reader at a time; ``cancel`` from any thread.
-    ``with`` (or ``async with``), ``close``, and forgetting the stream end the answer where it
-    stands.
+    Yields each Step as it is written, then one Answer. One reader at a time; any thread may
+    ``cancel``. Leaving ``with`` (or ``async with``), ``close``, and dropping the stream end the
+    answer at once.
     """
 
     def __init__(self, job: Job, on_progress: Progress | None, check: Callable[[], None]) -> None:
-        """``check`` raises what keeps the answer from beginning."""
+        """``check`` raises if the answer cannot start."""
         self._job, self._on_progress, self._check = job, on_progress, check
         self._replies: SimpleQueue[_Reply] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None  # where someone awaits a piece
-        self._is_begun = self._is_done = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which a piece is awaited
+        self._is_started = self._is_done = False
         self._on_end = weakref.finalize(self, job.abandon)
         self._on_end.atexit = False
 
     def cancel(self) -> None:
-        """End this answer as soon as the running forward pass allows; its reader gets what came.
+        """End this answer as soon as the running forward pass allows.
 
-        From any thread, and from a signal handler.
+        Its reader gets what was written. Any thread, and a signal handler, may call it.
         """
         self._job.cancel()
         loop = self._loop
@@ -317,7 +319,7 @@ class Stream(AsyncClosing):
                 loop.call_soon_threadsafe(self._job.withdraw)
 
     def close(self) -> None:
-        """End the answer, if it goes on, and read no more of it. May be called twice."""
+        """End the answer if it is still being written, and stop reading. May be called twice."""
         self._is_done = True
         self._on_end()
 
@@ -357,8 +359,8 @@ class Stream(AsyncClosing):
             raise
 
     async def _await(self) -> _Reply:
-        """The next reply, without keeping the loop from other work."""
-        import asyncio  # only for those who use it: it brings the modules of the network
+        """The next reply, without blocking the event loop."""
+        import asyncio  # only here: it imports the networking modules
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Reply] = loop.create_future()
@@ -368,10 +370,10 @@ class Stream(AsyncClosing):
                 loop.call_soon_threadsafe(_resolve, future, reply)
 
         reader = Reader(threading.get_ident(), asyncio.current_task())
-        self._ask(deliver, reader, may_compute=False)  # which would keep the loop waiting
+        self._ask(deliver, reader, may_compute=False)  # it would block the loop
         self._loop = loop
         try:
-            self._job.withdraw()  # if it was cancelled before
+            self._job.withdraw()  # if it was cancelled earlier
             return await future
         except BaseException:  # the asyncio task was cancelled, or timed out
             self.close()
@@ -380,14 +382,14 @@ class Stream(AsyncClosing):
             self._loop = None
 
     def _ask(self, deliver: _Deliver, reader: Reader, *, may_compute: bool) -> None:
-        if not self._is_begun:
+        if not self._is_started:
             self._check()
-            self._is_begun = True
-        hears_progress = self._on_progress is not None
-        self._job.ask(deliver, reader, hears_progress=hears_progress, may_compute=may_compute)
+            self._is_started = True
+        wants_progress = self._on_progress is not None
+        self._job.ask(deliver, reader, wants_progress=wants_progress, may_compute=may_compute)
 
     def _taken(self, reply: _Reply) -> Event | None:
-        """The event of a reply; None if it was progress, which is told."""
+        """The event of a reply; None for progress, which is reported."""
         if reply.error is not None:
             self.close()
             raise reply.error

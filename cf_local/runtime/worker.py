@@ -1,11 +1,11 @@
 """The one thread in which a fusion computes, whoever asks.
 
-OpenMP keeps a pool of threads for every thread that computes, and pools that together have more
-threads than there are cores slow each other down (docs/speed.md). So there is one. Jobs are done in
-the order in which they come; an answer is a chain of short ones, which is how several take turns.
+OpenMP has a pool of threads for every thread that computes, and pools with more threads in all than
+there are cores slow each other down (docs/speed.md). So there is one such thread. It runs jobs in
+the order of their arrival; an answer is a chain of short jobs, so that several answers take turns.
 
 With tiny models, which compute on one core and need no pool, handing a job over takes a few percent
-of the time of the job: there, who asks may do it himself while nobody else wants anything.
+of the time of the job. There the asking thread may run it itself while no other job is waiting.
 """
 
 import logging
@@ -19,40 +19,40 @@ from typing import TypeVar
 from cf_local.errors import CfLocalError, ClosedError
 
 T = TypeVar("T")
-Job = Callable[[], None]
+Work = Callable[[], None]
 
 WAIT_S = 0.1
-"""Seconds after which who waits looks up: for a cancel, and on Windows for Ctrl-C."""
+"""Seconds between checks of a waiting thread: for a cancel, and on Windows for Ctrl-C."""
 _EXIT_WAIT_S = 5.0
 _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Does jobs one after the other in a thread of its own, begun with the first one.
+    """Runs jobs one after the other in its own thread, started with the first job.
 
-    The thread ends with ``close``, when nobody refers to the worker any more, and with the program.
+    The thread ends with ``close``, with the last reference to the worker, and with the program.
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.RLock()  # what is finalized while it is held may submit a job
+        self._jobs: SimpleQueue[Work | None] = SimpleQueue()
+        self._lock = threading.RLock()  # a finalizer that runs while it is held may submit a job
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._stopping = threading.Event()
         self._computing = threading.Lock()
-        self._borrower: int | None = None  # the thread that computes in place of ours
+        self._borrower: int | None = None  # the thread that computes instead of ours
         self.lends_turns = False
-        """Whether another thread may compute instead, where that needs no pool of threads."""
+        """Whether another thread may compute instead: only if no thread pool is needed."""
         self._is_closed = False
 
     @property
     def is_stopping(self) -> Callable[[], bool]:
-        """Whether the program ends, so that what runs should; does not keep the worker alive."""
+        """Whether the program is exiting, so jobs should end. Holds no reference to this."""
         return self._stopping.is_set
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the thread that computes now: the worker's own, or one with its turn."""
+        """Whether this is the thread that computes now: the worker's own, or one it lent a turn."""
         here = threading.current_thread()
         return here is self._thread or here.ident == self._borrower
 
@@ -61,8 +61,8 @@ class Worker:
         """Whether this is a copy in a forked process, where the thread does not exist."""
         return os.getpid() != self._process
 
-    def submit(self, job: Job) -> None:
-        """Have ``job`` done, which must not raise.
+    def submit(self, job: Work) -> None:
+        """Run ``job``, which must not raise, in the worker's thread.
 
         Raises ClosedError, and CfLocalError in a forked process.
         """
@@ -75,11 +75,11 @@ class Worker:
             if self._is_closed:
                 raise ClosedError("This fusion has been closed.")
             if self._thread is None:
-                self._thread = self._begun()
+                self._thread = self._start()
             self._jobs.put(job)
 
-    def do(self, job: Job) -> None:
-        """As ``submit``, but done here and now if turns are lent and nobody waits for one."""
+    def do(self, job: Work) -> None:
+        """As ``submit``, but run here and now if turns are lent and no job is waiting."""
         if self.lends_turns and self._jobs.empty() and self._computing.acquire(blocking=False):
             try:
                 is_lent = not (self._is_closed or self.is_forked)
@@ -94,9 +94,9 @@ class Worker:
         self.submit(job)
 
     def call(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns or raises, done by the worker.
+        """Run ``work`` in the worker's thread; returns or raises what it does.
 
-        Waits for its end in any case: what comes up meanwhile, Ctrl-C, is raised afterwards.
+        Always waits for its end: Ctrl-C in the meantime is raised afterwards.
         """
         if self.is_here:
             return work()
@@ -105,7 +105,7 @@ class Worker:
         def job() -> None:
             try:
                 done.put((work(), None))
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
+            except BaseException as error:  # noqa: BLE001 - raised for the caller
                 done.put((None, error))
 
         self.submit(job)
@@ -123,7 +123,7 @@ class Worker:
         return result  # type: ignore[return-value]  # what ``work`` returned
 
     def close(self) -> None:
-        """End the thread behind the jobs there are. May be called twice."""
+        """End the thread after all submitted jobs. May be called twice."""
         with self._lock:
             self._is_closed = True
             thread = self._thread
@@ -131,7 +131,7 @@ class Worker:
         if thread is not None and not self.is_forked and not self.is_here:
             thread.join()
 
-    def _begun(self) -> threading.Thread:
+    def _start(self) -> threading.Thread:
         thread = threading.Thread(
             target=_work, args=(self._jobs, self._computing), name="cf-local", daemon=True
         )
@@ -141,18 +141,18 @@ class Worker:
         return thread
 
 
-def _work(jobs: "SimpleQueue[Job | None]", computing: threading.Lock) -> None:
+def _work(jobs: "SimpleQueue[Work | None]", computing: threading.Lock) -> None:
     while (job := jobs.get()) is not None:
         try:
             with computing:
                 job()
-        except BaseException:  # noqa: BLE001 - the next job is somebody else's
+        except BaseException:  # noqa: BLE001 - the next job may belong to another caller
             _log.exception("A job of the fusion failed.")
-        del job  # or it would live until the next one comes
+        del job  # or it would live until the next one arrives
 
 
 def _end(
-    jobs: "SimpleQueue[Job | None]",
+    jobs: "SimpleQueue[Work | None]",
     thread: threading.Thread,
     stopping: threading.Event,
     process: int,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from contract import KINDS, VOCABULARY, WORDS, Opener, begun, noise
+from contract import KINDS, VOCABULARY, WORDS, Opener, noise, prefilled
 
 from cf_local.method.session import Session
 from cf_local.testing import PieceVocabulary, ScriptedSource
@@ -46,4 +46,4 @@ def open_source(kind: str, request: pytest.FixtureRequest) -> Iterator[Opener]:
 @pytest.fixture
 def source(open_source: Opener) -> Session:
     """A source that has read PROMPT."""
-    return begun(open_source())
+    return prefilled(open_source())

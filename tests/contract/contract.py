@@ -35,7 +35,7 @@ Opener = Callable[..., Any]
 
 
 def noise(vocabulary: PieceVocabulary) -> Callable[[bytes], Mapping[int, float]]:
-    """A script that says something else behind every text, and ends rarely."""
+    """A script that says something else after every text, and ends rarely."""
     tokens = [*vocabulary.encode(" ".join(("", *WORDS)).encode()), *vocabulary.encode(b".\n")]
 
     def script(response: bytes) -> Mapping[int, float]:
@@ -46,7 +46,7 @@ def noise(vocabulary: PieceVocabulary) -> Callable[[bytes], Mapping[int, float]]
     return script
 
 
-def begun(source: Session, prompt: RawText = PROMPT, sampling: Sampling = GREEDY) -> Session:
+def prefilled(source: Session, prompt: RawText = PROMPT, sampling: Sampling = GREEDY) -> Session:
     prefill(source, prompt, sampling=sampling)
     return source
 

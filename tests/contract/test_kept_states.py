@@ -15,7 +15,7 @@ from contract import (
     Opener,
     assert_alike,
     assert_same,
-    begun,
+    prefilled,
     write,
 )
 
@@ -33,19 +33,19 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def gone_on(text: str) -> RawText:
-    """The prompt that goes on behind a response."""
+    """The prompt that continues after a response."""
     return RawText(LONG_PROMPT.text + text + " and the dog is")
 
 
 def n_evaluated(source: LlamaSource, prompt: RawText) -> int:
     before = source.counters.n_tokens
-    begun(source, prompt)
+    prefilled(source, prompt)
     return source.counters.n_tokens - before
 
 
 def kept(open_source: Opener, path: Path) -> tuple[LlamaSource, RawText, list[int]]:
-    """The state behind an answer in a file: its source, what goes on, the tokens of the file."""
-    source = begun(open_source(), LONG_PROMPT)
+    """The state after an answer in a file: its source, what goes on, the tokens of the file."""
+    source = prefilled(open_source(), LONG_PROMPT)
     prompt = gone_on(write(source, 60).decode("utf-8", errors="replace"))
     tokens = source.save(path, prompt)
     assert source.readable(prompt).n_tokens == len(tokens) > 256
@@ -58,7 +58,7 @@ def test_a_restored_state_is_the_evaluated_one(
 ) -> None:
     # Compared with the source that goes on without a file: its batches are the same ones.
     source, prompt, tokens = kept(open_source, tmp_path / "state")
-    source, restored = begun(source, prompt), open_source()
+    source, restored = prefilled(source, prompt), open_source()
     assert restored.restore(tmp_path / "state") == len(tokens)
     assert restored.readable(prompt).n_tokens == len(tokens)
     n_new = n_evaluated(restored, prompt)
@@ -75,7 +75,7 @@ def test_a_state_serves_another_text_as_far_as_the_cache_can_be_cut(
 ) -> None:
     _, _, tokens = kept(open_source, tmp_path / "state")
     prompt = RawText(LONG_PROMPT.text[: len(LONG_PROMPT.text) // 2] + ". The fox")
-    fresh, restored = begun(open_source(), prompt), open_source()
+    fresh, restored = prefilled(open_source(), prompt), open_source()
     assert restored.restore(tmp_path / "state") == len(tokens)
     n_all = len(restored.prompt_tokens(prompt))
     n_new = n_evaluated(restored, prompt)
@@ -86,16 +86,16 @@ def test_a_state_serves_another_text_as_far_as_the_cache_can_be_cut(
 def test_only_what_a_conversation_says_is_kept(
     open_source: Opener, kind: str, tmp_path: Path
 ) -> None:
-    source = begun(open_source(), LONG_PROMPT)
+    source = prefilled(open_source(), LONG_PROMPT)
     write(source, 60)
     prompt = RawText(LONG_PROMPT.text + ". Another answer")  # as if it had been asked again
     tokens = source.save(tmp_path / "state", prompt)
     assert tokens == source.prompt_tokens(prompt)[: len(tokens)]
     assert len(tokens) >= len(source.prompt_tokens(LONG_PROMPT)) - 1
     write(source, 60)  # it can go on
-    restored, fresh = open_source(), begun(open_source(), prompt)
+    restored, fresh = open_source(), prefilled(open_source(), prompt)
     assert restored.restore(tmp_path / "state") == len(tokens)
-    begun(restored, prompt)
+    prefilled(restored, prompt)
     assert_alike(restored, fresh)
     n_bos = len(source.save(tmp_path / "other", RawText("Something else")))
     assert n_bos <= (kind not in WHOLE_ONLY)
@@ -104,11 +104,11 @@ def test_only_what_a_conversation_says_is_kept(
 def test_another_seat_can_take_it_up(open_source: Opener, tmp_path: Path) -> None:
     source, prompt, tokens = kept(open_source, tmp_path / "state")
     first, second = open_source(n_sessions=2).source.sessions
-    begun(first, PROMPT)
+    prefilled(first, PROMPT)
     before = first.score(MIXED)
     assert second.restore(tmp_path / "state") == len(tokens)
     assert n_evaluated(second, prompt) < 40
-    assert_alike(second, begun(source, prompt))
+    assert_alike(second, prefilled(source, prompt))
     assert_same(first.score(MIXED), before)
     assert first.readable(PROMPT).n_tokens > 0
 
@@ -117,28 +117,28 @@ def test_a_state_too_long_for_this_context_is_refused(open_source: Opener, tmp_p
     kept(open_source, tmp_path / "state")
     small = open_source(n_ctx=64, n_forks=1)
     assert small.restore(tmp_path / "state") == 0
-    begun(small, PROMPT)
-    assert_alike(small, begun(open_source(), PROMPT))
+    prefilled(small, PROMPT)
+    assert_alike(small, prefilled(open_source(), PROMPT))
 
 
-def test_what_cannot_be_written_or_read_is_told(open_source: Opener, tmp_path: Path) -> None:
-    source = begun(open_source(), LONG_PROMPT)
+def test_what_cannot_be_written_or_read_is_reported(open_source: Opener, tmp_path: Path) -> None:
+    source = prefilled(open_source(), LONG_PROMPT)
     assert source.save(tmp_path / "missing" / "state", LONG_PROMPT) == []
     assert source.restore(tmp_path / "missing" / "state") == 0
     (tmp_path / "foreign").write_bytes(b"no state at all" * 99)
     assert source.restore(tmp_path / "foreign") == 0
     assert source.readable(LONG_PROMPT).n_tokens == 0
     prefill(source, PROMPT, sampling=GREEDY)
-    assert_alike(source, begun(open_source(), PROMPT))
+    assert_alike(source, prefilled(open_source(), PROMPT))
     source.source.close()
     with pytest.raises(ClosedError):
         source.readable(PROMPT)
 
 
-def test_what_is_kept_is_told_beforehand(open_source: Opener, tmp_path: Path) -> None:
+def test_what_is_kept_is_reported_beforehand(open_source: Opener, tmp_path: Path) -> None:
     source = open_source()
     assert source.readable(LONG_PROMPT) == (0, 0, 0.0)
-    begun(source, LONG_PROMPT)
+    prefilled(source, LONG_PROMPT)
     there = source.readable(LONG_PROMPT)
     assert there.n_tokens == len(source.save(tmp_path / "state", LONG_PROMPT))
     assert there.n_bytes == pytest.approx((tmp_path / "state").stat().st_size, rel=0.05, abs=9000)

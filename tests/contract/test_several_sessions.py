@@ -15,8 +15,8 @@ from contract import (
     WHOLE_ONLY,
     Opener,
     assert_alike,
-    begun,
     candidate,
+    prefilled,
 )
 
 from cf_local.errors import ClosedError, InputError
@@ -40,8 +40,8 @@ def test_sessions_in_turn_are_like_sources_of_their_own(open_source: Opener) -> 
     sessions = open_source(n_sessions=3).source.sessions
     fresh = [open_source() for _ in prompts]
     for session, one, prompt in zip(sessions, fresh, prompts, strict=True):
-        begun(session, prompt)
-        begun(one, prompt)
+        prefilled(session, prompt)
+        prefilled(one, prompt)
     for step in range(6):
         for index, (session, one) in enumerate(zip(sessions, fresh, strict=True)):
             session.draft(LIMIT)
@@ -58,9 +58,9 @@ def test_sessions_in_turn_are_like_sources_of_their_own(open_source: Opener) -> 
 def test_a_row_that_another_session_overwrites_is_kept(open_source: Opener) -> None:
     """Logits lie in one buffer: what was read of them late must still be the own ones."""
     one, other = open_source(n_sessions=2).source.sessions
-    fresh = begun(open_source())
-    begun(one)
-    begun(other, LONG_PROMPT)
+    fresh = prefilled(open_source())
+    prefilled(one)
+    prefilled(other, LONG_PROMPT)
     for _ in range(4):
         draft = one.draft(LIMIT)
         other.draft(LIMIT)
@@ -77,9 +77,9 @@ def test_a_row_that_another_session_overwrites_is_kept(open_source: Opener) -> N
 
 def test_counters_are_those_of_a_seat(open_source: Opener) -> None:
     one, other = open_source(n_sessions=2).source.sessions
-    begun(one)
+    prefilled(one)
     before = one.counters
-    begun(other, LONG_PROMPT)
+    prefilled(other, LONG_PROMPT)
     other.draft(LIMIT)
     assert one.counters == before
 
@@ -95,17 +95,17 @@ def test_a_shared_prefix_is_evaluated_once(open_source: Opener, kind: str) -> No
     n_read = other.counters.n_tokens - before
     if kind not in WHOLE_ONLY:
         assert n_read < n_tokens - n_system + PLAIN_PASS_TOKENS
-    fresh = begun(open_source(), prompt)
+    fresh = prefilled(open_source(), prompt)
     assert_alike(other, fresh)
     assert [s.nll_nats for s in other.score(MIXED)] == [s.nll_nats for s in fresh.score(MIXED)]
-    assert_alike(one, begun(open_source(), LONG_PROMPT))
+    assert_alike(one, prefilled(open_source(), LONG_PROMPT))
 
 
 def test_a_part_of_a_text_is_shared_where_the_cache_can(open_source: Opener, kind: str) -> None:
     if kind == "scripted":
         pytest.skip("it reads nothing")
     one, other = open_source(n_sessions=2).source.sessions
-    begun(one, RawText(LONG_PROMPT.text + " she sells 24 shells"))
+    prefilled(one, RawText(LONG_PROMPT.text + " she sells 24 shells"))
     for _ in range(3):
         one.draft(LIMIT)
         one.commit(MIXED[0])
@@ -113,12 +113,12 @@ def test_a_part_of_a_text_is_shared_where_the_cache_can(open_source: Opener, kin
     n_tokens = prefill(other, prompt, sampling=GREEDY)
     if kind not in WHOLE_ONLY:
         assert other.counters.n_tokens < n_tokens / 10
-    assert_alike(other, begun(open_source(), prompt))
+    assert_alike(other, prefilled(open_source(), prompt))
     for _ in range(3):  # the first goes on undisturbed, whatever becomes of the other
         one.draft(LIMIT)
         one.commit(MIXED[1])
-        begun(other, RawText("24 dollars"))
-    fresh = begun(open_source(), RawText(LONG_PROMPT.text + " she sells 24 shells"))
+        prefilled(other, RawText("24 dollars"))
+    fresh = prefilled(open_source(), RawText(LONG_PROMPT.text + " she sells 24 shells"))
     for winner in [MIXED[0]] * 3 + [MIXED[1]] * 3:
         fresh.commit(winner)
     assert_alike(one, fresh)
@@ -141,24 +141,24 @@ def test_prompts_read_at_the_same_time_share_what_any_of_them_has_read(
     n_alone = prefill(alone, prompts[0], sampling=GREEDY)
     assert n_read < (1.2 * n_alone if kind not in WHOLE_ONLY else 3.2 * n_alone)
     for session, prompt in zip(sessions, prompts, strict=True):
-        assert_alike(session, begun(open_source(), prompt))
+        assert_alike(session, prefilled(open_source(), prompt))
 
 
 def test_reading_that_is_given_up_leaves_sessions_that_can_be_used(open_source: Opener) -> None:
     one, other = open_source(n_sessions=2).source.sessions
-    begun(other)
+    prefilled(other)
     parts = one.prefill(LONG_PROMPT, sampling=GREEDY)
     next(parts)
     parts.close()
-    assert_alike(begun(one, LONG_PROMPT), begun(open_source(), LONG_PROMPT))
-    assert_alike(other, begun(open_source()))
+    assert_alike(prefilled(one, LONG_PROMPT), prefilled(open_source(), LONG_PROMPT))
+    assert_alike(other, prefilled(open_source()))
 
 
 def test_a_session_knows_the_conversation_that_comes_back(open_source: Opener) -> None:
     one, other = open_source(n_sessions=2).source.sessions
     assert one.n_resident(PROMPT) == 0
     n_tokens = prefill(one, PROMPT, sampling=GREEDY)
-    begun(other, RawText("24 dollars"))
+    prefilled(other, RawText("24 dollars"))
     longer = RawText(PROMPT.text + " shells over the hill")
     assert 0 < n_tokens <= one.n_resident(longer) + 1
     assert other.n_resident(longer) == 0
@@ -167,13 +167,13 @@ def test_a_session_knows_the_conversation_that_comes_back(open_source: Opener) -
 
 def test_closing_the_first_closes_all(open_source: Opener) -> None:
     source = open_source(n_sessions=2)
-    other = begun(source.source.sessions[1])
+    other = prefilled(source.source.sessions[1])
     source.source.close()
     source.source.close()
     with pytest.raises(ClosedError):
         other.draft(LIMIT)
     with pytest.raises(ClosedError):
-        begun(other)
+        prefilled(other)
 
 
 def test_at_least_one_seat(open_source: Opener, kind: str) -> None:
@@ -187,5 +187,5 @@ def test_more_sessions_than_llama_cpp_has_sequences_for(open_source: Opener) -> 
     sessions = open_source(
         n_sessions=40
     ).source.sessions  # of 9 sequences each; llama.cpp has 256 in a context
-    begun(sessions[0], RawText("24 dollars"))
-    assert_alike(begun(sessions[39]), begun(open_source()))
+    prefilled(sessions[0], RawText("24 dollars"))
+    assert_alike(prefilled(sessions[39]), prefilled(open_source()))

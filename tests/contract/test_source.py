@@ -25,9 +25,9 @@ from contract import (
     ahead,
     assert_alike,
     assert_same,
-    begun,
     candidate,
     draft_tokens,
+    prefilled,
     write,
 )
 
@@ -78,7 +78,7 @@ def test_extend_goes_on_where_the_draft_stood(source: Session) -> None:
 
 
 def test_extending_writes_what_committing_each_word_writes(open_source: Opener) -> None:
-    whole, by_word = begun(open_source()), begun(open_source())
+    whole, by_word = prefilled(open_source()), prefilled(open_source())
     draft = whole.draft(LIMIT)
     while len(draft.text) < 60 and not draft.ends:
         draft = whole.extend(200)
@@ -99,7 +99,7 @@ def test_a_limit_stops_a_draft_anywhere_and_a_full_one_stays(source: Session) ->
         assert source.extend(limit) == draft
 
 
-def test_trim_cuts_behind_a_token_and_drafting_goes_on_as_before(source: Session) -> None:
+def test_trim_cuts_after_a_token_and_drafting_goes_on_as_before(source: Session) -> None:
     draft = draft_tokens(source, 6)
     cut = draft.token_ends[2]
     trimmed = source.trim(cut)
@@ -125,7 +125,7 @@ def test_trim_at_the_end_changes_nothing(source: Session) -> None:
 
 def test_an_ending_has_no_lookahead_and_cannot_be_extended(open_source: Opener, kind: str) -> None:
     eager = {"script": lambda _text: {END: 0.9}} if kind == "scripted" else {"eog_bias": 40.0}
-    source = begun(open_source(**eager))
+    source = prefilled(open_source(**eager))
     draft = source.draft(LIMIT)
     assert draft == Draft(b"", True, b"", ())
     assert source.extend(LIMIT) == draft
@@ -218,7 +218,7 @@ def test_scores_do_not_depend_on_the_draft(source: Session) -> None:
 
 def test_more_candidates_than_forks(open_source: Opener) -> None:
     many = [Candidate(word.encode() * n, False) for word in WORDS for n in (1, 2)]
-    few_forks, enough = begun(open_source(n_forks=2)), begun(open_source(n_forks=len(many)))
+    few_forks, enough = prefilled(open_source(n_forks=2)), prefilled(open_source(n_forks=len(many)))
     draft = few_forks.draft(LIMIT)
     own = Candidate(draft.text, draft.ends)
     scores = few_forks.score([own, *many])
@@ -230,7 +230,7 @@ def test_more_candidates_than_forks(open_source: Opener) -> None:
 
 
 def test_an_empty_ending_of_a_response_that_will_be_revisited(open_source: Opener) -> None:
-    source, fresh = open_source(), begun(open_source())
+    source, fresh = open_source(), prefilled(open_source())
     prefill(source, PROMPT, sampling=GREEDY, looks_ahead=True, revisits=True)
     if source.lookahead is not None:
         ahead(source).prefetch([MIXED[0].text + b" hill over the hill"])
@@ -246,7 +246,7 @@ def test_an_empty_ending_of_a_response_that_will_be_revisited(open_source: Opene
 def test_a_word_that_was_read_within_a_longer_candidate_can_be_gone_on_from(
     open_source: Opener,
 ) -> None:
-    source, fresh = open_source(), begun(open_source())
+    source, fresh = open_source(), prefilled(open_source())
     prefill(source, PROMPT, sampling=GREEDY, looks_ahead=True)
     the, the_fox = Candidate(b" the", False), Candidate(b" the fox", False)
     source.score([the_fox, the])
@@ -259,7 +259,7 @@ def test_a_word_that_was_read_within_a_longer_candidate_can_be_gone_on_from(
 
 
 def test_more_whole_answers_than_forks_and_cells(open_source: Opener) -> None:
-    source, other = begun(open_source(n_ctx=256, n_forks=1)), begun(open_source(n_ctx=256))
+    source, other = prefilled(open_source(n_ctx=256, n_forks=1)), prefilled(open_source(n_ctx=256))
     texts = (b"".join(w.encode() for w in random.Random(i).choices(WORDS, k=30)) for i in range(6))
     answers = [Candidate(text, True) for text in texts]
     source.draft(LIMIT)
@@ -335,7 +335,7 @@ def test_committing_an_unknown_candidate_costs_one_pass(source: Session) -> None
     assert source.counters.n_passes == before.n_passes + 1
 
 
-def test_a_new_draft_behind_an_own_one_costs_no_token_twice(source: Session) -> None:
+def test_a_new_draft_after_an_own_one_costs_no_token_twice(source: Session) -> None:
     before, n_tokens = source.counters, 0
     for _ in range(5):
         draft = source.draft(LIMIT)
@@ -358,7 +358,7 @@ def test_response_tokens_are_counted_and_leave_less_room(source: Session) -> Non
 
 
 def test_own_scored_and_unknown_candidates_lead_to_the_same_state(open_source: Opener) -> None:
-    scored, unknown = begun(open_source()), begun(open_source())
+    scored, unknown = prefilled(open_source()), prefilled(open_source())
     for one in MIXED:
         scored.draft(LIMIT)
         scored.score(MIXED)
@@ -398,7 +398,7 @@ def test_after_a_busy_answer_a_source_is_like_one_that_read_the_text_at_once(
 
 
 def test_rollback_at_any_time_keeps_the_response(open_source: Opener) -> None:
-    source, fresh = begun(open_source()), begun(open_source())
+    source, fresh = prefilled(open_source()), prefilled(open_source())
     write(source, 20)
     write(fresh, 20)
     source.rollback()
@@ -426,14 +426,14 @@ def test_rollback_forgets_draft_and_scored_candidates(source: Session) -> None:
 
 
 def test_restart_returns_to_the_end_of_the_prompt_without_a_pass(open_source: Opener) -> None:
-    source = begun(open_source())
+    source = prefilled(open_source())
     write(source, 200)
     source.draft(LIMIT)
     before, room = source.counters, source.n_free + source.n_response_tokens
     source.restart()
     assert source.counters == before
     assert (source.n_response_tokens, source.n_free) == (0, room)
-    assert_alike(source, begun(open_source()))
+    assert_alike(source, prefilled(open_source()))
 
 
 def test_passes_can_be_timed_between_answers_and_change_nothing(
@@ -441,7 +441,7 @@ def test_passes_can_be_timed_between_answers_and_change_nothing(
 ) -> None:
     if kind == "scripted":
         pytest.skip("it has no passes")
-    source, fresh = begun(open_source()), begun(open_source())
+    source, fresh = prefilled(open_source()), prefilled(open_source())
     for each in (source, fresh):
         write(each, 100)
         each.rollback()
@@ -452,7 +452,7 @@ def test_passes_can_be_timed_between_answers_and_change_nothing(
 
 
 def test_the_same_prompt_again_is_not_evaluated_again(open_source: Opener, kind: str) -> None:
-    source, fresh = begun(open_source()), begun(open_source())
+    source, fresh = prefilled(open_source()), prefilled(open_source())
     write(source, 200)
     before = source.counters
     n_prompt = prefill(source, PROMPT, sampling=GREEDY)
@@ -465,7 +465,7 @@ def test_the_same_prompt_again_is_not_evaluated_again(open_source: Opener, kind:
 
 @pytest.mark.parametrize("shared", ["more", "less", "other", "swapped", "nothing"])
 def test_another_prompt_reads_only_what_is_new(open_source: Opener, kind: str, shared: str) -> None:
-    source, fresh = begun(open_source(), LONG_PROMPT), open_source()
+    source, fresh = prefilled(open_source(), LONG_PROMPT), open_source()
     start, words = LONG_PROMPT.text, LONG_PROMPT.text.split()
     n_start = {"more": len(words), "nothing": 0}.get(shared, len(words) - 40)
     next_prompt = {
@@ -491,7 +491,7 @@ def test_another_prompt_reads_only_what_is_new(open_source: Opener, kind: str, s
 
 
 def test_a_conversation_that_grows_is_read_once(open_source: Opener, kind: str) -> None:
-    source, text, n_dropped = begun(open_source()), PROMPT.text, 0
+    source, text, n_dropped = prefilled(open_source()), PROMPT.text, 0
     for _ in range(4):
         n_dropped += len(source.draft(LIMIT).token_ends)
         source.commit(MIXED[0])
@@ -515,14 +515,14 @@ def test_any_order_of_prompts_and_answers_ends_like_a_fresh_start(
         prompt = RawText(
             text[: draw.randrange(10, len(text))] + draw.choice(["", " hill over", "."])
         )
-        begun(source, prompt)
+        prefilled(source, prompt)
         for _ in range(draw.randrange(12)):
             source.draft(LIMIT)
             source.commit(draw.choice(MIXED))
         if draw.random() < 0.3:
             source.restart()
-        fresh = begun(open_source(), prompt)
-        begun(source, prompt)
+        fresh = prefilled(open_source(), prompt)
+        prefilled(source, prompt)
         assert_alike(source, fresh)
         source.rollback()
 
@@ -549,7 +549,7 @@ def test_extend_and_trim_need_a_draft(source: Session) -> None:
 def test_a_prompt_that_leaves_too_little_room_is_refused_and_changes_nothing(
     open_source: Opener,
 ) -> None:
-    source, fresh = begun(open_source(n_ctx=64)), begun(open_source(n_ctx=64))
+    source, fresh = prefilled(open_source(n_ctx=64)), prefilled(open_source(n_ctx=64))
     n_prompt = prefill(fresh, PROMPT, sampling=GREEDY)
     write(source, 10)
     write(fresh, 10)
@@ -565,7 +565,7 @@ def test_an_empty_prompt_is_refused(open_source: Opener) -> None:
     source = open_source()
     with pytest.raises(InputError):
         prefill(source, RawText(""), sampling=GREEDY)
-    assert begun(source).draft(LIMIT).token_ends
+    assert prefilled(source).draft(LIMIT).token_ends
 
 
 def test_text_that_does_not_fit_the_context_cannot_win_and_leaves_the_source_usable(
@@ -573,7 +573,7 @@ def test_text_that_does_not_fit_the_context_cannot_win_and_leaves_the_source_usa
 ) -> None:
     if kind == "mamba":
         pytest.skip("its state has one size however much it read")
-    source, fresh = begun(open_source(n_ctx=64)), begun(open_source(n_ctx=64))
+    source, fresh = prefilled(open_source(n_ctx=64)), prefilled(open_source(n_ctx=64))
     endless = Candidate(b" the fox" * 2000, False)
     unfit, fit = source.score([endless, Candidate(b" the", False)])
     assert unfit.nll_nats == math.inf
@@ -585,7 +585,7 @@ def test_text_that_does_not_fit_the_context_cannot_win_and_leaves_the_source_usa
 
 
 def test_the_whole_context_can_be_written(open_source: Opener) -> None:
-    source = begun(open_source(n_ctx=48))
+    source = prefilled(open_source(n_ctx=48))
     while source.n_free > 0:
         draft = source.draft(min(LIMIT, source.n_free))
         source.score([candidate(draft), *MIXED])
@@ -633,7 +633,7 @@ class Switch:
 
 @pytest.mark.parametrize("n_more", [0, 1, 5])
 def test_a_cancelled_draft_can_be_rolled_back(open_source: Opener, n_more: int) -> None:
-    source, fresh, switch = open_source(), begun(open_source()), Switch()
+    source, fresh, switch = open_source(), prefilled(open_source()), Switch()
     prefill(source, PROMPT, sampling=GREEDY, is_cancelled=switch)
     switch.n_more = n_more
     with pytest.raises(Cancelled):
@@ -645,7 +645,7 @@ def test_a_cancelled_draft_can_be_rolled_back(open_source: Opener, n_more: int) 
 
 @pytest.mark.parametrize("work", ["score", "commit"])
 def test_cancelled_scoring_and_committing_keep_the_response(open_source: Opener, work: str) -> None:
-    source, fresh, switch = open_source(), begun(open_source()), Switch()
+    source, fresh, switch = open_source(), prefilled(open_source()), Switch()
     prefill(source, PROMPT, sampling=GREEDY, is_cancelled=switch)
     switch.n_more = 0
     with pytest.raises(Cancelled):
@@ -657,14 +657,16 @@ def test_cancelled_scoring_and_committing_keep_the_response(open_source: Opener,
 
 
 @pytest.mark.parametrize("n_more", [0, 1, 40])
-def test_a_cancelled_prompt_can_be_begun_again(open_source: Opener, kind: str, n_more: int) -> None:
+def test_a_cancelled_prompt_can_be_started_again(
+    open_source: Opener, kind: str, n_more: int
+) -> None:
     if kind == "scripted" and n_more:
         pytest.skip("reads a prompt in one pass and asks once")
-    source, switch = begun(open_source()), Switch()
+    source, switch = prefilled(open_source()), Switch()
     switch.n_more = n_more
     with pytest.raises(Cancelled):
         prefill(source, LONG_PROMPT, sampling=GREEDY, is_cancelled=switch)
-    assert_alike(begun(source, LONG_PROMPT), begun(open_source(), LONG_PROMPT))
+    assert_alike(prefilled(source, LONG_PROMPT), prefilled(open_source(), LONG_PROMPT))
 
 
 @pytest.mark.parametrize("n_asked", [1, 2, 20])
@@ -680,10 +682,10 @@ def test_ctrl_c_while_a_prompt_is_read_is_not_lost(
             raise KeyboardInterrupt
         return False
 
-    source = begun(open_source())
+    source = prefilled(open_source())
     with pytest.raises(KeyboardInterrupt):
         prefill(source, LONG_PROMPT, sampling=GREEDY, is_cancelled=interrupted)
-    assert_alike(begun(source), begun(open_source()))
+    assert_alike(prefilled(source), prefilled(open_source()))
 
 
 def test_progress_of_a_prompt_grows_to_one(open_source: Opener) -> None:
@@ -700,7 +702,7 @@ WARM = Sampling(temperature=1.5, seed=7)
 
 
 def sampled(open_source: Opener, sampling: Sampling) -> bytes:
-    return write(begun(open_source(), sampling=sampling), 60)
+    return write(prefilled(open_source(), sampling=sampling), 60)
 
 
 def test_the_same_seed_gives_the_same_text(open_source: Opener) -> None:
@@ -713,9 +715,9 @@ def test_other_seeds_give_other_texts(open_source: Opener) -> None:
 
 
 def test_a_new_prompt_starts_the_draw_anew(open_source: Opener) -> None:
-    source = begun(open_source(), sampling=WARM)
+    source = prefilled(open_source(), sampling=WARM)
     first = write(source, 60)
-    assert write(begun(source, sampling=WARM), 60) == first
+    assert write(prefilled(source, sampling=WARM), 60) == first
 
 
 def test_temperature_zero_and_the_narrowest_draws_are_greedy(
@@ -729,7 +731,7 @@ def test_temperature_zero_and_the_narrowest_draws_are_greedy(
 
 
 def test_a_sampled_lookahead_is_what_comes_next(open_source: Opener) -> None:
-    source = begun(open_source(), sampling=WARM)
+    source = prefilled(open_source(), sampling=WARM)
     for _ in range(20):
         draft = source.draft(LIMIT)
         source.commit(candidate(draft))
@@ -827,7 +829,7 @@ def test_trimmed_and_rolled_back_drafts_keep_the_form(formed: Session) -> None:
 
 
 def test_scores_are_the_same_with_and_without_a_form(open_source: Opener, kind: str) -> None:
-    free = begun(open_source())
+    free = prefilled(open_source())
     bound = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
     prefill(bound, PROMPT, sampling=GREEDY, grammar=FORM)
     assert_same(bound.score(MIXED), free.score(MIXED))

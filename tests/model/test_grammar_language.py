@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from cf_local.llama.sampler import Constraint, State
+from cf_local.llama.sampler import Constraint, GrammarState
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 from cf_local.structured import ResponseFormat
 
@@ -34,10 +34,10 @@ class Reader:
         self._ends = vocabulary.end_tokens[:1]
 
     def accepts(self, text: str) -> bool:
-        state = self.behind(text)
+        state = self.after(text)
         return state is not None and bool(state.allowed(self._ends)[0])
 
-    def behind(self, text: str) -> State | None:
+    def after(self, text: str) -> GrammarState | None:
         return self._constraint._at(tuple(self._vocabulary.encode(text.encode())))
 
 

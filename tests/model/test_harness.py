@@ -87,7 +87,7 @@ def log_likelihood(
     """Minus the mean of the sources' sums, by the reference."""
     nlls_nats = []
     for source, reference in zip(fusion.sources, references, strict=True):
-        tokens = source.prompt_tokens(prompt)  # type: ignore[attr-defined]
+        tokens = source.encode(prompt)  # type: ignore[attr-defined]
         nlls_nats.append(sum(reference.nlls(tokens, reference.encode(text.encode()), ends=False)))
     return -float(np.mean(nlls_nats))
 
@@ -167,11 +167,11 @@ def test_spaces_between_context_and_continuation_belong_to_the_continuation(
 def test_every_turn_and_the_begin_of_the_answer_reach_the_sources(fusion: Fusion) -> None:
     lm, question = FusionLM(fusion), problems()[1]["question"]
     own = fusion.answer(chat(question)).text
-    begun = own[: own.index(" = ")]
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": begun}]
+    prefix = own[: own.index(" = ")]
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": prefix}]
     prompt = lm.apply_chat_template(turns, add_generation_prompt=False)
     (rest,) = lm.generate_until([Request((prompt, {"max_gen_toks": 200}))], disable_tqdm=True)
-    assert begun + rest == own
+    assert prefix + rest == own
     with pytest.raises(InputError, match="must end with"):
         lm.apply_chat_template(turns)
     with pytest.raises(InputError, match="reads text only"):

@@ -1,4 +1,4 @@
-"""`inspect` on files of all kinds: sound ones are described, others are told, nothing aborts."""
+"""`inspect` on files of all kinds: sound ones are described, others reported; nothing aborts."""
 
 from __future__ import annotations
 

@@ -79,20 +79,20 @@ def judge_of(fusion: Fusion) -> Judge:
     return Judge(fusion, Settings(weights=by_name(fusion)))
 
 
-def behind(context: str) -> Opening:
+def after(context: str) -> Opening:
     return Opening(RawText(context))
 
 
 def test_continuations_of_one_context_are_the_mean_of_the_sources_sums(trio: Trio) -> None:
     texts = [" fox jumps", " dog sleeps over the hill.", " 東京 👍🏽", " fox jumps", ""]
-    found = judge_of(trio.fusion).log_likelihoods(behind("The quick brown"), texts)
+    found = judge_of(trio.fusion).log_likelihoods(after("The quick brown"), texts)
     expected = [trio.log_likelihood("The quick brown", text) if text else 0 for text in texts]
     assert found == pytest.approx(expected, abs=10 * NOISE)
     assert len(set(found)) == len(texts) - 1
 
 
 def test_a_continuation_of_hundreds_of_tokens(trio: Trio) -> None:
-    (found,) = judge_of(trio.fusion).log_likelihoods(behind("The quick brown"), [TEXT])
+    (found,) = judge_of(trio.fusion).log_likelihoods(after("The quick brown"), [TEXT])
     assert min(len(source.encode(TEXT.encode())) for source in trio.references) > 400
     assert found == pytest.approx(trio.log_likelihood("The quick brown", TEXT), rel=1e-3)
 
@@ -100,8 +100,8 @@ def test_a_continuation_of_hundreds_of_tokens(trio: Trio) -> None:
 def test_many_candidates_at_once_are_what_each_is_alone(trio: Trio) -> None:
     judge = judge_of(trio.fusion)
     texts = [f" {n} shells for {n + 1} dollars" * (1 + n % 7) for n in range(50)]
-    together = judge.log_likelihoods(behind("She sells"), texts)
-    alone = [judge.log_likelihoods(behind("She sells"), [text])[0] for text in texts]
+    together = judge.log_likelihoods(after("She sells"), texts)
+    alone = [judge.log_likelihoods(after("She sells"), [text])[0] for text in texts]
     assert together == pytest.approx(alone, rel=1e-3)
 
 
@@ -109,12 +109,12 @@ def test_a_text_longer_than_the_context_is_read_in_windows(trio: Trio) -> None:
     parts = windows(TEXT, 0, sessions_of(trio.small), [N_CTX] * 3)
     assert len(parts) > 4
     expected = sum(trio.log_likelihood(part.context or "\n", part.text) for part in parts)
-    (found,) = judge_of(trio.small).log_likelihoods(behind(""), [TEXT])
+    (found,) = judge_of(trio.small).log_likelihoods(after(""), [TEXT])
     assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_end_of_a_context_that_is_too_long_is_read(trio: Trio) -> None:
-    (found,) = judge_of(trio.small).log_likelihoods(behind(TEXT), [" The quick brown fox"])
+    (found,) = judge_of(trio.small).log_likelihoods(after(TEXT), [" The quick brown fox"])
     text = TEXT + " The quick brown fox"
     ((context, part),) = windows(text, len(TEXT), sessions_of(trio.small), [N_CTX] * 3)
     assert part == " The quick brown fox"
@@ -124,7 +124,7 @@ def test_the_end_of_a_context_that_is_too_long_is_read(trio: Trio) -> None:
 
 def test_without_a_context_a_text_begins_a_line(trio: Trio) -> None:
     judge = judge_of(trio.fusion)
-    (found,) = judge.log_likelihoods(behind(""), ["The quick brown fox"])
+    (found,) = judge.log_likelihoods(after(""), ["The quick brown fox"])
     assert found == pytest.approx(trio.log_likelihood("\n", "The quick brown fox"), abs=10 * NOISE)
     assert judge.log_likelihoods(Opening(NOTHING), ["The quick brown fox"]) == [found]
 
@@ -132,14 +132,14 @@ def test_without_a_context_a_text_begins_a_line(trio: Trio) -> None:
 def test_single_is_one_source_without_weights(trio: Trio) -> None:
     name = trio.fusion.sources[1].info.name
     judge = Judge(trio.fusion, Settings(mode="single", only=name, weights=by_name(trio.fusion)))
-    (found,) = judge.log_likelihoods(behind("The quick"), [" brown fox"])
+    (found,) = judge.log_likelihoods(after("The quick"), [" brown fox"])
     source = trio.references[1]
     terms = source.nlls(source.encode(b"The quick"), source.encode(b" brown fox"), ends=False)
     assert found == pytest.approx(-sum(terms), abs=4 * NOISE)
 
 
 def test_the_fused_answer_begins_with_its_own_beginnings(trio: Trio) -> None:
-    opening = behind("The quick brown")
+    opening = after("The quick brown")
     settings = Settings(weights=by_name(trio.fusion), max_tokens=40, repetition_guard=False)
     steps = [e.text for e in trio.fusion.stream(opening.prompt, settings) if isinstance(e, Step)]
     whole = "".join(steps[:4])
@@ -153,7 +153,7 @@ def test_the_fused_answer_begins_with_its_own_beginnings(trio: Trio) -> None:
     assert single.writes(opening, [whole]) == [False]
 
 
-def test_a_continuation_that_does_not_fit_behind_a_chat_is_an_error(trio: Trio) -> None:
+def test_a_continuation_that_does_not_fit_after_a_chat_is_an_error(trio: Trio) -> None:
     with pytest.raises(ContextError, match="does not fit after a prompt"):
         judge_of(trio.small).log_likelihoods(Opening(chat("Who?")), [TEXT * 3])
 
@@ -166,7 +166,7 @@ def test_settings_must_match_the_sources(trio: Trio) -> None:
 
 
 @pytest.mark.model
-def test_an_answer_that_has_begun_is_gone_on_with() -> None:
+def test_an_answer_that_has_started_is_continued() -> None:
     with cf_local.load() as fusion:
         settings = Settings(max_tokens=150, weights=by_name(fusion))
         judge = Judge(fusion, settings)
@@ -174,16 +174,16 @@ def test_an_answer_that_has_begun_is_gone_on_with() -> None:
             prompt = chat(problem.question)
             events = [*fusion.stream(prompt, settings)]
             steps = [event.text for event in events if isinstance(event, Step)]
-            begun, rest = "".join(steps[:3]), "".join(steps[3:])
-            *_, answer = write(fusion, Opening(prompt, begun), settings)
+            prefix, rest = "".join(steps[:3]), "".join(steps[3:])
+            *_, answer = write(fusion, Opening(prompt, prefix), settings)
             assert isinstance(answer, Answer)
             assert answer.text == rest
-            assert judge.writes(Opening(prompt, begun), [rest, f"{rest}."]) == [True, False]
+            assert judge.writes(Opening(prompt, prefix), [rest, f"{rest}."]) == [True, False]
             # The chain rule: what stands in the opening is not counted again.
             ((all_of_it,), (front,), (behind_it,)) = (
-                judge.log_likelihoods(Opening(prompt), [begun + rest]),
-                judge.log_likelihoods(Opening(prompt), [begun]),
-                judge.log_likelihoods(Opening(prompt, begun), [rest]),
+                judge.log_likelihoods(Opening(prompt), [prefix + rest]),
+                judge.log_likelihoods(Opening(prompt), [prefix]),
+                judge.log_likelihoods(Opening(prompt, prefix), [rest]),
             )
             assert front + behind_it == pytest.approx(all_of_it, abs=0.05)
         with pytest.raises(InputError, match="cool\\+r"):

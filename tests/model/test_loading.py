@@ -1,4 +1,4 @@
-"""Loads: at the same time, told in the caller's thread, and of a set that ran before at once."""
+"""Loads: at the same time, reported in the caller's thread; a set that ran before loads at once."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def test_nothing_is_timed_before_the_first_word(
     assert len(timed) == n_timed
 
 
-def test_progress_is_told_in_the_thread_that_loads(files: list[Path]) -> None:
-    told: list[tuple[float, int]] = []
+def test_progress_is_reported_in_the_thread_that_loads(files: list[Path]) -> None:
+    reported: list[tuple[float, int]] = []
     cf_local.load(
-        models=files, on_progress=lambda share: told.append((share, threading.get_ident()))
+        models=files, on_progress=lambda share: reported.append((share, threading.get_ident()))
     ).close()
-    shares = [share for share, _ in told]
+    shares = [share for share, _ in reported]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert {thread for _, thread in told} == {threading.get_ident()}
+    assert {thread for _, thread in reported} == {threading.get_ident()}
 
 
 def test_models_are_loaded_at_the_same_time(

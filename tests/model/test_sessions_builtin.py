@@ -72,7 +72,7 @@ def test_a_shared_system_prompt_is_evaluated_once() -> None:
         for question in QUESTIONS[:4]:
             list(fusion.conversation(system).ask(question))
         for source in fusion.sources:
-            n_tokens = [session._text.n_prompt for session in source.sessions]  # type: ignore[attr-defined]
+            n_tokens = [session._committed.n_prompt for session in source.sessions]  # type: ignore[attr-defined]
             n_read = [session.counters.n_tokens for session in source.sessions]
             assert min(n_tokens) > 100
             assert n_read[0] > n_tokens[0]

@@ -44,7 +44,7 @@ def test_a_simulated_load_says_what_a_real_one_says(
     finally:
         model.close()
     assert layout is not None
-    with bridge.kept() as lines:
+    with bridge.captured() as lines:
         LlamaSource("s", path, n_ctx=1024, n_forks=3, n_threads=1, kv_type=kv_type).close()
     assert layout.cache == _sum(_CACHE, lines) > 0
     n_heads = tiny.N_HEAD if kv_type == "f16" and arch != "mamba" else 0
@@ -92,7 +92,7 @@ def test_weights_that_this_cpu_wants_rearranged(tmp_path: Path) -> None:
     model = SimulatedModel(path, n_forks=3)
     copied = model.sizes("a").copied
     model.close()
-    with bridge.kept() as lines:
+    with bridge.captured() as lines:
         LlamaSource("s", path, n_ctx=256, n_threads=1).close()
     said = [line for line in lines if "CPU_REPACK model buffer size" in line]
     assert bool(said) == is_copied(2) == (copied > 0)
@@ -154,7 +154,9 @@ def _shown(path: Path) -> tuple[object, ...]:
     return (sizes.blocks, sizes.inputs, sizes.outputs, sizes.program, layout)
 
 
-def test_bad_files_are_told_as_a_load_tells_them(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_bad_files_are_reported_as_a_load_reports_them(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
     with pytest.raises(MissingModelError):
         SimulatedModel(tmp_path / "nothing.gguf", n_forks=3)
     raw = tiny_model("llama").read_bytes()

@@ -1,4 +1,4 @@
-"""Structured answers of the built-in fusion: complete ones are valid, others are told."""
+"""Structured answers of the built-in fusion: complete ones are valid, others are reported."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_a_form_lasts_for_one_answer_and_the_next_is_as_before(fusion: Fusion) -
     assert fusion.answer(PROMPTS[1]).text == before
 
 
-def test_an_answer_that_is_too_long_is_told(fusion: Fusion) -> None:
+def test_an_answer_that_is_too_long_is_reported(fusion: Fusion) -> None:
     form = ResponseFormat.json_schema({"type": "string", "minLength": 400})
     for mode in MODES:
         settings = replace(fusion.settings, response_format=form, max_tokens=40, mode=mode)
         assert fusion.answer(PROMPTS[0], settings).finish_reason == "length"
 
 
-def test_a_loop_that_breaks_the_form_is_told(fusion: Fusion) -> None:
+def test_a_loop_that_breaks_the_form_is_reported(fusion: Fusion) -> None:
     form = ResponseFormat.gbnf('root ::= "["  "no, "{2000} "]"')
     settings = replace(fusion.settings, response_format=form, max_tokens=2000)
     assert fusion.answer(PROMPTS[0], settings).finish_reason == "repetition"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import cf_local
-from cf_local.llama.context import Context, Row
-from cf_local.llama.model import Model
+from cf_local.llama.context import Context, TokenRow
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.runtime.fusion import Fusion
 
@@ -69,13 +69,13 @@ def test_whatever_is_asked_meanwhile(
 
 
 @pytest.fixture(scope="module", params=models.SET_A)
-def model(request: pytest.FixtureRequest, _need_models: None) -> Iterator[Model]:
-    opened = Model(models.path_of(request.param))
+def model(request: pytest.FixtureRequest, _need_models: None) -> Iterator[LlamaModel]:
+    opened = LlamaModel(models.path_of(request.param))
     yield opened
     opened.close()
 
 
-def logits(model: Model, n_threads: int, size: int) -> np.ndarray:
+def logits(model: LlamaModel, n_threads: int, size: int) -> np.ndarray:
     """Behind each of 24 tokens that are read ``size`` at a time, shape (24, n_vocab)."""
     text = b"Once upon a time, in a small village by the sea, there lived an old fisherman. " * 2
     tokens = LlamaVocabulary(model).encode(text)[:24]
@@ -84,7 +84,7 @@ def logits(model: Model, n_threads: int, size: int) -> np.ndarray:
     try:
         for start in range(0, len(tokens), size):
             chunk = list(enumerate(tokens))[start : start + size]
-            context.evaluate([Row(token, position, (0,), True) for position, token in chunk])
+            context.evaluate([TokenRow(token, position, (0,), True) for position, token in chunk])
             for index in range(len(chunk)):
                 row = lib.llama_get_logits_ith(context._handle, index)
                 found.append(np.ctypeslib.as_array(row, shape=(context.n_vocab,)).copy())
@@ -94,6 +94,6 @@ def logits(model: Model, n_threads: int, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [1, 8])
-def test_the_number_of_threads_changes_no_bit(model: Model, size: int) -> None:
+def test_the_number_of_threads_changes_no_bit(model: LlamaModel, size: int) -> None:
     """So it may follow the load of the machine."""
     assert np.array_equal(logits(model, 1, size), logits(model, 2, size))

@@ -167,7 +167,7 @@ def test_a_shared_system_prompt_is_read_once() -> None:
         assert [reply.status for reply in replies] == [200] * 8
         (fusion,) = kept
         for source in fusion.sources:
-            n_prompt = source.sessions[0]._text.n_prompt  # type: ignore[attr-defined]
+            n_prompt = source.sessions[0]._committed.n_prompt  # type: ignore[attr-defined]
             n_read = sum(session.counters.n_tokens for session in source.sessions)
             assert n_prompt > 100
             assert n_read < 4.5 * n_prompt  # of 8

@@ -35,7 +35,7 @@ VOCABULARIES = (
 
 
 def table(vocabulary: PieceVocabulary, says: Mapping[str, Mapping[str | int, float]]) -> Script:
-    """Behind each response the probability of some pieces (or END); behind others it ends."""
+    """After each response the probability of some pieces (or END); after others it ends."""
     known = {
         text.encode(): {
             piece if isinstance(piece, int) else _token(vocabulary, piece): share
@@ -52,7 +52,7 @@ def _token(vocabulary: PieceVocabulary, piece: str) -> int:
 
 
 def noise(vocabulary: PieceVocabulary, seed: int, end: float = 0.05) -> Script:
-    """Something else behind every response, drawn by ``seed``; words are likelier than bytes."""
+    """Something else after every response, drawn by ``seed``; words are likelier than bytes."""
     tokens = sorted(set(vocabulary.encode("".join(WORDS).encode())))
 
     def script(response: bytes) -> Mapping[int, float]:

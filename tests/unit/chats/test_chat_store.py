@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_told(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "file" / "data"))
-    with pytest.raises(UnwritableError, match="cannot be made"):
+    with pytest.raises(UnwritableError, match="cannot be created"):
         data_folder()
 
 

@@ -19,7 +19,7 @@ def test_a_word_is_known_once_the_next_one_begins() -> None:
     assert not _has_word(KnownText(b"", False), 0)
 
 
-def test_the_end_of_the_word_behind_a_place() -> None:
+def test_the_end_of_the_word_after_a_place() -> None:
     assert _end_of_word(b" hats left.", 0) == 5
     assert _end_of_word(b" hats left.", 5) == 10
     assert _end_of_word(b" hats left.", 7) == 10
@@ -48,7 +48,7 @@ def test_a_text_that_follows_a_path_to_its_end_departs_from_nothing() -> None:
     assert _merged([b" a b"], b" a b c") == [b" a b"]
 
 
-def test_texts_are_cut_behind_the_first_word_on_which_they_differ() -> None:
+def test_texts_are_cut_after_the_first_word_on_which_they_differ() -> None:
     assert _merged([b" is 46 hats left"], b" is 47 -") == [b" is 46", b" is 47"]
     assert _merged([b" is 46", b" is 47"], b" is 22 caps") == [b" is 46", b" is 47", b" is 22"]
     assert _merged([b" is 46", b" is 47"], b" was 46 x") == [b" is", b" was"]

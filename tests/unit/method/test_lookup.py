@@ -5,7 +5,7 @@ from cf_local.method.speculation import LookUp
 
 def seen(prompt: str, response: bytes = b"") -> LookUp:
     look_up = LookUp()
-    look_up.begin(prompt)
+    look_up.start(prompt)
     look_up.append(response)
     return look_up
 
@@ -34,12 +34,12 @@ def test_nothing_is_proposed_for_new_words_or_across_texts() -> None:
 
 def test_earlier_answers_have_no_part_in_a_new_one() -> None:
     look_up = seen("First?", b"The answer is 42.")
-    look_up.begin("Second?")
+    look_up.start("Second?")
     look_up.append(b"The answer")
     assert look_up.propose(b"", 4)[0] == b""
 
 
 def test_memory_is_bounded() -> None:
     look_up = seen("the very first words " + "x" * 100_000)
-    look_up.begin("the very")
+    look_up.start("the very")
     assert look_up.propose(b"", 6)[0] != b" first"

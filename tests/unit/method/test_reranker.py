@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.method import reranker as rerank
+from cf_local.method import reranker
 from cf_local.method.reranker import (
     UNSCORED,
     Verdict,
@@ -26,7 +26,7 @@ def decide(
     kind: str,
     weights: list[float] | None = None,
 ) -> Verdict:
-    return rerank.decide(scores, candidates, kind, weights or [1.0] * len(scores))  # type: ignore[arg-type]
+    return reranker.decide(scores, candidates, kind, weights or [1.0] * len(scores))  # type: ignore[arg-type]
 
 
 SCORE = st.builds(Score, st.floats(0, 60), st.integers(1, 20))
@@ -69,10 +69,10 @@ def test_the_lowest_weighted_mean_wins(
         st.lists(weight, min_size=len(scores), max_size=len(scores)).filter(any) | st.none()
     )
     verdict = decide(scores, candidates, "nll", weights)
-    heard = weights or [1.0] * len(scores)
+    counted = weights or [1.0] * len(scores)
     means = [
-        sum(w * by_hand(row[j], c, "nll") for w, row in zip(heard, scores, strict=True))
-        / sum(heard)
+        sum(w * by_hand(row[j], c, "nll") for w, row in zip(counted, scores, strict=True))
+        / sum(counted)
         for j, c in enumerate(candidates)
     ]
     assert verdict.means is not None
@@ -96,7 +96,7 @@ def test_an_impossible_candidate_loses_without_a_warning() -> None:
     assert decide(far, candidates, "perplexity").winner == 1
 
 
-def test_a_source_of_weight_zero_is_not_heard_even_when_infinite() -> None:
+def test_a_source_of_weight_zero_does_not_count_even_when_infinite() -> None:
     matrix = np.array([[math.inf, 1.0], [1.0, 2.0]])
     assert weighted_mean(matrix, [0.0, 3.0]).tolist() == [1.0, 2.0]
 

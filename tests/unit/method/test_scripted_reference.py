@@ -40,7 +40,7 @@ class ScriptRef(ref.RefSource):
         return list(self._vocabulary.encode(text))
 
     def shares(self, tokens: Sequence[int]) -> dict[int, float]:
-        """Behind the prompt the script sees the response, within it what there is of it."""
+        """After the prompt the script sees the response, within it what there is of it."""
         n = len(self.prompt)
         said = self._script(self.text(tokens[n:] if len(tokens) >= n else tokens))
         return {EOG if token == END else token: share for token, share in said.items()}
@@ -61,7 +61,7 @@ class ScriptRef(ref.RefSource):
 def chatter(vocabulary: PieceVocabulary, seed: int) -> Script:
     """Noise of whole characters that seldom ends before it has said something.
 
-    (Behind a response that ends within a character, reference and engine cut differently.)
+    (After a response that ends within a character, reference and engine cut differently.)
     """
     script = noise(vocabulary, seed)
 

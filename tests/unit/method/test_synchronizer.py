@@ -15,7 +15,7 @@ from cf_local.testing import PieceVocabulary, Script, ScriptedSession, ScriptedS
 from cf_local.types import Draft
 
 
-def begun(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSession:
+def prefilled(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSession:
     session = ScriptedSource(name, vocabulary, script).sessions[0]
     prefill(session, PROMPT, sampling=Sampling())
     return session
@@ -23,12 +23,12 @@ def begun(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSes
 
 def writing(text: str, *pieces: str) -> ScriptedSession:
     vocabulary = PieceVocabulary(pieces)
-    return begun("writer", vocabulary, writes(text, vocabulary))
+    return prefilled("writer", vocabulary, writes(text, vocabulary))
 
 
 def judging(*pieces: str) -> ScriptedSession:
     vocabulary = PieceVocabulary(pieces)
-    return begun("judge", vocabulary, writes("", vocabulary))
+    return prefilled("judge", vocabulary, writes("", vocabulary))
 
 
 def test_a_shortest_segment_ends_at_the_own_word_boundary() -> None:
@@ -86,7 +86,7 @@ def test_half_a_character_is_kept_when_the_limit_allows_no_whole_one() -> None:
     assert draft_segment(source, [judging()], "aligned", 1).text == "東".encode()[:1]
 
 
-def test_a_longer_segment_ends_behind_so_many_common_words() -> None:
+def test_a_longer_segment_ends_after_so_many_common_words() -> None:
     source = writing("run, fox jumps on", "run", ",", " fox", " jumps", " on")
     for kind, judge, n_words, text in (
         ("shortest", "run,", 1, b"run"),
@@ -133,7 +133,7 @@ class WithControl(PieceVocabulary):
 
 
 def test_nothing_but_control_tokens_is_an_ending() -> None:
-    source = begun("writer", WithControl([]), lambda _response: {999: 1.0})
+    source = prefilled("writer", WithControl([]), lambda _response: {999: 1.0})
     draft = draft_segment(source, [judging()], "aligned", 4)
     assert (draft.text, draft.ends) == (b"", True)
 
@@ -153,7 +153,9 @@ def test_an_ending_at_the_limit_is_still_an_ending() -> None:
 def test_segments_end_at_common_words_or_are_cut_at_the_limit(
     kind: str, seed: int, limit: int, order: list[int], n_words: int
 ) -> None:
-    source, *judges = (begun(str(i), VOCABULARIES[i], noise(VOCABULARIES[i], seed)) for i in order)
+    source, *judges = (
+        prefilled(str(i), VOCABULARIES[i], noise(VOCABULARIES[i], seed)) for i in order
+    )
     draft = draft_segment(source, judges, kind, limit, n_words)  # type: ignore[arg-type]
     assert draft.text or draft.ends
     assert len(draft.token_ends) <= limit

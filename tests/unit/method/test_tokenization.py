@@ -1,4 +1,4 @@
-"""Tokens of a segment behind the words before it."""
+"""Tokens of a segment after the words before it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CountingVocabulary:
         return VOCABULARY.piece(token)
 
 
-def encoder_behind(*segments: bytes) -> ContextEncoder:
+def encoder_after(*segments: bytes) -> ContextEncoder:
     encoder = ContextEncoder(VOCABULARY)
     for segment in segments:
         encoder.append(segment)
@@ -41,23 +41,23 @@ def pieces(encoder: ContextEncoder, segment: bytes) -> list[bytes]:
     return [VOCABULARY.piece(token) for token in encoder.encode(segment)]
 
 
-def test_a_segment_behind_its_context_is_cut_as_in_the_whole_text() -> None:
-    assert pieces(encoder_behind(b" the"), b" fox jumps") == [
+def test_a_segment_after_its_context_is_cut_as_in_the_whole_text() -> None:
+    assert pieces(encoder_after(b" the"), b" fox jumps") == [
         b" fox",
         *(bytes([c]) for c in b" jumps"),
     ]
 
 
 def test_a_segment_that_goes_on_with_a_word_is_cut_on_its_own() -> None:
-    assert pieces(encoder_behind(b"run"), b"ning") == [b"ning"]  # "running" is one token
-    assert pieces(encoder_behind(b" 8"), b"5.") == [b"5", b"."]
+    assert pieces(encoder_after(b"run"), b"ning") == [b"ning"]  # "running" is one token
+    assert pieces(encoder_after(b" 8"), b"5.") == [b"5", b"."]
 
 
 @given(SEGMENTS, st.text("run fox8.é東\n", max_size=12).map(str.encode))
 def test_tokens_spell_the_segment_whatever_came_before(
     segments: list[bytes], segment: bytes
 ) -> None:
-    encoder = encoder_behind(*segments)
+    encoder = encoder_after(*segments)
     assert b"".join(pieces(encoder, segment)) == segment
     ends = accumulate(map(len, pieces(encoder, segment)))
     assert encoder.token_ends(segment) == frozenset(ends)
@@ -88,6 +88,6 @@ def test_asking_twice_encodes_once() -> None:
 
 @pytest.mark.parametrize("segment", [b" fox", b"ning"])
 def test_reset_forgets_the_context(segment: bytes) -> None:
-    encoder = encoder_behind(b"run", b"ning")
+    encoder = encoder_after(b"run", b"ning")
     encoder.reset()
-    assert encoder.encode(segment) == encoder_behind().encode(segment)
+    assert encoder.encode(segment) == encoder_after().encode(segment)

@@ -141,7 +141,7 @@ def test_a_source_goes_on_with_a_word_that_another_ended() -> None:
 
 
 def test_the_response_is_shared_whatever_the_vocabularies() -> None:
-    """The one that departs writes on behind what won, byte for byte."""
+    """The one that departs continues after what won, byte for byte."""
     strong = writer_of("a", "def f():\n    return 1\n", PieceVocabulary(["    ", " return"]))
     weak = ScriptedSource("b", BYTES, writes("def g(x):\n\treturn", BYTES, confidence=0.2))
     assert run(Fusion([strong, weak]), Settings(weights={"b": 0.01}))[1].text == (
@@ -310,7 +310,7 @@ def test_a_source_may_be_named_like_a_mode(name: str) -> None:
 
 
 def test_no_source_can_be_named_like_the_fused_answer() -> None:
-    with pytest.raises(InputError, match="is the fused answer"):
+    with pytest.raises(InputError, match="marks the fused answer"):
         Fusion([writer_of(FUSED, "a")])
 
 

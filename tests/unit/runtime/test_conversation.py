@@ -1,4 +1,4 @@
-"""Turns of a chat: what is kept, what is left out, what a failure leaves behind."""
+"""Turns of a chat: what stays, what is left out, what a failure leaves behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_all_turns_are_in_the_prompt() -> None:
     assert answer.prompt_tokens["a"] == len("\n".join(["S", "Q", ANSWER, "R"]))
 
 
-def test_progress_of_the_prompt_is_told() -> None:
+def test_progress_of_the_prompt_is_reported() -> None:
     shares: list[float] = []
     ask(Conversation(), fusion_of(), "How many?", on_progress=shares.append)
     assert shares

@@ -199,7 +199,7 @@ def wait_until(condition, patience_s: float = _PATIENCE_S) -> None:  # type: ign
         time.sleep(0.001)
 
 
-def test_who_would_wait_for_himself_is_told() -> None:
+def test_who_would_wait_for_himself_is_reported() -> None:
     with fusion_of(2, ENDLESS) as fusion:
         streams = [fusion.stream(prompt(i), LONG) for i in range(2)]
         for stream in streams:
@@ -318,20 +318,20 @@ def test_cancelled_before_it_began_it_has_no_text() -> None:
         assert (answer.text, answer.finish_reason) == ("", "cancelled")
 
 
-def test_progress_is_told_in_the_thread_that_reads(lends: bool) -> None:
+def test_progress_is_reported_in_the_thread_that_reads(lends: bool) -> None:
     with fusion_of() as fusion:
-        told: list[tuple[float, int]] = []
+        reported: list[tuple[float, int]] = []
         list(
             fusion.stream(
                 RawText("x" * PASS_TOKENS * 3),
-                on_progress=lambda share: told.append((share, threading.get_ident())),
+                on_progress=lambda share: reported.append((share, threading.get_ident())),
             )
         )
-    shares = [share for share, _ in told]
+    shares = [share for share, _ in reported]
     assert len(shares) == 6
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert {thread for _, thread in told} == {threading.get_ident()}
+    assert {thread for _, thread in reported} == {threading.get_ident()}
 
 
 # --- Errors ---------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ def _in_child(fusion: Fusion, results: multiprocessing.SimpleQueue) -> None:  # 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_is_told_instead_of_waiting_forever() -> None:
+def test_a_forked_process_is_reported_instead_of_waiting_forever() -> None:
     context = multiprocessing.get_context("fork")
     with fusion_of() as fusion:
         fusion._worker.call(lambda: None)
