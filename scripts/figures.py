@@ -279,7 +279,7 @@ def compare_all(problems: list[Problem]) -> tuple[int, list[str]]:
         settings = replace(fusion.settings, mode="cool", max_tokens=256)
         for problem in problems:
             prompt = cf_local.chat(problem.question)
-            tokens = [source.prompt_tokens(prompt) for source in fusion.sources]
+            tokens = [source.encode(prompt) for source in fusion.sources]
             expected = ref.fuse(
                 known, tokens, ref.RefSettings(score=settings.score, max_tokens=256)
             )

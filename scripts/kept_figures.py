@@ -69,7 +69,7 @@ def first_session(model: Path, states: Folder, n_tokens: int) -> tuple[Message, 
     with opened(model) as fusion:
         (source,) = fusion.sources
         turns: list[Message] = []
-        while len(source.prompt_tokens(asked := prompt(turns))) < n_tokens:  # type: ignore[attr-defined]
+        while len(source.encode(asked := prompt(turns))) < n_tokens:  # type: ignore[attr-defined]
             turns += [Message("user", TURN), Message("assistant", TURN * 3)]
         start_s = time.perf_counter()
         answer = fusion.answer(asked, SETTINGS)

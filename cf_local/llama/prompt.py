@@ -7,12 +7,17 @@ and markup together, because that is how the model saw it in training.
 """
 
 import re
+import sys
+import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import product
 from typing import Any
 
 import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cf_local.errors import BrokenModelError, InputError
 from cf_local.llama.library import Jinja2ChatFormatter, lib
@@ -24,6 +29,11 @@ from cf_local.types import Message, Prompt, RawText
 _GUARD = "\U0010f7a5"
 _CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 _USER_DEFINED = lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+_LIMIT_S = 5.0  # of a rendering, which takes milliseconds; on a busy machine, too
+_MOST_BITS = 1_000_000
+_WAY_OUT = "Set `template` for this source in models.toml, or use --raw."
+_SWITCH = re.compile(r"(?<!\S)/[A-Za-z_]+(?!\S)")  # words that templates read and take out
+_MARK = "Typed"
 _WHITESPACE = " \t\n\v\f\r"  # what llama.cpp strips; an ideographic space counts as text
 _PLAIN_TEMPLATE = (
     "{% for m in messages %}"
@@ -41,16 +51,16 @@ class ChatTemplate:
         self._source = template or _PLAIN_TEMPLATE
         self._vocabulary = vocabulary
         try:
-            self._formatter = Jinja2ChatFormatter(
+            self._formatter = _Formatter(
                 self._source,
                 eos_token=vocabulary.text(vocabulary.eos_token),
                 bos_token=vocabulary.text(vocabulary.bos_token),
             )
-        except jinja2.TemplateError as error:
+        except Exception as error:  # constants are computed when it is compiled
             raise BrokenModelError(
-                f"The chat template of {name} cannot be read: {error}. "
-                "Set `template` for this source in models.toml, or use --raw."
+                f"The chat template of {name} cannot be read: {_reason(error)}. {_WAY_OUT}"
             ) from error
+        self._is_endless = False
 
     def render(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
         """The conversation as the model expects it, up to the start of its answer.
@@ -65,16 +75,60 @@ class ChatTemplate:
         for tools, variant in product(no_tools, _variants(messages)):
             try:
                 text = self._render(variant, tools, thinks)
-            except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
+            except _EndlessError:
+                self._is_endless = True
+                break
+            except Exception as error:  # noqa: BLE001 - a template computes what it likes
                 failure = failure or error
                 continue
             if _holds(text, variant):
                 return text
-        why = failure or "it leaves out part of the conversation"
+            if (rewritten := self._rewritten(text, variant, tools, thinks)) is not None:
+                return rewritten
+        if self._is_endless:
+            raise InputError(
+                f"The chat template of {self._name} does not end: it was stopped after "
+                f"{_LIMIT_S:g} s. {_WAY_OUT}"
+            )
+        why = "it leaves out part of the conversation" if failure is None else _reason(failure)
         raise InputError(
-            f"The chat template of {self._name} refuses this conversation: {why}. "
-            "Set `template` for this source in models.toml, or use --raw."
+            f"The chat template of {self._name} refuses this conversation: {why}. {_WAY_OUT}"
         )
+
+    def _rewritten(
+        self, text: str, messages: Sequence[Message], tools: Any, thinks: bool | None
+    ) -> str | None:
+        """``text`` if the template contains every message, though not as it was typed.
+
+        Templates read switches such as /no_think and take them out, or escape characters. None if
+        a message is missing. Where the rewriting put together a special token (of two halves with a
+        switch between them), the template gets text in which it cannot recognize anything.
+        """
+        marks = [f"{_MARK}{chr(97 + i % 26) * (1 + i // 26)}X" for i in range(len(messages))]
+        frame = [
+            Message(m.role, " ".join([*_SWITCH.findall(m.content), mark]))
+            for m, mark in zip(messages, marks, strict=True)
+        ]
+        try:
+            frame_text = self._render(frame, tools, thinks)
+            is_whole = all(
+                mark in frame_text
+                for m, mark in zip(messages, marks, strict=True)
+                if m.role != "assistant"
+            )
+            if not is_whole:
+                return None
+            if self._markup(text) == self._markup(frame_text):
+                return text
+            broken = [Message(m.role, _GUARD.join(m.content)) for m in messages]
+            text = self._render(broken, tools, thinks)
+        except Exception:  # noqa: BLE001 - as in render
+            return None
+        return text if _holds(text, broken) else None
+
+    def _markup(self, text: str) -> list[int]:
+        """The tokens of ``text`` that only the template may write, in order."""
+        return [t for t in self._vocabulary.encode_markup(text) if self.is_markup(t)]
 
     def opens_thinking(self) -> frozenset[bool | None]:
         """The values of ``thinks`` for which an answer starts inside thinking."""
@@ -104,7 +158,87 @@ class ChatTemplate:
         switches: dict[str, Any] = (
             {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
         )
-        return str(self._formatter(messages=turns, tools=tools, functions=tools, **switches).prompt)
+        if self._is_endless:
+            raise _EndlessError
+        with _limited(_LIMIT_S):
+            return str(
+                self._formatter(messages=turns, tools=tools, functions=tools, **switches).prompt
+            )
+
+
+class _EndlessError(Exception):
+    """A template was stopped."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox of templates, with bounds on what a single operation computes."""
+
+    intercepted_binops = frozenset({"**", "*"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Multiply, unless the result would be huge: no time limit stops one long operation."""
+        if operator == "**":
+            is_huge = isinstance(right, int) and abs(right) * _n_bits(left) > _MOST_BITS
+        else:
+            is_huge = _n_bits(left) * _n_bits(right) > _MOST_BITS or any(
+                isinstance(one, str | list | tuple)
+                and isinstance(other, int)
+                and len(one) * other > _MOST_BITS
+                for one, other in ((left, right), (right, left))
+            )
+        if is_huge:
+            raise OverflowError(f"a result of {operator} is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _n_bits(value: Any) -> int:
+    return value.bit_length() if isinstance(value, int) else 0
+
+
+class _Formatter(Jinja2ChatFormatter):
+    """llama-cpp-python's formatter with an environment of our own: it compiles in __init__."""
+
+    def __init__(self, template: str, eos_token: str, bos_token: str) -> None:
+        self.template, self.eos_token, self.bos_token = template, eos_token, bos_token
+        self.add_generation_prompt, self.stop_token_ids = True, None
+        environment = _Environment(
+            loader=jinja2.BaseLoader(),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[Jinja2ChatFormatter.IgnoreGenerationTags, loopcontrols],
+        )
+        environment.filters["tojson"] = self.tojson
+        self._environment = environment.from_string(template)
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise _EndlessError in what Python runs here for longer, in whatever thread this is."""
+    end = time.monotonic() + seconds
+
+    def watch(_frame: Any, _event: str, _argument: Any) -> Any:
+        if time.monotonic() > end:
+            raise _EndlessError
+        return watch
+
+    former = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        yield
+    finally:
+        sys.settrace(former)
+
+
+def _reason(error: Exception) -> str:
+    """What a template failed of, with its line where that is known."""
+    line = getattr(error, "lineno", None)
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == "<template>":
+            line = number
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    kind = "" if isinstance(error, jinja2.TemplateError | ValueError) else type(error).__name__
+    problem = f"{kind}: {text}" if kind and kind != text else text
+    return f"{problem} (line {line} of the template)" if line else problem
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:

@@ -9,6 +9,11 @@ import codecs
 from collections.abc import Sequence
 
 
+def text_of_bytes(raw: bytes) -> str:
+    """Bytes of a response as text to show, without an incomplete character at the end."""
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(raw)
+
+
 class TextStream:
     """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing."""
 
@@ -23,9 +28,12 @@ class TextStream:
         return self._release(self._decoder.decode(segment))
 
     def flush(self) -> str:
-        """At the end of the answer: the text that was held back."""
-        text = self._release(self._decoder.decode(b"", final=True)) + self._held
-        self._held = ""
+        """At the end of the answer: the text that was held back.
+
+        An answer that a limit cuts within a character ends before that character.
+        """
+        text, self._held = self._held, ""
+        self._decoder.reset()
         return text
 
     def _release(self, text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cf_local.errors import ContextError
-from cf_local.method.output import TextStream, is_looping
+from cf_local.method.output import TextStream, is_looping, text_of_bytes
 from cf_local.method.overlap import Overlap
 from cf_local.method.reranker import Verdict, decide
 from cf_local.method.session import Session
@@ -369,7 +369,7 @@ def _scored(names: list[str], proposals: _Proposals, verdict: Verdict) -> Iterat
         column = [] if verdict.matrix is None else verdict.matrix[:, index].tolist()
         mean = math.nan if verdict.means is None else float(verdict.means[index])
         yield ScoredCandidate(
-            text=candidate.text.decode("utf-8", errors="replace"),
+            text=text_of_bytes(candidate.text),
             ends=candidate.ends,
             sources=proposers,
             scores={n: s for n, s in zip(names, column, strict=False) if not math.isnan(s)},

@@ -142,7 +142,7 @@ def test_gemma_reads_beyond_its_window_as_llama_cpp_does(
 
     zebra, lemon, longer = set_a.alone(score)
     assert zebra.nll_nats < lemon.nll_nats - 3
-    tokens = gemma.prompt_tokens(prompt)  # type: ignore[attr-defined]
+    tokens = gemma.source.encode(prompt)  # type: ignore[attr-defined]
     expected = nlls_of(plain_gemma, tokens, texts)
     for found, terms in zip((zebra, lemon, longer), expected, strict=True):
         assert found.n_terms == len(terms)

@@ -110,7 +110,7 @@ def test_a_stream_says_what_a_whole_answer_says(served: Served, pair: Fusion) ->
     assert "".join(texts) == content(whole)
     assert last["choices"][0]["finish_reason"] == "stop"
     # Counted with SmolLM2's own template, which adds its system text.
-    n_prompt = len(pair.sources[0].prompt_tokens(cf_local.chat(QUESTIONS[0])))  # type: ignore[attr-defined]
+    n_prompt = len(pair.sources[0].encode(cf_local.chat(QUESTIONS[0])))  # type: ignore[attr-defined]
     assert usage["usage"]["prompt_tokens"] == whole.json["usage"]["prompt_tokens"] == n_prompt > 30
 
 

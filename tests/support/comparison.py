@@ -1,5 +1,6 @@
 """Where the engine and the reference part."""
 
+import codecs
 from itertools import zip_longest
 
 import reference as ref
@@ -8,7 +9,8 @@ from cf_local.types import Step
 
 
 def show(text: bytes) -> str:
-    return text.decode("utf-8", errors="replace")
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    return decoder.decode(text)  # not final: an incomplete character at the end is left out
 
 
 def candidates_of(step: Step | None) -> list[tuple[str, bool]] | None:

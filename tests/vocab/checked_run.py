@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import cast
 
 import reference as ref
+from comparison import show
 
 from cf_local import Answer, Fusion, RawText, Settings, Step
 from cf_local.testing import END, Script, ScriptedSession, ScriptedSource, writes
@@ -152,7 +153,7 @@ def _whole(sources: Sequence[Recording], answer: Answer, shown: str) -> Iterator
     segments = sources[0].segments
     if any(source.segments != segments for source in sources):
         yield "the sources hold different texts"
-    if answer.text != b"".join(segments).decode(errors="replace"):
+    if answer.text != show(b"".join(segments)):
         yield "the answer is not what was committed"
     if shown != answer.text:
         yield "the steps do not add up to the answer"

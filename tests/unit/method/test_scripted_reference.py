@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparison import show
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -88,12 +89,12 @@ def check(seeds: Sequence[int], common: dict[str, Any]) -> list[ref.RefStep]:
     if weights is not None:
         common = {**common, "weights": dict(zip("abc", weights, strict=False))}
     steps, answer = run(Fusion(sources), Settings(**common, repetition_guard=False))
-    assert answer.text.encode() == expected.text.decode(errors="replace").encode()
+    assert answer.text.encode() == show(expected.text).encode()
     assert answer.finish_reason == expected.finish_reason
     if common["mode"] in ("rerank", "cool+r"):
         steps = steps[-1:]
     for step, known in zip(steps, expected.steps, strict=True):
-        texts = [(c.text.decode(errors="replace"), c.ends) for c in known.candidates]
+        texts = [(show(c.text), c.ends) for c in known.candidates]
         assert [(c.text, c.ends) for c in step.candidates] == texts
         assert step.winner == known.winner
         if known.means is not None:
