@@ -31,7 +31,7 @@ _NEEDED = ("starlette", "uvicorn")
 )
 @click.option(
     "--parallel",
-    "n_places",
+    "n_slots",
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
@@ -108,13 +108,13 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     # Imported here: they bring the native library and the extra.
     from cf_local.loading.fit import fit
     from cf_local.loading.load import LoadOptions, choose, fit_options
-    from cf_local.server.options import ServeOptions
     from cf_local.server.running import serve as run
+    from cf_local.server.serve_options import ServeOptions
 
     registry = load_registry()
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
-    load_options = LoadOptions(**given, n_conversations=how.n_places)
+    load_options = LoadOptions(**given, n_conversations=how.n_slots)
     sets = [choose(registry, name, ())[0] for name in fusions]
     for specs in sets if load_options.fit else ():
         if any(spec.repo for spec in specs):  # to be told before a download

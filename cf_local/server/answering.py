@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from cf_local.errors import CfLocalError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
-from cf_local.server.catalogue import Model
-from cf_local.server.errors import of_answer, timed_out
-from cf_local.server.metrics import Metrics
-from cf_local.server.options import ServeOptions
+from cf_local.server.api_errors import of_answer, timed_out
+from cf_local.server.catalogue import ServedModel
 from cf_local.server.pool import Pool
-from cf_local.server.requests import Ask
+from cf_local.server.prometheus import Metrics
+from cf_local.server.requests import ApiRequest
+from cf_local.server.serve_options import ServeOptions
 from cf_local.settings import Settings
 from cf_local.types import Answer, Event, Prompt, Step
 
@@ -30,7 +30,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AnswerEvent:
     """An event of the answer to choice ``index``; ``usage`` comes with its end."""
 
     index: int
@@ -45,19 +45,19 @@ class Answerer:
     def __init__(self, pool: Pool, metrics: Metrics, options: ServeOptions) -> None:
         self._pool, self._metrics, self._options = pool, metrics, options
 
-    async def written(self, ask: Ask, model: Model) -> AsyncGenerator[Written]:
+    async def written(self, request: ApiRequest, model: ServedModel) -> AsyncGenerator[AnswerEvent]:
         """Everything that is written for a request. Raises ApiError.
 
         Closed before its end it gives up what is being written.
         """
         clock = _Clock(self._metrics, model.name)
-        async with self._pool.turn(model) as fusion:
+        async with self._pool.slot(model) as fusion:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
             defaults = replace(model.settings, stop=fusion.settings.stop)
             names = [source.info.name for source in fusion.sources]
-            for index, prompt, seed in ask.choices:
+            for index, prompt, seed in request.choices:
                 try:
-                    settings = ask.settings_over(defaults, names, seed)
+                    settings = request.settings_over(defaults, names, seed)
                     stream = fusion.stream(prompt, settings)
                 except CfLocalError as error:
                     raise of_answer(error) from error
@@ -70,7 +70,7 @@ class Answerer:
                         else:
                             usage = _usage(fusion, event)
                             ended(event, usage)
-                        yield Written(index, settings, event, usage)
+                        yield AnswerEvent(index, settings, event, usage)
 
     async def _next(self, stream: Stream, deadline: float) -> Event | None:
         """The next event, None behind the last."""

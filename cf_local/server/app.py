@@ -20,16 +20,15 @@ from cf_local import __version__
 from cf_local.server import catalogue as models
 from cf_local.server import openapi, web
 from cf_local.server.answering import Answerer
+from cf_local.server.api_errors import ApiError
 from cf_local.server.catalogue import Catalogue
-from cf_local.server.delivery import EventStream, Whole
-from cf_local.server.errors import ApiError
-from cf_local.server.metrics import Metrics
-from cf_local.server.observer import Observer
-from cf_local.server.options import ServeOptions
+from cf_local.server.delivery import EventStream, WholeResponse
+from cf_local.server.middleware import ApiKey, Guard, Observer, read_body
 from cf_local.server.pool import Load, Pool
-from cf_local.server.requests import Endpoint, ask_of, read_json
-from cf_local.server.responses import Response as Wording
-from cf_local.server.security import Guard, Key, read_body
+from cf_local.server.prometheus import Metrics
+from cf_local.server.requests import Endpoint, parse_request, read_json
+from cf_local.server.responses import ResponseBuilder
+from cf_local.server.serve_options import ServeOptions
 
 _NO_STORE = {"cache-control": "no-store"}
 _METHODS = {
@@ -51,7 +50,7 @@ class Server:
         self.pool = Pool(
             load,
             self.metrics,
-            n_places=options.n_places,
+            n_slots=options.n_slots,
             n_queue=options.n_queue,
             idle_s=options.idle_s,
         )
@@ -100,7 +99,7 @@ class Server:
             *shared,
             observer,
             Middleware(Guard, self.options),
-            Middleware(Key, self.options),
+            Middleware(ApiKey, self.options),
         ]
 
     @asynccontextmanager
@@ -120,7 +119,7 @@ class Server:
     async def _model(self, request: Request) -> Response:
         return _json(self._as_openai(self.catalogue.find(request.path_params["id"])))
 
-    def _as_openai(self, model: models.Model) -> dict[str, Any]:
+    def _as_openai(self, model: models.ServedModel) -> dict[str, Any]:
         return models.as_openai(
             model,
             self._created,
@@ -132,13 +131,13 @@ class Server:
         async def answer(request: Request) -> Response:
             body = read_json(await read_body(request.receive, request.headers, self.options))
             # A form may take long to check.
-            ask = await asyncio.to_thread(ask_of, body, endpoint, secrets.randbits(31))
-            model = self.catalogue.find(ask.model)
-            wording = Wording(ask)
-            if not ask.streams:
-                return Whole(lambda: wording.whole(self._answerer.written(ask, model)))
-            written = self._answerer.written(ask, model)
-            return EventStream(wording.chunks(written, model.names), self.options)
+            parsed = await asyncio.to_thread(parse_request, body, endpoint, secrets.randbits(31))
+            model = self.catalogue.find(parsed.model)
+            builder = ResponseBuilder(parsed)
+            if not parsed.streams:
+                return WholeResponse(lambda: builder.whole(self._answerer.written(parsed, model)))
+            written = self._answerer.written(parsed, model)
+            return EventStream(builder.chunks(written, model.names), self.options)
 
         return answer
 

@@ -9,7 +9,7 @@ from cf_local.errors import MissingModelError
 from cf_local.loading.load import choose
 from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.toml import nearest
-from cf_local.server.errors import invalid, model_not_found
+from cf_local.server.api_errors import invalid, model_not_found
 from cf_local.settings import Settings
 from cf_local.types import MODES, Mode
 
@@ -17,7 +17,7 @@ _SINGLE = ("single",)
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ServedModel:
     """A fusion or a source as a client names it; ``id`` may hold a mode."""
 
     id: str
@@ -50,7 +50,7 @@ class Catalogue:
         self.fusions = [registry.fusion(name).name for name in fusions]
         self.default = self.fusions[0] if self.fusions else registry.default_fusion
 
-    def find(self, id: str) -> Model:
+    def find(self, id: str) -> ServedModel:
         """The model ``name`` or ``name:mode``. Raises ApiError."""
         name, colon, mode = id.partition(":")
         known = {model.name: model for model in self._all()}
@@ -67,7 +67,7 @@ class Catalogue:
             )
         return replace(model, id=id, settings=replace(model.settings, mode=cast(Mode, mode)))
 
-    def listed(self) -> Iterator[Model]:
+    def listed(self) -> Iterator[ServedModel]:
         """The models whose files are on this machine."""
         found: dict[str, bool] = {}
         for model in self._all():
@@ -77,7 +77,7 @@ class Catalogue:
             if all(found[name] for name in model.names):
                 yield model
 
-    def _all(self) -> Iterator[Model]:
+    def _all(self) -> Iterator[ServedModel]:
         """Fusions first: a source of the same name is not to be had."""
         registry = self._registry
         fusions = self.fusions or list(registry.fusions)
@@ -87,15 +87,17 @@ class Catalogue:
         for name in fusions:
             specs, settings = choose(registry, name, ())
             description = registry.fusions[name].description
-            yield Model(name, name, "fusion", description, tuple(specs), settings)
+            yield ServedModel(name, name, "fusion", description, tuple(specs), settings)
         for name, spec in sources.items():
             if name not in fusions:
-                yield Model(
+                yield ServedModel(
                     name, name, "source", spec.description, (spec,), Settings(mode="single")
                 )
 
 
-def as_openai(model: Model, created: int, *, is_default: bool, is_loaded: bool) -> dict[str, Any]:
+def as_openai(
+    model: ServedModel, created: int, *, is_default: bool, is_loaded: bool
+) -> dict[str, Any]:
     """A model as ``/v1/models`` shows it."""
     return {
         "id": model.id,

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cf_local.server.errors import ApiError
-from cf_local.server.options import ServeOptions
+from cf_local.server.api_errors import ApiError
+from cf_local.server.serve_options import ServeOptions
 
 Body = dict[str, Any]
 
@@ -22,7 +22,7 @@ _DONE = "data: [DONE]\n\n"
 _COMMENT = ": still working\n\n"
 
 
-class Whole(Response):
+class WholeResponse(Response):
     """One JSON body, which ``work`` makes."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, Body]]) -> None:

@@ -6,6 +6,7 @@ Everything here runs in one event loop, except loading and closing, which thread
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,14 +14,81 @@ from dataclasses import replace
 from cf_local.errors import CfLocalError, OutOfMemoryError
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
-from cf_local.server.catalogue import Model
-from cf_local.server.errors import ApiError, of_load, queue_full, shutting_down
-from cf_local.server.gate import Gate, GateClosed, QueueFull
-from cf_local.server.metrics import Metrics
+from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
+from cf_local.server.catalogue import ServedModel
+from cf_local.server.prometheus import Metrics
+
+
+class QueueFull(Exception):
+    """So many wait already that one more is sent away."""
+
+
+class GateClosed(Exception):
+    """Nobody is let in any more."""
+
+
+class Gate:
+    """At most ``n_slots`` are inside and at most ``n_queue`` wait."""
+
+    def __init__(self, n_slots: int, n_queue: int) -> None:
+        self._n_free, self._n_queue = n_slots, n_queue
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_closed = False
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Be inside while entered. Raises QueueFull and GateClosed."""
+        await self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Send away who waits; who is inside may finish."""
+        self._is_closed = True
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(GateClosed())
+
+    async def _enter(self) -> None:
+        if self._is_closed:
+            raise GateClosed
+        if self._n_free:
+            self._n_free -= 1
+            return
+        if len(self._waiting) >= self._n_queue:
+            raise QueueFull
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._leave()  # let in and gone in the same moment
+            elif future in self._waiting:
+                self._waiting.remove(future)
+            raise
+
+    def _leave(self) -> None:
+        """Hand the place to who has waited longest."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        self._n_free += 1
+
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[Model, IsCancelled], Fusion]
+Load = Callable[[ServedModel, IsCancelled], Fusion]
 """Loads the sources of a model, for as many conversations as there are places."""
 
 _MOST_RETRY_S = 60
@@ -29,10 +97,10 @@ _MOST_RETRY_S = 60
 class _Loaded:
     """The sources of one model, loaded or about to be, and who uses them."""
 
-    def __init__(self, model: Model, n_places: int, n_queue: int) -> None:
+    def __init__(self, model: ServedModel, n_slots: int, n_queue: int) -> None:
         self.model = model
         self.names = frozenset(model.names)
-        self.gate = Gate(n_places, n_queue)
+        self.gate = Gate(n_slots, n_queue)
         self.n_users = 0
         self.last_used = time.monotonic()
         self.loading: asyncio.Task[Fusion] | None = None
@@ -46,7 +114,7 @@ class _Loaded:
             return None
         return task.result()
 
-    def part(self, fusion: Fusion, model: Model) -> Fusion:
+    def part(self, fusion: Fusion, model: ServedModel) -> Fusion:
         """The fusion that a model asks for, without a second load; it learns from its answers."""
         if model.name not in self._parts:
             # Whoever shares sources with one without a template stops where that would go on.
@@ -56,14 +124,14 @@ class _Loaded:
 
 
 class Pool:
-    """A turn on a loaded fusion for each answer; at most ``n_places`` at once on the same one."""
+    """A turn on a loaded fusion for each answer; at most ``n_slots`` at once on the same one."""
 
     def __init__(
-        self, load: Load, metrics: Metrics, *, n_places: int, n_queue: int, idle_s: float
+        self, load: Load, metrics: Metrics, *, n_slots: int, n_queue: int, idle_s: float
     ) -> None:
         """Models unused for ``idle_s`` seconds are unloaded; 0 keeps them."""
         self._load, self._metrics = load, metrics
-        self._n_places, self._n_queue, self._idle_s = n_places, n_queue, idle_s
+        self._n_slots, self._n_queue, self._idle_s = n_slots, n_queue, idle_s
         self._entries: list[_Loaded] = []
         self._one_load = asyncio.Lock()  # what fits is planned by what is free
         self._is_draining = self._is_closing = False
@@ -72,14 +140,14 @@ class Pool:
         metrics.gauge("cf_local_loaded", "Sets of sources that are loaded.", self._n_loaded)
 
     @asynccontextmanager
-    async def turn(self, model: Model) -> AsyncIterator[Fusion]:
+    async def slot(self, model: ServedModel) -> AsyncIterator[Fusion]:
         """The fusion of a model while entered, loaded before if need be. Raises ApiError."""
         if self._is_draining:
             raise shutting_down()
         entry = self._entry(model)
         entry.n_users += 1
         try:
-            async with entry.gate.place():
+            async with entry.gate.slot():
                 yield entry.part(await self._ready(entry), model)
         except QueueFull:
             raise queue_full(self._retry_after_s(entry)) from None
@@ -89,14 +157,14 @@ class Pool:
             entry.n_users -= 1
             entry.last_used = time.monotonic()
 
-    async def preload(self, model: Model) -> None:
+    async def preload(self, model: ServedModel) -> None:
         """Load a model before it is asked for. Raises what loading raises."""
         entry = self._entry(model)
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
         await entry.loading
 
-    def is_loaded(self, model: Model) -> bool:
+    def is_loaded(self, model: ServedModel) -> bool:
         """Whether a request for it would find it loaded."""
         return any(set(model.names) <= e.names and e.fusion for e in self._entries)
 
@@ -132,13 +200,13 @@ class Pool:
                     _log.info("%s: unloaded, as it was idle.", entry.model.name)
                     await self._unload(entry)
 
-    def _entry(self, model: Model) -> _Loaded:
+    def _entry(self, model: ServedModel) -> _Loaded:
         """Sources that are loaded, or will be, and hold those of the model."""
         wanted = set(model.names)
         for entry in self._entries:
             if wanted <= entry.names:
                 return entry
-        entry = _Loaded(model, self._n_places, self._n_queue)
+        entry = _Loaded(model, self._n_slots, self._n_queue)
         self._entries.append(entry)
         return entry
 
@@ -199,7 +267,7 @@ class Pool:
     def _retry_after_s(self, entry: _Loaded) -> int:
         """Seconds until about half of those who wait have had their turn."""
         mean_s = self._metrics.answer_s.mean() or 1.0
-        guess = mean_s * entry.gate.n_waiting / (2 * self._n_places)
+        guess = mean_s * entry.gate.n_waiting / (2 * self._n_slots)
         return max(1, min(_MOST_RETRY_S, round(guess)))
 
     def _each(self) -> Iterator[tuple[int, int]]:

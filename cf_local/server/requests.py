@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cf_local.errors import InputError
-from cf_local.server.errors import ApiError, invalid, unsupported
+from cf_local.server.api_errors import ApiError, invalid, unsupported
 from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, REFUSED
-from cf_local.server.shape import checked
+from cf_local.server.validation import checked
 from cf_local.settings import OPTIONS, Settings
 from cf_local.structured import ResponseFormat
 from cf_local.types import Chat, Message, Prompt, RawText
@@ -21,7 +21,7 @@ _SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ApiRequest:
     """A checked request; ``settings`` and ``sampling`` hold only what it says itself.
 
     ``n_logprobs`` counts the candidates to tell beside the winner, None for no log-probabilities.
@@ -72,7 +72,7 @@ def read_json(raw: bytes) -> Any:
         raise invalid(f"The body is no JSON: {why}.", None, "invalid_json") from None
 
 
-def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
+def parse_request(body: Any, endpoint: Endpoint, seed: int) -> ApiRequest:
     """What a body asks for; ``seed`` where it names none. Raises ApiError."""
     if isinstance(body, dict):
         _refuse_unsupported(body, endpoint)
@@ -92,7 +92,7 @@ def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
         settings["response_format"] = response_format
         if stop:
             raise invalid("stop would break the form that is asked for; leave one out.", "stop")
-    ask = Ask(
+    request = ApiRequest(
         endpoint=endpoint,
         model=given["model"],
         prompts=_prompts(given, endpoint),
@@ -105,14 +105,14 @@ def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
         settings=settings,
         seed=given.get("seed", seed),
     )  # fmt: skip
-    _check_together(ask, given)
-    return ask
+    _check_together(request, given)
+    return request
 
 
-def _check_together(ask: Ask, given: Mapping[str, Any]) -> None:
-    if "stream_options" in given and not ask.streams:
+def _check_together(request: ApiRequest, given: Mapping[str, Any]) -> None:
+    if "stream_options" in given and not request.streams:
         raise invalid("stream_options needs stream: true.", "stream_options")
-    if len(ask.choices) > MOST_CHOICES:
+    if len(request.choices) > MOST_CHOICES:
         raise invalid(f"At most {MOST_CHOICES} answers at once: prompts times n.", "n")
 
 

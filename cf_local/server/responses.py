@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from cf_local import __version__
 from cf_local.server import tracing
-from cf_local.server.answering import Usage, Written
-from cf_local.server.requests import Ask
+from cf_local.server.answering import AnswerEvent, Usage
+from cf_local.server.requests import ApiRequest
 from cf_local.settings import Settings
 from cf_local.types import Answer, Step
 
@@ -50,7 +50,7 @@ class Choice:
             self.pieces.append((step, text))
         return text
 
-    def end(self, written: Written) -> str:
+    def end(self, written: AnswerEvent) -> str:
         """Take the end; returns what is missing of the text, of an answer that broke off."""
         assert isinstance(written.event, Answer)
         self.answer, self.usage = written.event, written.usage
@@ -65,7 +65,7 @@ class Choice:
         return [info.name for info in self.answer.sources] if self.answer else []
 
 
-class Words(Protocol):
+class ChoiceFormat(Protocol):
     """How one of OpenAI's two interfaces words a choice."""
 
     prefix: str
@@ -85,7 +85,7 @@ class Words(Protocol):
         """The choice of a response in one piece."""
 
 
-class ChatWords:
+class ChatFormat:
     """``chat.completion``."""
 
     prefix, whole_object, chunk_object = "chatcmpl-", "chat.completion", "chat.completion.chunk"
@@ -119,7 +119,7 @@ class ChatWords:
         }
 
 
-class CompletionWords:
+class CompletionFormat:
     """``text_completion``."""
 
     prefix, whole_object, chunk_object = "cmpl-", "text_completion", "text_completion"
@@ -158,18 +158,18 @@ class CompletionWords:
         }
 
 
-WORDS: dict[str, Words] = {"chat": ChatWords(), "completion": CompletionWords()}
+FORMATS: dict[str, ChoiceFormat] = {"chat": ChatFormat(), "completion": CompletionFormat()}
 
 
-class Response:
+class ResponseBuilder:
     """Bodies of the response to one request."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask, self._words = ask, WORDS[ask.endpoint]
-        self._id = f"{self._words.prefix}{secrets.token_hex(12)}"
+    def __init__(self, request: ApiRequest) -> None:
+        self._request, self._format = request, FORMATS[request.endpoint]
+        self._id = f"{self._format.prefix}{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    async def whole(self, written: AsyncGenerator[Written]) -> Fields:
+    async def whole(self, written: AsyncGenerator[AnswerEvent]) -> Fields:
         """The response in one piece."""
         choices: list[Choice] = []
         async with aclosing(written):
@@ -181,62 +181,62 @@ class Response:
                     choice.end(each)
         shown = []
         for choice in choices:
-            told = self._words.whole(choice, self._ask.n_logprobs)
-            if self._ask.traces and choice.answer is not None:
+            told = self._format.whole(choice, self._request.n_logprobs)
+            if self._request.traces and choice.answer is not None:
                 segments = [tracing.segment(step, choice.names) for step in choice.steps]
                 answer = tracing.end(choice.steps, choice.answer)
                 told["cf_local"] = {"segments": segments, "answer": answer}
             shown.append(told)
-        return self._body(self._words.whole_object, shown) | {"usage": self._usage(choices)}
+        return self._body(self._format.whole_object, shown) | {"usage": self._usage(choices)}
 
     async def chunks(
-        self, written: AsyncGenerator[Written], names: Sequence[str]
+        self, written: AsyncGenerator[AnswerEvent], names: Sequence[str]
     ) -> AsyncGenerator[Fields]:
         """The response in chunks; ``names`` are those of the sources."""
         choices: list[Choice] = []
         async with aclosing(written):
             async for each in written:
-                if len(choices) <= each.index and (opening := self._words.opening(each.index)):
+                if len(choices) <= each.index and (opening := self._format.opening(each.index)):
                     yield self._chunk(opening)
                 for chunk in self._chunks_of(_choice(choices, each), each, names):
                     yield chunk
-        if self._ask.tells_usage:
+        if self._request.tells_usage:
             usage = self._usage(choices)
-            yield self._body(self._words.chunk_object, []) | {"usage": usage}
+            yield self._body(self._format.chunk_object, []) | {"usage": usage}
 
     def _chunks_of(
-        self, choice: Choice, written: Written, names: Sequence[str]
+        self, choice: Choice, written: AnswerEvent, names: Sequence[str]
     ) -> Iterator[Fields]:
         """The chunks of one event."""
         event = written.event
         if isinstance(event, Step):
             text = choice.add(event)
-            if text or self._ask.traces:
+            if text or self._request.traces:
                 speakers = _speakers(choice.settings, names)
                 told = self._piece(choice, event, text)
                 yield self._traced(told, "segment", tracing.segment, event, speakers)
             return
         if missing := choice.end(written):
             yield self._piece(choice, choice.steps[-1], missing)
-        closing = self._chunk(self._words.closing(choice))
+        closing = self._chunk(self._format.closing(choice))
         yield self._traced(closing, "answer", tracing.end, choice.steps, event)
 
     def _piece(self, choice: Choice, step: Step, text: str) -> Fields:
-        return self._chunk(self._words.piece(choice, step, text, self._ask.n_logprobs))
+        return self._chunk(self._format.piece(choice, step, text, self._request.n_logprobs))
 
     def _traced(self, chunk: Fields, key: str, tell: Any, *what: Any) -> Fields:
-        return chunk | ({"cf_local": {key: tell(*what)}} if self._ask.traces else {})
+        return chunk | ({"cf_local": {key: tell(*what)}} if self._request.traces else {})
 
     def _chunk(self, choice: Fields) -> Fields:
-        usage = {"usage": None} if self._ask.tells_usage else {}
-        return self._body(self._words.chunk_object, [choice]) | usage
+        usage = {"usage": None} if self._request.tells_usage else {}
+        return self._body(self._format.chunk_object, [choice]) | usage
 
     def _body(self, kind: str, choices: list[Fields]) -> Fields:
         return {
             "id": self._id,
             "object": kind,
             "created": self._created,
-            "model": self._ask.model,
+            "model": self._request.model,
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         }
@@ -244,7 +244,7 @@ class Response:
     def _usage(self, choices: Sequence[Choice]) -> Fields:
         """A prompt counts once, however many answers it gets."""
         usages = [choice.usage or Usage(0, 0) for choice in choices]
-        n_prompt = sum(usage.prompt for usage in usages[:: self._ask.n])
+        n_prompt = sum(usage.prompt for usage in usages[:: self._request.n])
         n_completion = sum(usage.completion for usage in usages)
         return {
             "prompt_tokens": n_prompt,
@@ -253,7 +253,7 @@ class Response:
         }
 
 
-def _choice(choices: list[Choice], written: Written) -> Choice:
+def _choice(choices: list[Choice], written: AnswerEvent) -> Choice:
     """The choice of an event; they are written one after the other."""
     if len(choices) <= written.index:
         choices.append(Choice(written.index, written.settings))

@@ -14,9 +14,9 @@ from cf_local.progress import IsCancelled
 from cf_local.registry.registry import Registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
-from cf_local.server.catalogue import Catalogue, Model
-from cf_local.server.options import ServeOptions
+from cf_local.server.catalogue import Catalogue, ServedModel
 from cf_local.server.pool import Load
+from cf_local.server.serve_options import ServeOptions
 
 _BACKLOG = 128
 
@@ -44,7 +44,7 @@ def serve(
 def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
     """What loads a model; nothing is downloaded because of a request."""
 
-    def load(model: Model, is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, is_cancelled: IsCancelled) -> Fusion:
         return load_chosen(
             list(model.sources),
             model.settings,

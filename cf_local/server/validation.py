@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cf_local.server.errors import ApiError, invalid
+from cf_local.server.api_errors import ApiError, invalid
 
 Schema = Mapping[str, Any]
 

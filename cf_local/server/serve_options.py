@@ -9,7 +9,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class ServeOptions:
     """What ``cf-local serve`` was told.
 
-    ``n_places`` answers are written at once with each set of models, ``n_queue`` requests wait;
+    ``n_slots`` answers are written at once with each set of models, ``n_queue`` requests wait;
     ``idle_s`` 0 keeps models loaded. ``timeout_s`` limits an answer, ``body_s`` the arrival of a
     body, ``send_s`` how long a client may leave what was sent unread, ``shutdown_s`` how long
     running answers are waited for at the end. ``first_s`` and ``alive_s``: a stream begins after
@@ -21,7 +21,7 @@ class ServeOptions:
     api_key: str | None = field(default=None, repr=False)
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    n_places: int = 4
+    n_slots: int = 4
     n_queue: int = 64
     idle_s: float = 600.0
     timeout_s: float = 600.0
