@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import click
 
 from cf_local import trace
-from cf_local.cli import render
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
     format_of,
@@ -21,8 +20,8 @@ from cf_local.cli.options import (
     settings_of,
     shows_colour,
 )
-from cf_local.cli.prompt import read_question
-from cf_local.cli.winners import Winners
+from cf_local.cli.text_input import read_question
+from cf_local.cli.winners import Winners, statistics
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
@@ -134,7 +133,7 @@ def _write(
                 trace_file, [trace.record(fusion, prompt, settings, steps, answer, date=date)]
             )
     if stats:
-        click.echo(render.statistics(steps, answer, first_word_s), err=True)
+        click.echo(statistics(steps, answer, first_word_s), err=True)
     return answer
 
 

@@ -12,9 +12,10 @@ import click
 from cf_local import files
 from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
-from cf_local.cli.prompt import read_text
+from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.evaluation.bench import (
     EVERYDAY,
@@ -194,10 +195,7 @@ def _table(report: dict[str, Any]) -> str:
                 "" if outside is None else f"{outside:.1%}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = columns.lines(rows)
     head = f"{report['n_prompts']} prompts, ratios to {report['slowest']}"
     head += f"; the fusion loads in {report['load_s']:.2f} s"
     n_equal = report["n_prompts"] - len(report["different_texts"])

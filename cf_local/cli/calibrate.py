@@ -2,16 +2,19 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cf_local import __version__
-from cf_local.cli.answering import Answering
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
 from cf_local.errors import Cancelled, CfLocalError
@@ -27,13 +30,18 @@ from cf_local.evaluation import (
     evidence,
     open_task,
     record_of,
+    run,
     settings_for,
     with_system,
 )
-from cf_local.evaluation.calibration import Calibration, Outcome, Tried
+from cf_local.evaluation.calibration import Calibration, Outcome, Tried, expected, halves
 from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.marks import Verdict
+from cf_local.progress import IsCancelled
 from cf_local.registry.edit import Entry, check_name, sources_of, write
 from cf_local.runtime.fusion import Fusion
+
+_N_TIMED = 2  # questions that the time is estimated from
 
 
 @click.command("calibrate")
@@ -118,7 +126,7 @@ def _run(
             base = [Variant("base", space.base)]
             record = {**record_of(fusion.sources, task, items, base), "calibration_seed": seed}
             store = opened.enter_context(FolderStore(out, record, items, resume=resume))
-        answering = Answering(fusion, task, store, interrupt.is_set)
+        answering = TimedAnswers(fusion, task, store, interrupt.is_set)
         calibration = Calibration(space, items, answering, seed=seed, on_stage=answering.stage)
         try:
             answering.estimate(space, items, seed)
@@ -175,9 +183,7 @@ def _table(tried: Sequence[Tried]) -> str:
         dropped = " (dropped)" if each.is_dropped else ""
         name = f"{each.variant.name} alone" if each.is_alone else each.variant.name
         rows.append((name, evidence.share_text(each.accuracy), f"{each.accuracy.n}{dropped}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join("  ".join(row).rstrip() for row in cells)
+    return "\n".join(columns.lines(rows))
 
 
 def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any]:
@@ -206,3 +212,56 @@ def _how_to_go_on(n_answers: int, out: Path | None) -> str:
     if out is None:
         return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
     return f"{done} They are in {out}; the same command with --resume goes on."
+
+
+class TimedAnswers:
+    """Answers with the loaded sources, kept in the store; tells on stderr how far it is."""
+
+    def __init__(self, fusion: Fusion, task: Task, store: Store, is_cancelled: IsCancelled) -> None:
+        self._fusion, self._task, self._store = fusion, task, store
+        self._is_cancelled = is_cancelled
+        self._start = self._last_told = time.monotonic()
+        self._n_done = 0
+        self._expected = ""
+
+    def __call__(self, variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
+        """Answer every item by every variant, as ``Calibration`` asks for it."""
+        for result in run(
+            self._fusion, self._task, items, variants, self._store, is_cancelled=self._is_cancelled
+        ):
+            yield result.variant, result.item, result.right
+            self._n_done += 1
+            self._tell()
+
+    def stage(self, text: str) -> None:
+        """Say what comes next."""
+        self.clear()
+        click.echo(f"{text[0].upper()}{text[1:]}.", err=True)
+
+    def estimate(self, space: Space, items: Sequence[Item], seed: int) -> None:
+        """Say about how long it will take, from a few answers (which are kept)."""
+        self.stage("estimating the time")
+        timed, first = [*space.alone(), *space.first()], halves(items, seed)[0][:_N_TIMED]
+        list(self(timed, first))
+        longest: dict[str, float] = {}
+        for variant, item in product(timed, first):
+            found, mode = self._store.results[variant.name, item.id], variant.settings.mode
+            longest[mode] = max(longest.get(mode, 0.0), found.seconds + found.prompt_seconds)
+        counts = expected(space, items, seed)
+        self._n_done, self._expected = 0, f" of about {counts.total()}"
+        total_s = sum(longest[mode] * n_answers for mode, n_answers in counts.items())
+        self.stage(f"about {counts.total()} answers, which takes about {columns.duration(total_s)}")
+
+    def clear(self) -> None:
+        """Wipe the line that tells how far it is."""
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - self._last_told > 0.2:
+            self._last_told = now
+            spent = columns.duration(now - self._start)
+            click.echo(
+                f"\r\x1b[K{self._n_done} answers{self._expected}, {spent}", nl=False, err=True
+            )

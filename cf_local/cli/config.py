@@ -11,7 +11,7 @@ import click
 
 from cf_local.cli import columns
 from cf_local.cli.options import chosen_models, fusion_options, is_flag_given, model_options
-from cf_local.cli.provenance import UNSET, Setting, given_options, settings
+from cf_local.cli.provenance import UNSET, SettingRow, given_options, settings
 from cf_local.errors import ConfigError
 from cf_local.registry import registry as registry_module
 from cf_local.registry.registry import Registry
@@ -104,7 +104,7 @@ def _counts(registry: Registry) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[Setting]) -> str:
+def _table(rows: Sequence[SettingRow]) -> str:
     """The rows in columns, under a line for each section."""
     blocks = []
     for section, group in groupby(rows, key=lambda row: row.section):
@@ -115,7 +115,7 @@ def _table(rows: Sequence[Setting]) -> str:
     return "\n\n".join(blocks)
 
 
-def _text(row: Setting) -> str:
+def _text(row: SettingRow) -> str:
     """A value on one short line."""
     if row.value is None or row.value == ():
         return UNSET[row.key]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cf_local import files
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
 from cf_local.errors import Cancelled, InputError
@@ -197,15 +198,10 @@ def _table(summary: Summary) -> str:
                 html.wins(row),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     head = f"{summary.task}: {summary.n_items} questions"
     if summary.best_alone is not None:
         head += f"; won/lost and p against {summary.best_alone}, the best source alone"
-    return "\n".join([head, *lines, *_remarks(summary)])
+    return "\n".join([head, *columns.lines(rows), *_remarks(summary)])
 
 
 def _remarks(summary: Summary) -> list[str]:

@@ -47,7 +47,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingRow:
     """A row: ``section`` is what it is a setting of; ``value`` None means that nothing is given."""
 
     section: str
@@ -81,7 +81,7 @@ def settings(
     options: Mapping[str, Given | None],
     fusion: str | None,
     models: Sequence[str],
-) -> Iterator[Setting]:
+) -> Iterator[SettingRow]:
     """All rows: this machine, the fusion (or the ``models``), how it answers, its sources.
 
     Raises ConfigError for names that there are not, InputError for weights of unknown sources.
@@ -91,16 +91,18 @@ def settings(
     if models:
         names = list(models)
         section = "models"
-        yield Setting(section, "sources", names, given["model"].origin)
+        yield SettingRow(section, "sources", names, given["model"].origin)
         specs = distinct([spec_of(registry, name) for name in names])
         spec = None
     else:
         spec = registry.fusion(fusion)
         section = f"fusion {spec.name}"
         if fusion is None:
-            yield Setting(section, "name", spec.name, f"default of {registry.default_origin}")
+            yield SettingRow(section, "name", spec.name, f"default of {registry.default_origin}")
         else:
-            yield Setting(section, "name", spec.name, _origin(given, "fusion", "the command line"))
+            yield SettingRow(
+                section, "name", spec.name, _origin(given, "fusion", "the command line")
+            )
         specs = [registry.source(name) for name in spec.sources]
     yield from _fusing(registry, section, spec, [each.name for each in specs], given)
     yield from _answering(options)
@@ -108,19 +110,19 @@ def settings(
         yield from _source(registry, each, given)
 
 
-def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[Setting]:
+def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[SettingRow]:
     """What holds for whatever is loaded."""
     section, around = "this machine", hub.settings()
-    yield Setting(section, "files", list(registry.files), "lowest first")
+    yield SettingRow(section, "files", list(registry.files), "lowest first")
     origin = next((name for name in _CACHE_VARIABLES if os.environ.get(name)), BUILTIN_ORIGIN)
-    yield Setting(section, "cache_folder", str(around.cache_folder), origin)
+    yield SettingRow(section, "cache_folder", str(around.cache_folder), origin)
     origin = "HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else BUILTIN_ORIGIN
-    yield Setting(section, "endpoint", around.endpoint, origin)
+    yield SettingRow(section, "endpoint", around.endpoint, origin)
     if "offline" in given:
-        yield Setting(section, "offline", given["offline"].value, given["offline"].origin)
+        yield SettingRow(section, "offline", given["offline"].value, given["offline"].origin)
     else:
         origin = "HF_HUB_OFFLINE" if around.is_offline else BUILTIN_ORIGIN
-        yield Setting(section, "offline", around.is_offline, origin)
+        yield SettingRow(section, "offline", around.is_offline, origin)
 
 
 def _fusing(
@@ -129,7 +131,7 @@ def _fusing(
     spec: FusionSpec | None,
     names: Sequence[str],
     given: Mapping[str, Given],
-) -> Iterator[Setting]:
+) -> Iterator[SettingRow]:
     """The keys of a fusion; flags and variables overrule what the files say."""
     values = Settings() if spec is None else spec.settings
     overruled = dict(given)
@@ -140,39 +142,41 @@ def _fusing(
         overruled["weights"] = Given(weights_of(weight.value, names), weight.origin)
     if spec is not None:
         place = registry.origin("fusions", spec.name, "sources")
-        yield Setting(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
+        yield SettingRow(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
     for key in OPTIONS:
         if key in overruled:
-            yield Setting(section, key, overruled[key].value, overruled[key].origin)
+            yield SettingRow(section, key, overruled[key].value, overruled[key].origin)
             continue
         place = registry.origin("fusions", spec.name, key) if spec else None
-        yield Setting(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
+        yield SettingRow(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
 
 
-def _answering(options: Mapping[str, Given | None]) -> Iterator[Setting]:
+def _answering(options: Mapping[str, Given | None]) -> Iterator[SettingRow]:
     """What only flags and variables say."""
     shown_elsewhere = {*FUSION_KEYS, *SOURCE_KEYS, *_CHOOSE_MODELS, "offline", "weight", "json"}
     for key, option in options.items():
         if key in shown_elsewhere:
             continue
         if option is None:
-            yield Setting("answers", key, None, BUILTIN_ORIGIN)
+            yield SettingRow("answers", key, None, BUILTIN_ORIGIN)
         else:
-            yield Setting("answers", key, option.value, option.origin)
+            yield SettingRow("answers", key, option.value, option.origin)
 
 
-def _source(registry: Registry, spec: SourceSpec, given: Mapping[str, Given]) -> Iterator[Setting]:
+def _source(
+    registry: Registry, spec: SourceSpec, given: Mapping[str, Given]
+) -> Iterator[SettingRow]:
     for key in _SOURCE_ORDER:
         if key in _NOT_SHOWN:
             continue
         section = f"source {spec.name}"
         if key in given:
-            yield Setting(section, key, given[key].value, given[key].origin)
+            yield SettingRow(section, key, given[key].value, given[key].origin)
             continue
         place = registry.origin("sources", spec.name, key)
         value = getattr(spec, key)
         origin = spec.origin if place is None and key == "file" else str(place or BUILTIN_ORIGIN)
-        yield Setting(section, key, value, origin)
+        yield SettingRow(section, key, value, origin)
 
 
 def _origin(given: Mapping[str, Given], key: str, otherwise: str) -> str:

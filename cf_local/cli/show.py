@@ -120,7 +120,7 @@ def _rows(
     yield "calls itself", str(meta.get("general.name", ""))
     yield "description", spec.description or ""
     yield "architecture", card.architecture
-    yield "parameters", _count(card.n_parameters)
+    yield "parameters", columns.count(card.n_parameters)
     types = ", ".join(f"{n} tensors {kind}" for kind, n in card.tensor_types.items())
     yield "quantization", f"{card.file_type or 'not told'} ({types or 'no tensors'})"
     yield "layers", _layers(card)
@@ -187,13 +187,6 @@ def _metadata(card: "Card") -> list[tuple[str, str]]:
     """All keys; long texts are cut."""
     rows = [(key, " ".join(str(value).split())[:100]) for key, value in card.metadata.items()]
     return rows + [(key, f"[{n} elements]") for key, n in card.lengths.items()]
-
-
-def _count(number: int) -> str:
-    for unit, size in (("billion", 1e9), ("million", 1e6)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return str(number)
 
 
 def _sha256(path: Path, *, hashes: bool) -> str | None:

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 from answers import NAMES, agreed, disputed, whole
 
-from cf_local.cli.why import why
-from cf_local.cli.winners import COLOURS, Winners
+from cf_local.cli.winners import COLOURS, Winners, why
 from cf_local.errors import InputError
 from cf_local.trace import letter, number
 from cf_local.types import ScoredCandidate

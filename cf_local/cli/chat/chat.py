@@ -6,28 +6,27 @@ from datetime import UTC, datetime
 
 from cf_local.chats.autosave import Autosave
 from cf_local.chats.transcript import ChatTurn, Transcript
-from cf_local.cli.chat.answering import Answering, Written
-from cf_local.cli.chat.engine import Engine
-from cf_local.cli.chat.keeping import Keeping
+from cf_local.cli.chat.answer import AnswerRecord, AnswerWriter
+from cf_local.cli.chat.engine import Engine, StateSaver
 from cf_local.cli.chat.lines import Complete, Lines, nothing
 from cf_local.cli.chat.view import View
 from cf_local.errors import CfLocalError
 from cf_local.registry.toml import nearest
 
 
-class Chat:
+class TerminalChat:
     """What commands work on. The conversation changes only as a whole, and is saved then."""
 
     def __init__(
-        self, engine: Engine, view: View, lines: Lines, autosave: Autosave, keeping: Keeping
+        self, engine: Engine, view: View, lines: Lines, autosave: Autosave, saver: StateSaver
     ) -> None:
         self.engine = engine
-        self._keeping = keeping
+        self._saver = saver
         self.view = view
         self.lines = lines
         self.autosave = autosave
         self.transcript = Transcript()
-        self.written: list[Written] = []
+        self.written: list[AnswerRecord] = []
         """The answers of this chat, as far as they were written by this process."""
         self.thinks: bool | None = None
 
@@ -59,8 +58,8 @@ class Chat:
         """
         asked_at = datetime.now(UTC).isoformat(timespec="seconds")
         turn = ChatTurn(question, state="writing", asked_at=asked_at)
-        answering = Answering(self.engine, self.view, self.autosave, self.thinks)
-        self.transcript, written = answering.write(base, turn, former)
+        writer = AnswerWriter(self.engine, self.view, self.autosave, self.thinks)
+        self.transcript, written = writer.write(base, turn, former)
         self.written.append(written)
         if self.view.switches["stats"]:
             self.view.say(written.statistics)
@@ -99,11 +98,11 @@ class Chat:
     def keep(self) -> None:
         """Keep what the models have read of this conversation, for when it is taken up again."""
         n_dropped = self.written[-1].n_dropped if self.written else 0
-        self._keeping.keep(self.autosave.number, self.transcript, self.thinks, n_dropped)
+        self._saver.keep(self.autosave.number, self.transcript, self.thinks, n_dropped)
 
     def restore(self) -> None:
         """Let the models take up what was kept of this conversation."""
-        self._keeping.restore(self.autosave.number, self.transcript, self.thinks)
+        self._saver.restore(self.autosave.number, self.transcript, self.thinks)
 
     def _obey(self, line: str, commands: Mapping[str, "Command"]) -> bool:
         """Do what a line says; whether to leave."""
@@ -130,5 +129,5 @@ class Command:
     name: str
     arguments: str
     help: str
-    run: Callable[["Chat", str], bool | None]
+    run: Callable[["TerminalChat", str], bool | None]
     complete: Complete = nothing

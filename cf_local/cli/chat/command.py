@@ -41,8 +41,8 @@ def chat(
     if no_history and (continues or number is not None):
         raise click.UsageError("--no-history knows no earlier chat; leave out -c and --chat.")
     # Imported here: `--help` and the other commands need neither a database nor line editing.
-    from cf_local.cli.chat.start import Wishes, start
+    from cf_local.cli.chat.start import StartOptions, start
 
-    wishes = Wishes(continues, number, no_history, show_winners, thinks, system)
+    start_options = StartOptions(continues, number, no_history, show_winners, thinks, system)
     with Interrupt() as interrupt:
-        start(interrupt, wishes, options)
+        start(interrupt, start_options, options)

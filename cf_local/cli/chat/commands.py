@@ -8,11 +8,11 @@ from pathlib import Path
 from cf_local import trace as traces
 from cf_local.chats import exchange
 from cf_local.chats.transcript import Transcript
-from cf_local.cli.chat.answering import Written
-from cf_local.cli.chat.chat import Chat, Command
-from cf_local.cli.chat.settings import CHOICES, listed
-from cf_local.cli.why import why as explained
+from cf_local.cli.chat.answer import AnswerRecord
+from cf_local.cli.chat.chat import Command, TerminalChat
+from cf_local.cli.chat.engine import CHOICES, listed
 from cf_local.cli.winners import Winners
+from cf_local.cli.winners import why as explained
 from cf_local.errors import ConfigError, InputError
 from cf_local.files import write_result
 from cf_local.registry.registry import load_registry
@@ -27,7 +27,7 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
 """What ``/set`` changes of the view, and the words for it."""
 
 
-def _help(chat: Chat, name: str) -> None:
+def _help(chat: TerminalChat, name: str) -> None:
     name = name.removeprefix("/")
     rows = [COMMANDS[name]] if name in COMMANDS else list(COMMANDS.values())
     width = max(len(f"/{c.name} {c.arguments}") for c in rows)
@@ -40,7 +40,7 @@ def _help(chat: Chat, name: str) -> None:
         )
 
 
-def _set(chat: Chat, rest: str) -> None:
+def _set(chat: TerminalChat, rest: str) -> None:
     name, _, value = rest.partition(" ")
     value = value.strip()
     if not name:
@@ -57,13 +57,13 @@ def _set(chat: Chat, rest: str) -> None:
         chat.engine.set(name, value)
 
 
-def _switched(chat: Chat) -> list[tuple[str, str]]:
+def _switched(chat: TerminalChat) -> list[tuple[str, str]]:
     return [
         (name, on if chat.view.switches[name] else off) for name, (on, off) in _SWITCHES.items()
     ]
 
 
-def _system(chat: Chat, text: str) -> None:
+def _system(chat: TerminalChat, text: str) -> None:
     if not text:
         told = chat.transcript.system
         chat.view.say(chat.view.safe(told) if told else "There is no system text.")
@@ -72,18 +72,18 @@ def _system(chat: Chat, text: str) -> None:
     chat.change(replace(chat.transcript, system=system))
 
 
-def _clear(chat: Chat, _rest: str) -> None:
+def _clear(chat: TerminalChat, _rest: str) -> None:
     chat.begin(Transcript(chat.transcript.system))
 
 
-def _regen(chat: Chat, _rest: str) -> None:
+def _regen(chat: TerminalChat, _rest: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is no question to answer again.")
     last = chat.transcript.turns[-1]
     chat.answer(chat.transcript.without_last(), last.question, former=last)
 
 
-def _undo(chat: Chat, _rest: str) -> None:
+def _undo(chat: TerminalChat, _rest: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is nothing to undo.")
     question = chat.transcript.turns[-1].question
@@ -91,7 +91,7 @@ def _undo(chat: Chat, _rest: str) -> None:
     chat.view.say(f"Forgotten: {chat.view.safe(question)}")
 
 
-def _models(chat: Chat, name: str) -> None:
+def _models(chat: TerminalChat, name: str) -> None:
     registry = load_registry()
     if name:
         registry.fusion(name)  # the error that names the nearest comes before the load
@@ -108,7 +108,7 @@ def _models(chat: Chat, name: str) -> None:
     chat.view.say("/models NAME loads one of these instead.")
 
 
-def _why(chat: Chat, word: str) -> None:
+def _why(chat: TerminalChat, word: str) -> None:
     written = _last_written(chat)
     number = word.removeprefix("#")
     is_number = number != word and number.isascii() and number.isdigit() and len(number) < 9
@@ -123,7 +123,7 @@ def _why(chat: Chat, word: str) -> None:
     )
 
 
-def _show(chat: Chat, _rest: str) -> None:
+def _show(chat: TerminalChat, _rest: str) -> None:
     """Models, files, settings, and where the chat is saved."""
     for source in chat.engine.fusion.sources:
         info = source.info
@@ -135,7 +135,7 @@ def _show(chat: Chat, _rest: str) -> None:
     chat.view.say(f"saved as: chat {number}" if number else "saved as: not saved")
 
 
-def _context(chat: Chat, _rest: str) -> None:
+def _context(chat: TerminalChat, _rest: str) -> None:
     """Tokens of the last prompt and answer in each source's context, and what was left out."""
     written = _last_written(chat)
     assert written.answer is not None
@@ -158,12 +158,12 @@ def _context(chat: Chat, _rest: str) -> None:
     chat.view.say(f"{len(turns)} turns; left out: {' and '.join(left_out) or 'nothing'}.")
 
 
-def _stats(chat: Chat, _rest: str) -> None:
+def _stats(chat: TerminalChat, _rest: str) -> None:
     """Speed, agreement and wins of the last answer."""
     chat.view.say(_last_written(chat).statistics)
 
 
-def _last_written(chat: Chat) -> Written:
+def _last_written(chat: TerminalChat) -> AnswerRecord:
     """The last answer that this chat has written. Raises InputError when there is none."""
     for written in reversed(chat.written):
         if written.steps and written.answer is not None:
@@ -171,7 +171,7 @@ def _last_written(chat: Chat) -> Written:
     raise InputError("Nothing was answered yet in this chat. Ask something first.")
 
 
-def _save(chat: Chat, name: str) -> None:
+def _save(chat: TerminalChat, name: str) -> None:
     """Write the conversation into a JSON file."""
     path = _path(name, "/save")
     if not chat.transcript.turns:
@@ -181,7 +181,7 @@ def _save(chat: Chat, name: str) -> None:
         chat.view.say(f"Saved to {path}.")
 
 
-def _load(chat: Chat, name: str) -> None:
+def _load(chat: TerminalChat, name: str) -> None:
     """Go on with the conversation of a JSON file; the one there was stays in the history."""
     path = _path(name, "/load")
     transcript = exchange.read(path)  # an error leaves everything as it is
@@ -190,7 +190,7 @@ def _load(chat: Chat, name: str) -> None:
     chat.view.say(f"Going on with {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
 
 
-def _trace(chat: Chat, name: str) -> None:
+def _trace(chat: TerminalChat, name: str) -> None:
     """Show who won which words of the last answer, or write it to a file."""
     written = _last_written(chat)
     if not name:
@@ -217,12 +217,12 @@ def _path(name: str, command: str) -> Path:
     return path
 
 
-def _may_write(chat: Chat, path: Path) -> bool:
+def _may_write(chat: TerminalChat, path: Path) -> bool:
     """Whether nothing is there yet, or the user gives it up."""
     return not path.exists() or chat.lines.confirm(f"{path} exists. Replace it?")
 
 
-def _bye(_chat: Chat, _rest: str) -> bool:
+def _bye(_chat: TerminalChat, _rest: str) -> bool:
     return True
 
 

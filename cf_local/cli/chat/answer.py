@@ -9,7 +9,7 @@ from cf_local.chats.autosave import Autosave
 from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
-from cf_local.cli.render import statistics
+from cf_local.cli.winners import statistics
 from cf_local.errors import CfLocalError
 from cf_local.method.thinking import split
 from cf_local.runtime.conversation import Conversation, without_oldest
@@ -20,7 +20,7 @@ from cf_local.types import Answer, Chat, Message, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AnswerRecord:
     """What is known of an answer of this chat: ``answer`` is None when it failed."""
 
     steps: tuple[Step, ...]
@@ -48,7 +48,7 @@ class Written:
         return statistics(self.steps, self.answer, self.first_word_s)
 
 
-class Answering:
+class AnswerWriter:
     """Writes the answer to the last question of a conversation."""
 
     def __init__(self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None) -> None:
@@ -68,7 +68,7 @@ class Answering:
 
     def write(
         self, base: Transcript, turn: ChatTurn, former: ChatTurn | None = None
-    ) -> tuple[Transcript, Written]:
+    ) -> tuple[Transcript, AnswerRecord]:
         """Answer ``turn`` behind ``base``; returns both, and how it went.
 
         Ctrl-C keeps what came. An error is told and keeps what came; without any the question is
@@ -149,10 +149,10 @@ class Answering:
         turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
         self._view.note(f"The oldest {turns} the context; the models see what came after.")
 
-    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> Written:
+    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> AnswerRecord:
         asked = [*base.messages(), Message("user", turn.question)]
         prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
-        return Written(
+        return AnswerRecord(
             tuple(self._steps),
             self._answer,
             tuple(self._engine.names),
