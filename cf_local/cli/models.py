@@ -1,4 +1,4 @@
-"""``cf-local models``: what the registry defines, and what of it is on this machine."""
+"""``cf-local models``: lists what models.toml defines, and edits the user's own file."""
 
 import json
 from collections.abc import Sequence
@@ -35,26 +35,28 @@ _HELP = {
     "quant": "Quantization to choose in the repository, such as Q4_K_M.",
     "repo": "Repository of the Hugging Face hub: owner/name.",
     "revision": "Branch, tag or commit of the repository; main unless given.",
-    "size_bytes": "Size of the file, shown by `models` before it is downloaded.",
-    "template": "File with a Jinja chat template, in place of the model's own.",
+    "size_bytes": "Size of the file, shown by `models` before the download.",
+    "template": "File with a Jinja chat template that replaces the model's own.",
     "threads": "CPU threads; measured at load unless given.",
 }
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_force_option = click.option("--force", is_flag=True, help="Overrule an entry of that name.")
+_force_option = click.option(
+    "--force", is_flag=True, help="Override an existing entry of that name."
+)
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_context
 def models(context: click.Context, /, as_json: bool) -> None:
-    """List the fusions and sources that models.toml defines; add to yours, or remove.
+    """List the fusions and sources that models.toml defines, or edit your own file.
 
-    Each source is shown with its file, licence and size, and whether it is on this machine.
+    Shows the file, licence and size of each source, and whether it is on this machine.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
     elif as_json:
-        raise click.UsageError("Put --json behind the command: models add ... --json.")
+        raise click.UsageError("Put --json after the command: models add ... --json.")
 
 
 def _list(as_json: bool) -> None:
@@ -74,7 +76,7 @@ def _list(as_json: bool) -> None:
 
 
 def _find(spec: SourceSpec) -> Path | None:
-    """The file of a source if it is on this machine; nothing is sent."""
+    """The file of a source if it is on this machine; sends nothing."""
     path = spec.local_path
     if path is None:
         return hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
@@ -99,7 +101,7 @@ def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path |
 
 
 def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) -> None:
-    """One line per source in columns, then an empty line."""
+    """Print one line per source in columns, then an empty line."""
     rows = [
         (
             spec.name,
@@ -124,7 +126,7 @@ def _size(n_bytes: int | None) -> str:
 
 
 def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:
-    """The registry as plain data; ``path`` is null for what is not on this machine."""
+    """The registry as plain data; ``path`` is null for a source that is not on this machine."""
     return {
         "files": registry.files,
         "user_file": str(user_file()),
@@ -142,7 +144,7 @@ def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any
 
 
 def _source_options(command: Command) -> Command:
-    """An option for each key of a source that models.toml knows."""
+    """Add an option for each key that a source can have in models.toml."""
     for key in reversed(list(SOURCE_KEYS)):
         flag = f"--{key.replace('_', '-')}"
         text = _HELP.get(key, f"The key `{key}`; see docs/models.md.")
@@ -152,26 +154,26 @@ def _source_options(command: Command) -> Command:
 
 @models.command()
 @click.argument("name")
-@click.option("--path", type=click.Path(path_type=Path), help="A .gguf file of this machine.")
+@click.option("--path", type=click.Path(path_type=Path), help="A .gguf file on this machine.")
 @_source_options
 @_force_option
 @_json_option
 def add(name: str, path: Path | None, force: bool, as_json: bool, **given: Any) -> None:
-    """Add source NAME to your models.toml: a file of the hub, or of this machine.
+    """Add source NAME to your models.toml: a file on the hub or on this machine.
 
-    Nothing is downloaded. Comments and all else in the file stay.
+    Downloads nothing. Comments and other entries in the file stay.
 
     \b
     cf-local models add mistral --path ~/models/mistral-7b-q4.gguf --context 8192
     cf-local models add qwen-7b --repo Qwen/Qwen2.5-7B-Instruct-GGUF --file qwen2.5-7b-instruct-q3_k_m.gguf
-    """  # noqa: D301, E501  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301, E501  # click does not rewrap the lines after a backspace
     values = {key: value for key, value in given.items() if value is not None}
     if path is not None:
         if {"file", "repo"} & values.keys():
-            raise click.UsageError("Give --path, or --repo and --file, not both.")
+            raise click.UsageError("Give either --path, or --repo and --file.")
         values = {"file": str(_checked(path)), **values}
     elif "repo" not in values:
-        raise click.UsageError("Say where the model is: --repo OWNER/NAME, or --path FILE.")
+        raise click.UsageError("Say where the model is: --repo OWNER/NAME or --path FILE.")
     if "template" in values:
         values["template"] = read_text(values["template"])
     _write("sources", name, values, force=force, as_json=as_json)
@@ -191,7 +193,7 @@ def add_fusion(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Add fusion NAME of sources of models.toml to yours.
+    """Add fusion NAME to your models.toml, made of sources that models.toml defines.
 
     \b
     cf-local models add-fusion mine mistral qwen-7b --weight qwen-7b=0.5
@@ -208,21 +210,31 @@ def add_fusion(
 @click.argument("name")
 @_json_option
 def default(name: str, as_json: bool) -> None:
-    """Make NAME the fusion that is used when none is named."""
+    """Make NAME the default fusion, used when no other is named."""
     path = userfile.write_default(name)
     if as_json:
         click.echo(json.dumps({"default": name, "written_to": str(path)}))
     else:
-        click.echo(f"{name} is the default now ({path}).")
+        click.echo(f"{name} is now the default ({path}).")
 
 
 @models.command()
 @click.argument("name")
-@click.option("--source", "kind", flag_value="sources", help="Where a fusion has the name, too.")
-@click.option("--fusion", "kind", flag_value="fusions", help="Where a source has the name, too.")
+@click.option(
+    "--source",
+    "kind",
+    flag_value="sources",
+    help="Remove the source if a fusion has the same name.",
+)
+@click.option(
+    "--fusion",
+    "kind",
+    flag_value="fusions",
+    help="Remove the fusion if a source has the same name.",
+)
 @_json_option
 def remove(name: str, kind: Kind | None, as_json: bool) -> None:
-    """Take source or fusion NAME out of your models.toml. Model files stay where they are."""
+    """Remove source or fusion NAME from your models.toml. Model files stay on the disk."""
     path, found = userfile.remove(name, kind)
     if as_json:
         click.echo(json.dumps({"removed": name, "kind": found, "written_to": str(path)}))
@@ -242,10 +254,10 @@ def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_jso
 
 
 def _checked(path: Path) -> Path:
-    """The absolute path of a file that is there and begins as a model does."""
+    """The absolute path of a file that exists and starts like a model."""
     try:
-        path = path.expanduser().absolute()  # a link stays one: the hub's cache has them
-    except RuntimeError as error:  # of a user who is not there
+        path = path.expanduser().absolute()  # keep links: the hub's cache uses them
+    except RuntimeError as error:  # "~name" of an unknown user
         raise InputError(f"{path}: {error}") from None
     check_file(path)
     return path

@@ -1,4 +1,4 @@
-"""Every setting that a command line would use, with its value and where the value is from."""
+"""Every setting that a command line would use, with its value and where the value comes from."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,20 +22,20 @@ from cf_local.registry.registry import (
 from cf_local.settings import OPTIONS, Settings
 
 UNSET = {
-    "context": "4096, or less where the model was trained with less",
-    "gpu_layers": "-1 (all, where there is a GPU)",
-    "quant": "Q4_K_M, or what comes nearest",
+    "context": "4096, or less if the model was trained with less",
+    "gpu_layers": "-1 (all, if there is a GPU)",
+    "quant": "Q4_K_M, or the nearest one",
     "overlap": "measured after the first answer",
     "revision": "main",
     "template": "the one in the file",
-    "threads": "what other programs leave",
+    "threads": "as many as other programs leave free",
     "weights": "equal",
 }
-"""What it means that nothing is given."""
+"""What applies when no value is given."""
 _CACHE_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _CHOOSE_MODELS = {"fusion", "model"}
 _SOURCE_ORDER = sorted(SOURCE_KEYS, key=[field.name for field in fields(SourceSpec)].index)
-_NOT_SHOWN = {"description"}  # text, no setting
+_NOT_SHOWN = {"description"}  # text, not a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """A row: ``section`` is what it is a setting of; ``value`` None means that nothing is given."""
+    """A row of `config show`: a setting of ``section``; ``value`` None means none is given."""
 
     section: str
     key: str
@@ -57,7 +57,7 @@ class SettingRow:
 
 
 def given_options(context: click.Context) -> dict[str, Given | None]:
-    """The shared options of a command by key, None for those that were not given."""
+    """The shared options of a command by key; None for options that are not given."""
     found: dict[str, Given | None] = {}
     for option in context.command.params:
         name = option.name or ""
@@ -84,7 +84,7 @@ def settings(
 ) -> Iterator[SettingRow]:
     """All rows: this machine, the fusion (or the ``models``), how it answers, its sources.
 
-    Raises ConfigError for names that there are not, InputError for weights of unknown sources.
+    Raises ConfigError for unknown names, InputError for weights of unknown sources.
     """
     given = {key: option for key, option in options.items() if option is not None}
     yield from _machine(registry, given)
@@ -111,7 +111,7 @@ def settings(
 
 
 def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[SettingRow]:
-    """What holds for whatever is loaded."""
+    """Settings that do not depend on what is loaded."""
     section, around = "this machine", hub.settings()
     yield SettingRow(section, "files", list(registry.files), "lowest first")
     origin = next((name for name in _CACHE_VARIABLES if os.environ.get(name)), BUILTIN_ORIGIN)
@@ -132,27 +132,27 @@ def _fusing(
     names: Sequence[str],
     given: Mapping[str, Given],
 ) -> Iterator[SettingRow]:
-    """The keys of a fusion; flags and variables overrule what the files say."""
+    """The keys of a fusion; flags and variables override the files."""
     values = Settings() if spec is None else spec.settings
-    overruled = dict(given)
+    overridden = dict(given)
     if "only" in given and "mode" not in given:
-        overruled["mode"] = Given("single", given["only"].origin)
+        overridden["mode"] = Given("single", given["only"].origin)
     if "weight" in given:
         weight = given["weight"]
-        overruled["weights"] = Given(weights_of(weight.value, names), weight.origin)
+        overridden["weights"] = Given(weights_of(weight.value, names), weight.origin)
     if spec is not None:
         place = registry.origin("fusions", spec.name, "sources")
         yield SettingRow(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
     for key in OPTIONS:
-        if key in overruled:
-            yield SettingRow(section, key, overruled[key].value, overruled[key].origin)
+        if key in overridden:
+            yield SettingRow(section, key, overridden[key].value, overridden[key].origin)
             continue
         place = registry.origin("fusions", spec.name, key) if spec else None
         yield SettingRow(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
 
 
 def _answering(options: Mapping[str, Given | None]) -> Iterator[SettingRow]:
-    """What only flags and variables say."""
+    """Settings that only flags and variables can give."""
     shown_elsewhere = {*FUSION_KEYS, *SOURCE_KEYS, *_CHOOSE_MODELS, "offline", "weight", "json"}
     for key, option in options.items():
         if key in shown_elsewhere:

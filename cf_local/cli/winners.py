@@ -1,8 +1,9 @@
-"""Who won which words, in a terminal: in colours where they are allowed, and always by letter.
+"""Which source won which words, why, and the figures of an answer, as text for a terminal.
 
-The colours are of the 256 that terminals share, chosen from those of Okabe and Ito that can be told
-apart with any kind of colour vision, dark enough for a white ground and light enough for a black
-one (contrast at least 3 to 1 on both). Letters say the same without them.
+The colours are from the 256 that terminals share, after the palette of Okabe and Ito, which people
+with any kind of colour vision can distinguish. They are dark enough for a white background and
+light enough for a black one (a contrast of at least 3 to 1 on both). Letters carry the same
+information without colours.
 """
 
 import io
@@ -39,7 +40,7 @@ _TEXT_WIDTH = 40  # characters of a candidate, or of a word asked about
 
 
 def colour(index: int) -> int:
-    """The colour of that source, one of the terminal's 256."""
+    """The colour of a source, as a number of the 256-colour palette."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -51,7 +52,7 @@ class Winners:
         self._in_colour = in_colour
 
     def legend(self) -> str:
-        """What colours and letters mean."""
+        """One line that explains the colours and letters."""
         marks = [
             click.style(f"{_raised([i])} {name}", fg=colour(i))
             if self._in_colour
@@ -61,7 +62,7 @@ class Winners:
         return f"{', '.join(marks)}; unmarked: all agreed"
 
     def piece(self, text: str, winners: Sequence[str]) -> str:
-        """A piece of the answer marked with its winners; what all sources proposed stays plain."""
+        """A piece of the answer, marked with its winners; text that all proposed stays plain."""
         text, indices = visible(text), self._indices(winners)
         body = text.strip()
         if not indices or not body:
@@ -72,14 +73,14 @@ class Winners:
         return f"{before}[{''.join(map(letter, indices))}:{body}]{after}"
 
     def text(self, steps: Sequence[Step]) -> str:
-        """The text of steps; neighbouring pieces of the same winners are marked together.
+        """The text of steps; adjacent pieces with the same winners share one mark.
 
-        Give it the steps that make up the answer: ``trace.shown(steps)``.
+        Pass the steps that make up the answer: ``trace.shown(steps)``.
         """
         return "".join(self.piece(text, winners) for text, winners in _runs(steps))
 
     def rich(self, steps: Sequence[Step]) -> "Text":
-        """The same as ``text`` for a rich console (coloured, whatever ``in_colour`` says)."""
+        """The same as ``text`` for a rich console, always coloured."""
         from rich.text import Text  # imported here: `--help` need not wait for it
 
         marked = Text()
@@ -94,7 +95,7 @@ class Winners:
         return marked
 
     def _indices(self, winners: Sequence[str]) -> list[int]:
-        """Which of the sources won; none where all did."""
+        """The indices of the winners; none if all sources won."""
         if set(self._names) <= set(winners):
             return []
         return [index for index, name in enumerate(self._names) if name in winners]
@@ -106,8 +107,8 @@ def _runs(steps: Sequence[Step]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _raised(indices: Sequence[int]) -> str:
-    """Small letters above the line."""
-    if any(index >= len(_RAISED) for index in indices):  # Unicode has no q, nor has anybody so many
+    """Superscript letters, or superscript numbers beyond the 16th source."""
+    if any(index >= len(_RAISED) for index in indices):  # Unicode has no superscript q
         numbers = (str(index + 1).translate(_RAISED_DIGITS) for index in indices)
         return "⁺".join(numbers)
     return "".join(_RAISED[index] for index in indices)
@@ -121,10 +122,10 @@ def why(
     in_colour: bool,
     width: int = 80,
 ) -> str:
-    """What was proposed for the words that ``what`` names (see ``trace.covering``), as text.
+    """What the sources proposed for the words that ``what`` selects (see ``trace.covering``).
 
-    ``names`` are the sources in their order, ``width`` the columns of the terminal. Raises
-    InputError when the answer has no such words.
+    ``names`` are the sources in order, ``width`` is in columns of the terminal. Raises InputError
+    if the answer has no such words.
     """
     from rich.console import Console  # imported here: `--help` need not wait for it
 
@@ -141,17 +142,17 @@ def why(
         emoji=False,
         legacy_windows=False,
     )
-    told: set[int] = set()
+    shown: set[int] = set()
     for place in places[:_MOST_PLACES]:
         console.print(_heading(place), style="bold", soft_wrap=True)
         for piece in place.pieces:
-            if piece.number not in told or not piece.step.whole:
+            if piece.number not in shown or not piece.step.whole:
                 _print(console, piece, names, place.start)
-            told.add(piece.number)
+            shown.add(piece.number)
     if more := places[_MOST_PLACES:]:
         numbers = ", ".join(f"word {place.word}" for place in more[:10])
         console.print(f"Also at {numbers}{' ...' if len(more) > 10 else '.'}")
-    # Rich fills lines with spaces, which would be copied along.
+    # Rich pads lines with spaces, which would be copied too.
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -164,7 +165,7 @@ def _heading(place: Covered) -> str:
 
 
 def _print(console: "Console", piece: AnswerPiece, names: Sequence[str], at: int) -> None:
-    """What was proposed; of a whole answer the part around character ``at``."""
+    """Print what was proposed; for a whole answer, the part around character ``at``."""
     step = piece.step
     start = max(0, at - _TEXT_WIDTH // 2) if step.whole else 0
     if len(step.candidates) == 1:
@@ -176,14 +177,14 @@ def _print(console: "Console", piece: AnswerPiece, names: Sequence[str], at: int
 
 
 def _agreement(step: Step, names: Sequence[str]) -> str:
-    """Why there was nothing to choose."""
+    """Why there was only one candidate."""
     if set(names) <= set(step.winners):
-        return "all agreed" if len(names) > 1 else "nobody else took part"
-    return f"{', '.join(step.winners)} wrote this; nobody else was asked"
+        return "all agreed" if len(names) > 1 else "no other source took part"
+    return f"{', '.join(step.winners)} wrote this; no other source was asked"
 
 
 def _table(step: Step, names: Sequence[str], start: int) -> "Table":
-    """Candidates in rows, sources in columns; the winner has an arrow."""
+    """Candidates in rows, sources in columns, an arrow at the winner."""
     from rich.table import Table
     from rich.text import Text
 
@@ -209,7 +210,7 @@ def _table(step: Step, names: Sequence[str], start: int) -> "Table":
 
 
 def _text(candidate: ScoredCandidate, start: int) -> str:
-    """The candidate from character ``start`` on, in a cell's width."""
+    """The candidate from character ``start`` on, cut to the width of a cell."""
     rest = f"…{candidate.text[start:]}" if start else candidate.text
     text = in_one_line(rest, _TEXT_WIDTH) or ("" if candidate.ends else "(nothing)")
     return f"{text}{ENDS}" if candidate.ends else text

@@ -1,4 +1,4 @@
-"""The conversation at the terminal: reads a line, answers it or does what it commands."""
+"""The conversation at the terminal: reads lines, and answers each or runs it as a command."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from cf_local.registry.toml import nearest
 
 
 class TerminalChat:
-    """What commands work on. The conversation changes only as a whole, and is saved then."""
+    """A running chat, which commands act on. Each change replaces the conversation and saves it."""
 
     def __init__(
         self, engine: Engine, view: View, lines: Lines, autosave: Autosave, saver: StateSaver
@@ -27,11 +27,11 @@ class TerminalChat:
         self.autosave = autosave
         self.transcript = Transcript()
         self.written: list[AnswerRecord] = []
-        """The answers of this chat, as far as they were written by this process."""
+        """The answers that this process wrote in this chat."""
         self.thinks: bool | None = None
 
     def run(self, commands: Mapping[str, "Command"]) -> None:
-        """Read lines until the end, or until a command says to leave."""
+        """Read lines until the input ends or a command leaves."""
         if self.view.is_terminal:
             self.view.say(f"Fusing {self.engine.name}. /help lists the commands, /bye leaves.")
         interrupt = self.engine.interrupt
@@ -48,13 +48,13 @@ class TerminalChat:
                 self.view.say("Interrupted.")
 
     def ask(self, question: str) -> None:
-        """Answer a question and make both a part of the conversation."""
+        """Answer a question; both become part of the conversation."""
         self.answer(self.transcript, question)
 
     def answer(self, base: Transcript, question: str, former: ChatTurn | None = None) -> None:
-        """Answer a question behind ``base``, which becomes the conversation with that turn.
+        """Answer a question after ``base``; ``base`` with that turn becomes the conversation.
 
-        ``former`` is the turn that it replaces, if there is one.
+        ``former`` is the turn that the new one replaces, if any.
         """
         asked_at = datetime.now(UTC).isoformat(timespec="seconds")
         turn = ChatTurn(question, state="writing", asked_at=asked_at)
@@ -65,22 +65,22 @@ class TerminalChat:
             self.view.say(written.statistics)
 
     def change(self, transcript: Transcript) -> None:
-        """Go on with a conversation that a command has changed."""
+        """Continue with a conversation that a command changed."""
         self.transcript = transcript
         self.autosave.save(transcript)
 
     def begin(self, transcript: Transcript) -> None:
-        """Go on with another conversation; the former stays in the history."""
-        self.keep()
+        """Continue with another conversation; the previous one stays in the history."""
+        self.save_state()
         self.autosave.follow(None)
         self.written.clear()
         self.change(transcript)
-        self.restore()
+        self.restore_state()
 
     def go_on_with(
         self, number: int, saved: Transcript, revision: int, *, system: str | None = None
     ) -> None:
-        """Take up a saved conversation."""
+        """Continue a saved conversation and show where it ended."""
         self.autosave.follow(number, revision, saved)
         settled = tuple(
             replace(turn, state="stopped") if turn.state == "writing" else turn
@@ -88,24 +88,24 @@ class TerminalChat:
         )
         self.transcript = Transcript(system or saved.system, settled)
         n_turns = f"{len(settled)} turn" + ("s" if len(settled) != 1 else "")
-        self.view.say(f"Going on with chat {number} ({n_turns}): {self.view.safe(saved.title)}")
+        self.view.say(f"Continuing chat {number} ({n_turns}): {self.view.safe(saved.title)}")
         if settled:
             last = settled[-1]
             self.view.say(f"> {self.view.safe(last.question)}")
             self.view.say(self.view.safe(last.answer) or "(no answer; /regen asks again)")
-        self.restore()
+        self.restore_state()
 
-    def keep(self) -> None:
-        """Keep what the models have read of this conversation, for when it is taken up again."""
+    def save_state(self) -> None:
+        """Save the state of the models, so that continuing this conversation is fast."""
         n_dropped = self.written[-1].n_dropped if self.written else 0
-        self._saver.keep(self.autosave.number, self.transcript, self.thinks, n_dropped)
+        self._saver.save(self.autosave.number, self.transcript, self.thinks, n_dropped)
 
-    def restore(self) -> None:
-        """Let the models take up what was kept of this conversation."""
+    def restore_state(self) -> None:
+        """Restore the saved state of the models for this conversation, if any."""
         self._saver.restore(self.autosave.number, self.transcript, self.thinks)
 
     def _obey(self, line: str, commands: Mapping[str, "Command"]) -> bool:
-        """Do what a line says; whether to leave."""
+        """Answer a line or run it as a command; returns whether to leave."""
         if not line.lstrip().startswith("/"):
             self.ask(line)
             return False
@@ -119,11 +119,11 @@ class TerminalChat:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line that starts with "/" and this name: a row of the table in ``commands``.
+    """A command of the chat, "/" and a name: a row of the table in ``commands``.
 
-    ``run`` gets the chat and what stands behind the name, and returns True to leave. ``complete``
-    gets the words behind the name, the unfinished one included, and returns what that could be;
-    "file" stands for names of files.
+    ``run`` takes the chat and the text after the name, and returns True to leave the chat.
+    ``complete`` takes the words after the name, including the unfinished one, and returns
+    completions of that one; "file" completes file names.
     """
 
     name: str

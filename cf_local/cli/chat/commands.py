@@ -1,4 +1,4 @@
-"""The commands of the chat: a table, from which ``/help`` and the completion are made."""
+"""The commands of the chat, in a table that ``/help`` and completion read."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
     "winners": ("on", "off"),
     "stats": ("on", "off"),
 }
-"""What ``/set`` changes of the view, and the words for it."""
+"""The switches of the view that ``/set`` changes, with the words for on and off."""
 
 
 def _help(chat: TerminalChat, name: str) -> None:
@@ -36,7 +36,7 @@ def _help(chat: TerminalChat, name: str) -> None:
         chat.view.say(f"{usage:<{width}}  {command.help}")
     if len(rows) > 1:
         chat.view.say(
-            'Ctrl-C stops an answer, Ctrl-D leaves; """ begins and ends a text of several lines.'
+            'Ctrl-C stops an answer, Ctrl-D leaves; """ starts and ends a text of several lines.'
         )
 
 
@@ -65,8 +65,8 @@ def _switched(chat: TerminalChat) -> list[tuple[str, str]]:
 
 def _system(chat: TerminalChat, text: str) -> None:
     if not text:
-        told = chat.transcript.system
-        chat.view.say(chat.view.safe(told) if told else "There is no system text.")
+        system = chat.transcript.system
+        chat.view.say(chat.view.safe(system) if system else "There is no system text.")
         return
     system = None if text in ("off", "none", '""') else text.strip('"').strip("\n")
     chat.change(replace(chat.transcript, system=system))
@@ -88,18 +88,18 @@ def _undo(chat: TerminalChat, _rest: str) -> None:
         raise InputError("There is nothing to undo.")
     question = chat.transcript.turns[-1].question
     chat.change(chat.transcript.without_last())
-    chat.view.say(f"Forgotten: {chat.view.safe(question)}")
+    chat.view.say(f"Removed: {chat.view.safe(question)}")
 
 
 def _models(chat: TerminalChat, name: str) -> None:
     registry = load_registry()
     if name:
-        registry.fusion(name)  # the error that names the nearest comes before the load
-        chat.keep()
+        registry.fusion(name)  # an unknown name is reported before the load
+        chat.save_state()
         for note in chat.engine.switch(name):
             chat.view.note(note)
         chat.autosave.models = chat.engine.name
-        chat.restore()
+        chat.restore_state()
         chat.view.say(f"Fusing {chat.engine.name}.")
         return
     chat.view.say(f"loaded: {chat.engine.name}")
@@ -124,7 +124,7 @@ def _why(chat: TerminalChat, word: str) -> None:
 
 
 def _show(chat: TerminalChat, _rest: str) -> None:
-    """Models, files, settings, and where the chat is saved."""
+    """Show models, files, settings, and where the chat is saved."""
     for source in chat.engine.fusion.sources:
         info = source.info
         chat.view.say(f"{info.name}: {info.file} (context {info.n_ctx}, {info.n_threads} threads)")
@@ -136,7 +136,7 @@ def _show(chat: TerminalChat, _rest: str) -> None:
 
 
 def _context(chat: TerminalChat, _rest: str) -> None:
-    """Tokens of the last prompt and answer in each source's context, and what was left out."""
+    """Show how many tokens of each context are used, and which turns were left out."""
     written = _last_written(chat)
     assert written.answer is not None
     for source in chat.engine.fusion.sources:
@@ -159,20 +159,20 @@ def _context(chat: TerminalChat, _rest: str) -> None:
 
 
 def _stats(chat: TerminalChat, _rest: str) -> None:
-    """Speed, agreement and wins of the last answer."""
+    """Show speed, agreement and wins of the last answer."""
     chat.view.say(_last_written(chat).statistics)
 
 
 def _last_written(chat: TerminalChat) -> AnswerRecord:
-    """The last answer that this chat has written. Raises InputError when there is none."""
+    """The last answer that this process wrote in this chat. Raises InputError if there is none."""
     for written in reversed(chat.written):
         if written.steps and written.answer is not None:
             return written
-    raise InputError("Nothing was answered yet in this chat. Ask something first.")
+    raise InputError("There is no answer in this chat yet. Ask something first.")
 
 
 def _save(chat: TerminalChat, name: str) -> None:
-    """Write the conversation into a JSON file."""
+    """Write the conversation to a JSON file."""
     path = _path(name, "/save")
     if not chat.transcript.turns:
         raise InputError("There is nothing to save yet.")
@@ -182,12 +182,12 @@ def _save(chat: TerminalChat, name: str) -> None:
 
 
 def _load(chat: TerminalChat, name: str) -> None:
-    """Go on with the conversation of a JSON file; the one there was stays in the history."""
+    """Continue a conversation from a JSON file; the current one stays in the history."""
     path = _path(name, "/load")
     transcript = exchange.read(path)  # an error leaves everything as it is
     chat.begin(transcript)
     n_turns = len(transcript.turns)
-    chat.view.say(f"Going on with {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
+    chat.view.say(f"Continuing {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
 
 
 def _trace(chat: TerminalChat, name: str) -> None:
@@ -210,15 +210,15 @@ def _path(name: str, command: str) -> Path:
     try:
         path = Path(name).expanduser()
         is_folder = path.is_dir()
-    except (RuntimeError, ValueError, OSError) as error:  # no home, a null byte, too long
-        raise InputError(f"{name!r} is no name of a file: {error}.") from None
+    except (RuntimeError, ValueError, OSError) as error:  # no home, a null byte, or too long
+        raise InputError(f"{name!r} is not a file name: {error}.") from None
     if is_folder:
-        raise InputError(f"{path} is a folder; name a file in it.")
+        raise InputError(f"{path} is a folder. Name a file in it.")
     return path
 
 
 def _may_write(chat: TerminalChat, path: Path) -> bool:
-    """Whether nothing is there yet, or the user gives it up."""
+    """Whether the path is free, or the user agrees to replace the file."""
     return not path.exists() or chat.lines.confirm(f"{path} exists. Replace it?")
 
 
@@ -239,7 +239,7 @@ def _setting_words(words: list[str]) -> Iterable[str]:
 def _fusion_names(words: list[str]) -> Iterable[str]:
     try:
         return load_registry().fusions if len(words) == 1 else ()
-    except ConfigError:  # /models tells what is wrong
+    except ConfigError:  # /models shows what is wrong
         return ()
 
 
@@ -251,10 +251,10 @@ COMMANDS: Mapping[str, Command] = {
         Command("show", "", "models, files and settings of this chat", _show),
         Command("system", "[TEXT|off]", "instructions to the models; alone: show them", _system),
         Command("save", "FILE", "write the conversation as JSON", _save, "file"),
-        Command("load", "FILE", "go on with a conversation from JSON", _load, "file"),
-        Command("clear", "", "begin a new conversation; the old one stays in the history", _clear),
+        Command("load", "FILE", "continue a conversation from JSON", _load, "file"),
+        Command("clear", "", "start a new conversation; the old one stays in the history", _clear),
         Command("regen", "", "answer the last question again", _regen),
-        Command("undo", "", "forget the last question and its answer", _undo),
+        Command("undo", "", "remove the last question and its answer", _undo),
         Command("context", "", "how full the models' contexts are", _context),
         Command("stats", "", "speed, agreement and wins of the last answer", _stats),
         Command("trace", "[FILE]", "who won which words; or write it to a file", _trace, "file"),

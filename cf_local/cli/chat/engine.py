@@ -1,4 +1,4 @@
-"""The models of a chat and the settings of its answers; both can change while it runs."""
+"""The models of a chat, the settings of its answers, and the saved states of its models."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,15 +22,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     for name, option in OPTIONS.items()
     if option.choices or option.kind == "switch"
 }
-"""The values of those that have few."""
+"""The values of settings that have only a few, for completion."""
 _NEXT = Message("user", "?")  # stands for the next question
 
 
 class Engine(Closing):
-    """A loaded fusion, and the settings that the user's options and ``/set`` make of its own."""
+    """A loaded fusion, and its settings as changed by options and ``/set``."""
 
     def __init__(self, interrupt: Interrupt, options: Mapping[str, Any]) -> None:
-        """Load what the options of the command say (see ``cli.options``)."""
+        """Load what the options of the command select (see ``cli.options``)."""
         self._interrupt = interrupt
         self._options = dict(options)
         self._changes: dict[str, str] = {}
@@ -41,29 +41,29 @@ class Engine(Closing):
 
     @property
     def names(self) -> Sequence[str]:
-        """The sources in their order."""
+        """The names of the sources, in order."""
         return tuple(source.info.name for source in self.fusion.sources)
 
     @property
     def name(self) -> str:
-        """What is loaded, on one line."""
+        """The names of the sources, on one line."""
         return ", ".join(self.names)
 
     @property
     def interrupt(self) -> Interrupt:
-        """Whether the user pressed Ctrl-C."""
+        """Reports whether the user pressed Ctrl-C."""
         return self._interrupt
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of the next answers. Raises InputError; the settings stay then."""
+        """Change a setting of later answers. On InputError, the settings stay."""
         self.settings = changed(self.settings, self.fusion, name, value)
         self._changes[name] = value
 
     def switch(self, fusion: str) -> list[str]:
-        """Load another fusion in place of this one; returns notes about settings left behind.
+        """Load another fusion instead of this one; returns notes about dropped settings.
 
-        Raises CfLocalError when it cannot be loaded: this one stays then. For a moment both are
-        in memory.
+        Raises CfLocalError if it cannot be loaded; this one then stays loaded. For a moment both
+        are in memory.
         """
         notes: list[str] = []
         options = self._options | {"fusion": fusion, "models": ()}
@@ -75,7 +75,7 @@ class Engine(Closing):
         self._opened.close()
 
     def _load(self, options: dict[str, Any], notes: list[str]) -> None:
-        """Load, and only then give up what was loaded before."""
+        """Load, and only then unload the previous models."""
         with ExitStack() as opening:
             given = dict(options)
             self._interrupt.clear()
@@ -88,14 +88,14 @@ class Engine(Closing):
         former.close()
 
     def _settings(self, fusion: Fusion, given: dict[str, Any], notes: list[str] | None) -> Settings:
-        """The fusion's settings with the user's; what does not suit it is noted and left out."""
+        """The fusion's settings with the user's changes; notes and drops those that do not fit."""
         try:
             settings = settings_of(fusion, given)
             fusion.speakers(settings)
         except InputError as error:
             if notes is None:
                 raise
-            notes.append(f"The options of the command do not suit it: {error}")
+            notes.append(f"The options of the command do not fit this fusion: {error}")
             settings = fusion.settings
         for name, value in list(self._changes.items()):
             try:
@@ -103,18 +103,18 @@ class Engine(Closing):
             except InputError as error:
                 del self._changes[name]
                 if notes is not None:
-                    notes.append(f"{name} is as the fusion has it: {error}")
+                    notes.append(f"{name} is reset to the fusion's value: {error}")
         return settings
 
 
 def changed(settings: Settings, fusion: Fusion, name: str, value: str) -> Settings:
-    """The settings with one of them changed. Raises InputError that says what is allowed."""
+    """The settings with one value changed. Raises InputError, which says what is allowed."""
     if name not in OPTIONS:
         raise InputError(f"There is no setting {name!r}{nearest(name, OPTIONS)}. /set lists them.")
     if not value:
         raise InputError(f"Give {name} a value: /set {name} VALUE.")
     parsed = OPTIONS[name].parse(value)
-    if name == "stop":  # what the fusion stops at anyway, and the user's text
+    if name == "stop":  # the fusion's own stop texts stay
         parsed = (*fusion.settings.stop, *parsed)
     new = settings.with_options({name: parsed})
     fusion.speakers(new)
@@ -122,31 +122,31 @@ def changed(settings: Settings, fusion: Fusion, name: str, value: str) -> Settin
 
 
 def listed(settings: Settings) -> list[tuple[str, str]]:
-    """Each setting with its value, as it could be given to ``/set``."""
+    """Each setting with its value, as ``/set`` accepts it."""
     return [(name, option.text(settings.get(name))) for name, option in OPTIONS.items()]
 
 
 class StateSaver:
-    """Keeps and restores what the engine has read of saved chats; the view hears nothing of it."""
+    """Saves and restores the state of the engine's models for saved chats; shows nothing."""
 
     def __init__(self, engine: Engine, database: Path | None) -> None:
-        """``database`` is where chats are saved; without one nothing is kept."""
+        """``database`` is the file where chats are saved; without one, no state is saved."""
         self._engine = engine
         self._database = database
-        self._settled = Transcript()
+        self._saved = Transcript()
 
-    def keep(
+    def save(
         self, number: int | None, transcript: Transcript, thinks: bool | None, n_dropped: int
     ) -> None:
-        """Keep what was read of a chat, unless it is as it was restored or kept.
+        """Save the state after a chat, unless it is as last restored or saved.
 
-        ``n_dropped`` of its turns the models were not told any more.
+        ``n_dropped`` is the number of oldest turns that the models no longer saw.
         """
-        if self._database is None or number is None or transcript == self._settled:
+        if self._database is None or number is None or transcript == self._saved:
             return
-        self._settled = transcript
+        self._saved = transcript
         interrupt = self._engine.interrupt
-        interrupt.clear()  # a Ctrl-C from now on means: leave it
+        interrupt.clear()  # a Ctrl-C from now on skips the rest
         keep(
             self._engine.fusion,
             _prompt(transcript, thinks, n_dropped),
@@ -155,8 +155,8 @@ class StateSaver:
         )
 
     def restore(self, number: int | None, transcript: Transcript, thinks: bool | None) -> None:
-        """Take up what was kept of a chat, or of another one that begins as it does."""
-        self._settled = transcript
+        """Restore the saved state of a chat, or of another one with the same start."""
+        self._saved = transcript
         if self._database is None or number is None or not transcript.turns:
             return
         interrupt = self._engine.interrupt
@@ -170,6 +170,6 @@ class StateSaver:
 
 
 def _prompt(transcript: Transcript, thinks: bool | None, n_dropped: int) -> Chat:
-    """What the models will be told of a chat when it goes on."""
+    """The prompt that the models will get when the chat continues."""
     asked = without_oldest([*transcript.messages(), _NEXT], n_dropped)
     return Chat(tuple(asked), thinks)

@@ -1,4 +1,4 @@
-"""Puts a chat together: the saved conversation, the models, the lines and the view."""
+"""Puts a chat together from the saved conversation, the models, the lines and the view."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from cf_local.files import UnwritableError, data_folder, make_private
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What the user asked for beside models and settings (see the options of ``command``)."""
+    """The options of ``command`` other than models and settings."""
 
     continues: bool
     number: int | None
@@ -33,10 +33,10 @@ class StartOptions:
 
 
 def start(interrupt: Interrupt, start_options: StartOptions, options: dict[str, Any]) -> None:
-    """Run a chat to its end."""
+    """Run a chat to its end. Raises what loading and opening the database raise."""
     with ExitStack() as opened:
         view = View(winners=start_options.show_winners)
-        # The file first: that it is broken is told before a long load.
+        # The file first: if it is broken, that is reported before a long load.
         store = None if start_options.no_history else _open_store(opened, view, start_options)
         earlier = _earlier(store, start_options, view)
         engine = opened.enter_context(Engine(interrupt, options))
@@ -48,11 +48,11 @@ def start(interrupt: Interrupt, start_options: StartOptions, options: dict[str, 
         if earlier is not None:
             chat.go_on_with(*earlier, system=start_options.system)
         chat.run(COMMANDS)
-        chat.keep()
+        chat.save_state()
 
 
 def _open_store(opened: ExitStack, view: View, start_options: StartOptions) -> ChatStore | None:
-    """The database; None, and a note, where nothing can be written."""
+    """The database; None and a note if nothing can be written."""
     try:
         return opened.enter_context(ChatStore())
     except UnwritableError as error:
@@ -65,19 +65,19 @@ def _open_store(opened: ExitStack, view: View, start_options: StartOptions) -> C
 def _earlier(
     store: ChatStore | None, start_options: StartOptions, view: View
 ) -> tuple[int, Transcript, int] | None:
-    """The conversation to go on with: its number, what it holds, its revision."""
+    """The conversation to continue: number, content and revision."""
     if store is None:
         return None
     number = start_options.number
     if start_options.continues and number is None:
         number = store.last()
         if number is None:
-            view.note("There is no earlier chat; this is the first.")
+            view.note("There is no earlier chat. This is the first.")
     return None if number is None else (number, *store.load(number))
 
 
 def _lines(interrupt: Interrupt, start_options: StartOptions, view: View) -> Lines:
-    """Where lines come from; what was typed is remembered in the data folder if possible."""
+    """The lines of the chat, with an input history in the data folder if possible."""
     if start_options.no_history:
         return lines_for(interrupt, COMMANDS, history=None)
     try:
@@ -91,12 +91,12 @@ def _lines(interrupt: Interrupt, start_options: StartOptions, view: View) -> Lin
 def lines_for(
     interrupt: Interrupt, commands: Mapping[str, Completion], history: Path | None
 ) -> Lines:
-    """The lines of standard input; ``history`` is the file that remembers them."""
+    """The lines of standard input; ``history`` is the file of the input history."""
     if not sys.stdin.isatty():
         return PipeLines(interrupt)
     is_dumb = os.name == "posix" and os.environ.get("TERM", "") in ("", "dumb", "unknown")
     if is_dumb or not (sys.stdout.isatty() or sys.stderr.isatty()):
         return PlainLines(interrupt)
-    from cf_local.cli.chat.editing import EditedLines  # imported here: it takes a moment
+    from cf_local.cli.chat.editing import EditedLines  # imported here: it is slow
 
     return EditedLines(interrupt, commands, history)
