@@ -1,4 +1,4 @@
-"""The routes, and what stands in front of them."""
+"""The routes of the server, and its middleware."""
 
 import asyncio
 import secrets
@@ -42,7 +42,7 @@ _METHODS = {
 
 
 class Server:
-    """The interface over a catalogue of models; ``app`` is what an ASGI server runs."""
+    """OpenAI's interface over a catalogue of models; an ASGI server runs ``app``."""
 
     def __init__(self, catalogue: Catalogue, load: Load, options: ServeOptions) -> None:
         self.catalogue, self.options = catalogue, options
@@ -64,7 +64,7 @@ class Server:
         )
 
     def drain(self) -> None:
-        """The server ends: begin nothing new. From the event loop."""
+        """Refuse new requests, as the server is shutting down. Call it from the event loop."""
         self._is_ending = True
         self.pool.drain()
 
@@ -93,7 +93,7 @@ class Server:
                     expose_headers=["retry-after"],
                 )
             ]
-        # An error of ours is told inside of what lets other origins read it.
+        # The observer is inside the CORS layer, so that other origins can read errors.
         observer = Middleware(Observer, self.metrics, self.options)
         return [
             *shared,
@@ -104,7 +104,7 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Around the time in which the app is run: unloads what is idle, and at the end all."""
+        """Unload idle models while entered, and all models at the end."""
         watch = asyncio.create_task(self.pool.watch())
         try:
             yield
@@ -130,14 +130,14 @@ class Server:
     def _asked(self, endpoint: Endpoint) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             body = read_json(await read_body(request.receive, request.headers, self.options))
-            # A form may take long to check.
+            # Checking a response format may take long.
             parsed = await asyncio.to_thread(parse_request, body, endpoint, secrets.randbits(31))
             model = self.catalogue.find(parsed.model)
             builder = ResponseBuilder(parsed)
             if not parsed.streams:
-                return WholeResponse(lambda: builder.whole(self._answerer.written(parsed, model)))
-            written = self._answerer.written(parsed, model)
-            return EventStream(builder.chunks(written, model.names), self.options)
+                return WholeResponse(lambda: builder.whole(self._answerer.events(parsed, model)))
+            events = self._answerer.events(parsed, model)
+            return EventStream(builder.chunks(events, model.names), self.options)
 
         return answer
 
@@ -154,7 +154,7 @@ class Server:
 
 
 class _Other:
-    """The page, and errors for the interface's paths that no route has taken."""
+    """The page, and errors for paths of the interface that match no route."""
 
     def __init__(self, page: ASGIApp) -> None:
         self._page = page
@@ -175,14 +175,14 @@ def _json(content: Any) -> Response:
 
 
 async def _as_api_error(_request: Request, error: Exception) -> Response:
-    """Errors of the routing, in OpenAI's shape."""
+    """Turn errors of the routing into OpenAI's format."""
     known = cast(HTTPException, error)
-    told = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    messages = {404: "There is nothing at this path.", 405: "This path does not take this method."}
     code = {404: "unknown_url", 405: "method_not_allowed"}
     status = known.status_code
     raise ApiError(
         status,
-        told.get(status, known.detail),
+        messages.get(status, known.detail),
         code=code.get(status),
         headers=dict(known.headers or {}),
     )

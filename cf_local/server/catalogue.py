@@ -1,4 +1,4 @@
-"""The models a client can name: fusions and single sources of the registry, and their modes."""
+"""The models that clients can name: fusions and sources of the registry, and their modes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _SINGLE = ("single",)
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A fusion or a source as a client names it; ``id`` may hold a mode."""
+    """A fusion or a source, as clients name it; ``id`` may include a mode."""
 
     id: str
     name: str
@@ -34,24 +34,24 @@ class ServedModel:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes that can be asked for."""
+        """The modes that a request can choose."""
         return MODES if self.kind == "fusion" else _SINGLE
 
 
 class Catalogue:
-    """What the registry had when the server began; only these names reach a file."""
+    """The models of the registry when the server started; only these names can open a file."""
 
     def __init__(self, registry: Registry, fusions: Sequence[str] = ()) -> None:
-        """``fusions`` are served with their sources, the first as the default; without any, all.
+        """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
 
-        Raises ConfigError for a name that is no fusion.
+        Raises ConfigError for an unknown fusion.
         """
         self._registry = registry
         self.fusions = [registry.fusion(name).name for name in fusions]
         self.default = self.fusions[0] if self.fusions else registry.default_fusion
 
     def find(self, id: str) -> ServedModel:
-        """The model ``name`` or ``name:mode``. Raises ApiError."""
+        """The model for ``name`` or ``name:mode``. Raises ApiError."""
         name, colon, mode = id.partition(":")
         known = {model.name: model for model in self._all()}
         if name not in known:
@@ -61,14 +61,14 @@ class Catalogue:
             return model
         if mode not in model.modes:
             raise invalid(
-                f"{name} has no mode {mode[:60]!r}; known are {', '.join(model.modes)}.",
+                f"{name} has no mode {mode[:60]!r}; its modes are {', '.join(model.modes)}.",
                 "model",
                 "model_not_found",
             )
         return replace(model, id=id, settings=replace(model.settings, mode=cast(Mode, mode)))
 
     def listed(self) -> Iterator[ServedModel]:
-        """The models whose files are on this machine."""
+        """The models whose files are all on this machine."""
         found: dict[str, bool] = {}
         for model in self._all():
             for spec in model.sources:
@@ -78,7 +78,7 @@ class Catalogue:
                 yield model
 
     def _all(self) -> Iterator[ServedModel]:
-        """Fusions first: a source of the same name is not to be had."""
+        """All models, fusions first; a fusion hides a source of the same name."""
         registry = self._registry
         fusions = self.fusions or list(registry.fusions)
         sources = registry.sources

@@ -1,7 +1,6 @@
-"""Who may ask: Host, Origin and key of each request are checked before anything reads its body.
+"""What every request passes: it is timed and logged, and host, origin and key are checked.
 
-A page of any website can make a browser send requests to this machine, and with DNS rebinding read
-the answers; so a request must name a host that is this server's, and come from no other origin.
+The checks come before anything reads the body of a request.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ from cf_local.server.serve_options import LOOPBACK, ServeOptions
 _log = logging.getLogger(__name__)
 
 GONE = 499
-"""What a request is logged as whose client did not wait for the response."""
+"""The logged status of a request whose client did not wait for the response."""
 _ROUTES = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics"}
     | {"/openapi.json", "/"}
@@ -33,19 +32,22 @@ _ROUTES = frozenset(
 
 
 def error_response(error: ApiError) -> Response:
-    """The response that tells of an error."""
+    """The response for an error."""
     headers = {"cache-control": "no-store"} | error.headers
     return JSONResponse(error.body, error.status, headers)
 
 
 class Observer:
-    """The outermost layer of ours."""
+    """Times and logs every request, and turns failures into error responses.
+
+    A log line contains nothing that a client sent except method and path: no prompt.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, options: ServeOptions) -> None:
         self._app, self._metrics, self._options = app, metrics, options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on."""
+        """Forward the request, then log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,24 +58,26 @@ class Observer:
                 await self._app(scope, receive, seen.send)
             except ApiError as error:
                 self._metrics.errors.add(error.code or error.kind)
-                await self._tell(error, seen, scope, receive)
+                await self._respond(error, seen, scope, receive)
         except ClientGone:
             seen.status = GONE
-        except Exception as error:  # noqa: BLE001 - the server goes on
+        except Exception as error:  # noqa: BLE001 - the server keeps running
             await self._fail(error, seen, scope, receive)
         finally:
             self._note(scope, seen.status, time.perf_counter() - start)
 
     async def _fail(self, error: Exception, seen: "_Seen", scope: Scope, receive: Receive) -> None:
         self._metrics.errors.add("internal")
-        # The words of an unexpected error may repeat a prompt; where it came from does not.
-        told = repr(error) if self._options.logs_prompts else type(error).__name__
+        # The text of an unexpected error may contain a prompt; its traceback does not.
+        description = repr(error) if self._options.logs_prompts else type(error).__name__
         trace = "".join(traceback.format_tb(error.__traceback__))
-        _log.error("A request failed: %s\n%s", told, trace)
-        message = "Something failed in the server; its log says what."
-        await self._tell(ApiError(500, message, kind=SERVER), seen, scope, receive)
+        _log.error("A request failed: %s\n%s", description, trace)
+        message = "The server failed. Its log says why."
+        await self._respond(ApiError(500, message, kind=SERVER), seen, scope, receive)
 
-    async def _tell(self, error: ApiError, seen: "_Seen", scope: Scope, receive: Receive) -> None:
+    async def _respond(
+        self, error: ApiError, seen: "_Seen", scope: Scope, receive: Receive
+    ) -> None:
         if seen.status is None:
             await error_response(error)(scope, receive, seen.send)
 
@@ -86,28 +90,28 @@ class Observer:
 
 
 class _Seen:
-    """Passes messages on and remembers the status."""
+    """Forwards messages and remembers the status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
-        """Pass it on."""
+        """Forward a message."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
 
 
 def _route(path: str) -> str:
-    """Few words for many paths, which anybody can make up."""
+    """One of a few labels for a path, as clients can invent any number of paths."""
     if path in _ROUTES:
         return path
     return "/v1/models/{id}" if path.startswith("/v1/models/") else "other"
 
 
 OPEN_PATHS = frozenset({"/", "/health", "/openapi.json"})
-"""What needs no key, as do the files of the page: a browser sends none when it opens a page."""
+"""Paths without a key, besides the files of the page: a browser that opens a page sends none."""
 _KEYED = ("/v1", "/metrics")
 
 HEADERS = (
@@ -118,7 +122,12 @@ HEADERS = (
 
 
 class Guard:
-    """Lets requests through that name this server as their host, from its own or named origins."""
+    """Accepts requests that name this server as their host, from its own or allowed origins.
+
+    A page of any website can make a browser send requests to this machine and, with DNS rebinding,
+    read the answers. So a request must name a host that is this server's, and come from no other
+    origin.
+    """
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
         self._app, self._options = app, options
@@ -127,7 +136,7 @@ class Guard:
             self._hosts |= {options.host.lower(), socket.gethostname().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then go on. Raises ApiError."""
+        """Check, then forward the request. Raises ApiError."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             self._check_host(headers)
@@ -143,8 +152,8 @@ class Guard:
         if len(hosts) != 1 or not self._is_ours(_name(hosts[0])):
             raise ApiError(
                 403,
-                "This server does not go by the name in the Host header. If it should, start it "
-                "with --allow-host NAME.",
+                "This server does not accept the name in the Host header. To allow it, start the "
+                "server with --allow-host NAME.",
                 kind="permission_error",
                 code="host_not_allowed",
             )
@@ -152,7 +161,7 @@ class Guard:
     def _is_ours(self, name: str) -> bool:
         if name in self._hosts:
             return True
-        # An address cannot be rebound; on this machine alone nobody needs another one.
+        # DNS cannot rebind an address. A local server needs no addresses besides LOOPBACK.
         return not self._options.is_local and _is_address(name)
 
     def _check_origin(self, headers: Headers) -> None:
@@ -165,7 +174,7 @@ class Guard:
             return
         raise ApiError(
             403,
-            "Requests from pages of this origin are not allowed. If they should be, start the "
+            "Requests from pages of this origin are not allowed. To allow them, start the "
             "server with --allow-origin ORIGIN.",
             kind="permission_error",
             code="origin_not_allowed",
@@ -173,17 +182,17 @@ class Guard:
 
 
 class ApiKey:
-    """Asks for the API key, if there is one, wherever a model is concerned."""
+    """Requires the API key, if there is one, for the interface and the metrics."""
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
         self._app = app
         self._key = options.api_key.encode() if options.api_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then go on. Raises ApiError."""
+        """Check, then forward the request. Raises ApiError."""
         if scope["type"] == "http" and self._key is not None and scope["path"].startswith(_KEYED):
             kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            # Compared in constant time, so that the time does not tell how much of it is right.
+            # Compare in constant time, so that the time does not reveal how much is right.
             is_right = hmac.compare_digest(given.strip().encode(errors="replace"), self._key)
             if kind.lower() != "bearer" or not is_right:
                 raise ApiError(
@@ -196,7 +205,7 @@ class ApiKey:
 
 
 async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -> bytes:
-    """The body of a request, if it is JSON, not too long and comes soon enough."""
+    """The body of a request. Raises ApiError unless it is JSON, short enough and in time."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(
             415, "Send JSON, with the header 'Content-Type: application/json'.", code="not_json"
@@ -209,7 +218,7 @@ async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -
             return await _read(receive, options)
     except TimeoutError:
         raise ApiError(
-            408, f"The body did not come within {options.body_s:g} seconds.", code="body_timeout",
+            408, f"The body did not arrive within {options.body_s:g} seconds.", code="body_timeout",
             headers={"Connection": "close"},
         ) from None  # fmt: skip
 
@@ -219,7 +228,7 @@ async def _read(receive: Receive, options: ServeOptions) -> bytes:
     while True:
         message: Message = await receive()
         if message["type"] == "http.disconnect":
-            raise invalid("The connection ended within the body.")
+            raise invalid("The connection closed before the end of the body.")
         body += message.get("body", b"")
         if len(body) > options.body_bytes:
             raise _too_long(options)
@@ -247,7 +256,7 @@ def _with_headers(send: Send, *, is_shared: bool) -> Send:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without the port; empty for what is none."""
+    """The name in a Host header, without the port; empty if it is invalid."""
     return urlsplit(f"//{host}").hostname or "" if _is_plain(host) else ""
 
 
@@ -255,14 +264,14 @@ def _is_plain(host: str) -> bool:
     if any(c in host for c in "/\\@?#%, ") or not host.isascii():
         return False
     try:
-        urlsplit(f"//{host}").port  # noqa: B018 - raises for what is no port
+        urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
     except ValueError:
         return False
     return True
 
 
 def _host_of(origin: str) -> str | None:
-    """Host and port of an origin, as a Host header has them."""
+    """Host and port of an origin, in the form of a Host header; None if there is none."""
     try:
         parts = urlsplit(origin)
     except ValueError:
