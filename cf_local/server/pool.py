@@ -1,7 +1,6 @@
 """Loads fusions on demand, shares them between models with the same sources, unloads idle ones.
 
-Everything here runs in one event loop, without locks, except loading and closing, which run in
-threads.
+Everything here runs in one event loop, except loading and closing, which run in threads.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class GateClosed(Exception):
 class Gate:
     """A bounded queue in front of a few slots, first come, first served.
 
-    At most ``n_slots`` are inside and at most ``n_queue`` wait.
+    At most ``n_slots`` are inside and at most ``n_queue`` wait. For one event loop, without locks.
     """
 
     def __init__(self, n_slots: int, n_queue: int) -> None:

@@ -161,11 +161,8 @@ def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
             return ResponseFormat.openai(form)
         return ResponseFormat.gbnf(grammar if grammar is not None else form["grammar"])
     except (InputError, RecursionError) as error:
-        message = (
-            str(error)
-            if isinstance(error, InputError)
-            else "The response format is nested too deeply."
-        )
+        too_deep = "The response format is nested too deeply."
+        message = str(error) if isinstance(error, InputError) else too_deep
         raise invalid(message, param) from None
 
 
