@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import click
 
 from cf_local import trace
-from cf_local.cli import render
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
     format_of,
@@ -21,8 +20,8 @@ from cf_local.cli.options import (
     settings_of,
     shows_colour,
 )
-from cf_local.cli.prompt import read_question
-from cf_local.cli.winners import Winners
+from cf_local.cli.text_input import read_question
+from cf_local.cli.winners import Winners, statistics
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
@@ -30,24 +29,26 @@ from cf_local.types import Answer, Prompt, RawText, Step
 from cf_local.types import chat as chat_prompt
 
 _WHY_INCOMPLETE = {
-    "length": "it is as long as --max-tokens or a context allows, and does not have its form yet.",
-    "repetition": "it went round in circles before it had its form.",
-    "stuck": "no model has a token that its form allows next.",
+    "length": "it reached --max-tokens or the end of a context before it had its form.",
+    "repetition": "it repeated itself before it had its form.",
+    "stuck": "no model has a token that the form allows next.",
 }
 
 
 @click.command()
 @click.argument("question", required=False)
-@click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' is stdin).")
-@click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per step, then the answer.")
-@click.option("--no-stream", is_flag=True, help="Print nothing before the answer is complete.")
+@click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' for stdin).")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per step, then the answer."
+)
+@click.option("--no-stream", is_flag=True, help="Print nothing until the answer is complete.")
 @click.option(
     "--trace",
     "trace_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write all of how the answer came about (see `trace`).",
+    help="Record in FILE how the answer came about (see `trace`).",
 )
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
@@ -66,20 +67,21 @@ def ask(
     system: str | None,
     **options: Any,
 ) -> None:
-    """Answer QUESTION (or a file, or a pipe) by fusing several models.
+    """Answer QUESTION by fusing several models.
 
-    The answer goes to stdout, everything else to stderr.
+    The question can also come from a file or a pipe. The answer goes to stdout, everything else
+    to stderr.
 
     \b
     cf-local ask "Tom has 23 apples and buys 45 more. How many has he now?" --show-winners
     cf-local ask -f notes.txt "Summarize this." --fusion laptop
     echo "What is 7 times 8?" | cf-local ask --json
     cf-local ask "Name a colour." --schema colour.json
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     text = read_question(question, file)
     if raw and system:
         raise click.UsageError("--system needs a chat template; leave out --raw.")
-    if trace_file is not None:  # told now, not after the answer
+    if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     response_format = format_of(options)
@@ -91,7 +93,7 @@ def ask(
         )
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
-        # In the modes that rerank, what is written first may not be the answer.
+        # In modes that rerank whole answers, the first text written may not win.
         is_final = settings.mode in ("cool", "single")
         output: _Output = (
             _JsonOutput(not no_stream, settings)
@@ -100,7 +102,7 @@ def ask(
         )
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
     if answer.finish_reason == "cancelled":
-        raise Cancelled("The answer was interrupted; what came of it is above.")
+        raise Cancelled("The answer was interrupted; the part written so far is above.")
     if response_format is not None and answer.finish_reason != "stop":
         raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
 
@@ -113,7 +115,7 @@ def _write(
     stats: bool,
     trace_file: Path | None,
 ) -> Answer:
-    """Stream one answer into ``output``; returns its end."""
+    """Stream one answer into ``output``; returns the complete answer."""
     start, first_word_s, date = time.perf_counter(), math.nan, trace.now()
     steps: list[Step] = []
     answer: Answer | None = None
@@ -128,18 +130,18 @@ def _write(
                 answer = event
         assert answer is not None
         output.answer(steps, answer)
-    finally:  # an answer that broke off is traced as far as it came
+    finally:  # an answer that breaks off is traced up to that point
         if trace_file is not None and (steps or answer):
             trace.write(
                 trace_file, [trace.record(fusion, prompt, settings, steps, answer, date=date)]
             )
     if stats:
-        click.echo(render.statistics(steps, answer, first_word_s), err=True)
+        click.echo(statistics(steps, answer, first_word_s), err=True)
     return answer
 
 
 class _Output(Protocol):
-    """Where an answer goes while it is written."""
+    """Where an answer goes as it is written."""
 
     def step(self, step: Step) -> None: ...
 
@@ -147,7 +149,7 @@ class _Output(Protocol):
 
 
 class _JsonOutput:
-    """A JSON line per step (if streaming), then one for the answer."""
+    """Prints a JSON line per step (if streaming), then one for the answer."""
 
     def __init__(self, streams: bool, settings: Settings) -> None:
         self._streams = streams
@@ -162,7 +164,7 @@ class _JsonOutput:
 
 
 class _TextOutput:
-    """The answer as text, as it comes where that is possible."""
+    """Prints the answer as text, step by step if ``streams``."""
 
     def __init__(self, streams: bool, winners: Winners | None) -> None:
         self._streams = streams

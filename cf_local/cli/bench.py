@@ -1,4 +1,4 @@
-"""``cf-local bench``: the fusion against each of its sources alone, in one run."""
+"""``cf-local bench``: compares the speed of a fusion with that of each of its sources alone."""
 
 import json
 import math
@@ -12,9 +12,10 @@ import click
 from cf_local import files
 from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
-from cf_local.cli.prompt import read_text
+from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.evaluation.bench import (
     EVERYDAY,
@@ -34,17 +35,25 @@ _BUILTIN = Path(problems.__file__).parent
 
 
 @click.command()
-@click.option("--prompts", metavar="FILE", help="Prompts, one per line ('-' is stdin).")
-@click.option("--n", "n_prompts", type=click.IntRange(2), default=40, help="Prompts at most [40].")
-@click.option("--max-tokens", type=click.IntRange(1), default=256, help="Of each answer [256].")
+@click.option("--prompts", metavar="FILE", help="File with one prompt per line ('-' for stdin).")
+@click.option(
+    "--n",
+    "n_prompts",
+    type=click.IntRange(2),
+    default=40,
+    help="Use at most this many prompts [40].",
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=256, help="Length limit of each answer [256]."
+)
 @click.option(
     "--tight",
     type=click.FloatRange(0),
     default=0.1,
-    help="Stop before that once the 95% interval of cool's ratio is this narrow [0.1].",
+    help="Stop early once the 95% interval of cool's ratio is this narrow [0.1].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--picture", type=click.Path(dir_okay=False), help="Write the ratios as an SVG.")
+@click.option("--picture", type=click.Path(dir_okay=False), help="Draw the ratios as an SVG file.")
 @model_options
 def bench(
     prompts: str | None,
@@ -57,9 +66,10 @@ def bench(
 ) -> None:
     """Measure bytes of text per second, alternating between all ways to answer.
 
-    Each source answers alone through plain llama-cpp-python; then the fusion without and with
-    speculation, and cool+r. Unless a file gives others, prompts are of everyday kinds (short
-    answers, code, explanations, translations, stories), for the built-in models word problems.
+    Each source answers alone through plain llama-cpp-python. Then the fusion answers without
+    speculation, with speculation, and in mode cool+r. Without --prompts, the built-in models get
+    word problems, other models everyday prompts: short answers, code, explanations, translations
+    and stories.
     """
     asked = _prompts(prompts, n_prompts)
     start = time.perf_counter()
@@ -67,7 +77,9 @@ def bench(
         load_s = time.perf_counter() - start
         asked = asked or _usual_prompts(fusion, n_prompts)
         fused = fused_cases(fusion, max_tokens)
-        fused[-1].answer(asked[0])  # cool+r needs most memory; the plain models come later
+        fused[-1].answer(
+            asked[0]
+        )  # cool+r needs the most memory; measure it before the plain models load
         peak = _peak_memory()
         alone, closers = _alone(fusion, max_tokens)
         cases = [*alone, *fused]
@@ -92,24 +104,24 @@ def bench(
 
 
 def _prompts(file: str | None, n_prompts: int) -> list[Chat]:
-    """Those of a file, none without one."""
+    """The prompts of a file, or none without a file."""
     if file is None:
         return []
     lines = [line for line in read_text(file).splitlines() if line.strip()]
     if not lines:
-        raise InputError(f"{file} holds no prompts. Write one per line.")
+        raise InputError(f"{file} contains no prompts. Write one per line.")
     return [chat_prompt(line) for line in lines][:n_prompts]
 
 
 def _usual_prompts(fusion: Fusion, n_prompts: int) -> list[Chat]:
-    """What the loaded models were made for."""
+    """Prompts that suit the loaded models."""
     if all(Path(source.info.file).parent == _BUILTIN for source in fusion.sources):
         return [chat_prompt(p.question) for p in generate(n_prompts, seed=1, split="test")]
     return [chat_prompt(text) for text in EVERYDAY[:n_prompts]]
 
 
 def _peak_memory() -> int | None:
-    """The most memory this process has had, in bytes; None where the system does not tell."""
+    """Peak memory of this process in bytes; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -119,7 +131,7 @@ def _peak_memory() -> int | None:
 
 
 def _alone(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
-    """Each source alone by plain llama-cpp-python, and what closes them."""
+    """Each source alone through plain llama-cpp-python, and the functions that close them."""
     from cf_local.llama.plain import PlainModel
 
     cases, closers = [], []
@@ -133,7 +145,7 @@ def _alone(fusion: Fusion, max_tokens: int) -> tuple[list[Case], list[Any]]:
 
 def _plain_case(name: str, plain: Any, max_tokens: int, fusion: Fusion) -> Case:
     def answer(prompt: Chat) -> Timing:
-        # In the thread in which the fusion computes: two would slow each other down.
+        # In the fusion's own compute thread: two threads would slow each other down.
         text, first_s, rest_s = fusion.alone(lambda: plain.answer(prompt, max_tokens))
         return Timing(len(text.encode()), first_s, rest_s)
 
@@ -141,7 +153,7 @@ def _plain_case(name: str, plain: Any, max_tokens: int, fusion: Fusion) -> Case:
 
 
 def _report(cases: list[Case], baseline: Case) -> dict[str, Any]:
-    """All that was measured, as plain data."""
+    """All measurements as plain data."""
     return {
         "n_prompts": len(baseline.timings),
         "slowest": baseline.name,
@@ -164,7 +176,7 @@ def _case(case: Case, baseline: Case) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no word for what is not a number."""
+    """The value, or None for NaN, which JSON cannot express."""
     return None if math.isnan(value) else value
 
 
@@ -194,10 +206,7 @@ def _table(report: dict[str, Any]) -> str:
                 "" if outside is None else f"{outside:.1%}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = columns.lines(rows)
     head = f"{report['n_prompts']} prompts, ratios to {report['slowest']}"
     head += f"; the fusion loads in {report['load_s']:.2f} s"
     n_equal = report["n_prompts"] - len(report["different_texts"])
@@ -208,7 +217,7 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _svg(report: dict[str, Any]) -> str:
-    """A bar per case: its rate over that of the slowest source alone."""
+    """An SVG with a bar per case: its rate divided by that of the slowest source alone."""
     bars = []
     for index, case in enumerate(report["cases"]):
         y, width = 20 + 34 * index, 200 * (case["ratio"] or 0)

@@ -1,17 +1,20 @@
-"""``cf-local calibrate``: the way to fuse that suits a task, written into models.toml."""
+"""``cf-local calibrate``: finds the settings that suit a task and writes them to models.toml."""
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cf_local import __version__
-from cf_local.cli.answering import Answering
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
 from cf_local.errors import Cancelled, CfLocalError
@@ -27,28 +30,44 @@ from cf_local.evaluation import (
     evidence,
     open_task,
     record_of,
+    run,
     settings_for,
     with_system,
 )
-from cf_local.evaluation.calibration import Calibration, Outcome, Tried
+from cf_local.evaluation.calibration import Calibration, Outcome, Tried, expected, halves
 from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.marks import Verdict
+from cf_local.progress import IsCancelled
 from cf_local.registry.edit import Entry, check_name, sources_of, write
 from cf_local.runtime.fusion import Fusion
+
+_N_TIMED = 2  # questions used to estimate the time
 
 
 @click.command("calibrate")
 @click.argument("task_name", metavar="TASK")
-@click.option("--limit", type=click.IntRange(1), help="Questions at most, drawn by --seed.")
-@click.option("--seed", type=int, default=0, help="Draws questions and halves [0].")
-@click.option("--name", default="calibrated", help="Fusion to write [calibrated].")
-@click.option("--force", is_flag=True, help="Replace a fusion that calibrate has not written.")
-@click.option("--dry-run", is_flag=True, help="Write nothing into models.toml.")
-@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep all answers.")
-@click.option("--resume", is_flag=True, help="Go on with the run that FOLDER holds.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Use at most this many questions, drawn by --seed."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    help="Seed for drawing questions and splitting them in halves [0].",
+)
+@click.option("--name", default="calibrated", help="Name of the fusion to write [calibrated].")
+@click.option("--force", is_flag=True, help="Replace a fusion that calibrate did not write.")
+@click.option("--dry-run", is_flag=True, help="Write nothing to models.toml.")
+@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Save all answers.")
+@click.option("--resume", is_flag=True, help="Continue the run saved in FOLDER.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--metric", metavar="NAME", help="How answers are judged (see docs/evaluation.md).")
-@click.option("--examples", "n_examples", type=click.IntRange(0), help="Worked examples shown [8].")
-@click.option("--raw-prompts", is_flag=True, help="gsm8k, mgsm: plain text, no chat template.")
+@click.option("--metric", metavar="NAME", help="How to judge answers (see docs/evaluation.md).")
+@click.option(
+    "--examples", "n_examples", type=click.IntRange(0), help="Worked examples in the prompt [8]."
+)
+@click.option(
+    "--raw-prompts", is_flag=True, help="For gsm8k and mgsm: plain text, no chat template."
+)
 @click.option("--max-tokens", type=click.IntRange(1), help="End a longer answer here.")
 @click.option("--system", metavar="TEXT", help="Instructions for all sources.")
 @model_options
@@ -69,22 +88,22 @@ def calibrate(
     system: str | None,
     **options: Any,
 ) -> None:
-    """Find the way to fuse that suits TASK, and write it into your models.toml.
+    """Find the settings that suit TASK, and write them to your models.toml as a fusion.
 
-    One half of the questions (TASK as for `eval`) decides between modes, scores, segments, weights
-    and sets of sources. The choice must then beat the best source alone on the other half, beyond
-    chance; otherwise that source is recommended and written. Use it by
+    TASK is as for `eval`. One half of the questions decides between modes, scores, segments,
+    weights and sets of sources. On the other half, the winner must beat the best single source by
+    more than chance; otherwise that source is recommended and written. Use the result with
     `cf-local ask --fusion calibrated`.
 
     \b
     cf-local calibrate questions.jsonl --fusion laptop
     cf-local calibrate builtin --limit 200 --dry-run
     cf-local calibrate questions.jsonl --model a.gguf --model b.gguf --name mine --out run1
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     if resume and out is None:
-        raise click.UsageError("--resume needs the folder of the run: --out FOLDER.")
+        raise click.UsageError("--resume needs the folder of the run. Add --out FOLDER.")
     if not dry_run:
-        check_name(name, evidence.MARK, force=force)  # told now, not after hours
+        check_name(name, evidence.MARK, force=force)  # an error is reported now, not after hours
     how = TaskOptions(metric, n_examples, raw_prompts, limit, seed, options["offline"])
     task = open_task(task_name, how)
     items = chosen(checked_items(task), limit, seed)
@@ -108,8 +127,8 @@ def _run(
     resume: bool,
     interrupt: Interrupt,
 ) -> Outcome:
-    """The outcome. Raises Cancelled on Ctrl-C, after what was found until then is told."""
-    # Whole answers that cannot win are not read: the winner is the same.
+    """The outcome. On Ctrl-C, prints the results so far and raises Cancelled."""
+    # Whole answers that can no longer win are not scored; the winner stays the same.
     settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
     space = Space(settings, tuple(source.info.name for source in fusion.sources))
     with ExitStack() as opened:
@@ -118,7 +137,7 @@ def _run(
             base = [Variant("base", space.base)]
             record = {**record_of(fusion.sources, task, items, base), "calibration_seed": seed}
             store = opened.enter_context(FolderStore(out, record, items, resume=resume))
-        answering = Answering(fusion, task, store, interrupt.is_set)
+        answering = TimedAnswers(fusion, task, store, interrupt.is_set)
         calibration = Calibration(space, items, answering, seed=seed, on_stage=answering.stage)
         try:
             answering.estimate(space, items, seed)
@@ -140,18 +159,18 @@ def _entry(
     files: Mapping[str, Path],
     n_ctx: int | None,
 ) -> Entry:
-    """What goes into models.toml: the recommended sources and settings, with the evidence."""
+    """The entry for models.toml: recommended sources and settings, with the evidence."""
     used = evidence.names_of(outcome.recommended, tuple(files))
     names, tables = sources_of({each: files[each] for each in used}, n_ctx)
     values = evidence.values_of(outcome.recommended, {each: names[each] for each in used})
-    told = evidence.sentence(outcome, task.name, dt.date.today())
+    description = evidence.sentence(outcome, task.name, dt.date.today())
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)
-    return Entry(name, {**values, "description": told}, notes, tables)
+    return Entry(name, {**values, "description": description}, notes, tables)
 
 
 def _finish(outcome: Outcome, entry: Entry, *, writes: bool, as_json: bool) -> None:
-    """Write the entry, and print what was found; hours of work are told before a failure."""
+    """Write the entry and print the results, even when writing fails: they took hours."""
     path, failure = None, None
     if writes:
         try:
@@ -169,15 +188,13 @@ def _finish(outcome: Outcome, entry: Entry, *, writes: bool, as_json: bool) -> N
 
 
 def _table(tried: Sequence[Tried]) -> str:
-    """What came of each way on the search half, best first; dropped ones last."""
+    """The result of each variant on the search half: best first, dropped ones last."""
     rows = [("search half", "right (95%)", "questions")]
     for each in sorted(tried, key=lambda each: (each.is_dropped, -each.accuracy.value)):
         dropped = " (dropped)" if each.is_dropped else ""
         name = f"{each.variant.name} alone" if each.is_alone else each.variant.name
         rows.append((name, evidence.share_text(each.accuracy), f"{each.accuracy.n}{dropped}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join("  ".join(row).rstrip() for row in cells)
+    return "\n".join(columns.lines(rows))
 
 
 def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any]:
@@ -204,5 +221,58 @@ def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any
 def _how_to_go_on(n_answers: int, out: Path | None) -> str:
     done = f"Interrupted after {n_answers} answers; nothing is recommended yet."
     if out is None:
-        return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
-    return f"{done} They are in {out}; the same command with --resume goes on."
+        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
+    return f"{done} They are saved in {out}. Run the same command with --resume to continue."
+
+
+class TimedAnswers:
+    """Answers with the loaded sources, saves answers in the store, and shows progress on stderr."""
+
+    def __init__(self, fusion: Fusion, task: Task, store: Store, is_cancelled: IsCancelled) -> None:
+        self._fusion, self._task, self._store = fusion, task, store
+        self._is_cancelled = is_cancelled
+        self._start = self._last_shown = time.monotonic()
+        self._n_done = 0
+        self._expected = ""
+
+    def __call__(self, variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
+        """Answer every item with every variant, one verdict at a time, as ``Calibration`` needs."""
+        for result in run(
+            self._fusion, self._task, items, variants, self._store, is_cancelled=self._is_cancelled
+        ):
+            yield result.variant, result.item, result.right
+            self._n_done += 1
+            self._show_progress()
+
+    def stage(self, text: str) -> None:
+        """Announce the next stage."""
+        self.clear()
+        click.echo(f"{text[0].upper()}{text[1:]}.", err=True)
+
+    def estimate(self, space: Space, items: Sequence[Item], seed: int) -> None:
+        """Estimate the total time from a few answers, which are saved."""
+        self.stage("estimating the time")
+        timed, first = [*space.alone(), *space.first()], halves(items, seed)[0][:_N_TIMED]
+        list(self(timed, first))
+        longest: dict[str, float] = {}
+        for variant, item in product(timed, first):
+            found, mode = self._store.results[variant.name, item.id], variant.settings.mode
+            longest[mode] = max(longest.get(mode, 0.0), found.seconds + found.prompt_seconds)
+        counts = expected(space, items, seed)
+        self._n_done, self._expected = 0, f" of about {counts.total()}"
+        total_s = sum(longest[mode] * n_answers for mode, n_answers in counts.items())
+        self.stage(f"about {counts.total()} answers, in about {columns.duration(total_s)}")
+
+    def clear(self) -> None:
+        """Erase the progress line."""
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _show_progress(self) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - self._last_shown > 0.2:
+            self._last_shown = now
+            spent = columns.duration(now - self._start)
+            click.echo(
+                f"\r\x1b[K{self._n_done} answers{self._expected}, {spent}", nl=False, err=True
+            )

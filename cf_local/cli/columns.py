@@ -1,11 +1,11 @@
-"""Plain tables: columns as wide as they must be, and numbers that people read."""
+"""Plain tables with aligned columns, and numbers as people read them."""
 
 import time
 from collections.abc import Sequence
 
 
 def lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """One line per row, the cells of a column under each other."""
+    """One line per row, with aligned columns. All rows have the same number of cells."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -14,7 +14,7 @@ def lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def size(n_bytes: int | None) -> str:
-    """Bytes as the hub counts them: 1 GB is 10⁹."""
+    """A number of bytes, in the hub's units: 1 GB is 10⁹ bytes. "?" for None."""
     if n_bytes is None:
         return "?"
     if n_bytes >= 1e9:
@@ -22,6 +22,21 @@ def size(n_bytes: int | None) -> str:
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"
 
 
+def count(number: int) -> str:
+    """A large number in words: 1.54 billion."""
+    for unit, one in (("billion", 1e9), ("million", 1e6)):
+        if number >= one:
+            return f"{number / one:.2f} {unit}"
+    return str(number)
+
+
+def duration(seconds: float) -> str:
+    """A rounded duration: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def day(seconds: float) -> str:
-    """A time since 1970 as a date of this place."""
+    """A Unix time as a date in the local time zone."""
     return time.strftime("%Y-%m-%d", time.localtime(seconds))

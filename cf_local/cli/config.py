@@ -1,4 +1,4 @@
-"""``cf-local config``: which settings would be used and where they are from, and their check."""
+"""``cf-local config``: shows which settings apply and where they come from, and checks files."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import click
 
 from cf_local.cli import columns
 from cf_local.cli.options import chosen_models, fusion_options, is_flag_given, model_options
-from cf_local.cli.provenance import UNSET, Setting, given_options, settings
+from cf_local.cli.provenance import UNSET, SettingRow, given_options, settings
 from cf_local.errors import ConfigError
 from cf_local.registry import registry as registry_module
 from cf_local.registry.registry import Registry
@@ -21,8 +21,8 @@ from cf_local.registry.registry import Registry
 def config() -> None:
     """Show and check what models.toml, environment variables and flags say.
 
-    A flag overrules an environment variable, which overrules ./models.toml of a project, which
-    overrules your own file, which overrules what is built in.
+    A flag overrides an environment variable, which overrides ./models.toml of a project, which
+    overrides your own file, which overrides the built-in values.
     """
 
 
@@ -33,19 +33,19 @@ def config() -> None:
 @model_options
 @click.pass_context
 def show(context: click.Context, /, fusion_name: str | None, as_json: bool, **options: Any) -> None:
-    """Show each setting of FUSION (or the default) and its sources, and where it is from.
+    """Show each setting of FUSION (or the default) and of its sources, and where it comes from.
 
     Takes the options of `ask`, to show what a command line would use. Loads no model.
 
     \b
     cf-local config show
     cf-local config show laptop --context 8192 --mode rerank
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     registry = registry_module.load_registry()
     fusion, models = chosen_models(options)
     if fusion_name is not None:
         if is_flag_given(context, "fusion") or is_flag_given(context, "models"):
-            raise click.UsageError("Name a fusion once, or models instead of it.")
+            raise click.UsageError("Name a fusion once, or name models instead.")
         fusion, models = fusion_name, ()
     if fusion is not None and models:
         raise click.UsageError("Name a fusion or models, not both.")
@@ -63,7 +63,7 @@ def show(context: click.Context, /, fusion_name: str | None, as_json: bool, **op
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def path(as_json: bool) -> None:
-    """Print where your own models.toml goes, whether or not it is there yet."""
+    """Print the path of your own models.toml, whether or not it exists yet."""
     own = registry_module.user_file()
     if as_json:
         click.echo(json.dumps({"path": str(own), "exists": own.exists()}, ensure_ascii=False))
@@ -75,9 +75,9 @@ def path(as_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(file: Path | None, as_json: bool) -> None:
-    """Check FILE, or all files that are read, and say where the first mistake is.
+    """Check FILE, or all configuration files, and show where the first mistake is.
 
-    FILE is read over the built-in file and your own. Exit code 2 when there is a mistake.
+    FILE is read on top of the built-in file and your own. Exit code 2 means there is a mistake.
     """
     try:
         registry = registry_module.check_file(file) if file else registry_module.load_registry()
@@ -104,19 +104,19 @@ def _counts(registry: Registry) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[Setting]) -> str:
-    """The rows in columns, under a line for each section."""
+def _table(rows: Sequence[SettingRow]) -> str:
+    """The rows in columns, with a heading for each section."""
     blocks = []
     for section, group in groupby(rows, key=lambda row: row.section):
-        # what is not given and means nothing then is left out
+        # leave out keys without a value that have no default either
         shown = [row for row in group if row.value not in (None, ()) or row.key in UNSET]
         cells = [(row.key, _text(row), row.origin) for row in shown]
         blocks.append("\n  ".join([section, *columns.lines(cells)]))
     return "\n\n".join(blocks)
 
 
-def _text(row: Setting) -> str:
-    """A value on one short line."""
+def _text(row: SettingRow) -> str:
+    """A value on one short line, or what applies when there is none."""
     if row.value is None or row.value == ():
         return UNSET[row.key]
     if isinstance(row.value, bool):

@@ -1,4 +1,4 @@
-"""``cf-local doctor``: what this machine has, what is wrong, and how to mend it."""
+"""``cf-local doctor``: shows what this machine has, what is wrong, and how to fix it."""
 
 import json
 import os
@@ -24,20 +24,20 @@ _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 @click.option(
     "--measure",
     is_flag=True,
-    help="Measure what passes of the models cost here, and plan by it from now on.",
+    help="Time forward passes of the models, and use the times from now on.",
 )
 @name_options
 @click.pass_context
 def doctor(context: click.Context, /, as_json: bool, measure: bool, **options: Any) -> None:
-    """Look for what keeps cf-local from working, or from working fast.
+    """Look for problems that stop cf-local from working, or make it slow.
 
-    Says for each problem which command mends it. Asks the built-in models one question; sends
-    nothing, changes nothing. Exit code 0 when all is well, 1 when there is a problem.
+    Shows a command that fixes each problem. Asks the built-in models one question. Sends nothing
+    and changes nothing. Exit code 0 means no problem, 1 means at least one.
 
-    With --measure it times forward passes of a set of models instead (of the default fusion unless
-    --fusion or --model name another) and keeps the times. Until then they are estimated from the
-    sizes of the models. They decide how far models look ahead, so answers may differ from those
-    before where two words are nearly equal.
+    With --measure, it times forward passes of the default fusion instead, or of the models that
+    --fusion or --model name, and saves the times. Before that, times are estimated from the sizes
+    of the models. The times decide how far models look ahead, so answers may differ from earlier
+    ones where two words score almost the same.
     """
     if measure:
         _measure(options, as_json=as_json)
@@ -57,7 +57,7 @@ def doctor(context: click.Context, /, as_json: bool, measure: bool, **options: A
 
 
 def _measure(options: dict[str, Any], *, as_json: bool) -> None:
-    """Time the passes of the sources, keep the times, and print them."""
+    """Time forward passes of the sources, then save and print the times."""
     from cf_local.loading import placement  # here: it loads the native library
 
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
@@ -79,7 +79,7 @@ def _measure(options: dict[str, Any], *, as_json: bool) -> None:
 
 
 def known_variables(root: click.Command) -> set[str]:
-    """All environment variables that the commands hear."""
+    """All environment variables that the commands read."""
     found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE}
     commands = list(_commands_of(root))
     for command in (root, *commands):
@@ -100,17 +100,17 @@ def _commands_of(root: click.Command) -> Iterator[click.Command]:
 
 
 def _unknown_variables(root: click.Command) -> Iterator[Finding]:
-    """A variable that nobody hears is a misspelt one."""
+    """A finding for each variable with our prefix that no command reads: it is misspelt."""
     known = known_variables(root)
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
-            text = f"the environment variable {name} means nothing to cf-local"
+            text = f"cf-local does not know the environment variable {name}"
             text += nearest(name, known, fold=str.upper)
             yield Finding("problem", "environment", text, (f"unset {name}",))
 
 
 def _described(facts: Facts) -> Iterator[tuple[str, str]]:
-    """The facts themselves, for a report of a problem."""
+    """The facts as rows, ready for a bug report."""
     versions = [f"{name} {version or 'missing'}" for name, version in facts.versions.items()]
     yield "versions", ", ".join([*versions, f"Python {facts.python}"])
     yield "system", f"{facts.system} {facts.architecture}"

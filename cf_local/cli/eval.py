@@ -1,4 +1,4 @@
-"""``cf-local eval``: how often each way to answer is right on a task."""
+"""``cf-local eval``: measures how often each way to answer is right on a task."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cf_local import files
+from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
 from cf_local.errors import Cancelled, InputError
@@ -44,25 +45,31 @@ _HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
 
 @click.command("eval")
 @click.argument("task_name", metavar="TASK")
-@click.option("--limit", type=click.IntRange(1), help="Questions at most; with --seed, drawn.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Use at most this many questions; --seed draws them."
+)
 @click.option(
     "--variant",
     "variant_texts",
     metavar="'MODE KEY=VALUE...'",
     multiple=True,
-    help="A further way to answer, as 'cool score=nll weight.ash=2'; repeat for more.",
+    help="Another way to answer, such as 'cool score=nll weight.ash=2'; repeatable.",
 )
-@click.option("--metric", metavar="NAME", help="How answers are judged (see docs/evaluation.md).")
-@click.option("--examples", "n_examples", type=click.IntRange(0), help="Worked examples shown [8].")
-@click.option("--raw-prompts", is_flag=True, help="gsm8k, mgsm: plain text, no chat template.")
-@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep all answers.")
-@click.option("--resume", is_flag=True, help="Go on with the run that FOLDER holds.")
+@click.option("--metric", metavar="NAME", help="How to judge answers (see docs/evaluation.md).")
+@click.option(
+    "--examples", "n_examples", type=click.IntRange(0), help="Worked examples in the prompt [8]."
+)
+@click.option(
+    "--raw-prompts", is_flag=True, help="For gsm8k and mgsm: plain text, no chat template."
+)
+@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Save all answers.")
+@click.option("--resume", is_flag=True, help="Continue the run saved in FOLDER.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option(
     "--report",
     metavar="FILE.html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a report with plots and with the answers that fusing fixed or broke.",
+    help="Write a report with plots and the answers that fusion fixed or broke.",
 )
 @fusion_options
 @model_options
@@ -80,20 +87,22 @@ def evaluate(
     system: str | None,
     **options: Any,
 ) -> None:
-    """Answer the questions of TASK in several ways and compare how often each is right.
+    """Answer the questions of TASK in several ways, and compare how often each is right.
 
     TASK is builtin, gsm8k:FILE, mgsm:LANGUAGE, a .jsonl, .csv or .tsv file with questions, or
-    MODULE:CLASS. By default each source answers alone, then fused by rerank, cool and cool+r;
-    --mode leaves only that way of fusing, --only that source. The table goes to stdout.
+    MODULE:CLASS. By default each source answers alone, then all are fused in modes rerank, cool
+    and cool+r. --mode selects one mode, --only one source. The table goes to stdout.
 
     \b
     cf-local eval builtin --limit 100 --report report.html
     cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest"
     cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest" --resume
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     if resume and out is None:
-        raise click.UsageError("--resume needs the folder of the run: --out FOLDER.")
-    if report is not None and not report.parent.is_dir():  # told now, not after hours
+        raise click.UsageError("--resume needs the folder of the run. Add --out FOLDER.")
+    if (
+        report is not None and not report.parent.is_dir()
+    ):  # an error is reported now, not after hours
         raise InputError(f"{report} cannot be written: there is no folder {report.parent}.")
     how = TaskOptions(metric, n_examples, raw_prompts, limit, options["seed"], options["offline"])
     task = open_task(task_name, how)
@@ -106,7 +115,7 @@ def evaluate(
         store = Store()
         if out is not None:
             store = opened.enter_context(FolderStore(out, record, items, resume=resume))
-            _tell_known(store, len(items) * len(variants))
+            _show_known(store, len(items) * len(variants))
         results, stopped = _run(fusion, task, items, variants, store, interrupt)
     summary = summarize(task.name, variants, results)
     if summary is not None:
@@ -120,14 +129,14 @@ def evaluate(
 def _variants(
     fusion: Fusion, task: Task, texts: Sequence[str], options: dict[str, Any]
 ) -> list[Variant]:
-    """The ways to answer that the command line asks for, with the task's stops and length."""
+    """The ways to answer that the command line selects, with the task's stops and length."""
     mode, only, max_tokens = options["mode"], options["only"], options["max_tokens"]
-    # Who wins is all that counts here, so nobody reads an answer that can no longer win.
+    # Only the winner matters here, so an answer that can no longer win is not scored.
     given = replace(settings_of(fusion, options), all_scores=False)
     settings = settings_for(task, given, max_tokens=max_tokens)
     names = [source.info.name for source in fusion.sources]
     if only is not None and only not in names:
-        raise InputError(f"No source is named {only!r}; there are {', '.join(names)}.")
+        raise InputError(f"There is no source {only!r}. The sources are {', '.join(names)}.")
     if only is not None:
         found = alone(settings, [only])
     elif mode is not None:
@@ -146,7 +155,7 @@ def _run(
     store: Store,
     interrupt: Interrupt,
 ) -> tuple[list[Result], bool]:
-    """All results there are at the end, and whether Ctrl-C brought it about."""
+    """All results, and whether Ctrl-C ended the run."""
     results: list[Result] = []
     known = set(store.results)
     n_left = len(items) * len(variants) - len(known)
@@ -168,18 +177,20 @@ def _run(
     return results, False
 
 
-def _tell_known(store: Store, n_answers: int) -> None:
+def _show_known(store: Store, n_answers: int) -> None:
     if isinstance(store, FolderStore) and store.n_dropped:
-        click.echo("Note: the last answer was cut off; it is computed again.", err=True)
+        click.echo(
+            "Note: the last saved answer is incomplete and will be computed again.", err=True
+        )
     if store.results:
-        click.echo(f"{len(store.results)} of {n_answers} answers are there already.", err=True)
+        click.echo(f"{len(store.results)} of {n_answers} answers are already saved.", err=True)
 
 
 def _how_to_go_on(n_done: int, n_answers: int, out: Path | None) -> str:
     done = f"Interrupted after {n_done} of {n_answers} answers."
     if out is None:
-        return f"{done} Nothing was kept; with --out FOLDER a run can be gone on with."
-    return f"{done} They are in {out}; the same command with --resume goes on."
+        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
+    return f"{done} They are saved in {out}. Run the same command with --resume to continue."
 
 
 def _table(summary: Summary) -> str:
@@ -197,15 +208,10 @@ def _table(summary: Summary) -> str:
                 html.wins(row),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     head = f"{summary.task}: {summary.n_items} questions"
     if summary.best_alone is not None:
         head += f"; won/lost and p against {summary.best_alone}, the best source alone"
-    return "\n".join([head, *lines, *_remarks(summary)])
+    return "\n".join([head, *columns.lines(rows), *_remarks(summary)])
 
 
 def _remarks(summary: Summary) -> list[str]:
@@ -214,7 +220,9 @@ def _remarks(summary: Summary) -> list[str]:
     no_room = [f"{row.variant} {row.n_no_room}" for row in summary.rows if row.n_no_room]
     remarks = []
     if cut:
-        remarks.append(f"cut short (--max-tokens, or repeating itself): {', '.join(cut)}")
+        remarks.append(f"cut short (--max-tokens, or repetition): {', '.join(cut)}")
     if no_room:
-        remarks.append(f"prompts that did not fit (--context), judged wrong: {', '.join(no_room)}")
+        remarks.append(
+            f"prompts that do not fit (--context), counted as wrong: {', '.join(no_room)}"
+        )
     return remarks

@@ -1,4 +1,4 @@
-"""Bringing models of the hub onto this machine, with progress bars on a terminal."""
+"""Downloads models from the hub, with progress bars on a terminal."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from cf_local.registry.registry import SourceSpec
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A file that need not be fetched; ``path`` is where it lies."""
+    """A file that is already on this machine, at ``path``."""
 
     path: Path
 
@@ -30,10 +30,10 @@ def fetch(
     update: bool = False,
     is_cancelled: IsCancelled = never,
 ) -> list[tuple[SourceSpec, Outcome]]:
-    """What became of each source, one line per file; all that is missing is downloaded together.
+    """The outcome for each source, one entry per file; downloads all missing files together.
 
-    With ``update`` the hub is asked even for what is here. Raises MissingModelError before any
-    download when a source cannot be had, or all of them do not fit on the disk.
+    With ``update``, the hub is asked for newer versions of files that are already here. Raises
+    MissingModelError before any download if a source is unavailable or the disk is too small.
     """
     outcomes: list[tuple[SourceSpec, Outcome]] = []
     wanted: dict[hub.RemoteFile, SourceSpec] = {}
@@ -52,7 +52,10 @@ def fetch(
 
 
 def fetch_missing(specs: Sequence[SourceSpec], *, offline: bool, is_cancelled: IsCancelled) -> None:
-    """Fetch what a command is about to load, all of it at once. Raises as ``fetch`` does."""
+    """Fetch all models that a command is about to load.
+
+    Raises what ``fetch`` raises, and the first error of a download.
+    """
     remote = [spec for spec in specs if spec.repo]
     for _, outcome in fetch(remote, offline=offline, is_cancelled=is_cancelled):
         if isinstance(outcome, CfLocalError):
@@ -60,7 +63,7 @@ def fetch_missing(specs: Sequence[SourceSpec], *, offline: bool, is_cancelled: I
 
 
 def _look_up(spec: SourceSpec, *, offline: bool, update: bool) -> Path | tuple[hub.RemoteFile, ...]:
-    """Where a source lies on this machine, or what must be fetched for it."""
+    """The path of a source on this machine, or the files to download for it."""
     path = spec.local_path
     if path is None:
         return hub.look_up(
@@ -78,7 +81,7 @@ def _look_up(spec: SourceSpec, *, offline: bool, update: bool) -> Path | tuple[h
 
 @contextmanager
 def progress_bars(files: Sequence[hub.RemoteFile]) -> Iterator[Any]:
-    """A bar per file on stderr while entered; nothing when stderr is no terminal."""
+    """Show a bar per file on stderr; nothing if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda _file, _n_bytes: None
         return

@@ -1,4 +1,4 @@
-"""``cf-local history``: the chats that were saved."""
+"""``cf-local history``: saved chats."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from cf_local import files
 from cf_local.errors import InputError
 from cf_local.trace import visible
 
-if TYPE_CHECKING:  # imported where it is used: `--help` needs no database
+if TYPE_CHECKING:  # imported where used: `--help` needs no database
     from cf_local.chats.database import ChatStore
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -21,19 +21,18 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 
 @click.group()
 def history() -> None:
-    """List, show, search, export and delete the chats that were saved.
+    """List, show, search, export and delete saved chats.
 
-    They lie in one file that only you can read, in the folder for data of your system, or in the
-    one that the environment variable CF_LOCAL_DATA names. `cf-local chat --chat NUMBER` goes on
-    with one.
+    They are in one file that only you can read, in your system's data folder, or in the folder
+    that the environment variable CF_LOCAL_DATA names. `cf-local chat --chat NUMBER` continues one.
     """
 
 
 @history.command("list")
-@click.option("-n", "n_most", type=click.IntRange(1), help="So many at most.")
+@click.option("-n", "n_most", type=click.IntRange(1), help="Show at most this many.")
 @_JSON
 def list_(n_most: int | None, as_json: bool) -> None:
-    """List the chats, the last changed first."""
+    """List the chats, the most recently changed first."""
     with _store() as store:
         chats = store.chats(n_most or -1)
     if as_json:
@@ -43,7 +42,7 @@ def list_(n_most: int | None, as_json: bool) -> None:
         turns = f"{chat.n_turns} turn{'s' if chat.n_turns != 1 else ' '}"
         click.echo(f"{chat.number:>5}  {_local(chat.updated_at)}  {turns:>9}  {_shown(chat.title)}")
     if not chats:
-        click.echo("No chat was saved yet.", err=True)
+        click.echo("No chats are saved yet.", err=True)
 
 
 @history.command()
@@ -63,12 +62,14 @@ def show(number: int, as_json: bool) -> None:
 
 @history.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("-n", "n_most", type=click.IntRange(1), default=50, help="So many at most (50).")
+@click.option(
+    "-n", "n_most", type=click.IntRange(1), default=50, help="Show at most this many [50]."
+)
 @_JSON
 def search(words: tuple[str, ...], n_most: int, as_json: bool) -> None:
-    """Find questions and answers that hold all WORDS, in upper or lower case.
+    """Find questions and answers that contain all WORDS, ignoring case.
 
-    Exit code 1 when there are none.
+    Exit code 1 if there are none.
     """
     with _store() as store:
         found = store.search(" ".join(words).split(), n_most)
@@ -84,10 +85,10 @@ def search(words: tuple[str, ...], n_most: int, as_json: bool) -> None:
 @history.command()
 @click.argument("number", type=click.IntRange(1))
 @click.option("--format", "kind", type=click.Choice(["json", "markdown"]), default="json")
-@click.option("-o", "--output", metavar="FILE", help="Write a file instead of stdout.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout.")
 @click.option("--force", is_flag=True, help="Replace FILE without asking.")
 def export(number: int, kind: str, output: str | None, force: bool) -> None:
-    """Export a chat: messages in the OpenAI form (JSON), or Markdown."""
+    """Export a chat as Markdown, or as JSON messages in OpenAI's format."""
     from cf_local.chats import exchange
 
     with _store() as store:
@@ -109,14 +110,14 @@ def export(number: int, kind: str, output: str | None, force: bool) -> None:
 @click.option("--all", "removes_all", is_flag=True, help="Delete all chats.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(numbers: tuple[int, ...], removes_all: bool, yes: bool) -> None:
-    """Delete chats, and what the models have kept of them. It asks first."""
+    """Delete chats and the cached model states of them. Asks first."""
     if bool(numbers) == removes_all:
         raise click.UsageError("Name the chats to delete, or --all.")
     with _store() as store:
         there = {chat.number: chat.title for chat in store.chats()}
         wanted = sorted(there) if removes_all else sorted(set(numbers))
         if missing := [number for number in wanted if number not in there]:
-            raise InputError(f"There is no chat {missing[0]}; nothing was deleted.")
+            raise InputError(f"There is no chat {missing[0]}. Nothing was deleted.")
         for number in wanted:
             click.echo(f"{number:>5}  {_shown(there[number])}", err=True)
         if wanted and not yes:
@@ -133,7 +134,7 @@ def _store() -> "ChatStore":
 
 
 def _forget(database: Path, numbers: list[int] | None) -> None:
-    """Delete what the models have read of these chats, of all chats for None."""
+    """Delete the cached model states of these chats; of all chats for None."""
     from cf_local.statecache import Folder, owner_of
 
     for owner in [None] if numbers is None else [owner_of(database, n) for n in numbers]:
@@ -141,19 +142,19 @@ def _forget(database: Path, numbers: list[int] | None) -> None:
 
 
 def _ask(question: str, flag: str) -> None:
-    """Go on if the user says yes. Raises InputError when nobody can be asked."""
+    """Ask; return only on yes. Raises InputError if stdin is not a terminal."""
     if not sys.stdin.isatty():
-        raise InputError(f"{question} Nobody is there to ask; say so with {flag}.")
+        raise InputError(f"{question} Nobody is there to answer; confirm with {flag}.")
     click.confirm(question, abort=True, err=True)
 
 
 def _shown(text: str) -> str:
-    """Text of models and files as a terminal may show it; as it is elsewhere."""
+    """Text of models and files: made safe for a terminal, unchanged elsewhere."""
     return visible(text) if sys.stdout.isatty() else text
 
 
 def _local(time: str) -> str:
-    """A time in the user's zone, to the minute."""
+    """A time in the local time zone, to the minute."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: what runs is told to stop and keeps what it has."""
+"""Ctrl-C as a request to stop: running work ends early and keeps its results."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from typing import Any, Self
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C sets the flag and calls back; a second one raises.
+    """While entered, the first Ctrl-C sets a flag and calls back; the second one raises.
 
-    Python sees a signal only between two forward passes, so nothing is torn down within one.
+    Python handles a signal only between two forward passes, so none is torn down midway.
     """
 
     def __init__(self) -> None:
@@ -25,18 +25,18 @@ class Interrupt:
         return self._flag.is_set()
 
     def press(self) -> None:
-        """As if Ctrl-C had been pressed now."""
+        """Act as if Ctrl-C were pressed now."""
         self._flag.set()
         for callback in self._calls:
             callback()
 
     def clear(self) -> None:
-        """Forget a Ctrl-C that was answered."""
+        """Reset the flag after a Ctrl-C was handled."""
         self._flag.clear()
 
     @contextmanager
     def calls(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Call ``callback`` on Ctrl-C for a while."""
+        """Call ``callback`` on Ctrl-C while entered."""
         self._calls.append(callback)
         try:
             yield
@@ -45,7 +45,7 @@ class Interrupt:
 
     @contextmanager
     def patient(self, is_patient: bool = True) -> Iterator[None]:
-        """Let the second and every further Ctrl-C ask once more instead of raising, for a while."""
+        """While entered, further presses of Ctrl-C set the flag again instead of raising."""
         former, self._is_patient = self._is_patient, is_patient
         try:
             yield
@@ -54,7 +54,7 @@ class Interrupt:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Let Ctrl-C raise KeyboardInterrupt at once, for a while in which nothing runs."""
+        """While entered, Ctrl-C raises KeyboardInterrupt at once; use it when nothing runs."""
         former = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             yield

@@ -1,4 +1,4 @@
-"""``cf-local list``: the models on this machine, and the downloads that are not whole."""
+"""``cf-local list``: the models on this machine, and unfinished downloads."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model on this machine; ``names`` are those that models.toml has for it."""
+    """A model on this machine; ``names`` are its names in models.toml."""
 
     names: tuple[str, ...]
     repo: str | None
@@ -33,24 +33,24 @@ class _Row:
 def list_models(as_json: bool) -> None:
     """List the models on this machine, and unfinished downloads.
 
-    Shown are the sources of models.toml that are here, and all GGUF files in the cache of the
-    Hugging Face hub, whoever downloaded them. Nothing is sent. (`cf-local models` lists what
-    models.toml defines, here or not.)
+    Shows the sources of models.toml that are here, and all GGUF files in the cache of the Hugging
+    Face hub, whichever program downloaded them. Sends nothing. (`cf-local models` lists what
+    models.toml defines, on this machine or not.)
     """
     registry = load_registry()
-    held = hub.inventory()
-    rows = _local_rows(registry) + _hub_rows(registry, held)
-    for warning in held.warnings:
+    inventory = hub.inventory()
+    rows = _local_rows(registry) + _hub_rows(registry, inventory)
+    for warning in inventory.warnings:
         click.echo(f"Note: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(_as_json(rows, held), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_as_json(rows, inventory), ensure_ascii=False, indent=2))
         return
     header = ("NAME", "FILE", "QUANT", "SIZE", "REVISION", "LAST USED")
     for line in columns.lines([header, *map(_cells, rows)]):
         click.echo(line)
-    if held.unfinished:
+    if inventory.unfinished:
         click.echo("\nUnfinished downloads (`cf-local pull` continues, `cf-local rm` removes them)")
-        for line in columns.lines([_unfinished_cells(part) for part in held.unfinished]):
+        for line in columns.lines([_unfinished_cells(part) for part in inventory.unfinished]):
             click.echo(f"  {line}")
 
 
@@ -61,7 +61,7 @@ def _local_rows(registry: Registry) -> list[_Row]:
         path = spec.local_path
         if path is None or not path.is_file():
             continue
-        told = path.stat()
+        stat = path.stat()
         quant = hub.quantization(path.name)
         rows.append(
             _Row(
@@ -69,36 +69,36 @@ def _local_rows(registry: Registry) -> list[_Row]:
                 None,
                 spec.file,
                 quant,
-                told.st_size,
+                stat.st_size,
                 None,
                 (),
-                told.st_atime,
+                stat.st_atime,
                 str(path),
             )
         )
     return rows
 
 
-def _hub_rows(registry: Registry, held: hub.Inventory) -> list[_Row]:
+def _hub_rows(registry: Registry, inventory: hub.Inventory) -> list[_Row]:
     names = _names(registry.sources)
     return [
         _Row(
-            names=names.get(kept.path.absolute(), ()),
-            repo=kept.repo,
-            file=kept.file,
-            quantization=hub.quantization(kept.file),
-            size_bytes=kept.size_bytes,
-            revision=kept.commit,
-            refs=kept.refs,
-            last_used=kept.last_used,
-            path=str(kept.path),
+            names=names.get(cached.path.absolute(), ()),
+            repo=cached.repo,
+            file=cached.file,
+            quantization=hub.quantization(cached.file),
+            size_bytes=cached.size_bytes,
+            revision=cached.commit,
+            refs=cached.refs,
+            last_used=cached.last_used,
+            path=str(cached.path),
         )
-        for kept in held.models
+        for cached in inventory.models
     ]
 
 
 def _names(sources: Mapping[str, SourceSpec]) -> dict[Path, tuple[str, ...]]:
-    """Which sources a file of the cache is."""
+    """The names of the sources that each file of the cache belongs to."""
     names: dict[Path, tuple[str, ...]] = {}
     for name, spec in sources.items():
         if spec.repo is None:
@@ -129,7 +129,7 @@ def _unfinished_cells(part: hub.Unfinished) -> tuple[str, ...]:
     return part.repo, part.file or "a file of another tool", f"{there} of {whole}{share}"
 
 
-def _as_json(rows: list[_Row], held: hub.Inventory) -> dict[str, Any]:
+def _as_json(rows: list[_Row], inventory: hub.Inventory) -> dict[str, Any]:
     return {
         "models": [asdict(row) for row in rows],
         "unfinished": [
@@ -141,6 +141,6 @@ def _as_json(rows: list[_Row], held: hub.Inventory) -> dict[str, Any]:
                 "n_bytes": part.n_bytes,
                 "size_bytes": part.size_bytes,
             }
-            for part in held.unfinished
+            for part in inventory.unfinished
         ],
     }

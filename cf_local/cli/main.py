@@ -1,4 +1,4 @@
-"""The group of commands, and how errors and Ctrl-C end the process."""
+"""The group of all commands; decides how errors and Ctrl-C end the process."""
 
 import io
 import os
@@ -29,7 +29,7 @@ _COMMANDS = {
     "show": "show:show",
     "trace": "trace:trace",
 }
-"""Where the commands are: imported once one is asked for, as all of them take 0.3 s."""
+"""Where the commands are. Each is imported on demand, as importing all of them takes 0.3 s."""
 
 
 class _Group(click.Group):
@@ -66,7 +66,7 @@ class _Group(click.Group):
 def main() -> None:
     """Fuse several local language models into one answer, word by word.
 
-    Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 model file missing, 4 model file
-    broken or of no use here, 5 not enough memory, 6 prompt too long for the context, 130
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 model file missing, 4 model
+    file broken or unusable, 5 not enough memory, 6 prompt too long for the context, 130
     interrupted.
     """

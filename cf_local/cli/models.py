@@ -1,4 +1,4 @@
-"""``cf-local models``: what the registry defines, and what of it is on this machine."""
+"""``cf-local models``: lists what models.toml defines, and edits the user's own file."""
 
 import json
 from collections.abc import Sequence
@@ -10,23 +10,53 @@ import click
 
 from cf_local import hub
 from cf_local.cli import columns
-from cf_local.cli.registering import add, add_fusion, default, remove
-from cf_local.registry.registry import FusionSpec, Registry, SourceSpec, load_registry, user_file
+from cf_local.cli.options import Command, setting_options, weights_of
+from cf_local.cli.text_input import read_text
+from cf_local.errors import InputError
+from cf_local.llama.header import check_file
+from cf_local.registry import edit as userfile
+from cf_local.registry.edit import Entry, Kind
+from cf_local.registry.registry import (
+    SOURCE_KEYS,
+    FusionSpec,
+    Registry,
+    SourceSpec,
+    load_registry,
+    user_file,
+)
 from cf_local.settings import OPTIONS, Settings
+
+_HELP = {
+    "context": "Tokens of prompt and answer together.",
+    "description": "Shown by `models`.",
+    "file": "The file's name in the repository.",
+    "gpu_layers": "Layers to put on a GPU; -1 for all.",
+    "licence": "Shown by `models`.",
+    "quant": "Quantization to choose in the repository, such as Q4_K_M.",
+    "repo": "Repository of the Hugging Face hub: owner/name.",
+    "revision": "Branch, tag or commit of the repository; main unless given.",
+    "size_bytes": "Size of the file, shown by `models` before the download.",
+    "template": "File with a Jinja chat template that replaces the model's own.",
+    "threads": "CPU threads; measured at load unless given.",
+}
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_force_option = click.option(
+    "--force", is_flag=True, help="Override an existing entry of that name."
+)
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_context
 def models(context: click.Context, /, as_json: bool) -> None:
-    """List the fusions and sources that models.toml defines; add to yours, or remove.
+    """List the fusions and sources that models.toml defines, or edit your own file.
 
-    Each source is shown with its file, licence and size, and whether it is on this machine.
+    Shows the file, licence and size of each source, and whether it is on this machine.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
     elif as_json:
-        raise click.UsageError("Put --json behind the command: models add ... --json.")
+        raise click.UsageError("Put --json after the command: models add ... --json.")
 
 
 def _list(as_json: bool) -> None:
@@ -45,14 +75,8 @@ def _list(as_json: bool) -> None:
     click.echo(f"  {user_file()}")
 
 
-models.add_command(add)
-models.add_command(add_fusion)
-models.add_command(default)
-models.add_command(remove)
-
-
 def _find(spec: SourceSpec) -> Path | None:
-    """The file of a source if it is on this machine; nothing is sent."""
+    """The file of a source if it is on this machine; sends nothing."""
     path = spec.local_path
     if path is None:
         return hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
@@ -77,7 +101,7 @@ def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path |
 
 
 def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) -> None:
-    """One line per source in columns, then an empty line."""
+    """Print one line per source in columns, then an empty line."""
     rows = [
         (
             spec.name,
@@ -102,7 +126,7 @@ def _size(n_bytes: int | None) -> str:
 
 
 def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:
-    """The registry as plain data; ``path`` is null for what is not on this machine."""
+    """The registry as plain data; ``path`` is null for a source that is not on this machine."""
     return {
         "files": registry.files,
         "user_file": str(user_file()),
@@ -117,3 +141,123 @@ def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any
             for name, spec in registry.sources.items()
         ],
     }
+
+
+def _source_options(command: Command) -> Command:
+    """Add an option for each key that a source can have in models.toml."""
+    for key in reversed(list(SOURCE_KEYS)):
+        flag = f"--{key.replace('_', '-')}"
+        text = _HELP.get(key, f"The key `{key}`; see docs/models.md.")
+        command = click.option(flag, key, type=SOURCE_KEYS[key], help=text)(command)
+    return command
+
+
+@models.command()
+@click.argument("name")
+@click.option("--path", type=click.Path(path_type=Path), help="A .gguf file on this machine.")
+@_source_options
+@_force_option
+@_json_option
+def add(name: str, path: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+    """Add source NAME to your models.toml: a file on the hub or on this machine.
+
+    Downloads nothing. Comments and other entries in the file stay.
+
+    \b
+    cf-local models add mistral --path ~/models/mistral-7b-q4.gguf --context 8192
+    cf-local models add qwen-7b --repo Qwen/Qwen2.5-7B-Instruct-GGUF --file qwen2.5-7b-instruct-q3_k_m.gguf
+    """  # noqa: D301, E501  # click does not rewrap the lines after a backspace
+    values = {key: value for key, value in given.items() if value is not None}
+    if path is not None:
+        if {"file", "repo"} & values.keys():
+            raise click.UsageError("Give either --path, or --repo and --file.")
+        values = {"file": str(_checked(path)), **values}
+    elif "repo" not in values:
+        raise click.UsageError("Say where the model is: --repo OWNER/NAME or --path FILE.")
+    if "template" in values:
+        values["template"] = read_text(values["template"])
+    _write("sources", name, values, force=force, as_json=as_json)
+
+
+@models.command("add-fusion")
+@click.argument("name")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@setting_options
+@click.option("--description", help="Shown by `models`.")
+@_force_option
+@_json_option
+def add_fusion(
+    name: str,
+    sources: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Add fusion NAME to your models.toml, made of sources that models.toml defines.
+
+    \b
+    cf-local models add-fusion mine mistral qwen-7b --weight qwen-7b=0.5
+    cf-local ask --fusion mine "..."
+    """  # noqa: D301  # as above
+    values: dict[str, Any] = {"sources": sources}
+    values |= {key: value for key, value in given.items() if value not in (None, ())}
+    if "weights" in values:
+        values["weights"] = weights_of(values["weights"], sources)
+    _write("fusions", name, values, force=force, as_json=as_json)
+
+
+@models.command()
+@click.argument("name")
+@_json_option
+def default(name: str, as_json: bool) -> None:
+    """Make NAME the default fusion, used when no other is named."""
+    path = userfile.write_default(name)
+    if as_json:
+        click.echo(json.dumps({"default": name, "written_to": str(path)}))
+    else:
+        click.echo(f"{name} is now the default ({path}).")
+
+
+@models.command()
+@click.argument("name")
+@click.option(
+    "--source",
+    "kind",
+    flag_value="sources",
+    help="Remove the source if a fusion has the same name.",
+)
+@click.option(
+    "--fusion",
+    "kind",
+    flag_value="fusions",
+    help="Remove the fusion if a source has the same name.",
+)
+@_json_option
+def remove(name: str, kind: Kind | None, as_json: bool) -> None:
+    """Remove source or fusion NAME from your models.toml. Model files stay on the disk."""
+    path, found = userfile.remove(name, kind)
+    if as_json:
+        click.echo(json.dumps({"removed": name, "kind": found, "written_to": str(path)}))
+    else:
+        click.echo(f"Removed the {found.removesuffix('s')} {name} from {path}.")
+
+
+def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_json: bool) -> None:
+    userfile.check_free(kind, name, force=force)
+    path = userfile.write(Entry(name, values, (), kind=kind))
+    if as_json:
+        record = {"added": name, "kind": kind, "values": values, "written_to": str(path)}
+        click.echo(json.dumps(record, ensure_ascii=False))
+        return
+    usage = f"--fusion {name}" if kind == "fusions" else f"--model {name}"
+    click.echo(f"Added to {path}: cf-local ask {usage}")
+
+
+def _checked(path: Path) -> Path:
+    """The absolute path of a file that exists and starts like a model."""
+    try:
+        path = path.expanduser().absolute()  # keep links: the hub's cache uses them
+    except RuntimeError as error:  # "~name" of an unknown user
+        raise InputError(f"{path}: {error}") from None
+    check_file(path)
+    return path

@@ -1,6 +1,7 @@
 """Options that several commands share: which models, and how they are fused."""
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,6 @@ from click.core import ParameterSource
 from cf_local import settings
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.values import OnOff, Size
 from cf_local.errors import InputError
 from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
@@ -23,10 +23,47 @@ from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 4GB and 4G are 4,000,000,000 bytes, 4GiB is 4,294,967,296."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """The number of bytes that a text stands for."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it as 500MB or 4GB.", param, ctx)
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
+
+
+class OnOff(click.ParamType[bool]):
+    """A switch, given as the word on or off."""
+
+    name = "on|off"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool:
+        """True for "on", False for "off"."""
+        if isinstance(value, bool):
+            return value
+        if value not in ("on", "off"):
+            self.fail(f"{value!r} is neither on nor off.", param, ctx)
+        return value == "on"
+
+
 PREFIX = "CF_LOCAL_"
-"""Each shared option can be set by an environment variable, too: --gpu-layers by
-CF_LOCAL_GPU_LAYERS. A flag overrules it."""
-_NO_VARIABLE = {"only", "weight", "stop"}  # of one question, or of one set of sources
+"""Prefix of the environment variables that set shared options: CF_LOCAL_GPU_LAYERS sets
+--gpu-layers. A flag overrides its variable."""
+_NO_VARIABLE = {"only", "weight", "stop"}  # these belong to one question or one set of sources
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
@@ -38,17 +75,17 @@ _NAME_OPTIONS: tuple[Option, ...] = (
         "models",
         metavar="NAME|REPO|FILE",
         multiple=True,
-        help="A source of models.toml, org/repo[:QUANT] of the hub or a .gguf file, instead of a "
+        help="A source of models.toml, org/repo[:QUANT] on the hub or a .gguf file, instead of a "
         "fusion; repeat for more.",
     ),
 )
 _PLAN_OPTIONS: tuple[Option, ...] = (
-    click.option("--context", "n_ctx", type=click.IntRange(8), help="Tokens of context."),
+    click.option("--context", "n_ctx", type=click.IntRange(8), help="Context length in tokens."),
     click.option(
         "--threads",
         "n_threads",
         type=click.IntRange(1),
-        help="CPU threads per source; what other programs leave unless given.",
+        help="CPU threads per source; by default, as many as other programs leave free.",
     ),
     click.option(
         "--gpu-layers",
@@ -59,40 +96,41 @@ _PLAN_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--device",
         type=click.Choice(DEVICE_CHOICES),
-        help="Compute on a GPU if there is one (auto), on the CPU, or on a GPU only.",
+        help="Compute on a GPU if there is one (auto), only on the CPU, or only on a GPU.",
     ),
     click.option(
         "--kv-type",
         type=click.Choice(KV_TYPES),
-        help="How the KV cache is kept; q8_0 takes half. Chosen to fit unless given.",
+        help="Type of the KV cache; q8_0 takes half the memory. By default, chosen to fit.",
     ),
     click.option(
         "--memory",
         "memory_bytes",
         type=Size(),
         metavar="SIZE",
-        help="Main memory the sources may take, such as 4GB; what is available unless given.",
+        help="Main memory the sources may use, such as 4GB; by default, all that is available.",
     ),
-    click.option("--offline", is_flag=True, help="Send nothing; use files of this machine only."),
+    click.option("--offline", is_flag=True, help="Send nothing; use only files on this machine."),
 )
 _LOAD_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--overlap/--no-overlap",
         default=None,
-        help="Let sources work at the same time; measured after the first answer unless given.",
+        help="Let sources compute at the same time; by default, decided by measurement after the "
+        "first answer.",
     ),
     click.option(
         "--fit",
         type=OnOff(),
         default="on",
         metavar="[on|off]",
-        help="Arrange the sources so that they fit into memory (see `plan`); on unless given.",
+        help="Arrange the sources to fit into memory (see `plan`) [on].",
     ),
 )
 
 
 def _setting_option(setting: settings.Option) -> Option:
-    """The flag of a row of the table of settings."""
+    """The command-line option for a row of the settings table."""
     flag = "--" + setting.name.replace("_", "-")
     if setting.kind == "switch":
         off = "--no-" + setting.name.replace("_", "-")
@@ -131,46 +169,48 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
 
 
 _FORMAT_OPTIONS: tuple[Option, ...] = (
-    click.option("--schema", metavar="FILE", help="Answer in JSON that this JSON schema accepts."),
-    click.option("--grammar", metavar="FILE", help="Answer in text of this GBNF grammar."),
+    click.option("--schema", metavar="FILE", help="Answer in JSON that matches this JSON schema."),
+    click.option(
+        "--grammar", metavar="FILE", help="Answer in text that matches this GBNF grammar."
+    ),
     click.option("--json-object", is_flag=True, help="Answer with a JSON object."),
 )
 
 
 def model_options(command: Command) -> Command:
-    """Add the options that say which models are loaded, and how."""
+    """Add the options that select models and say how to load them."""
     return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS, *_LOAD_OPTIONS))
 
 
 def name_options(command: Command) -> Command:
-    """Add the options that say which models are meant."""
+    """Add the options that select models."""
     return _add(command, _NAME_OPTIONS)
 
 
 def load_options(command: Command) -> Command:
-    """Add the options that say how models are loaded, whichever they are."""
+    """Add the options that say how to load models, without those that select them."""
     return _add(command, (*_PLAN_OPTIONS, *_LOAD_OPTIONS))
 
 
 def set_options(command: Command) -> Command:
-    """Add the options that say which models are meant and how they are arranged; no load."""
+    """Add the options that select models and plan their memory, without a load."""
     return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS))
 
 
 def setting_options(command: Command) -> Command:
-    """Add the options that a fusion of models.toml may have, without environment variables."""
+    """Add an option for each setting of a fusion in models.toml; no environment variables."""
     for option in reversed(_SETTING_OPTIONS):
         command = option(command)
     return command
 
 
 def fusion_options(command: Command) -> Command:
-    """Add the options that say how an answer is fused."""
+    """Add the options that say how to fuse an answer."""
     return _add(command, _FUSION_OPTIONS)
 
 
 def chosen_models(options: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    """The fusion or the models to load, taken out of ``options``; a flag overrules a variable."""
+    """The fusion or the models to load, removed from ``options``; a flag overrides a variable."""
     fusion, models = options.pop("fusion"), options.pop("models")
     if fusion and models:
         context = click.get_current_context()
@@ -183,26 +223,29 @@ def chosen_models(options: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]
 
 
 def is_flag_given(context: click.Context, name: str) -> bool:
-    """Whether a parameter was given on the command line (not by a variable, not by default)."""
+    """Whether a parameter is from the command line, not from a variable or a default."""
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def format_options(command: Command) -> Command:
-    """Add the options that say which form the answer must have."""
+    """Add the options that set the form of the answer."""
     return _add(command, _FORMAT_OPTIONS)
 
 
 def format_of(options: dict[str, Any]) -> ResponseFormat | None:
-    """The form of the answer; takes the values of ``format_options`` out of ``options``.
+    """The form of the answer; removes the values of ``format_options`` from ``options``.
 
-    Done before a model is loaded: a form that cannot be kept is told at once.
+    Call it before a model is loaded, to report an unusable form at once. Raises UsageError for
+    options that exclude each other, InputError for a file that cannot be used.
     """
     given = {key: options.pop(key) for key in ("schema", "grammar", "json_object")}
     chosen = [f"--{key.replace('_', '-')}" for key, value in given.items() if value]
     if len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(chosen)} exclude each other.")
     if chosen and options.get("stop"):
-        raise click.UsageError(f"--stop would break what {chosen[0]} asks for; leave one out.")
+        raise click.UsageError(
+            f"--stop would break the form that {chosen[0]} requires. Leave one out."
+        )
     if given["schema"]:
         return _read_format(given["schema"], ResponseFormat.json_schema)
     if given["grammar"]:
@@ -214,7 +257,7 @@ def _read_format(file: str, parse: Callable[[str], ResponseFormat]) -> ResponseF
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{file} cannot be read: {reason}.") from None
     try:
         return parse(text)
@@ -224,9 +267,10 @@ def _read_format(file: str, parse: Callable[[str], ResponseFormat]) -> ResponseF
 
 @contextmanager
 def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
-    """The loaded fusion; progress and notices on stderr, Ctrl-C ends the load or the answer.
+    """The loaded fusion, closed at the end. Shows progress and notices on stderr.
 
-    Takes the values of ``model_options`` out of ``options``.
+    Ctrl-C ends the load or the answer. Removes the values of ``model_options`` from ``options``.
+    Raises what loading raises.
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.loading.load import LoadOptions, load
@@ -250,30 +294,30 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
 
 @contextmanager
 def _loading_bar() -> Iterator[Progress]:
-    """A bar on stderr from the first progress on: downloads, which come before, have their own."""
+    """A bar on stderr that appears at the first progress, after the bars of downloads."""
     stderr = sys.stderr
     bar = click.progressbar(length=100, label="Loading", file=stderr, hidden=not stderr.isatty())
     with ExitStack() as opened:
 
-        def tell(share: float) -> None:
+        def show(share: float) -> None:
             if not bar.entered:
                 opened.enter_context(bar)
             bar.update(int(100 * share) - bar.pos)
 
-        yield tell
+        yield show
 
 
 def shows_colour() -> bool:
-    """Whether stdout is a terminal that may be coloured (NO_COLOR is not set)."""
+    """Whether stdout is a terminal and NO_COLOR is not set."""
     refused = click.get_current_context().find_root().color is False
     return sys.stdout.isatty() and not refused
 
 
 def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
-    """The fusion's settings with what the user gave on the command line.
+    """The fusion's settings, changed by the options of the command line.
 
-    ``options`` has the values of ``fusion_options`` without ``system``; None and empty mean that
-    an option was not given.
+    ``options`` are the values of ``fusion_options`` without ``system``; None or an empty tuple
+    means that an option is not given. Raises InputError for values that make no sense.
     """
     given = {key: value for key, value in options.items() if value not in (None, ())}
     rest = {key: given.pop(key) for key in list(given) if key not in settings.OPTIONS}
@@ -285,12 +329,12 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
 
 
 def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """Weights by source, from "SOURCE=NUMBER"."""
+    """Weights by source, from texts "SOURCE=NUMBER". Raises InputError."""
     weights = {}
     for text in given:
         name, _, number = text.rpartition("=")
         if name not in names:
-            raise InputError(f"--weight {text}: name a source, one of {', '.join(names)}.")
+            raise InputError(f"--weight {text}: name one of the sources {', '.join(names)}.")
         try:
             weights[name] = float(number)
         except ValueError:
@@ -301,7 +345,7 @@ def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
 def _add(command: Command, options: Sequence[Option]) -> Command:
     for option in reversed(options):
         command = option(command)
-        # click collects the parameters of a command here, the last one at the end
+        # click collects the parameters of a command here, the newest last
         added: click.Option = command.__click_params__[-1]  # type: ignore[attr-defined]
         key = key_of(added)
         if key not in _NO_VARIABLE:
@@ -311,5 +355,5 @@ def _add(command: Command, options: Sequence[Option]) -> Command:
 
 
 def key_of(option: click.Parameter) -> str:
-    """What an option is called in models.toml and in environment variables: "gpu_layers"."""
+    """The name of an option in models.toml and in environment variables, such as "gpu_layers"."""
     return option.opts[-1].lstrip("-").replace("-", "_")

@@ -1,4 +1,4 @@
-"""``cf-local plan``: what a set of models needs of the memory, and how it would be arranged."""
+"""``cf-local plan``: how much memory a set of models needs, and how it would be arranged."""
 
 import json
 from dataclasses import asdict, fields
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="[FUSION]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; sizes in bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with sizes in bytes.")
 @set_options
 def plan(name: str | None, as_json: bool, **options: Any) -> None:
-    """Tell what a set of models needs, before it is downloaded or loaded.
+    """Show how much memory a set of models needs, before downloading or loading it.
 
-    Of every model only the header is read (from the hub by a range request), and compared with the
-    memory that is available now. The plan is what `ask`, `chat` and the others load by. Ends with
-    code 5 when the set does not fit, and says what would.
+    Reads only the header of each model (from the hub by a range request), and compares the needs
+    with the memory available now. `ask`, `chat` and the other commands load by the same plan. If
+    the set does not fit, says what would fit and exits with code 5.
 
     \b
     cf-local plan laptop
     cf-local plan --model a.gguf --model b.gguf --context 8192 --memory 6GB --json
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.loading.fit import FitOptions, fit
     from cf_local.loading.load import choose
@@ -37,7 +37,7 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
 
     fusion, models = chosen_models(options)
     if name is not None and (fusion or models):
-        raise click.UsageError("Name a fusion once, or models.")
+        raise click.UsageError("Name a fusion once, or name models instead.")
     specs, _ = choose(load_registry(), name or fusion, models)
     known = {key.name for key in fields(FitOptions)} & options.keys()
     fitted = fit(specs, FitOptions(**{name: options[name] for name in known}))
@@ -63,11 +63,11 @@ def _as_text(fitted: "Fitted", n_own: int) -> str:
             f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} may "
             f"be used of {columns.size(device.available_bytes)} available: {verdict}."
         )
-    lines.append(f"The process itself holds {columns.size(n_own)} before the load.")
+    lines.append(f"The process itself uses {columns.size(n_own)} before the load.")
     if copied := sum(each.copied for each in plan.arrangements):
         lines.append(
-            f"{columns.size(copied)} of the weights are rearranged for this CPU; until the system "
-            "needs the memory, the pages they were read from show as used, too."
+            f"{columns.size(copied)} of the weights are rearranged for this CPU; the "
+            "pages of the file also count as used until the system needs the memory."
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Every setting that a command line would use, with its value and where the value is from."""
+"""Every setting that a command line would use, with its value and where the value comes from."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,20 +22,20 @@ from cf_local.registry.registry import (
 from cf_local.settings import OPTIONS, Settings
 
 UNSET = {
-    "context": "4096, or less where the model was trained with less",
-    "gpu_layers": "-1 (all, where there is a GPU)",
-    "quant": "Q4_K_M, or what comes nearest",
+    "context": "4096, or less if the model was trained with less",
+    "gpu_layers": "-1 (all, if there is a GPU)",
+    "quant": "Q4_K_M, or the nearest one",
     "overlap": "measured after the first answer",
     "revision": "main",
     "template": "the one in the file",
-    "threads": "what other programs leave",
+    "threads": "as many as other programs leave free",
     "weights": "equal",
 }
-"""What it means that nothing is given."""
+"""What applies when no value is given."""
 _CACHE_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _CHOOSE_MODELS = {"fusion", "model"}
 _SOURCE_ORDER = sorted(SOURCE_KEYS, key=[field.name for field in fields(SourceSpec)].index)
-_NOT_SHOWN = {"description"}  # text, no setting
+_NOT_SHOWN = {"description"}  # text, not a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A row: ``section`` is what it is a setting of; ``value`` None means that nothing is given."""
+class SettingRow:
+    """A row of `config show`: a setting of ``section``; ``value`` None means none is given."""
 
     section: str
     key: str
@@ -57,7 +57,7 @@ class Setting:
 
 
 def given_options(context: click.Context) -> dict[str, Given | None]:
-    """The shared options of a command by key, None for those that were not given."""
+    """The shared options of a command by key; None for options that are not given."""
     found: dict[str, Given | None] = {}
     for option in context.command.params:
         name = option.name or ""
@@ -81,26 +81,28 @@ def settings(
     options: Mapping[str, Given | None],
     fusion: str | None,
     models: Sequence[str],
-) -> Iterator[Setting]:
+) -> Iterator[SettingRow]:
     """All rows: this machine, the fusion (or the ``models``), how it answers, its sources.
 
-    Raises ConfigError for names that there are not, InputError for weights of unknown sources.
+    Raises ConfigError for unknown names, InputError for weights of unknown sources.
     """
     given = {key: option for key, option in options.items() if option is not None}
     yield from _machine(registry, given)
     if models:
         names = list(models)
         section = "models"
-        yield Setting(section, "sources", names, given["model"].origin)
+        yield SettingRow(section, "sources", names, given["model"].origin)
         specs = distinct([spec_of(registry, name) for name in names])
         spec = None
     else:
         spec = registry.fusion(fusion)
         section = f"fusion {spec.name}"
         if fusion is None:
-            yield Setting(section, "name", spec.name, f"default of {registry.default_origin}")
+            yield SettingRow(section, "name", spec.name, f"default of {registry.default_origin}")
         else:
-            yield Setting(section, "name", spec.name, _origin(given, "fusion", "the command line"))
+            yield SettingRow(
+                section, "name", spec.name, _origin(given, "fusion", "the command line")
+            )
         specs = [registry.source(name) for name in spec.sources]
     yield from _fusing(registry, section, spec, [each.name for each in specs], given)
     yield from _answering(options)
@@ -108,19 +110,19 @@ def settings(
         yield from _source(registry, each, given)
 
 
-def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[Setting]:
-    """What holds for whatever is loaded."""
+def _machine(registry: Registry, given: Mapping[str, Given]) -> Iterator[SettingRow]:
+    """Settings that do not depend on what is loaded."""
     section, around = "this machine", hub.settings()
-    yield Setting(section, "files", list(registry.files), "lowest first")
+    yield SettingRow(section, "files", list(registry.files), "lowest first")
     origin = next((name for name in _CACHE_VARIABLES if os.environ.get(name)), BUILTIN_ORIGIN)
-    yield Setting(section, "cache_folder", str(around.cache_folder), origin)
+    yield SettingRow(section, "cache_folder", str(around.cache_folder), origin)
     origin = "HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else BUILTIN_ORIGIN
-    yield Setting(section, "endpoint", around.endpoint, origin)
+    yield SettingRow(section, "endpoint", around.endpoint, origin)
     if "offline" in given:
-        yield Setting(section, "offline", given["offline"].value, given["offline"].origin)
+        yield SettingRow(section, "offline", given["offline"].value, given["offline"].origin)
     else:
         origin = "HF_HUB_OFFLINE" if around.is_offline else BUILTIN_ORIGIN
-        yield Setting(section, "offline", around.is_offline, origin)
+        yield SettingRow(section, "offline", around.is_offline, origin)
 
 
 def _fusing(
@@ -129,50 +131,52 @@ def _fusing(
     spec: FusionSpec | None,
     names: Sequence[str],
     given: Mapping[str, Given],
-) -> Iterator[Setting]:
-    """The keys of a fusion; flags and variables overrule what the files say."""
+) -> Iterator[SettingRow]:
+    """The keys of a fusion; flags and variables override the files."""
     values = Settings() if spec is None else spec.settings
-    overruled = dict(given)
+    overridden = dict(given)
     if "only" in given and "mode" not in given:
-        overruled["mode"] = Given("single", given["only"].origin)
+        overridden["mode"] = Given("single", given["only"].origin)
     if "weight" in given:
         weight = given["weight"]
-        overruled["weights"] = Given(weights_of(weight.value, names), weight.origin)
+        overridden["weights"] = Given(weights_of(weight.value, names), weight.origin)
     if spec is not None:
         place = registry.origin("fusions", spec.name, "sources")
-        yield Setting(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
+        yield SettingRow(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))
     for key in OPTIONS:
-        if key in overruled:
-            yield Setting(section, key, overruled[key].value, overruled[key].origin)
+        if key in overridden:
+            yield SettingRow(section, key, overridden[key].value, overridden[key].origin)
             continue
         place = registry.origin("fusions", spec.name, key) if spec else None
-        yield Setting(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
+        yield SettingRow(section, key, values.get(key), str(place or BUILTIN_ORIGIN))
 
 
-def _answering(options: Mapping[str, Given | None]) -> Iterator[Setting]:
-    """What only flags and variables say."""
+def _answering(options: Mapping[str, Given | None]) -> Iterator[SettingRow]:
+    """Settings that only flags and variables can give."""
     shown_elsewhere = {*FUSION_KEYS, *SOURCE_KEYS, *_CHOOSE_MODELS, "offline", "weight", "json"}
     for key, option in options.items():
         if key in shown_elsewhere:
             continue
         if option is None:
-            yield Setting("answers", key, None, BUILTIN_ORIGIN)
+            yield SettingRow("answers", key, None, BUILTIN_ORIGIN)
         else:
-            yield Setting("answers", key, option.value, option.origin)
+            yield SettingRow("answers", key, option.value, option.origin)
 
 
-def _source(registry: Registry, spec: SourceSpec, given: Mapping[str, Given]) -> Iterator[Setting]:
+def _source(
+    registry: Registry, spec: SourceSpec, given: Mapping[str, Given]
+) -> Iterator[SettingRow]:
     for key in _SOURCE_ORDER:
         if key in _NOT_SHOWN:
             continue
         section = f"source {spec.name}"
         if key in given:
-            yield Setting(section, key, given[key].value, given[key].origin)
+            yield SettingRow(section, key, given[key].value, given[key].origin)
             continue
         place = registry.origin("sources", spec.name, key)
         value = getattr(spec, key)
         origin = spec.origin if place is None and key == "file" else str(place or BUILTIN_ORIGIN)
-        yield Setting(section, key, value, origin)
+        yield SettingRow(section, key, value, origin)
 
 
 def _origin(given: Mapping[str, Given], key: str, otherwise: str) -> str:

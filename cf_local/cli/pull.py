@@ -1,4 +1,4 @@
-"""``cf-local pull``: models onto this machine, before they are needed."""
+"""``cf-local pull``: downloads models before they are needed."""
 
 import json
 from dataclasses import replace
@@ -17,23 +17,25 @@ from cf_local.registry.registry import SourceSpec, load_registry
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of each org/repo.")
-@click.option("--update", is_flag=True, help="Ask the hub for a newer version of what is here.")
-@click.option("--offline", is_flag=True, help="Send nothing; only tell what is here.")
+@click.option(
+    "--update", is_flag=True, help="Ask the hub for newer versions of files that are here."
+)
+@click.option("--offline", is_flag=True, help="Send nothing; only show what is here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 def pull(
     names: tuple[str, ...], revision: str | None, update: bool, offline: bool, as_json: bool
 ) -> None:
     """Download models into the shared cache of the Hugging Face hub.
 
-    MODEL is a source or fusion of models.toml, org/repo or org/repo:QUANT of the hub (Q4_K_M
-    unless told otherwise), org/repo:FILE.gguf, or the path of a file. A file that is there already
-    is used, whoever downloaded it. An interrupted download is continued by the same command; what
-    has come is checked by size and SHA-256 before it appears.
+    MODEL is a source or fusion of models.toml, org/repo or org/repo:QUANT on the hub (Q4_K_M by
+    default), org/repo:FILE.gguf, or the path of a file. Files that are already in the cache are
+    used, whichever program downloaded them. Run the same command again to continue an interrupted
+    download. A file appears in the cache only after a check of its size and SHA-256.
 
     \b
     cf-local pull laptop-small
     cf-local pull Qwen/Qwen2.5-1.5B-Instruct-GGUF:Q5_K_M
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     if update and offline:
         raise InputError("--update asks the hub; leave out --offline.")
     registry = load_registry()
@@ -42,7 +44,7 @@ def pull(
         outcomes = fetch(_revised(specs, revision), offline=offline, update=update)
     except KeyboardInterrupt:
         raise Cancelled(
-            "Interrupted; what has come is kept. Run the same command to continue."
+            "Interrupted; what has arrived is saved. Run the same command to continue."
         ) from None
     errors = []
     for spec, outcome in outcomes:
@@ -57,26 +59,28 @@ def pull(
 
 
 def _revised(specs: list[SourceSpec], revision: str | None) -> list[SourceSpec]:
-    """Each source once, those of no models.toml in the revision that the user names."""
+    """Each source once, with the user's revision for those that are not in models.toml."""
     different = {(s.repo, s.file, s.quant, s.revision): s for s in specs}.values()
     if revision is None:
         return list(different)
     if any(spec.repo is None or spec.origin != ORIGIN for spec in different):
-        raise InputError("--revision goes with org/repo; models.toml tells its sources' revisions.")
+        raise InputError(
+            "--revision works only with org/repo. models.toml sets the revisions of its sources."
+        )
     return [replace(spec, revision=revision) for spec in different]
 
 
 def _line(spec: SourceSpec, outcome: Here | hub.Fetched) -> str:
     if isinstance(outcome, Here):
-        return f"{spec.name}: {outcome.path} (was here)"
+        return f"{spec.name}: {outcome.path} (already here)"
     how = f"downloaded, {size(outcome.remote.size_bytes)}"
     if outcome.status == "linked":
-        how = "its content was here"
+        how = "its content was already here"
     return f"{spec.name}: {outcome.path} ({how})"
 
 
 def _record(spec: SourceSpec, outcome: Outcome) -> dict[str, Any]:
-    """A file as plain data; what is not known is null."""
+    """A file as plain data, with null for what is not known."""
     known: dict[str, Any] = {"name": spec.name, "repo": spec.repo, "file": spec.file or None}
     known |= {"revision": spec.revision, "commit": None, "path": None, "size_bytes": None}
     known |= {"sha256": None, "status": "failed", "received_bytes": 0, "elapsed_s": 0.0}

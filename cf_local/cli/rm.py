@@ -1,4 +1,4 @@
-"""``cf-local rm``: models out of the cache, after asking."""
+"""``cf-local rm``: removes models from the cache, after asking."""
 
 import json
 import sys
@@ -16,23 +16,23 @@ from cf_local.registry.registry import Registry, load_registry
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit; main unless given.")
-@click.option("--all-revisions", is_flag=True, help="In all revisions that are here.")
+@click.option("--all-revisions", is_flag=True, help="Remove from all revisions that are here.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
 def rm(
     names: tuple[str, ...], revision: str | None, all_revisions: bool, yes: bool, as_json: bool
 ) -> None:
-    """Remove downloaded models from the cache, and unfinished downloads of them.
+    """Remove downloaded models and their unfinished downloads from the cache.
 
     MODEL is a source of models.toml, org/repo:QUANT, or org/repo for all GGUF files of a
     repository. Other files of the repository stay, and so does content that another revision uses.
     """
     if revision and all_revisions:
-        raise InputError("Name a --revision or --all-revisions, not both.")
+        raise InputError("Give --revision or --all-revisions, not both.")
     registry = load_registry()
     removals = [_plan(registry, name, revision, all_revisions) for name in names]
     for removal in removals:
-        _tell(removal)
+        _show(removal)
     if not yes and not _agreed():
         click.echo("Nothing was removed.", err=True)
         click.get_current_context().exit(1)
@@ -47,7 +47,7 @@ def rm(
 def _plan(registry: Registry, name: str, revision: str | None, every: bool) -> hub.Removal:
     spec = hub_spec_of(registry, name)
     assert spec.repo is not None
-    # A source of models.toml is one model; a repository that the user names is all of its models.
+    # A source of models.toml is one model; a repository on the command line means all its models.
     quant = spec.quant or (None if spec.file or spec.origin == ORIGIN else "latest")
     return hub.plan_removal(
         spec.repo,
@@ -58,8 +58,8 @@ def _plan(registry: Registry, name: str, revision: str | None, every: bool) -> h
     )
 
 
-def _tell(removal: hub.Removal) -> None:
-    """What would go, and what would stay, on stderr."""
+def _show(removal: hub.Removal) -> None:
+    """Print to stderr what would be removed, and what would stay."""
     for commit, file in removal.files:
         click.echo(f"{removal.repo}/{file} of revision {commit[:12]}", err=True)
     for part in removal.parts:
@@ -68,7 +68,7 @@ def _tell(removal: hub.Removal) -> None:
     if removal.kept_by:
         commits = ", ".join(commit[:12] for commit in removal.kept_by)
         click.echo(
-            f"Note: revision {commits} uses the same content, which therefore stays "
+            f"Note: the content stays, as revision {commits} also uses it "
             "(--all-revisions removes it there, too).",
             err=True,
         )
@@ -76,7 +76,7 @@ def _tell(removal: hub.Removal) -> None:
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise InputError("rm asks before it removes; say --yes where nobody can answer.")
+        raise InputError("rm asks before it removes anything. Use --yes where nobody can answer.")
     return click.confirm("Remove?", err=True)
 
 

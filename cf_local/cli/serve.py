@@ -1,4 +1,4 @@
-"""``cf-local serve``: fusions behind OpenAI's HTTP interface."""
+"""``cf-local serve``: serves fusions through OpenAI's HTTP interface."""
 
 import logging
 import sys
@@ -21,21 +21,25 @@ _NEEDED = ("starlette", "uvicorn")
 @click.argument("fusions", metavar="[FUSION]...", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8642,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--api-key",
     metavar="KEY",
     envvar="CF_LOCAL_API_KEY",
-    help="Key that requests must send. Better set by CF_LOCAL_API_KEY: others see a command line.",
+    help="Key that requests must send. Prefer CF_LOCAL_API_KEY: other users see command lines.",
 )
 @click.option(
     "--parallel",
-    "n_places",
+    "n_slots",
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="Answers at once; each takes memory for a context of its own.",
+    help="Answers written at once; each needs memory for its own context.",
 )
 @click.option(
     "--queue",
@@ -43,7 +47,7 @@ _NEEDED = ("starlette", "uvicorn")
     type=click.IntRange(0),
     default=64,
     show_default=True,
-    help="Requests that may wait for their turn; one more gets status 429.",
+    help="Requests that may wait for a slot; further ones get status 429.",
 )
 @click.option(
     "--idle",
@@ -52,7 +56,7 @@ _NEEDED = ("starlette", "uvicorn")
     default=10.0,
     show_default=True,
     metavar="MINUTES",
-    help="Unload models that nobody used for so long; 0 keeps them.",
+    help="Unload models that are unused for this long; 0 keeps them.",
 )
 @click.option(
     "--timeout",
@@ -61,7 +65,7 @@ _NEEDED = ("starlette", "uvicorn")
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a request may be answered.",
+    help="Time limit for answering a request.",
 )
 @click.option(
     "--grace",
@@ -70,73 +74,74 @@ _NEEDED = ("starlette", "uvicorn")
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long Ctrl-C waits for running answers.",
+    help="How long to wait for running answers after Ctrl-C.",
 )
 @click.option(
     "--allow-origin",
     "allowed_origins",
     metavar="ORIGIN",
     multiple=True,
-    help="Let pages of https://this.site ask, too ('*': of any); repeatable.",
+    help="Also accept requests from pages of https://this.site ('*' for any); repeatable.",
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     metavar="NAME",
     multiple=True,
-    help="A name under which this server is known, such as that of a proxy; repeatable.",
+    help="Also accept requests to this host name, such as that of a proxy; repeatable.",
 )
-@click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts into the log.")
+@click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts to the log.")
 @load_options
 def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
-    """Serve fusions to any client of OpenAI's interface, and a page to try them.
+    """Serve fusions to any client of OpenAI's interface, and a page for chat.
 
-    The FUSIONs are loaded at once, the first is the default, and only they and their sources are
-    served. Without, all models of models.toml that are on this machine are, loaded when asked for.
+    Loads each FUSION at start. The first is the default, and only these fusions and their sources
+    are served. Without FUSION, serves all models of models.toml that are on this machine, and
+    loads each on demand.
 
     \b
     cf-local serve
     cf-local serve laptop --parallel 2 --idle 0
     curl http://127.0.0.1:8642/v1/chat/completions -H "Content-Type: application/json" \\
         -d '{"model": "builtin", "messages": [{"role": "user", "content": "What is 7 times 8?"}]}'
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CfLocalError(
             f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
         )
-    # Imported here: they bring the native library and the extra.
+    # Imported here: they load the native library and the extra.
     from cf_local.loading.fit import fit
     from cf_local.loading.load import LoadOptions, choose, fit_options
-    from cf_local.server.options import ServeOptions
     from cf_local.server.running import serve as run
+    from cf_local.server.serve_options import ServeOptions
 
     registry = load_registry()
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
-    load_options = LoadOptions(**given, n_conversations=how.n_places)
+    load_options = LoadOptions(**given, n_conversations=how.n_slots)
     sets = [choose(registry, name, ())[0] for name in fusions]
     for specs in sets if load_options.fit else ():
-        if any(spec.repo for spec in specs):  # to be told before a download
+        if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, fit_options(load_options)).check()
     named = [spec for specs in sets for spec in specs]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:
-        _note(f"Anybody who reaches {how.host} can use this server. Set an --api-key.")
+        _note(f"Anyone who can reach {how.host} can use this server. Set an --api-key.")
     run(
         registry,
         list(fusions),
         how,
-        # A request never downloads: that is for who sits at this machine.
+        # A request never downloads anything: only the user of this machine does.
         replace(load_options, offline=True),
-        on_ready=_tell_address,
+        on_ready=_show_address,
         on_notice=_note,
     )
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with origins as browsers send them."""
+    """The options, with origins as browsers send them. Raises InputError."""
     origins = tuple(origin.rstrip("/") for origin in options.pop("allowed_origins"))
     for origin in origins:
         is_plain = origin.startswith(("http://", "https://")) and origin.count("/") == 2
@@ -144,13 +149,13 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"--allow-origin {origin}: an origin looks like https://this.site.")
     if options["api_key"] is not None and not options["api_key"].strip():
         raise InputError(
-            "The API key is empty. Leave --api-key and CF_LOCAL_API_KEY out, or set it."
+            "The API key is empty. Set it, or leave out --api-key and CF_LOCAL_API_KEY."
         )
     return options | {"allowed_origins": origins}
 
 
 def _log_to_stderr() -> None:
-    """A line per request, and what goes wrong."""
+    """Log a line per request, and failures, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     for name, level in (("cf_local", logging.WARNING), ("uvicorn", logging.WARNING)):
@@ -158,11 +163,13 @@ def _log_to_stderr() -> None:
         logger.addHandler(handler)
         logger.setLevel(level)
         logger.propagate = False
-    logging.getLogger("cf_local.server").setLevel(logging.INFO)  # llama.cpp tells much more
+    logging.getLogger("cf_local.server").setLevel(logging.INFO)  # llama.cpp logs much more
 
 
-def _tell_address(url: str) -> None:
-    click.echo(f"Listening on {url} (OpenAI's interface: {url}v1). Ctrl-C ends it.", err=True)
+def _show_address(url: str) -> None:
+    click.echo(
+        f"Listening on {url} (OpenAI's interface: {url}v1). Ctrl-C stops the server.", err=True
+    )
 
 
 def _note(text: str) -> None:

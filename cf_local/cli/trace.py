@@ -1,4 +1,4 @@
-"""``cf-local trace``: the picture of an answer that ``ask --trace`` wrote down."""
+"""``cf-local trace``: draws an answer that ``ask --trace`` recorded."""
 
 import json
 import sys
@@ -17,22 +17,22 @@ from cf_local.trace import Trace, page
 
 @click.command("trace")
 @click.argument("file")
-@click.option("-o", "--out", metavar="FILE.html", help="Where to write the page ('-' is stdout).")
-@click.option("--force", is_flag=True, help="Replace a file that is no such page.")
+@click.option("-o", "--out", metavar="FILE.html", help="Where to write the page ('-' for stdout).")
+@click.option("--force", is_flag=True, help="Replace a file even if it is not such a page.")
 @click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures; a page only with -o.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures; write a page only with -o.")
 def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -> None:
-    """Draw FILE, the trace of one or more answers, as an HTML page ('-' is stdin).
+    """Draw FILE, the trace of one or more answers, as an HTML page ('-' for stdin).
 
-    FILE is what `ask --trace` wrote, or `ask --json` printed. The page shows who won which words,
-    and for each of them what the others would have said and every source's score. It lies in one
-    file and needs no network. Without -o it is written next to FILE, or to stdout.
+    FILE is what `ask --trace` wrote or `ask --json` printed. The page shows who won which words,
+    and for each word what the others proposed and every source's score. It is one file and needs
+    no network. Without -o, it is written next to FILE; for stdin, to stdout.
 
     \b
     cf-local ask "What is 7 times 8?" --trace answer.jsonl
     cf-local trace answer.jsonl --open
     cf-local ask "What is 7 times 8?" --json | cf-local trace - -o answer.html
-    """  # noqa: D301  # click keeps the lines behind a backspace as they are
+    """  # noqa: D301  # click does not rewrap the lines after a backspace
     found = _read(file)
     if as_json:
         click.echo(json.dumps(_figures(found), ensure_ascii=False, indent=2))
@@ -49,7 +49,7 @@ def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -
     files.write_result(place, page.render(found))
     click.echo(f"The page is {place}.", err=True)
     if opens and not webbrowser.open(place.resolve().as_uri()):
-        click.echo("Note: no browser was found; open the page by hand.", err=True)
+        click.echo("Note: no browser was found. Open the page by hand.", err=True)
 
 
 def _read(file: str) -> tuple[Trace, ...]:
@@ -59,12 +59,12 @@ def _read(file: str) -> tuple[Trace, ...]:
 
 
 def _place(file: str, out: str | None) -> Path | None:
-    """Where the page goes; None for stdout."""
+    """The path of the page; None for stdout."""
     if out == "-" or (out is None and file == "-"):
         return None
     place = Path(out) if out is not None else Path(file).with_suffix(".html")
     if file != "-" and place.resolve() == Path(file).resolve():
-        raise InputError(f"{place} is the trace itself; name another file: -o FILE.html.")
+        raise InputError(f"{place} is the trace itself. Name another file: -o FILE.html.")
     return place
 
 

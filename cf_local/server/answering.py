@@ -1,4 +1,4 @@
-"""A request's answers as they are written, one after the other, on a turn of the pool."""
+"""Writes the answers to a request, one after the other, in one slot of the pool."""
 
 import asyncio
 import logging
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from cf_local.errors import CfLocalError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
-from cf_local.server.catalogue import Model
-from cf_local.server.errors import of_answer, timed_out
-from cf_local.server.metrics import Metrics
-from cf_local.server.options import ServeOptions
+from cf_local.server.api_errors import of_answer, timed_out
+from cf_local.server.catalogue import ServedModel
 from cf_local.server.pool import Pool
-from cf_local.server.requests import Ask
+from cf_local.server.prometheus import Metrics
+from cf_local.server.requests import ApiRequest
+from cf_local.server.serve_options import ServeOptions
 from cf_local.settings import Settings
 from cf_local.types import Answer, Event, Prompt, Step
 
@@ -23,15 +23,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the first source that takes part: of the prompt, and of the answer's text."""
+    """Tokens of the prompt and of the answer, counted by the first source that takes part."""
 
     prompt: int
     completion: int
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An event of the answer to choice ``index``; ``usage`` comes with its end."""
+class AnswerEvent:
+    """An event of the answer for choice ``index``; the last one carries ``usage``."""
 
     index: int
     settings: Settings
@@ -40,24 +40,24 @@ class Written:
 
 
 class Answerer:
-    """Has requests answered."""
+    """Answers requests on fusions of the pool."""
 
     def __init__(self, pool: Pool, metrics: Metrics, options: ServeOptions) -> None:
         self._pool, self._metrics, self._options = pool, metrics, options
 
-    async def written(self, ask: Ask, model: Model) -> AsyncGenerator[Written]:
-        """Everything that is written for a request. Raises ApiError.
+    async def events(self, request: ApiRequest, model: ServedModel) -> AsyncGenerator[AnswerEvent]:
+        """All events of the answers to a request. Raises ApiError.
 
-        Closed before its end it gives up what is being written.
+        Closing the generator early cancels the answer being written.
         """
         clock = _Clock(self._metrics, model.name)
-        async with self._pool.turn(model) as fusion:
+        async with self._pool.slot(model) as fusion:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
             defaults = replace(model.settings, stop=fusion.settings.stop)
             names = [source.info.name for source in fusion.sources]
-            for index, prompt, seed in ask.choices:
+            for index, prompt, seed in request.choices:
                 try:
-                    settings = ask.settings_over(defaults, names, seed)
+                    settings = request.settings_over(defaults, names, seed)
                     stream = fusion.stream(prompt, settings)
                 except CfLocalError as error:
                     raise of_answer(error) from error
@@ -70,10 +70,10 @@ class Answerer:
                         else:
                             usage = _usage(fusion, event)
                             ended(event, usage)
-                        yield Written(index, settings, event, usage)
+                        yield AnswerEvent(index, settings, event, usage)
 
     async def _next(self, stream: Stream, deadline: float) -> Event | None:
-        """The next event, None behind the last."""
+        """The next event; None after the last one. Raises ApiError."""
         try:
             async with asyncio.timeout_at(deadline):
                 return await anext(stream)
@@ -90,7 +90,7 @@ class Answerer:
 
 
 class _Clock:
-    """Takes the times of one request and counts what comes of it."""
+    """Measures the times of one request and counts its results."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics, self._model = metrics, model
@@ -98,19 +98,19 @@ class _Clock:
         self._is_first = True
 
     def segment(self) -> None:
-        """A segment has come."""
+        """Count a segment."""
         self._metrics.segments.add(self._model)
         if self._is_first:
             self._is_first = False
             self._metrics.first_s.observe(time.perf_counter() - self._start, self._model)
 
     def answer(self) -> "_AnswerClock":
-        """An answer begins."""
+        """Start to measure an answer."""
         return _AnswerClock(self._metrics, self._model)
 
 
 class _AnswerClock:
-    """Counts one answer, also if it is given up."""
+    """Counts one answer, even if it is cancelled."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics, self._model = metrics, model
@@ -120,7 +120,7 @@ class _AnswerClock:
         return self
 
     def __call__(self, answer: Answer, usage: Usage) -> None:
-        """It has ended by itself."""
+        """Record that the answer is complete."""
         self._end = answer.finish_reason
         self._metrics.answer_s.observe(time.perf_counter() - self._start, self._model)
         self._metrics.tokens.add(self._model, "prompt", amount=usage.prompt)

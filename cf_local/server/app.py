@@ -1,4 +1,4 @@
-"""The routes, and what stands in front of them."""
+"""The routes of the server, and its middleware."""
 
 import asyncio
 import secrets
@@ -20,16 +20,15 @@ from cf_local import __version__
 from cf_local.server import catalogue as models
 from cf_local.server import openapi, web
 from cf_local.server.answering import Answerer
+from cf_local.server.api_errors import ApiError
 from cf_local.server.catalogue import Catalogue
-from cf_local.server.delivery import EventStream, Whole
-from cf_local.server.errors import ApiError
-from cf_local.server.metrics import Metrics
-from cf_local.server.observer import Observer
-from cf_local.server.options import ServeOptions
+from cf_local.server.delivery import EventStream, WholeResponse
+from cf_local.server.middleware import ApiKey, Guard, Observer, read_body
 from cf_local.server.pool import Load, Pool
-from cf_local.server.requests import Endpoint, ask_of, read_json
-from cf_local.server.responses import Response as Wording
-from cf_local.server.security import Guard, Key, read_body
+from cf_local.server.prometheus import Metrics
+from cf_local.server.requests import Endpoint, parse_request, read_json
+from cf_local.server.responses import ResponseBuilder
+from cf_local.server.serve_options import ServeOptions
 
 _NO_STORE = {"cache-control": "no-store"}
 _METHODS = {
@@ -43,7 +42,7 @@ _METHODS = {
 
 
 class Server:
-    """The interface over a catalogue of models; ``app`` is what an ASGI server runs."""
+    """OpenAI's interface over a catalogue of models; an ASGI server runs ``app``."""
 
     def __init__(self, catalogue: Catalogue, load: Load, options: ServeOptions) -> None:
         self.catalogue, self.options = catalogue, options
@@ -51,7 +50,7 @@ class Server:
         self.pool = Pool(
             load,
             self.metrics,
-            n_places=options.n_places,
+            n_slots=options.n_slots,
             n_queue=options.n_queue,
             idle_s=options.idle_s,
         )
@@ -65,7 +64,7 @@ class Server:
         )
 
     def drain(self) -> None:
-        """The server ends: begin nothing new. From the event loop."""
+        """Refuse new requests, as the server is shutting down. Call it from the event loop."""
         self._is_ending = True
         self.pool.drain()
 
@@ -94,18 +93,18 @@ class Server:
                     expose_headers=["retry-after"],
                 )
             ]
-        # An error of ours is told inside of what lets other origins read it.
+        # The observer is inside the CORS layer, so that other origins can read errors.
         observer = Middleware(Observer, self.metrics, self.options)
         return [
             *shared,
             observer,
             Middleware(Guard, self.options),
-            Middleware(Key, self.options),
+            Middleware(ApiKey, self.options),
         ]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Around the time in which the app is run: unloads what is idle, and at the end all."""
+        """Unload idle models while entered, and all models at the end."""
         watch = asyncio.create_task(self.pool.watch())
         try:
             yield
@@ -120,7 +119,7 @@ class Server:
     async def _model(self, request: Request) -> Response:
         return _json(self._as_openai(self.catalogue.find(request.path_params["id"])))
 
-    def _as_openai(self, model: models.Model) -> dict[str, Any]:
+    def _as_openai(self, model: models.ServedModel) -> dict[str, Any]:
         return models.as_openai(
             model,
             self._created,
@@ -131,14 +130,14 @@ class Server:
     def _asked(self, endpoint: Endpoint) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             body = read_json(await read_body(request.receive, request.headers, self.options))
-            # A form may take long to check.
-            ask = await asyncio.to_thread(ask_of, body, endpoint, secrets.randbits(31))
-            model = self.catalogue.find(ask.model)
-            wording = Wording(ask)
-            if not ask.streams:
-                return Whole(lambda: wording.whole(self._answerer.written(ask, model)))
-            written = self._answerer.written(ask, model)
-            return EventStream(wording.chunks(written, model.names), self.options)
+            # Checking a response format may take long.
+            parsed = await asyncio.to_thread(parse_request, body, endpoint, secrets.randbits(31))
+            model = self.catalogue.find(parsed.model)
+            builder = ResponseBuilder(parsed)
+            if not parsed.streams:
+                return WholeResponse(lambda: builder.whole(self._answerer.events(parsed, model)))
+            events = self._answerer.events(parsed, model)
+            return EventStream(builder.chunks(events, model.names), self.options)
 
         return answer
 
@@ -155,7 +154,7 @@ class Server:
 
 
 class _Other:
-    """The page, and errors for the interface's paths that no route has taken."""
+    """The page, and errors for paths of the interface that match no route."""
 
     def __init__(self, page: ASGIApp) -> None:
         self._page = page
@@ -176,14 +175,14 @@ def _json(content: Any) -> Response:
 
 
 async def _as_api_error(_request: Request, error: Exception) -> Response:
-    """Errors of the routing, in OpenAI's shape."""
+    """Turn errors of the routing into OpenAI's format."""
     known = cast(HTTPException, error)
-    told = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    messages = {404: "There is nothing at this path.", 405: "This path does not take this method."}
     code = {404: "unknown_url", 405: "method_not_allowed"}
     status = known.status_code
     raise ApiError(
         status,
-        told.get(status, known.detail),
+        messages.get(status, known.detail),
         code=code.get(status),
         headers=dict(known.headers or {}),
     )

@@ -1,4 +1,4 @@
-"""The models a client can name: fusions and single sources of the registry, and their modes."""
+"""The models that clients can name: fusions and sources of the registry, and their modes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from cf_local.errors import MissingModelError
 from cf_local.loading.load import choose
 from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.toml import nearest
-from cf_local.server.errors import invalid, model_not_found
+from cf_local.server.api_errors import invalid, model_not_found
 from cf_local.settings import Settings
 from cf_local.types import MODES, Mode
 
@@ -17,8 +17,8 @@ _SINGLE = ("single",)
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A fusion or a source as a client names it; ``id`` may hold a mode."""
+class ServedModel:
+    """A fusion or a source, as clients name it; ``id`` may include a mode."""
 
     id: str
     name: str
@@ -34,24 +34,24 @@ class Model:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes that can be asked for."""
+        """The modes that a request can choose."""
         return MODES if self.kind == "fusion" else _SINGLE
 
 
 class Catalogue:
-    """What the registry had when the server began; only these names reach a file."""
+    """The models of the registry when the server started; only these names can open a file."""
 
     def __init__(self, registry: Registry, fusions: Sequence[str] = ()) -> None:
-        """``fusions`` are served with their sources, the first as the default; without any, all.
+        """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
 
-        Raises ConfigError for a name that is no fusion.
+        Raises ConfigError for an unknown fusion.
         """
         self._registry = registry
         self.fusions = [registry.fusion(name).name for name in fusions]
         self.default = self.fusions[0] if self.fusions else registry.default_fusion
 
-    def find(self, id: str) -> Model:
-        """The model ``name`` or ``name:mode``. Raises ApiError."""
+    def find(self, id: str) -> ServedModel:
+        """The model for ``name`` or ``name:mode``. Raises ApiError."""
         name, colon, mode = id.partition(":")
         known = {model.name: model for model in self._all()}
         if name not in known:
@@ -61,14 +61,14 @@ class Catalogue:
             return model
         if mode not in model.modes:
             raise invalid(
-                f"{name} has no mode {mode[:60]!r}; known are {', '.join(model.modes)}.",
+                f"{name} has no mode {mode[:60]!r}; its modes are {', '.join(model.modes)}.",
                 "model",
                 "model_not_found",
             )
         return replace(model, id=id, settings=replace(model.settings, mode=cast(Mode, mode)))
 
-    def listed(self) -> Iterator[Model]:
-        """The models whose files are on this machine."""
+    def listed(self) -> Iterator[ServedModel]:
+        """The models whose files are all on this machine."""
         found: dict[str, bool] = {}
         for model in self._all():
             for spec in model.sources:
@@ -77,8 +77,8 @@ class Catalogue:
             if all(found[name] for name in model.names):
                 yield model
 
-    def _all(self) -> Iterator[Model]:
-        """Fusions first: a source of the same name is not to be had."""
+    def _all(self) -> Iterator[ServedModel]:
+        """All models, fusions first; a fusion hides a source of the same name."""
         registry = self._registry
         fusions = self.fusions or list(registry.fusions)
         sources = registry.sources
@@ -87,15 +87,17 @@ class Catalogue:
         for name in fusions:
             specs, settings = choose(registry, name, ())
             description = registry.fusions[name].description
-            yield Model(name, name, "fusion", description, tuple(specs), settings)
+            yield ServedModel(name, name, "fusion", description, tuple(specs), settings)
         for name, spec in sources.items():
             if name not in fusions:
-                yield Model(
+                yield ServedModel(
                     name, name, "source", spec.description, (spec,), Settings(mode="single")
                 )
 
 
-def as_openai(model: Model, created: int, *, is_default: bool, is_loaded: bool) -> dict[str, Any]:
+def as_openai(
+    model: ServedModel, created: int, *, is_default: bool, is_loaded: bool
+) -> dict[str, Any]:
     """A model as ``/v1/models`` shows it."""
     return {
         "id": model.id,

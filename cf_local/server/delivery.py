@@ -1,7 +1,7 @@
-"""Responses that take their time: given up as soon as the client has gone.
+"""Responses that take long to compute; cancelled as soon as the client disconnects.
 
-A stream begins with its first event, so that what goes wrong before becomes a proper status; where
-that takes long, it begins without, and comments keep the connection alive.
+A stream starts with its first event, so that an earlier error gets a proper status code. If the
+first event takes long, the stream starts without it, and comments keep the connection alive.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cf_local.server.errors import ApiError
-from cf_local.server.options import ServeOptions
+from cf_local.server.api_errors import ApiError
+from cf_local.server.serve_options import ServeOptions
 
 Body = dict[str, Any]
 
@@ -22,15 +22,15 @@ _DONE = "data: [DONE]\n\n"
 _COMMENT = ": still working\n\n"
 
 
-class Whole(Response):
-    """One JSON body, which ``work`` makes."""
+class WholeResponse(Response):
+    """A response with one JSON body, which ``work`` computes."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, Body]]) -> None:
         super().__init__()
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Make it and send it, unless the client goes before."""
+        """Compute and send the body; raises ClientGone if the client disconnects first."""
 
         async def deliver() -> None:
             response = JSONResponse(await self._work(), headers={"cache-control": "no-store"})
@@ -40,7 +40,7 @@ class Whole(Response):
 
 
 class EventStream(Response):
-    """Server-sent events, one for each body of ``bodies``."""
+    """Server-sent events, one for each of ``bodies``."""
 
     def __init__(self, bodies: AsyncGenerator[Body], options: ServeOptions) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class EventStream(Response):
         self._is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them as they come, unless the client goes before."""
+        """Send the events as they come; raises ClientGone if the client disconnects."""
         await _unless_gone(receive, self._deliver(send))
 
     async def _deliver(self, send: Send) -> None:
@@ -69,14 +69,14 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self, send: Send) -> None:
-        """Begin the stream if nothing else does, and keep it alive."""
+        """Start the stream if no event does, and keep it alive with comments."""
         await asyncio.sleep(self._options.first_s)
         while True:
             await self._send(send, _COMMENT)
             await asyncio.sleep(self._options.alive_s)
 
     async def _send(self, send: Send, text: str) -> None:
-        """Give it to the connection; who reads nothing for long is taken for gone."""
+        """Send text, after the headers if needed; a client that stops reading counts as gone."""
         if not self._is_started:
             self._is_started = True
             await send(
@@ -98,11 +98,11 @@ class EventStream(Response):
 
 
 class ClientGone(Exception):
-    """Nobody reads the response."""
+    """The client does not read the response."""
 
 
 async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``; it is cancelled when the client closes the connection. Raises ClientGone."""
+    """Run ``work``; if the client disconnects, cancel it and raise ClientGone."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(receive))
     try:

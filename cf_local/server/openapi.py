@@ -1,4 +1,4 @@
-"""The OpenAPI description, from the tables that requests are checked against."""
+"""The OpenAPI description, made from the tables that requests are checked against."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,13 @@ _NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
 _STATUS = {
     "400": "The request cannot be used; `param` says which part of it.",
     "401": "The API key is missing or wrong.",
-    "403": "The Host or Origin header is none that this server accepts.",
+    "403": "The server does not accept this Host or Origin header.",
     "404": "There is no such model, or its files are not on the server's machine.",
-    "408": "The body did not come in time.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too long.",
-    "415": "The body is no JSON.",
-    "429": "Too many requests wait; `Retry-After` says when to try again.",
-    "500": "Something failed that should not.",
+    "415": "The body is not JSON.",
+    "429": "Too many requests are waiting; `Retry-After` says when to try again.",
+    "500": "The server failed.",
     "503": "The model cannot be loaded, or the server is shutting down.",
     "504": "The answer took too long.",
 }
@@ -147,30 +147,30 @@ def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
 
 
-def _responses(content: Schema, told: str, *statuses: str) -> Schema:
+def _responses(content: Schema, summary: str, *statuses: str) -> Schema:
     errors = {
         status: {"description": _STATUS[status], "content": _json(_ref("Error"))}
         for status in (*statuses, "403", "500")
     }
-    return {"200": {"description": told, "content": content}, **errors}
+    return {"200": {"description": summary, "content": content}, **errors}
 
 
-def _get(told: str, content: Schema, *statuses: str, needs_key: bool = True) -> Schema:
+def _get(summary: str, content: Schema, *statuses: str, needs_key: bool = True) -> Schema:
     more: Schema = {} if needs_key else {"security": []}
     key = ("401",) if needs_key else ()
-    responses = _responses(content, "As asked for.", *statuses, *key)
-    return {"get": {"summary": told, "responses": responses, **more}}
+    responses = _responses(content, "The result.", *statuses, *key)
+    return {"get": {"summary": summary, "responses": responses, **more}}
 
 
-def _post(told: str, request: str, response: str) -> Schema:
+def _post(summary: str, request: str, response: str) -> Schema:
     statuses = ("400", "401", "404", "408", "413", "415", "429", "503", "504")
-    stream: Schema = {"text/event-stream": {}}  # OpenAPI 3.1 has no word for what an event holds
+    stream: Schema = {"text/event-stream": {}}  # OpenAPI 3.1 cannot describe the events
     return {
         "post": {
-            "summary": told,
+            "summary": summary,
             "requestBody": {"required": True, "content": _json(_ref(request))},
             "responses": _responses(
-                {**_json(_ref(response)), **stream}, "The answer; a stream if asked for.", *statuses
+                {**_json(_ref(response)), **stream}, "The answer; a stream if requested.", *statuses
             ),
         }
     }
@@ -180,17 +180,17 @@ _ID = {
     "name": "id",
     "in": "path",
     "required": True,
-    "description": "A fusion or source of /v1/models; `name:mode` picks a mode.",
+    "description": "A fusion or source of /v1/models; `name:mode` selects a mode.",
     "schema": {"type": "string", "minLength": 1},
 }
 
 
 def description(*, needs_key: bool) -> Schema:
-    """The whole document, in OpenAPI 3.1."""
+    """The whole document, in OpenAPI 3.1; with the API key if ``needs_key``."""
     scheme = {"key": {"type": "http", "scheme": "bearer"}}
     paths = {
-        "/v1/models": _get("The models there are.", _json(_ref("Models"))),
-        "/v1/models/{id}": _get("One of them.", _json(_ref("Model")), "400", "404")
+        "/v1/models": _get("List the models.", _json(_ref("Models"))),
+        "/v1/models/{id}": _get("Show one model.", _json(_ref("Model")), "400", "404")
         | {"parameters": [_ID]},
         "/v1/chat/completions": _post("Answer a conversation.", "ChatRequest", "ChatResponse"),
         "/v1/completions": _post("Continue a text.", "CompletionRequest", "CompletionResponse"),

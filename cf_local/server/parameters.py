@@ -1,8 +1,8 @@
-"""What a request may say: one table each for chat and completions, as JSON schemas.
+"""The parameters of a request: one table each for chat and completions, as JSON schemas.
 
-Requests are checked against them (``shape``) and the OpenAPI description shows them. Three kinds:
-what is obeyed, what is accepted and has no meaning here, and what a fusion does not do, of which
-only the values are accepted that ask for nothing.
+``validation`` checks requests against them, and the OpenAPI description shows them. There are three
+kinds: parameters that take effect, parameters that are accepted but ignored, and parameters that a
+fusion does not support, which are accepted only with values that request nothing.
 """
 
 import math
@@ -14,14 +14,14 @@ from cf_local.settings import OPTIONS, Option
 Schema = dict[str, Any]
 
 MOST_CHOICES = 16
-"""Answers of one request: prompts times ``n``."""
+"""The most answers of one request: prompts times ``n``."""
 _MOST_STOPS = 16
 _MOST_MESSAGES = 4096
 _MOST_LOGPROBS = 20
 
 
 def _maybe(schema: Schema) -> Schema:
-    """The schema, or null, which is the same as leaving it out."""
+    """The schema, or null, which means the same as no value."""
     kind = schema["type"]
     kinds = kind if isinstance(kind, list) else [kind]
     more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
@@ -82,7 +82,7 @@ _REPLY = _object(
         "role": _text(enum=["assistant"]),
         "content": _CONTENT,
         "name": _maybe(_text()),
-        # An answer that comes back as the client library holds it, with the fields that are empty.
+        # Client libraries send an answer back with its empty fields.
         "refusal": _NULL,
         "audio": _NULL,
         "function_call": _NULL,
@@ -115,7 +115,7 @@ RESPONSE_FORMAT: Schema = {
 
 
 def _setting(option: Option) -> Schema:
-    """The schema of a row of the table of settings."""
+    """The schema for a row of the settings table."""
     if option.kind == "choice":
         return _choice(option.choices)
     if option.kind == "switch":
@@ -140,7 +140,7 @@ EXTENSION = _object(
         },
     }
 )
-"""The field ``cf_local``: what OpenAI's interface has no word for."""
+"""The field ``cf_local``: settings that OpenAI's interface lacks."""
 
 _COMMON: Mapping[str, Schema] = {
     "model": _text(minLength=1),
@@ -183,7 +183,7 @@ _COMPLETION: Mapping[str, Schema] = {
     },
     "logprobs": _whole(0, _MOST_LOGPROBS),
 }
-_WITHOUT_MEANING: Mapping[str, Schema] = {
+_IGNORED: Mapping[str, Schema] = {
     **dict.fromkeys(
         ("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"), _ANY
     ),
@@ -212,15 +212,13 @@ _REFUSED_COMPLETION: Mapping[str, Schema] = {
     "suffix": _maybe(_text(maxLength=0)),
 }
 
-CHAT = _object(
-    {**_COMMON, **_CHAT, **_WITHOUT_MEANING, **_REFUSED, **_REFUSED_CHAT}, "model", "messages"
-)
+CHAT = _object({**_COMMON, **_CHAT, **_IGNORED, **_REFUSED, **_REFUSED_CHAT}, "model", "messages")
 """The body of a chat request."""
 COMPLETION = _object(
-    {**_COMMON, **_COMPLETION, **_WITHOUT_MEANING, **_REFUSED, **_REFUSED_COMPLETION},
+    {**_COMMON, **_COMPLETION, **_IGNORED, **_REFUSED, **_REFUSED_COMPLETION},
     "model",
     "prompt",
 )
 """The body of a completion request."""
 REFUSED: Mapping[str, Schema] = {**_REFUSED, **_REFUSED_CHAT, **_REFUSED_COMPLETION}
-"""What a fusion does not do, with the values that ask for nothing."""
+"""What a fusion does not support, with schemas of the values that request nothing."""

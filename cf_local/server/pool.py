@@ -1,11 +1,12 @@
-"""Loaded fusions: on demand, shared by all models over the same sources, unloaded when idle.
+"""Loads fusions on demand, shares them between models with the same sources, unloads idle ones.
 
-Everything here runs in one event loop, except loading and closing, which threads do.
+Everything here runs in one event loop, except loading and closing, which run in threads.
 """
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,26 +14,96 @@ from dataclasses import replace
 from cf_local.errors import CfLocalError, OutOfMemoryError
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
-from cf_local.server.catalogue import Model
-from cf_local.server.errors import ApiError, of_load, queue_full, shutting_down
-from cf_local.server.gate import Gate, GateClosed, QueueFull
-from cf_local.server.metrics import Metrics
+from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
+from cf_local.server.catalogue import ServedModel
+from cf_local.server.prometheus import Metrics
+
+
+class QueueFull(Exception):
+    """The queue is full."""
+
+
+class GateClosed(Exception):
+    """The gate lets nobody in any more."""
+
+
+class Gate:
+    """A bounded queue in front of a few slots, first come, first served.
+
+    At most ``n_slots`` are inside and at most ``n_queue`` wait. For one event loop, without locks.
+    """
+
+    def __init__(self, n_slots: int, n_queue: int) -> None:
+        self._n_free, self._n_queue = n_slots, n_queue
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_closed = False
+
+    @property
+    def n_waiting(self) -> int:
+        """The number of those who wait."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it while entered. Raises QueueFull and GateClosed."""
+        await self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Turn away those who wait; those inside may finish."""
+        self._is_closed = True
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(GateClosed())
+
+    async def _enter(self) -> None:
+        if self._is_closed:
+            raise GateClosed
+        if self._n_free:
+            self._n_free -= 1
+            return
+        if len(self._waiting) >= self._n_queue:
+            raise QueueFull
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._leave()  # cancelled in the same moment as let in
+            elif future in self._waiting:
+                self._waiting.remove(future)
+            raise
+
+    def _leave(self) -> None:
+        """Give the slot to the one who has waited longest."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        self._n_free += 1
+
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[Model, IsCancelled], Fusion]
-"""Loads the sources of a model, for as many conversations as there are places."""
+Load = Callable[[ServedModel, IsCancelled], Fusion]
+"""Loads the sources of a model, for as many conversations as there are slots."""
 
 _MOST_RETRY_S = 60
 
 
 class _Loaded:
-    """The sources of one model, loaded or about to be, and who uses them."""
+    """The sources of one model, loaded or being loaded, and their use."""
 
-    def __init__(self, model: Model, n_places: int, n_queue: int) -> None:
+    def __init__(self, model: ServedModel, n_slots: int, n_queue: int) -> None:
         self.model = model
         self.names = frozenset(model.names)
-        self.gate = Gate(n_places, n_queue)
+        self.gate = Gate(n_slots, n_queue)
         self.n_users = 0
         self.last_used = time.monotonic()
         self.loading: asyncio.Task[Fusion] | None = None
@@ -40,46 +111,49 @@ class _Loaded:
 
     @property
     def fusion(self) -> Fusion | None:
-        """What was loaded, if the load is done and went well."""
+        """The loaded fusion; None unless the load has succeeded."""
         task = self.loading
         if task is None or not task.done() or task.cancelled() or task.exception():
             return None
         return task.result()
 
-    def part(self, fusion: Fusion, model: Model) -> Fusion:
-        """The fusion that a model asks for, without a second load; it learns from its answers."""
+    def part(self, fusion: Fusion, model: ServedModel) -> Fusion:
+        """The fusion for a model on these sources, without a second load.
+
+        It is cached, as it learns from its answers.
+        """
         if model.name not in self._parts:
-            # Whoever shares sources with one without a template stops where that would go on.
+            # If a source has no template, the whole set uses its stop texts.
             settings = replace(model.settings, stop=fusion.settings.stop)
             self._parts[model.name] = fusion.of(model.names, settings)
         return self._parts[model.name]
 
 
 class Pool:
-    """A turn on a loaded fusion for each answer; at most ``n_places`` at once on the same one."""
+    """Gives each request a slot on a loaded fusion, at most ``n_slots`` at once on the same one."""
 
     def __init__(
-        self, load: Load, metrics: Metrics, *, n_places: int, n_queue: int, idle_s: float
+        self, load: Load, metrics: Metrics, *, n_slots: int, n_queue: int, idle_s: float
     ) -> None:
-        """Models unused for ``idle_s`` seconds are unloaded; 0 keeps them."""
+        """Models unused for ``idle_s`` seconds are unloaded; 0 keeps them loaded."""
         self._load, self._metrics = load, metrics
-        self._n_places, self._n_queue, self._idle_s = n_places, n_queue, idle_s
+        self._n_slots, self._n_queue, self._idle_s = n_slots, n_queue, idle_s
         self._entries: list[_Loaded] = []
-        self._one_load = asyncio.Lock()  # what fits is planned by what is free
+        self._one_load = asyncio.Lock()  # a load plans with the memory that is free
         self._is_draining = self._is_closing = False
-        metrics.gauge("cf_local_queue_length", "Requests that wait for a turn.", self._n_waiting)
-        metrics.gauge("cf_local_running", "Requests that have a turn.", self._n_running)
+        metrics.gauge("cf_local_queue_length", "Requests that wait for a slot.", self._n_waiting)
+        metrics.gauge("cf_local_running", "Requests that hold a slot.", self._n_running)
         metrics.gauge("cf_local_loaded", "Sets of sources that are loaded.", self._n_loaded)
 
     @asynccontextmanager
-    async def turn(self, model: Model) -> AsyncIterator[Fusion]:
-        """The fusion of a model while entered, loaded before if need be. Raises ApiError."""
+    async def slot(self, model: ServedModel) -> AsyncIterator[Fusion]:
+        """The fusion of a model, loaded if needed; holds a slot while entered. Raises ApiError."""
         if self._is_draining:
             raise shutting_down()
         entry = self._entry(model)
         entry.n_users += 1
         try:
-            async with entry.gate.place():
+            async with entry.gate.slot():
                 yield entry.part(await self._ready(entry), model)
         except QueueFull:
             raise queue_full(self._retry_after_s(entry)) from None
@@ -89,25 +163,25 @@ class Pool:
             entry.n_users -= 1
             entry.last_used = time.monotonic()
 
-    async def preload(self, model: Model) -> None:
-        """Load a model before it is asked for. Raises what loading raises."""
+    async def preload(self, model: ServedModel) -> None:
+        """Load a model before the first request. Raises what loading raises."""
         entry = self._entry(model)
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
         await entry.loading
 
-    def is_loaded(self, model: Model) -> bool:
-        """Whether a request for it would find it loaded."""
+    def is_loaded(self, model: ServedModel) -> bool:
+        """Whether the sources of a model are loaded."""
         return any(set(model.names) <= e.names and e.fusion for e in self._entries)
 
     def drain(self) -> None:
-        """Begin nothing new: who waits is sent away, who has a turn keeps it."""
+        """Start nothing new: waiting requests are refused, running ones continue."""
         self._is_draining = True
         for entry in self._entries:
             entry.gate.close()
 
     async def close(self) -> None:
-        """Unload everything; what is still written ends."""
+        """Unload everything; running answers end."""
         self._is_closing = True
         self.drain()
         for entry in list(self._entries):
@@ -117,13 +191,13 @@ class Pool:
             await self._unload(entry)
 
     async def watch(self) -> None:
-        """Unload what is idle, for ever."""
+        """Unload idle models, until cancelled."""
         while self._idle_s:
             await asyncio.sleep(min(self._idle_s / 4, 5.0))
             await self.unload_idle()
 
     async def unload_idle(self) -> None:
-        """Unload what nobody has used for long."""
+        """Unload models that are unused for ``idle_s`` seconds."""
         now = time.monotonic()
         idle = [entry for entry in self._unused() if now - entry.last_used >= self._idle_s]
         async with self._one_load:
@@ -132,21 +206,21 @@ class Pool:
                     _log.info("%s: unloaded, as it was idle.", entry.model.name)
                     await self._unload(entry)
 
-    def _entry(self, model: Model) -> _Loaded:
-        """Sources that are loaded, or will be, and hold those of the model."""
+    def _entry(self, model: ServedModel) -> _Loaded:
+        """An entry whose sources include those of the model; a new one if there is none."""
         wanted = set(model.names)
         for entry in self._entries:
             if wanted <= entry.names:
                 return entry
-        entry = _Loaded(model, self._n_places, self._n_queue)
+        entry = _Loaded(model, self._n_slots, self._n_queue)
         self._entries.append(entry)
         return entry
 
     async def _ready(self, entry: _Loaded) -> Fusion:
-        """The loaded fusion; who loses patience does not end the load for others."""
+        """The loaded fusion; a cancelled request does not cancel the load for others."""
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
-            # Heard of, even if everybody has left meanwhile.
+            # Retrieve the error even if every request has left meanwhile.
             entry.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             return await asyncio.shield(entry.loading)
@@ -162,7 +236,7 @@ class Pool:
             self._forget(entry)  # the next request tries again
             raise
         self._metrics.loads.add("loaded")
-        # Parts of it that were loaded before are not asked for any more.
+        # First in the list, so that it is preferred over smaller sets of its sources.
         self._forget(entry)
         self._entries.insert(0, entry)
         for other in self._unused():
@@ -171,7 +245,7 @@ class Pool:
         return fusion
 
     async def _load_with_room(self, entry: _Loaded) -> Fusion:
-        """Load; if the memory does not suffice, once more without what nobody uses."""
+        """Load; if memory is short, unload unused models and load once more."""
         try:
             return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
         except OutOfMemoryError:
@@ -197,13 +271,13 @@ class Pool:
         return [entry for entry in self._entries if entry.fusion and not entry.n_users]
 
     def _retry_after_s(self, entry: _Loaded) -> int:
-        """Seconds until about half of those who wait have had their turn."""
+        """Estimated seconds until half of the waiting requests have had a slot."""
         mean_s = self._metrics.answer_s.mean() or 1.0
-        guess = mean_s * entry.gate.n_waiting / (2 * self._n_places)
+        guess = mean_s * entry.gate.n_waiting / (2 * self._n_slots)
         return max(1, min(_MOST_RETRY_S, round(guess)))
 
     def _each(self) -> Iterator[tuple[int, int]]:
-        """Users and those of them who wait, of each entry."""
+        """The users of each entry, and how many of them wait."""
         return ((entry.n_users, entry.gate.n_waiting) for entry in self._entries)
 
     def _n_waiting(self) -> int:

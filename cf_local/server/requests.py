@@ -1,4 +1,4 @@
-"""From the body of a request to what a fusion is asked: prompts and settings, or a clear error."""
+"""Parses the body of a request into prompts and settings, or raises a clear error."""
 
 import json
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cf_local.errors import InputError
-from cf_local.server.errors import ApiError, invalid, unsupported
+from cf_local.server.api_errors import ApiError, invalid, unsupported
 from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, REFUSED
-from cf_local.server.shape import checked
+from cf_local.server.validation import checked
 from cf_local.settings import OPTIONS, Settings
 from cf_local.structured import ResponseFormat
 from cf_local.types import Chat, Message, Prompt, RawText
@@ -17,14 +17,15 @@ Endpoint = Literal["chat", "completion"]
 
 _ROLES = {"developer": "system"}
 _SEED_STRIDE = 1_000_003
-"""From one choice to the next; sources take the seeds that follow theirs."""
+"""Distance between the seeds of choices; the sources of a choice use consecutive seeds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A checked request; ``settings`` and ``sampling`` hold only what it says itself.
+class ApiRequest:
+    """A checked request; ``settings`` holds only what the request sets itself.
 
-    ``n_logprobs`` counts the candidates to tell beside the winner, None for no log-probabilities.
+    ``n_logprobs`` is the number of candidates to report beside the winner; None for no
+    log-probabilities.
     """
 
     endpoint: Endpoint
@@ -32,7 +33,7 @@ class Ask:
     prompts: tuple[Prompt, ...]
     n: int
     streams: bool
-    tells_usage: bool
+    reports_usage: bool
     traces: bool
     n_logprobs: int | None
     stop: tuple[str, ...]
@@ -41,16 +42,16 @@ class Ask:
 
     @property
     def choices(self) -> list[tuple[int, Prompt, int]]:
-        """Index, prompt and seed of every answer to write."""
+        """Index, prompt and seed of each answer to write."""
         pairs = [(prompt, i) for prompt in self.prompts for i in range(self.n)]
         return [
             (index, prompt, self.seed + i * _SEED_STRIDE) for index, (prompt, i) in enumerate(pairs)
         ]
 
     def settings_over(self, defaults: Settings, names: list[str], seed: int) -> Settings:
-        """How a fusion of sources ``names`` writes one of the answers.
+        """The settings of one answer by a fusion of sources ``names``, over its ``defaults``.
 
-        Raises InputError where the settings make no sense together.
+        Raises InputError for settings that make no sense together.
         """
         given = dict(self.settings)
         form = given.pop("response_format", defaults.response_format)
@@ -64,16 +65,16 @@ class Ask:
 
 
 def read_json(raw: bytes) -> Any:
-    """The JSON of a body, strictly."""
+    """The value of a body in strict JSON. Raises ApiError."""
     try:
         return json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise invalid(f"The body is no JSON: {why}.", None, "invalid_json") from None
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise invalid(f"The body is not JSON: {why}.", None, "invalid_json") from None
 
 
-def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
-    """What a body asks for; ``seed`` where it names none. Raises ApiError."""
+def parse_request(body: Any, endpoint: Endpoint, seed: int) -> ApiRequest:
+    """The request in a body; ``seed`` applies if the body has none. Raises ApiError."""
     if isinstance(body, dict):
         _refuse_unsupported(body, endpoint)
     given = checked(body, CHAT if endpoint == "chat" else COMPLETION)
@@ -91,35 +92,35 @@ def ask_of(body: Any, endpoint: Endpoint, seed: int) -> Ask:
     if response_format is not None:
         settings["response_format"] = response_format
         if stop:
-            raise invalid("stop would break the form that is asked for; leave one out.", "stop")
-    ask = Ask(
+            raise invalid("stop would break the requested format. Leave one out.", "stop")
+    request = ApiRequest(
         endpoint=endpoint,
         model=given["model"],
         prompts=_prompts(given, endpoint),
         n=given.get("n", 1),
         streams=given.get("stream", False),
-        tells_usage=bool(given.get("stream_options", {}).get("include_usage")),
+        reports_usage=bool(given.get("stream_options", {}).get("include_usage")),
         traces=extension.get("trace", False),
         n_logprobs=_n_logprobs(given, endpoint),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         settings=settings,
         seed=given.get("seed", seed),
     )  # fmt: skip
-    _check_together(ask, given)
-    return ask
+    _check_together(request, given)
+    return request
 
 
-def _check_together(ask: Ask, given: Mapping[str, Any]) -> None:
-    if "stream_options" in given and not ask.streams:
+def _check_together(request: ApiRequest, given: Mapping[str, Any]) -> None:
+    if "stream_options" in given and not request.streams:
         raise invalid("stream_options needs stream: true.", "stream_options")
-    if len(ask.choices) > MOST_CHOICES:
-        raise invalid(f"At most {MOST_CHOICES} answers at once: prompts times n.", "n")
+    if len(request.choices) > MOST_CHOICES:
+        raise invalid(f"A request may have at most {MOST_CHOICES} answers: prompts times n.", "n")
 
 
 def _max_tokens(given: Mapping[str, Any]) -> int | None:
     if "max_tokens" in given and "max_completion_tokens" in given:
         raise invalid(
-            "max_tokens and max_completion_tokens say the same; leave one out.", "max_tokens"
+            "max_tokens and max_completion_tokens mean the same. Leave one out.", "max_tokens"
         )
     n_tokens: int | None = given.get("max_completion_tokens", given.get("max_tokens"))
     return n_tokens
@@ -127,8 +128,8 @@ def _max_tokens(given: Mapping[str, Any]) -> int | None:
 
 def _n_logprobs(given: Mapping[str, Any], endpoint: Endpoint) -> int | None:
     if endpoint == "completion":
-        n_told: int | None = given.get("logprobs")
-        return n_told
+        n_candidates: int | None = given.get("logprobs")
+        return n_candidates
     if not given.get("logprobs"):
         if given.get("top_logprobs"):
             raise invalid("top_logprobs needs logprobs: true.", "top_logprobs")
@@ -160,12 +161,13 @@ def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
             return ResponseFormat.openai(form)
         return ResponseFormat.gbnf(grammar if grammar is not None else form["grammar"])
     except (InputError, RecursionError) as error:
-        told = str(error) if isinstance(error, InputError) else "The form is nested too deep."
-        raise invalid(told, param) from None
+        too_deep = "The response format is nested too deeply."
+        message = str(error) if isinstance(error, InputError) else too_deep
+        raise invalid(message, param) from None
 
 
 def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
-    """Say clearly of what OpenAI has and a fusion has not that it is not supported."""
+    """Raise a clear error for features of OpenAI's that a fusion does not support."""
     known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
     for key in REFUSED.keys() & body.keys() & known.keys():
         try:
@@ -178,7 +180,9 @@ def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
             _refuse_parts(message, f"messages[{index}]")
     prompt = body.get("prompt")
     if isinstance(prompt, list) and any(isinstance(part, int | list) for part in prompt):
-        raise unsupported("prompt: tokens are not supported, as each source has its own.", "prompt")
+        raise unsupported(
+            "prompt: tokens are not supported, as each source has its own vocabulary.", "prompt"
+        )
 
 
 def _refuse_parts(message: Mapping[str, Any], where: str) -> None:
@@ -197,4 +201,4 @@ def _refuse_parts(message: Mapping[str, Any], where: str) -> None:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,4 +1,4 @@
-"""Answers in OpenAI's words: choices of chats and of completions, whole or in chunks."""
+"""Answers in OpenAI's format: chats and completions, whole or in chunks."""
 
 import secrets
 import time
@@ -9,25 +9,25 @@ from typing import Any, Protocol
 
 from cf_local import __version__
 from cf_local.server import tracing
-from cf_local.server.answering import Usage, Written
-from cf_local.server.requests import Ask
+from cf_local.server.answering import AnswerEvent, Usage
+from cf_local.server.requests import ApiRequest
 from cf_local.settings import Settings
 from cf_local.types import Answer, Step
 
 Fields = dict[str, Any]
 
 FINGERPRINT = f"cf-local-{__version__}"
-_FINAL_AS_WRITTEN = ("cool", "single")  # in the other modes a choice among whole answers follows
+_FINAL_AS_WRITTEN = ("cool", "single")  # other modes choose among whole answers at the end
 
 
 def finish_reason(answer: Answer) -> str:
-    """What does not end by itself, as a model or a stop string wants it, is cut: "length"."""
+    """OpenAI's finish reason: "stop" if a model or a stop string ended it, otherwise "length"."""
     return "stop" if answer.finish_reason == "stop" else "length"
 
 
 @dataclass(slots=True)
 class Choice:
-    """One answer as it comes: its steps, and what of them is the text."""
+    """One answer as it is written: its steps, and the pieces that make up its text."""
 
     index: int
     settings: Settings
@@ -42,7 +42,7 @@ class Choice:
         return "".join(text for _, text in self.pieces)
 
     def add(self, step: Step) -> str:
-        """Take a step; returns what it adds to the text, which is known to be the answer's."""
+        """Add a step; returns what it adds to the text, empty while the text is not final."""
         self.steps.append(step)
         is_final = step.whole or self.settings.mode in _FINAL_AS_WRITTEN
         text = step.text if is_final else ""
@@ -50,10 +50,10 @@ class Choice:
             self.pieces.append((step, text))
         return text
 
-    def end(self, written: Written) -> str:
-        """Take the end; returns what is missing of the text, of an answer that broke off."""
-        assert isinstance(written.event, Answer)
-        self.answer, self.usage = written.event, written.usage
+    def end(self, event: AnswerEvent) -> str:
+        """Add the end; returns the text still missing, which an answer cut short has."""
+        assert isinstance(event.event, Answer)
+        self.answer, self.usage = event.event, event.usage
         if self.pieces or not self.steps or not self.answer.text:
             return ""
         self.pieces.append((self.steps[-1], self.answer.text))
@@ -61,19 +61,19 @@ class Choice:
 
     @property
     def names(self) -> list[str]:
-        """The sources that took part; known at the end."""
+        """The sources that took part; empty before the end."""
         return [info.name for info in self.answer.sources] if self.answer else []
 
 
-class Words(Protocol):
-    """How one of OpenAI's two interfaces words a choice."""
+class ChoiceFormat(Protocol):
+    """How one of OpenAI's two interfaces formats a choice."""
 
     prefix: str
     whole_object: str
     chunk_object: str
 
     def opening(self, index: int) -> Fields | None:
-        """The choice of the first chunk, if there is a first one without text."""
+        """The choice of an opening chunk without text, if the format has one."""
 
     def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
         """The choice of a chunk with text."""
@@ -82,20 +82,20 @@ class Words(Protocol):
         """The choice of the last chunk."""
 
     def whole(self, choice: Choice, n_logprobs: int | None) -> Fields:
-        """The choice of a response in one piece."""
+        """The choice of a whole response."""
 
 
-class ChatWords:
+class ChatFormat:
     """``chat.completion``."""
 
     prefix, whole_object, chunk_object = "chatcmpl-", "chat.completion", "chat.completion.chunk"
 
     def opening(self, index: int) -> Fields | None:
-        """Says who speaks."""
+        """A delta with the role."""
         return _chunk_choice(index, {"delta": {"role": "assistant", "content": ""}})
 
     def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
-        """A delta."""
+        """A delta with text."""
         logprobs = None
         if n_logprobs is not None and text:
             logprobs = _content(choice, [(step, text)], n_logprobs)
@@ -119,13 +119,13 @@ class ChatWords:
         }
 
 
-class CompletionWords:
+class CompletionFormat:
     """``text_completion``."""
 
     prefix, whole_object, chunk_object = "cmpl-", "text_completion", "text_completion"
 
     def opening(self, index: int) -> Fields | None:
-        """None: there is no role to tell."""
+        """None: there is no role to report."""
         return None
 
     def piece(self, choice: Choice, step: Step, text: str, n_logprobs: int | None) -> Fields:
@@ -158,22 +158,22 @@ class CompletionWords:
         }
 
 
-WORDS: dict[str, Words] = {"chat": ChatWords(), "completion": CompletionWords()}
+FORMATS: dict[str, ChoiceFormat] = {"chat": ChatFormat(), "completion": CompletionFormat()}
 
 
-class Response:
-    """Bodies of the response to one request."""
+class ResponseBuilder:
+    """Builds the bodies of the response to one request."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask, self._words = ask, WORDS[ask.endpoint]
-        self._id = f"{self._words.prefix}{secrets.token_hex(12)}"
+    def __init__(self, request: ApiRequest) -> None:
+        self._request, self._format = request, FORMATS[request.endpoint]
+        self._id = f"{self._format.prefix}{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    async def whole(self, written: AsyncGenerator[Written]) -> Fields:
-        """The response in one piece."""
+    async def whole(self, events: AsyncGenerator[AnswerEvent]) -> Fields:
+        """The body of a whole response."""
         choices: list[Choice] = []
-        async with aclosing(written):
-            async for each in written:
+        async with aclosing(events):
+            async for each in events:
                 choice = _choice(choices, each)
                 if isinstance(each.event, Step):
                     choice.add(each.event)
@@ -181,70 +181,70 @@ class Response:
                     choice.end(each)
         shown = []
         for choice in choices:
-            told = self._words.whole(choice, self._ask.n_logprobs)
-            if self._ask.traces and choice.answer is not None:
+            fields = self._format.whole(choice, self._request.n_logprobs)
+            if self._request.traces and choice.answer is not None:
                 segments = [tracing.segment(step, choice.names) for step in choice.steps]
                 answer = tracing.end(choice.steps, choice.answer)
-                told["cf_local"] = {"segments": segments, "answer": answer}
-            shown.append(told)
-        return self._body(self._words.whole_object, shown) | {"usage": self._usage(choices)}
+                fields["cf_local"] = {"segments": segments, "answer": answer}
+            shown.append(fields)
+        return self._body(self._format.whole_object, shown) | {"usage": self._usage(choices)}
 
     async def chunks(
-        self, written: AsyncGenerator[Written], names: Sequence[str]
+        self, events: AsyncGenerator[AnswerEvent], names: Sequence[str]
     ) -> AsyncGenerator[Fields]:
-        """The response in chunks; ``names`` are those of the sources."""
+        """The bodies of a response in chunks; ``names`` are the names of the sources."""
         choices: list[Choice] = []
-        async with aclosing(written):
-            async for each in written:
-                if len(choices) <= each.index and (opening := self._words.opening(each.index)):
+        async with aclosing(events):
+            async for each in events:
+                if len(choices) <= each.index and (opening := self._format.opening(each.index)):
                     yield self._chunk(opening)
                 for chunk in self._chunks_of(_choice(choices, each), each, names):
                     yield chunk
-        if self._ask.tells_usage:
+        if self._request.reports_usage:
             usage = self._usage(choices)
-            yield self._body(self._words.chunk_object, []) | {"usage": usage}
+            yield self._body(self._format.chunk_object, []) | {"usage": usage}
 
     def _chunks_of(
-        self, choice: Choice, written: Written, names: Sequence[str]
+        self, choice: Choice, event: AnswerEvent, names: Sequence[str]
     ) -> Iterator[Fields]:
         """The chunks of one event."""
-        event = written.event
-        if isinstance(event, Step):
-            text = choice.add(event)
-            if text or self._ask.traces:
+        step = event.event
+        if isinstance(step, Step):
+            text = choice.add(step)
+            if text or self._request.traces:
                 speakers = _speakers(choice.settings, names)
-                told = self._piece(choice, event, text)
-                yield self._traced(told, "segment", tracing.segment, event, speakers)
+                chunk = self._piece(choice, step, text)
+                yield self._traced(chunk, "segment", tracing.segment, step, speakers)
             return
-        if missing := choice.end(written):
+        if missing := choice.end(event):
             yield self._piece(choice, choice.steps[-1], missing)
-        closing = self._chunk(self._words.closing(choice))
-        yield self._traced(closing, "answer", tracing.end, choice.steps, event)
+        closing = self._chunk(self._format.closing(choice))
+        yield self._traced(closing, "answer", tracing.end, choice.steps, step)
 
     def _piece(self, choice: Choice, step: Step, text: str) -> Fields:
-        return self._chunk(self._words.piece(choice, step, text, self._ask.n_logprobs))
+        return self._chunk(self._format.piece(choice, step, text, self._request.n_logprobs))
 
-    def _traced(self, chunk: Fields, key: str, tell: Any, *what: Any) -> Fields:
-        return chunk | ({"cf_local": {key: tell(*what)}} if self._ask.traces else {})
+    def _traced(self, chunk: Fields, key: str, describe: Any, *what: Any) -> Fields:
+        return chunk | ({"cf_local": {key: describe(*what)}} if self._request.traces else {})
 
     def _chunk(self, choice: Fields) -> Fields:
-        usage = {"usage": None} if self._ask.tells_usage else {}
-        return self._body(self._words.chunk_object, [choice]) | usage
+        usage = {"usage": None} if self._request.reports_usage else {}
+        return self._body(self._format.chunk_object, [choice]) | usage
 
     def _body(self, kind: str, choices: list[Fields]) -> Fields:
         return {
             "id": self._id,
             "object": kind,
             "created": self._created,
-            "model": self._ask.model,
+            "model": self._request.model,
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         }
 
     def _usage(self, choices: Sequence[Choice]) -> Fields:
-        """A prompt counts once, however many answers it gets."""
+        """Token counts; a prompt counts once, however many answers it gets."""
         usages = [choice.usage or Usage(0, 0) for choice in choices]
-        n_prompt = sum(usage.prompt for usage in usages[:: self._ask.n])
+        n_prompt = sum(usage.prompt for usage in usages[:: self._request.n])
         n_completion = sum(usage.completion for usage in usages)
         return {
             "prompt_tokens": n_prompt,
@@ -253,15 +253,15 @@ class Response:
         }
 
 
-def _choice(choices: list[Choice], written: Written) -> Choice:
-    """The choice of an event; they are written one after the other."""
-    if len(choices) <= written.index:
-        choices.append(Choice(written.index, written.settings))
-    return choices[written.index]
+def _choice(choices: list[Choice], event: AnswerEvent) -> Choice:
+    """The choice that an event belongs to; choices are written one after the other."""
+    if len(choices) <= event.index:
+        choices.append(Choice(event.index, event.settings))
+    return choices[event.index]
 
 
 def _speakers(settings: Settings, names: Sequence[str]) -> Sequence[str]:
-    """Who takes part (see Fusion.speakers)."""
+    """The sources that take part (see Fusion.speakers)."""
     return [settings.only or names[0]] if settings.mode == "single" else names
 
 

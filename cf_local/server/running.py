@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its signals, its end."""
+"""The server as a process: socket, signals and shutdown."""
 
 import asyncio
 import socket
@@ -14,9 +14,9 @@ from cf_local.progress import IsCancelled
 from cf_local.registry.registry import Registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
-from cf_local.server.catalogue import Catalogue, Model
-from cf_local.server.options import ServeOptions
+from cf_local.server.catalogue import Catalogue, ServedModel
 from cf_local.server.pool import Load
+from cf_local.server.serve_options import ServeOptions
 
 _BACKLOG = 128
 
@@ -30,10 +30,10 @@ def serve(
     on_ready: Callable[[str], None],
     on_notice: Callable[[str], None],
 ) -> None:
-    """Serve until a signal ends it; the models ``fusions`` are loaded before the first request.
+    """Serve until a signal; the models ``fusions`` are loaded before the first request.
 
-    ``on_ready`` hears the address. Raises ConfigError for a fusion that there is not, CfLocalError
-    where the address cannot be had, and what loading raises.
+    ``on_ready`` is called with the address. Raises ConfigError for an unknown fusion, CfLocalError
+    if the address cannot be used, and what loading raises.
     """
     server = Server(Catalogue(registry, fusions), loader(load_options, on_notice), options)
     with listening(options) as bound:
@@ -42,9 +42,9 @@ def serve(
 
 
 def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
-    """What loads a model; nothing is downloaded because of a request."""
+    """The function that loads a model, without any download."""
 
-    def load(model: Model, is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, is_cancelled: IsCancelled) -> Fusion:
         return load_chosen(
             list(model.sources),
             model.settings,
@@ -57,12 +57,12 @@ def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
 
 
 class Runner(uvicorn.Server):
-    """Ends gracefully on the first SIGINT or SIGTERM, and at once on the second."""
+    """Shuts down gracefully on the first SIGINT or SIGTERM, at once on the second."""
 
     def __init__(
         self, server: Server, bound: socket.socket, on_ready: Callable[[str], None]
     ) -> None:
-        """``bound`` is the socket to listen on; ``on_ready`` hears the address."""
+        """``bound`` is the socket to listen on; ``on_ready`` is called with the address."""
         self._served, self._bound, self._on_ready = server, bound, on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
         options = server.options
@@ -80,7 +80,7 @@ class Runner(uvicorn.Server):
         )
 
     async def run(self, preloaded: list[str]) -> None:  # type: ignore[override]
-        """Load what is to be there from the start, then serve."""
+        """Load the models ``preloaded``, then serve."""
         self._loop = asyncio.get_running_loop()
         with self.capture_signals():
             async with self._served.running():
@@ -91,13 +91,13 @@ class Runner(uvicorn.Server):
                     await self._serve([self._bound])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, then tell."""
+        """Start as uvicorn does, then report the address."""
         await super().startup(sockets)
         self._on_ready(url_of(self._bound))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, but the process ends by itself and not by the signal."""
+        """As uvicorn does, but do not raise the signal again at the end."""
         with super().capture_signals():
             try:
                 yield
@@ -105,7 +105,7 @@ class Runner(uvicorn.Server):
                 self._captured_signals.clear()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends gracefully, the second at once."""
+        """Shut down gracefully on the first signal, at once on the second."""
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
@@ -115,7 +115,10 @@ class Runner(uvicorn.Server):
 
 @contextmanager
 def listening(options: ServeOptions) -> Iterator[socket.socket]:
-    """A bound socket. Raises InputError and CfLocalError, which say why there is none."""
+    """A bound socket, closed at the end.
+
+    Raises InputError for an unknown address, CfLocalError for one that cannot be used.
+    """
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -125,8 +128,8 @@ def listening(options: ServeOptions) -> Iterator[socket.socket]:
         bound = socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
         raise CfLocalError(
-            f"{options.host} port {options.port} cannot be listened on: {error.strerror}. "
-            "Choose another one with --port."
+            f"Cannot listen on {options.host} port {options.port}: {error.strerror}. "
+            "Choose another port with --port."
         ) from None
     with bound:
         bound.setblocking(False)
@@ -134,6 +137,6 @@ def listening(options: ServeOptions) -> Iterator[socket.socket]:
 
 
 def url_of(bound: socket.socket) -> str:
-    """The address of a socket as people open it."""
+    """The URL of a bound socket."""
     host, port, *_ = bound.getsockname()
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,4 +1,4 @@
-"""How an answer came about, as the field ``cf_local`` of responses tells it, and as logprobs."""
+"""How an answer came about: the field ``cf_local`` of responses, and log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from cf_local.types import Answer, ScoreKind, Step
 Fields = dict[str, Any]
 
 _IMPOSSIBLE = -9999.0
-"""OpenAI's word for a log-probability of minus infinity, which JSON has not."""
+"""OpenAI's value for a log-probability of minus infinity, which JSON cannot express."""
 
 
 def segment(step: Step, names: Sequence[str]) -> Fields:
-    """One step: what it added, who won, and what everybody thought of every candidate."""
+    """One step: its text, its winners, and every source's score of every candidate."""
     return {
         "text": step.text,
         "whole": step.whole,
@@ -37,7 +37,7 @@ def segment(step: Step, names: Sequence[str]) -> Fields:
 
 
 def end(steps: Sequence[Step], answer: Answer) -> Fields:
-    """The answer in figures."""
+    """The figures of an answer."""
     sources = tuple(TracedSource(s.name, "", None, None, 0, 0) for s in answer.sources)
     summary = summarize(Trace(None, sources, tuple(steps), answer))
     n = summary.n_segments
@@ -53,17 +53,17 @@ def end(steps: Sequence[Step], answer: Answer) -> Fields:
     }
 
 
-def chat_logprobs(step: Step, text: str, settings: Settings, n_told: int) -> Fields:
-    """A segment as a token of OpenAI's chat interface, with the candidates beside it."""
+def chat_logprobs(step: Step, text: str, settings: Settings, n_top: int) -> Fields:
+    """A segment as a token of OpenAI's chat interface, with up to ``n_top`` candidates."""
     own, others = _logprobs(step, settings.score)
-    told = [_token(t, logprob) for t, logprob in others[:n_told]]
-    return _token(text, own) | {"top_logprobs": told}
+    top = [_token(t, logprob) for t, logprob in others[:n_top]]
+    return _token(text, own) | {"top_logprobs": top}
 
 
 def completion_logprobs(
-    pieces: Sequence[tuple[Step, str]], settings: Settings, n_told: int, offset: int = 0
+    pieces: Sequence[tuple[Step, str]], settings: Settings, n_top: int, offset: int = 0
 ) -> Fields:
-    """Segments as tokens of the older interface; ``offset`` is where the first one starts."""
+    """Segments as tokens of the completion interface; ``offset`` is where the first one starts."""
     found = [(text, *_logprobs(step, settings.score)) for step, text in pieces]
     starts = []
     for text, *_ in found:
@@ -72,9 +72,7 @@ def completion_logprobs(
     return {
         "tokens": [text for text, *_ in found],
         "token_logprobs": [own for _, own, _ in found],
-        "top_logprobs": [dict(reversed(others[:n_told])) for *_, others in found]
-        if n_told
-        else None,
+        "top_logprobs": [dict(reversed(others[:n_top])) for *_, others in found] if n_top else None,
         "text_offset": starts,
     }
 
@@ -84,10 +82,10 @@ def _token(text: str, logprob: float) -> Fields:
 
 
 def _logprobs(step: Step, score: ScoreKind) -> tuple[float, list[tuple[str, float]]]:
-    """Of the winner, and of all candidates with the likeliest first.
+    """The log-probability of the winner, and those of all candidates, the likeliest first.
 
-    The mean log-likelihood, nats per token (of the score "bits_per_byte": per byte). Where all
-    propose the same nothing is scored, and nothing else could be: 0.
+    It is the mean log-likelihood in nats per token (per byte for the score "bits_per_byte"). If all
+    sources propose the same, nothing is scored and nothing else was possible: 0.
     """
     found = [(c.text, _likelihood(c.mean, score)) for c in step.candidates]
     winner = found[step.winner][1]

@@ -1,4 +1,4 @@
-"""The page at ``/``: files of the folder ``web``, or a few lines where there is none."""
+"""The page at ``/``: the files of the folder ``web``, or a few lines if there are none."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Nothing but the page's own files runs or is asked."""
+"""The page runs and requests nothing but the server's own files and interface."""
 
 _HEADERS = {
     "content-security-policy": POLICY,
     "cache-control": "no-cache",  # the ETag says whether it changed
     "x-frame-options": "DENY",
 }
-# The system's own table may be anything: on Windows programs write into it.
+# The system's own table is unreliable: on Windows, programs change it.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -54,17 +54,17 @@ _NO_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>cf-loc
 
 
 def page(folder: Path = FOLDER) -> ASGIApp:
-    """What answers requests that are not for the interface."""
+    """The ASGI app for requests that are not for the interface."""
     if (folder / "index.html").is_file():
         return _Files(directory=folder, html=True)
     return _no_page
 
 
 class _Files(StaticFiles):
-    """Files with a strict policy, right types and no cache that does not ask."""
+    """Static files with a strict policy, correct types, and caches that must revalidate."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file of that path; hidden ones are none."""
+        """The file at a path. Raises HTTPException for hidden and missing files."""
         if any(part.startswith(".") and part != "." for part in Path(path).parts):
             raise HTTPException(404)
         response = await super().get_response(path, scope)

@@ -34,12 +34,12 @@ def test_grammars_and_json_objects(run: Run, tmp_path: Path) -> None:
         assert isinstance(json.loads(done.stdout), dict)
 
 
-def test_an_incomplete_answer_is_told(run: Run, tmp_path: Path) -> None:
+def test_an_incomplete_answer_is_reported(run: Run, tmp_path: Path) -> None:
     schema = written(tmp_path, "s.json", '{"type": "string", "minLength": 300}')
     done = run("ask", "Hello!", "--schema", schema, "--max-tokens", "20")
     assert done.returncode == 1
     assert done.stdout.startswith(b'"')
-    assert b"The answer is incomplete: it is as long as" in done.stderr
+    assert b"The answer is incomplete: it reached --max-tokens" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_calibrate_then_ask(run: Run, user_file: Path) -> None:
     out, err = done.stdout.decode(), done.stderr.decode()
     assert out.splitlines()[0].split() == ["search", "half", "right", "(95%)", "questions"]
     assert "Recommended: cool. Confirmed: on 24 questions" in out
-    assert "answers, which takes about" in err
+    assert "answers, in about" in err
     assert f"Written to {user_file}: cf-local ask --fusion calibrated" in err
     text = user_file.read_text()
     assert text.startswith('# mine\n[fusions.two]  # these\nsources = ["ash", "birch"]\n')
@@ -115,7 +115,7 @@ def test_interrupted_it_says_what_was_found(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"birch alone" in stderr
-    assert b"the same command with --resume goes on" in stderr
+    assert b"Run the same command with --resume to continue" in stderr
     assert b"Traceback" not in stderr
     assert not user_file.exists()
 

@@ -87,7 +87,7 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     assert "Fusing ash, birch, cedar" in screen.enter("/models builtin")
     assert "The answer is 84." in screen.enter(SECOND)
     screen.enter("/clear")
-    assert "nothing" in screen.enter("/stats").lower()
+    assert "There is no answer" in screen.enter("/stats")
     screen.enter("Hello!")
     screen.enter(SECOND)
     assert "Saved to" in screen.enter("/trace trace.jsonl")

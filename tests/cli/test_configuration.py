@@ -200,4 +200,5 @@ def test_doctor(run: Run, work_folder: Path) -> None:
     assert done.returncode == 1
     text = done.stdout.decode()
     assert "models.toml, line 1: the key 'x' is not known" in text
-    assert "CF_LOCAL_CONTXT means nothing to cf-local (did you mean 'CF_LOCAL_CONTEXT'?)" in text
+    unknown = "cf-local does not know the environment variable CF_LOCAL_CONTXT"
+    assert f"{unknown} (did you mean 'CF_LOCAL_CONTEXT'?)" in text

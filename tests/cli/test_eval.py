@@ -60,9 +60,9 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
 
     resumed = run(*SIX, "--out", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert b"the last answer was cut off" in resumed.stderr
+    assert b"the last saved answer is incomplete" in resumed.stderr
     n_before = len(before.splitlines())
-    assert f"{n_before} of 36 answers are there already".encode() in resumed.stderr
+    assert f"{n_before} of 36 answers are already saved".encode() in resumed.stderr
     after = path.read_bytes()
     assert after.startswith(before)
     pairs = [(r["item"], r["variant"]) for r in map(json.loads, after.splitlines())]
@@ -78,7 +78,7 @@ def test_ctrl_c_says_how_to_go_on(work_folder: Path, environment: dict[str, str]
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Interrupted after" in stderr
-    assert b"the same command with --resume goes on" in stderr
+    assert b"Run the same command with --resume to continue" in stderr
     assert b"Traceback" not in stderr
     assert json.loads(stdout)["n_items"] >= 1  # what had been answered by all
 
@@ -135,7 +135,7 @@ def test_questions_of_ones_own(run: Run, work_folder: Path) -> None:
         (("builtin", "--report", "none/r.html"), b"there is no folder none"),
         (("nonsense",), b"There is no task 'nonsense'"),
         (("builtin", "--variant", "cold"), b"did you mean 'cool'?"),
-        (("builtin", "--only", "oak"), b"No source is named 'oak'"),
+        (("builtin", "--only", "oak"), b"There is no source 'oak'"),
     ],
 )
 def test_wrong_use(run: Run, arguments: tuple[str, ...], part: bytes) -> None:

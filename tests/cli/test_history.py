@@ -1,4 +1,4 @@
-"""`cf-local history`: list, show, search, export and rm on chats that were saved."""
+"""`cf-local history`: list, show, search, export and rm on saved chats."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_pulling_a_repository(run: Run, hub: HubServer, cache: Path) -> None:
     assert path.is_relative_to(cache)
     hub.requests.clear()
     again = run("pull", REPO)
-    assert again.stdout.decode() == f"model: {path} (was here)\n"
+    assert again.stdout.decode() == f"model: {path} (already here)\n"
     assert hub.requests == []
 
 
@@ -120,12 +120,12 @@ def test_pulling_a_fusion_tells_a_record_per_file(run: Run, hub: HubServer) -> N
 def test_update_finds_a_new_version(run: Run, hub: HubServer) -> None:
     assert run("pull", REPO).returncode == 0
     hub.add(REPO, {FILE: b"GGUF new"}, name="two")
-    assert b"was here" in run("pull", REPO).stdout
+    assert b"already here" in run("pull", REPO).stdout
     done = run("pull", REPO, "--update", "--json")
     record = json.loads(done.stdout)
     assert record["status"] == "downloaded"
     assert Path(record["path"]).read_bytes() == b"GGUF new"
-    assert b"its content was here" in run("pull", REPO, "--update").stdout
+    assert b"its content was already here" in run("pull", REPO, "--update").stdout
 
 
 def test_a_revision(run: Run, hub: HubServer) -> None:
@@ -268,7 +268,9 @@ def test_ctrl_c_leaves_a_part_that_is_continued(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, b"")
-    assert err == b"Error: Interrupted; what has come is kept. Run the same command to continue.\n"
+    assert (
+        err == b"Error: Interrupted; what has arrived is saved. Run the same command to continue.\n"
+    )
     listed = run("list").stdout.decode()
     assert "Unfinished downloads" in listed
     assert f"{REPO}  {FILE}  " in listed
@@ -411,7 +413,7 @@ def test_rm_asks_and_frees(
     fill_by_hand(cache)
     done = run("rm", "four")
     assert done.returncode == 2
-    assert b"say --yes" in done.stderr
+    assert b"Use --yes" in done.stderr
     pexpect = pytest.importorskip("pexpect")
     for answer, code in (("n", 1), ("y", 0)):
         child = pexpect.spawn(

@@ -132,7 +132,7 @@ def test_another_address_without_a_key_is_warned_of(
     told = [process.stderr.readline() for _ in range(2)]
     process.kill()
     process.communicate()
-    assert told[0].startswith("Note: Anybody who reaches 0.0.0.0 can use this server.")
+    assert told[0].startswith("Note: Anyone who can reach 0.0.0.0 can use this server.")
     assert told[1].startswith("Listening on http://0.0.0.0:")
 
 
@@ -141,7 +141,7 @@ def test_what_keeps_it_from_starting(run: Run, work_folder: Path) -> None:
         port = taken.getsockname()[1]
         done = run("serve", "--port", str(port))
     assert done.returncode == 1
-    assert f"127.0.0.1 port {port} cannot be listened on" in done.stderr.decode()
+    assert f"Cannot listen on 127.0.0.1 port {port}" in done.stderr.decode()
     for arguments, code, told in (
         (("nonesuch",), 2, "There is no fusion 'nonesuch'"),
         (("laptop", "--offline"), 3, "llama-3.2-3b"),

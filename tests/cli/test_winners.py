@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 from answers import NAMES, agreed, disputed, whole
 
-from cf_local.cli.why import why
-from cf_local.cli.winners import COLOURS, Winners
+from cf_local.cli.winners import COLOURS, Winners, why
 from cf_local.errors import InputError
 from cf_local.trace import letter, number
 from cf_local.types import ScoredCandidate
@@ -93,8 +92,10 @@ def test_why_shows_who_proposed_and_who_thought_what() -> None:
 def test_why_says_where_there_was_nothing_to_choose() -> None:
     assert why(STEPS, NAMES, 1, in_colour=False) == "He, word 1: step 1\n  He has  all agreed"
     alone = [agreed("Hi", ends=True, names=["ash"])]
-    assert why(alone, ["ash"], 1, in_colour=False).endswith("Hi∎  nobody else took part")
-    assert why(alone, NAMES, 1, in_colour=False).endswith("ash wrote this; nobody else was asked")
+    assert why(alone, ["ash"], 1, in_colour=False).endswith("Hi∎  no other source took part")
+    assert why(alone, NAMES, 1, in_colour=False).endswith(
+        "ash wrote this; no other source was asked"
+    )
 
 
 def test_why_in_colour_says_the_same() -> None:

@@ -200,7 +200,7 @@ def test_a_chat_is_stopped_left_and_gone_on_with(
 
     screen = opened("-c")
     greeting = screen.prompt()
-    assert "Going on with chat 1 (2 turns)" in greeting
+    assert "Continuing chat 1 (2 turns)" in greeting
     assert "Paris" in greeting
     assert "Rome" in screen.enter(SECOND)
     assert screen.leave() == 0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cf_local.errors import InputError
-from cf_local.server.errors import ApiError
-from cf_local.server.requests import Ask, ask_of
+from cf_local.server.api_errors import ApiError
+from cf_local.server.requests import ApiRequest, parse_request
 from cf_local.settings import Settings
 from cf_local.types import Chat, Message, RawText
 
@@ -16,13 +16,13 @@ ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 PROMPTED = {"model": "m", "prompt": "Once"}
 
 
-def chat(**more: Any) -> Ask:
-    return ask_of(ASKED | more, "chat", seed=5)
+def chat(**more: Any) -> ApiRequest:
+    return parse_request(ASKED | more, "chat", seed=5)
 
 
 def refusal(body: Any, endpoint: Any = "chat") -> ApiError:
     with pytest.raises(ApiError) as caught:
-        ask_of(body, endpoint, seed=5)
+        parse_request(body, endpoint, seed=5)
     assert caught.value.status == 400
     return caught.value
 
@@ -54,7 +54,7 @@ def test_what_is_given_overrules() -> None:
 
 
 def test_choices_of_several_prompts() -> None:
-    ask = ask_of(PROMPTED | {"prompt": ["a", "b"], "n": 2}, "completion", seed=1)
+    ask = parse_request(PROMPTED | {"prompt": ["a", "b"], "n": 2}, "completion", seed=1)
     assert [(i, p) for i, p, _ in ask.choices] == [
         (0, RawText("a")),
         (1, RawText("a")),

@@ -16,7 +16,7 @@ from serving import PATIENCE_S, Served, serving, slow
 
 from cf_local.errors import CfLocalError
 from cf_local.server import web
-from cf_local.server.options import ServeOptions
+from cf_local.server.serve_options import ServeOptions
 
 SITE = "https://chat.example"
 KEY = "a-secret-key"
@@ -178,7 +178,7 @@ def test_the_key_is_compared_in_constant_time(
 
     real = hmac.compare_digest
     monkeypatch.setattr(
-        "cf_local.server.security.hmac.compare_digest",
+        "cf_local.server.middleware.hmac.compare_digest",
         lambda a, b: compared.append((a, b)) or real(a, b),
     )
     keyed.ask("GET", "/v1/models", headers={"Authorization": "Bearer nope"})

@@ -18,7 +18,7 @@ from cf_local.errors import BrokenModelError, MissingModelError, OutOfMemoryErro
 from cf_local.loading.load import LoadOptions
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
-from cf_local.server.catalogue import Model
+from cf_local.server.catalogue import ServedModel
 from cf_local.server.running import loader
 
 RUNNING, WAITING = "cf_local_running", "cf_local_queue_length"
@@ -28,7 +28,7 @@ GIVEN_UP = 'cf_local_answers_total{model="builtin",end="given_up"}'
 @pytest.fixture
 def busy() -> Iterator[Served]:
     """Two places, a queue of two, and answers that take for ever."""
-    with serving(slow(n_sessions=2), n_places=2, n_queue=2) as served:
+    with serving(slow(n_sessions=2), n_slots=2, n_queue=2) as served:
         yield served
 
 
@@ -130,7 +130,7 @@ def test_among_others_that_come_and_go_answers_are_those_given_alone() -> None:
     questions = [problem.question for problem in generate(24, seed=5, split="test")]
     with cf_local.load() as fusion:
         expected = [fusion.answer(cf_local.chat(question)).text for question in questions]
-    with serving(n_places=3, n_queue=100) as served:
+    with serving(n_slots=3, n_queue=100) as served:
 
         def ask(index: int) -> str | None:
             draw = random.Random(index)
@@ -155,7 +155,7 @@ def test_a_shared_system_prompt_is_read_once() -> None:
     system = {"role": "system", "content": "Answer briefly. " * 20}
     kept: list[Fusion] = []
 
-    def load(model: Model, is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, is_cancelled: IsCancelled) -> Fusion:
         options = LoadOptions(n_conversations=4, n_threads=1)
         kept.append(loader(options, lambda _text: None)(model, is_cancelled))
         return kept[-1]
@@ -258,7 +258,7 @@ def test_a_broken_file_does_not_end_the_server(
 
 
 def test_the_end_waits_for_what_runs_and_sends_away_what_waits() -> None:
-    with serving(slow(" fox" * 60), n_places=1) as served, ThreadPoolExecutor(2) as pool:
+    with serving(slow(" fox" * 60), n_slots=1) as served, ThreadPoolExecutor(2) as pool:
         running = pool.submit(served.chat, cf_local={"repetition_guard": False})
         served.wait_for(RUNNING, 1)
         waiting = pool.submit(served.chat)

@@ -22,9 +22,9 @@ from cf_local.progress import IsCancelled
 from cf_local.registry.registry import load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
-from cf_local.server.catalogue import Catalogue, Model
-from cf_local.server.options import ServeOptions
+from cf_local.server.catalogue import Catalogue, ServedModel
 from cf_local.server.running import Runner, listening, loader
+from cf_local.server.serve_options import ServeOptions
 from cf_local.settings import Settings
 from cf_local.testing import ScriptedSession, ScriptedSource, writes
 
@@ -126,7 +126,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def serving(
-    load: Callable[[Model, IsCancelled], Fusion] | None = None,
+    load: Callable[[ServedModel, IsCancelled], Fusion] | None = None,
     *,
     socket_bytes: int | None = None,
     **options: Any,
@@ -137,7 +137,7 @@ def serving(
     """
     how = ServeOptions(port=0, **options)
     load = load or loader(
-        LoadOptions(n_conversations=how.n_places, offline=True, n_threads=1), lambda _text: None
+        LoadOptions(n_conversations=how.n_slots, offline=True, n_threads=1), lambda _text: None
     )
     server = Server(Catalogue(load_registry()), load, how)
     ready = threading.Event()
@@ -176,10 +176,10 @@ class SlowSession(ScriptedSession):
 
 def slow(
     text: str = " fox" * 5000, n_sessions: int = 4, n_ctx: int = 100_000, pass_s: float = 0.01
-) -> Callable[[Model, IsCancelled], Fusion]:
+) -> Callable[[ServedModel, IsCancelled], Fusion]:
     """Loads two sources that write ``text``, a word every ``pass_s`` or so."""
 
-    def load(model: Model, _is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
         pieces = VOCABULARIES[0]
         sources = [
             Slow(name, pieces, writes(text, pieces), n_sessions=n_sessions, n_ctx=n_ctx)
@@ -193,8 +193,8 @@ def slow(
     return load
 
 
-def failing(error: CfLocalError) -> Callable[[Model, IsCancelled], Fusion]:
-    def load(_model: Model, _is_cancelled: IsCancelled) -> Fusion:
+def failing(error: CfLocalError) -> Callable[[ServedModel, IsCancelled], Fusion]:
+    def load(_model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
         raise error
 
     return load

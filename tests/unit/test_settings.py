@@ -6,8 +6,8 @@ import click
 import pytest
 
 from cf_local.cli.ask import ask
-from cf_local.cli.chat.settings import listed
-from cf_local.cli.registering import add_fusion
+from cf_local.cli.chat.engine import listed
+from cf_local.cli.models import add_fusion
 from cf_local.errors import InputError
 from cf_local.evaluation.variants import parse_variant
 from cf_local.registry.registry import FUSION_KEYS

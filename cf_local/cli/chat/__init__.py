@@ -1,5 +1,6 @@
 """``cf-local chat``: a conversation with a fusion in the terminal.
 
-``command`` sets it up, ``chat`` is the conversation, ``commands`` what a line that starts with "/"
-does, ``lines`` where lines come from, ``view`` what is shown.
+``command`` holds the options and ``start`` puts a chat together. ``chat`` runs the conversation,
+``answer`` writes one answer, ``commands`` are the lines that start with "/". ``engine`` owns the
+models and settings, ``lines`` and ``editing`` read input, ``view`` and ``markdown`` show output.
 """

@@ -1,4 +1,4 @@
-"""The conversation at the terminal: reads a line, answers it or does what it commands."""
+"""The conversation at the terminal: reads lines, and answers each or runs it as a command."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -6,33 +6,32 @@ from datetime import UTC, datetime
 
 from cf_local.chats.autosave import Autosave
 from cf_local.chats.transcript import ChatTurn, Transcript
-from cf_local.cli.chat.answering import Answering, Written
-from cf_local.cli.chat.engine import Engine
-from cf_local.cli.chat.keeping import Keeping
+from cf_local.cli.chat.answer import AnswerRecord, AnswerWriter
+from cf_local.cli.chat.engine import Engine, StateSaver
 from cf_local.cli.chat.lines import Complete, Lines, nothing
 from cf_local.cli.chat.view import View
 from cf_local.errors import CfLocalError
 from cf_local.registry.toml import nearest
 
 
-class Chat:
-    """What commands work on. The conversation changes only as a whole, and is saved then."""
+class TerminalChat:
+    """A running chat, which commands act on. Each change replaces the conversation and saves it."""
 
     def __init__(
-        self, engine: Engine, view: View, lines: Lines, autosave: Autosave, keeping: Keeping
+        self, engine: Engine, view: View, lines: Lines, autosave: Autosave, saver: StateSaver
     ) -> None:
         self.engine = engine
-        self._keeping = keeping
+        self._saver = saver
         self.view = view
         self.lines = lines
         self.autosave = autosave
         self.transcript = Transcript()
-        self.written: list[Written] = []
-        """The answers of this chat, as far as they were written by this process."""
+        self.written: list[AnswerRecord] = []
+        """The answers that this process wrote in this chat."""
         self.thinks: bool | None = None
 
     def run(self, commands: Mapping[str, "Command"]) -> None:
-        """Read lines until the end, or until a command says to leave."""
+        """Read lines until the input ends or a command leaves."""
         if self.view.is_terminal:
             self.view.say(f"Fusing {self.engine.name}. /help lists the commands, /bye leaves.")
         interrupt = self.engine.interrupt
@@ -49,39 +48,39 @@ class Chat:
                 self.view.say("Interrupted.")
 
     def ask(self, question: str) -> None:
-        """Answer a question and make both a part of the conversation."""
+        """Answer a question; both become part of the conversation."""
         self.answer(self.transcript, question)
 
     def answer(self, base: Transcript, question: str, former: ChatTurn | None = None) -> None:
-        """Answer a question behind ``base``, which becomes the conversation with that turn.
+        """Answer a question after ``base``; ``base`` with that turn becomes the conversation.
 
-        ``former`` is the turn that it replaces, if there is one.
+        ``former`` is the turn that the new one replaces, if any.
         """
         asked_at = datetime.now(UTC).isoformat(timespec="seconds")
         turn = ChatTurn(question, state="writing", asked_at=asked_at)
-        answering = Answering(self.engine, self.view, self.autosave, self.thinks)
-        self.transcript, written = answering.write(base, turn, former)
+        writer = AnswerWriter(self.engine, self.view, self.autosave, self.thinks)
+        self.transcript, written = writer.write(base, turn, former)
         self.written.append(written)
         if self.view.switches["stats"]:
             self.view.say(written.statistics)
 
     def change(self, transcript: Transcript) -> None:
-        """Go on with a conversation that a command has changed."""
+        """Continue with a conversation that a command changed."""
         self.transcript = transcript
         self.autosave.save(transcript)
 
     def begin(self, transcript: Transcript) -> None:
-        """Go on with another conversation; the former stays in the history."""
-        self.keep()
+        """Continue with another conversation; the previous one stays in the history."""
+        self.save_state()
         self.autosave.follow(None)
         self.written.clear()
         self.change(transcript)
-        self.restore()
+        self.restore_state()
 
     def go_on_with(
         self, number: int, saved: Transcript, revision: int, *, system: str | None = None
     ) -> None:
-        """Take up a saved conversation."""
+        """Continue a saved conversation and show where it ended."""
         self.autosave.follow(number, revision, saved)
         settled = tuple(
             replace(turn, state="stopped") if turn.state == "writing" else turn
@@ -89,24 +88,24 @@ class Chat:
         )
         self.transcript = Transcript(system or saved.system, settled)
         n_turns = f"{len(settled)} turn" + ("s" if len(settled) != 1 else "")
-        self.view.say(f"Going on with chat {number} ({n_turns}): {self.view.safe(saved.title)}")
+        self.view.say(f"Continuing chat {number} ({n_turns}): {self.view.safe(saved.title)}")
         if settled:
             last = settled[-1]
             self.view.say(f"> {self.view.safe(last.question)}")
             self.view.say(self.view.safe(last.answer) or "(no answer; /regen asks again)")
-        self.restore()
+        self.restore_state()
 
-    def keep(self) -> None:
-        """Keep what the models have read of this conversation, for when it is taken up again."""
+    def save_state(self) -> None:
+        """Save the state of the models, so that continuing this conversation is fast."""
         n_dropped = self.written[-1].n_dropped if self.written else 0
-        self._keeping.keep(self.autosave.number, self.transcript, self.thinks, n_dropped)
+        self._saver.save(self.autosave.number, self.transcript, self.thinks, n_dropped)
 
-    def restore(self) -> None:
-        """Let the models take up what was kept of this conversation."""
-        self._keeping.restore(self.autosave.number, self.transcript, self.thinks)
+    def restore_state(self) -> None:
+        """Restore the saved state of the models for this conversation, if any."""
+        self._saver.restore(self.autosave.number, self.transcript, self.thinks)
 
     def _obey(self, line: str, commands: Mapping[str, "Command"]) -> bool:
-        """Do what a line says; whether to leave."""
+        """Answer a line or run it as a command; returns whether to leave."""
         if not line.lstrip().startswith("/"):
             self.ask(line)
             return False
@@ -120,15 +119,15 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line that starts with "/" and this name: a row of the table in ``commands``.
+    """A command of the chat, "/" and a name: a row of the table in ``commands``.
 
-    ``run`` gets the chat and what stands behind the name, and returns True to leave. ``complete``
-    gets the words behind the name, the unfinished one included, and returns what that could be;
-    "file" stands for names of files.
+    ``run`` takes the chat and the text after the name, and returns True to leave the chat.
+    ``complete`` takes the words after the name, including the unfinished one, and returns
+    completions of that one; "file" completes file names.
     """
 
     name: str
     arguments: str
     help: str
-    run: Callable[["Chat", str], bool | None]
+    run: Callable[["TerminalChat", str], bool | None]
     complete: Complete = nothing

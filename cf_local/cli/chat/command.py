@@ -1,4 +1,4 @@
-"""The command itself: its options, and how a chat is put together and run."""
+"""The click command ``chat`` and its options."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from cf_local.cli.options import fusion_options, model_options
 
 
 @click.command()
-@click.option("-c", "--continue", "continues", is_flag=True, help="Go on with the last chat.")
+@click.option("-c", "--continue", "continues", is_flag=True, help="Continue the last chat.")
 @click.option(
-    "--chat", "number", type=click.IntRange(1), help="Go on with the chat of that number."
+    "--chat", "number", type=click.IntRange(1), help="Continue the chat with this number."
 )
-@click.option("--no-history", is_flag=True, help="Keep nothing of this chat on the disk.")
+@click.option("--no-history", is_flag=True, help="Save nothing of this chat to the disk.")
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
 @click.option(
     "--think/--no-think",
     "thinks",
     default=None,
-    help="Ask reasoning models to think first, or not to.",
+    help="Tell reasoning models whether to think first.",
 )
 @fusion_options
 @model_options
@@ -34,15 +34,17 @@ def chat(
 ) -> None:
     """Talk with several models that answer as one.
 
-    Ctrl-C stops an answer and keeps what came of it, Ctrl-D leaves, /help lists the commands.
-    Three double quotes begin and end a text of several lines. Chats are saved as they go (see
-    `cf-local history`). Lines from a pipe are asked one after the other.
+    Ctrl-C stops an answer and keeps the part written so far. Ctrl-D leaves, /help lists the
+    commands. Three double quotes start and end a text of several lines. Chats are saved while
+    they run (see `cf-local history`). Lines from a pipe are answered one after the other.
     """
     if no_history and (continues or number is not None):
-        raise click.UsageError("--no-history knows no earlier chat; leave out -c and --chat.")
+        raise click.UsageError(
+            "--no-history cannot continue an earlier chat. Leave out -c and --chat."
+        )
     # Imported here: `--help` and the other commands need neither a database nor line editing.
-    from cf_local.cli.chat.start import Wishes, start
+    from cf_local.cli.chat.start import StartOptions, start
 
-    wishes = Wishes(continues, number, no_history, show_winners, thinks, system)
+    start_options = StartOptions(continues, number, no_history, show_winners, thinks, system)
     with Interrupt() as interrupt:
-        start(interrupt, wishes, options)
+        start(interrupt, start_options, options)

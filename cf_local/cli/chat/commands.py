@@ -1,4 +1,4 @@
-"""The commands of the chat: a table, from which ``/help`` and the completion are made."""
+"""The commands of the chat, in a table that ``/help`` and completion read."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -8,11 +8,11 @@ from pathlib import Path
 from cf_local import trace as traces
 from cf_local.chats import exchange
 from cf_local.chats.transcript import Transcript
-from cf_local.cli.chat.answering import Written
-from cf_local.cli.chat.chat import Chat, Command
-from cf_local.cli.chat.settings import CHOICES, listed
-from cf_local.cli.why import why as explained
+from cf_local.cli.chat.answer import AnswerRecord
+from cf_local.cli.chat.chat import Command, TerminalChat
+from cf_local.cli.chat.engine import CHOICES, listed
 from cf_local.cli.winners import Winners
+from cf_local.cli.winners import why as explained
 from cf_local.errors import ConfigError, InputError
 from cf_local.files import write_result
 from cf_local.registry.registry import load_registry
@@ -24,10 +24,10 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
     "winners": ("on", "off"),
     "stats": ("on", "off"),
 }
-"""What ``/set`` changes of the view, and the words for it."""
+"""The switches of the view that ``/set`` changes, with the words for on and off."""
 
 
-def _help(chat: Chat, name: str) -> None:
+def _help(chat: TerminalChat, name: str) -> None:
     name = name.removeprefix("/")
     rows = [COMMANDS[name]] if name in COMMANDS else list(COMMANDS.values())
     width = max(len(f"/{c.name} {c.arguments}") for c in rows)
@@ -36,11 +36,11 @@ def _help(chat: Chat, name: str) -> None:
         chat.view.say(f"{usage:<{width}}  {command.help}")
     if len(rows) > 1:
         chat.view.say(
-            'Ctrl-C stops an answer, Ctrl-D leaves; """ begins and ends a text of several lines.'
+            'Ctrl-C stops an answer, Ctrl-D leaves; """ starts and ends a text of several lines.'
         )
 
 
-def _set(chat: Chat, rest: str) -> None:
+def _set(chat: TerminalChat, rest: str) -> None:
     name, _, value = rest.partition(" ")
     value = value.strip()
     if not name:
@@ -57,49 +57,49 @@ def _set(chat: Chat, rest: str) -> None:
         chat.engine.set(name, value)
 
 
-def _switched(chat: Chat) -> list[tuple[str, str]]:
+def _switched(chat: TerminalChat) -> list[tuple[str, str]]:
     return [
         (name, on if chat.view.switches[name] else off) for name, (on, off) in _SWITCHES.items()
     ]
 
 
-def _system(chat: Chat, text: str) -> None:
+def _system(chat: TerminalChat, text: str) -> None:
     if not text:
-        told = chat.transcript.system
-        chat.view.say(chat.view.safe(told) if told else "There is no system text.")
+        system = chat.transcript.system
+        chat.view.say(chat.view.safe(system) if system else "There is no system text.")
         return
     system = None if text in ("off", "none", '""') else text.strip('"').strip("\n")
     chat.change(replace(chat.transcript, system=system))
 
 
-def _clear(chat: Chat, _rest: str) -> None:
+def _clear(chat: TerminalChat, _rest: str) -> None:
     chat.begin(Transcript(chat.transcript.system))
 
 
-def _regen(chat: Chat, _rest: str) -> None:
+def _regen(chat: TerminalChat, _rest: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is no question to answer again.")
     last = chat.transcript.turns[-1]
     chat.answer(chat.transcript.without_last(), last.question, former=last)
 
 
-def _undo(chat: Chat, _rest: str) -> None:
+def _undo(chat: TerminalChat, _rest: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is nothing to undo.")
     question = chat.transcript.turns[-1].question
     chat.change(chat.transcript.without_last())
-    chat.view.say(f"Forgotten: {chat.view.safe(question)}")
+    chat.view.say(f"Removed: {chat.view.safe(question)}")
 
 
-def _models(chat: Chat, name: str) -> None:
+def _models(chat: TerminalChat, name: str) -> None:
     registry = load_registry()
     if name:
-        registry.fusion(name)  # the error that names the nearest comes before the load
-        chat.keep()
+        registry.fusion(name)  # an unknown name is reported before the load
+        chat.save_state()
         for note in chat.engine.switch(name):
             chat.view.note(note)
         chat.autosave.models = chat.engine.name
-        chat.restore()
+        chat.restore_state()
         chat.view.say(f"Fusing {chat.engine.name}.")
         return
     chat.view.say(f"loaded: {chat.engine.name}")
@@ -108,7 +108,7 @@ def _models(chat: Chat, name: str) -> None:
     chat.view.say("/models NAME loads one of these instead.")
 
 
-def _why(chat: Chat, word: str) -> None:
+def _why(chat: TerminalChat, word: str) -> None:
     written = _last_written(chat)
     number = word.removeprefix("#")
     is_number = number != word and number.isascii() and number.isdigit() and len(number) < 9
@@ -123,8 +123,8 @@ def _why(chat: Chat, word: str) -> None:
     )
 
 
-def _show(chat: Chat, _rest: str) -> None:
-    """Models, files, settings, and where the chat is saved."""
+def _show(chat: TerminalChat, _rest: str) -> None:
+    """Show models, files, settings, and where the chat is saved."""
     for source in chat.engine.fusion.sources:
         info = source.info
         chat.view.say(f"{info.name}: {info.file} (context {info.n_ctx}, {info.n_threads} threads)")
@@ -135,8 +135,8 @@ def _show(chat: Chat, _rest: str) -> None:
     chat.view.say(f"saved as: chat {number}" if number else "saved as: not saved")
 
 
-def _context(chat: Chat, _rest: str) -> None:
-    """Tokens of the last prompt and answer in each source's context, and what was left out."""
+def _context(chat: TerminalChat, _rest: str) -> None:
+    """Show how many tokens of each context are used, and which turns were left out."""
     written = _last_written(chat)
     assert written.answer is not None
     for source in chat.engine.fusion.sources:
@@ -158,21 +158,21 @@ def _context(chat: Chat, _rest: str) -> None:
     chat.view.say(f"{len(turns)} turns; left out: {' and '.join(left_out) or 'nothing'}.")
 
 
-def _stats(chat: Chat, _rest: str) -> None:
-    """Speed, agreement and wins of the last answer."""
+def _stats(chat: TerminalChat, _rest: str) -> None:
+    """Show speed, agreement and wins of the last answer."""
     chat.view.say(_last_written(chat).statistics)
 
 
-def _last_written(chat: Chat) -> Written:
-    """The last answer that this chat has written. Raises InputError when there is none."""
+def _last_written(chat: TerminalChat) -> AnswerRecord:
+    """The last answer that this process wrote in this chat. Raises InputError if there is none."""
     for written in reversed(chat.written):
         if written.steps and written.answer is not None:
             return written
-    raise InputError("Nothing was answered yet in this chat. Ask something first.")
+    raise InputError("There is no answer in this chat yet. Ask something first.")
 
 
-def _save(chat: Chat, name: str) -> None:
-    """Write the conversation into a JSON file."""
+def _save(chat: TerminalChat, name: str) -> None:
+    """Write the conversation to a JSON file."""
     path = _path(name, "/save")
     if not chat.transcript.turns:
         raise InputError("There is nothing to save yet.")
@@ -181,16 +181,16 @@ def _save(chat: Chat, name: str) -> None:
         chat.view.say(f"Saved to {path}.")
 
 
-def _load(chat: Chat, name: str) -> None:
-    """Go on with the conversation of a JSON file; the one there was stays in the history."""
+def _load(chat: TerminalChat, name: str) -> None:
+    """Continue a conversation from a JSON file; the current one stays in the history."""
     path = _path(name, "/load")
     transcript = exchange.read(path)  # an error leaves everything as it is
     chat.begin(transcript)
     n_turns = len(transcript.turns)
-    chat.view.say(f"Going on with {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
+    chat.view.say(f"Continuing {path}: {n_turns} turn{'s' if n_turns != 1 else ''}.")
 
 
-def _trace(chat: Chat, name: str) -> None:
+def _trace(chat: TerminalChat, name: str) -> None:
     """Show who won which words of the last answer, or write it to a file."""
     written = _last_written(chat)
     if not name:
@@ -210,19 +210,19 @@ def _path(name: str, command: str) -> Path:
     try:
         path = Path(name).expanduser()
         is_folder = path.is_dir()
-    except (RuntimeError, ValueError, OSError) as error:  # no home, a null byte, too long
-        raise InputError(f"{name!r} is no name of a file: {error}.") from None
+    except (RuntimeError, ValueError, OSError) as error:  # no home, a null byte, or too long
+        raise InputError(f"{name!r} is not a file name: {error}.") from None
     if is_folder:
-        raise InputError(f"{path} is a folder; name a file in it.")
+        raise InputError(f"{path} is a folder. Name a file in it.")
     return path
 
 
-def _may_write(chat: Chat, path: Path) -> bool:
-    """Whether nothing is there yet, or the user gives it up."""
+def _may_write(chat: TerminalChat, path: Path) -> bool:
+    """Whether the path is free, or the user agrees to replace the file."""
     return not path.exists() or chat.lines.confirm(f"{path} exists. Replace it?")
 
 
-def _bye(_chat: Chat, _rest: str) -> bool:
+def _bye(_chat: TerminalChat, _rest: str) -> bool:
     return True
 
 
@@ -239,7 +239,7 @@ def _setting_words(words: list[str]) -> Iterable[str]:
 def _fusion_names(words: list[str]) -> Iterable[str]:
     try:
         return load_registry().fusions if len(words) == 1 else ()
-    except ConfigError:  # /models tells what is wrong
+    except ConfigError:  # /models shows what is wrong
         return ()
 
 
@@ -251,10 +251,10 @@ COMMANDS: Mapping[str, Command] = {
         Command("show", "", "models, files and settings of this chat", _show),
         Command("system", "[TEXT|off]", "instructions to the models; alone: show them", _system),
         Command("save", "FILE", "write the conversation as JSON", _save, "file"),
-        Command("load", "FILE", "go on with a conversation from JSON", _load, "file"),
-        Command("clear", "", "begin a new conversation; the old one stays in the history", _clear),
+        Command("load", "FILE", "continue a conversation from JSON", _load, "file"),
+        Command("clear", "", "start a new conversation; the old one stays in the history", _clear),
         Command("regen", "", "answer the last question again", _regen),
-        Command("undo", "", "forget the last question and its answer", _undo),
+        Command("undo", "", "remove the last question and its answer", _undo),
         Command("context", "", "how full the models' contexts are", _context),
         Command("stats", "", "speed, agreement and wins of the last answer", _stats),
         Command("trace", "[FILE]", "who won which words; or write it to a file", _trace, "file"),

@@ -1,4 +1,4 @@
-"""Lines from a real terminal: line editing, history and completion by prompt_toolkit."""
+"""Lines from a terminal, with line editing, history and completion by prompt_toolkit."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ from cf_local.cli.interrupt import Interrupt
 
 
 class EditedLines:
-    """Lines with arrow keys, a history that outlives the chat, and Tab."""
+    """Lines with arrow keys, Tab completion, and a history that outlives the chat."""
 
     def __init__(
         self, interrupt: Interrupt, commands: Mapping[str, CommandCompletion], history: Path | None
@@ -32,7 +32,7 @@ class EditedLines:
         self._interrupt = interrupt
         output = _output()
         self._session: PromptSession[str] = PromptSession(
-            history=InMemoryHistory() if history is None else _KeptHistory(str(history)),
+            history=InMemoryHistory() if history is None else _SafeHistory(str(history)),
             completer=_CommandCompleter(commands),
             complete_while_typing=False,
             multiline=Condition(lambda: is_open(self._session.default_buffer.text)),
@@ -46,7 +46,7 @@ class EditedLines:
         self._questions: PromptSession[str] = PromptSession(output=output)
 
     def read(self) -> str | None:
-        """The next entry; Ctrl-C only drops what was typed, Ctrl-D on an empty line ends."""
+        """The next entry. Ctrl-C drops what is typed, Ctrl-D on an empty line returns None."""
         while True:
             try:
                 text = self._prompt(self._session, PROMPT)
@@ -62,23 +62,23 @@ class EditedLines:
             return unquoted(text)
 
     def confirm(self, question: str) -> bool:
-        """Ask; Ctrl-C and Ctrl-D say no."""
+        """Ask; Ctrl-C and Ctrl-D mean no."""
         try:
             return is_yes(self._prompt(self._questions, f"{question} [y/N] "))
         except (KeyboardInterrupt, EOFError):
             return False
 
     def _prompt(self, session: "PromptSession[str]", message: str) -> str:
-        # Ctrl-C is a key to it. As a signal, just before or behind, it stays ours: its own handler
-        # would drop what comes while it ends.
+        # While the prompt runs, Ctrl-C is a key. As a signal, just before or after, it stays ours:
+        # prompt_toolkit's own handler would drop one that comes while the prompt ends.
         try:
             return session.prompt(message, handle_sigint=False)
         finally:
             if os.name == "posix":
-                self._heed_typed_ahead(session.app.input)
+                self._check_typed_ahead(session.app.input)
 
-    def _heed_typed_ahead(self, keyboard: Input) -> None:
-        """Find a Ctrl-C that was pressed behind Enter, before the terminal made it a signal."""
+    def _check_typed_ahead(self, keyboard: Input) -> None:
+        """Handle a Ctrl-C that was pressed after Enter, before the terminal made it a signal."""
         keys = get_typeahead(keyboard)
         with keyboard.raw_mode():
             keys += keyboard.read_keys()
@@ -90,31 +90,31 @@ class EditedLines:
 
 
 class _Entered(Validator):
-    """Takes any text; a Ctrl-C from before Enter is not for the answer."""
+    """Accepts any text, and clears a Ctrl-C from before Enter: it is not for the answer."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
 
     def validate(self, document: Document) -> None:
-        """Called at Enter."""
+        """Called on Enter."""
         self._interrupt.clear()
 
 
-class _KeptHistory(FileHistory):
-    """A history file whose troubles do not end the chat."""
+class _SafeHistory(FileHistory):
+    """A history file whose errors do not end the chat."""
 
     def load_history_strings(self) -> Iterable[str]:
         with suppress(OSError):
             yield from super().load_history_strings()
 
     def store_string(self, string: str) -> None:
-        # UnicodeEncodeError: typed bytes that are no UTF-8; they are told where the line is read.
+        # UnicodeEncodeError: the typed bytes are not UTF-8, which ``read`` reports.
         with suppress(OSError, UnicodeEncodeError):
             super().store_string(string)
 
 
 class _CommandCompleter(Completer):
-    """Completes commands, their arguments and names of files."""
+    """Completes commands, their arguments and file names."""
 
     def __init__(self, commands: Mapping[str, CommandCompletion]) -> None:
         self._commands = commands
@@ -123,7 +123,7 @@ class _CommandCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """What the word in front of the cursor could become."""
+        """Completions of the word before the cursor."""
         text = document.text_before_cursor
         if not text.startswith("/") or "\n" in text:
             return
@@ -148,7 +148,7 @@ class _CommandCompleter(Completer):
 def _output() -> Output:
     """The terminal to draw on.
 
-    Its cursor is not asked for its place: the reply gets mixed up with what is typed ahead.
+    It is not asked for the cursor's position: the reply would mix with text typed ahead.
     """
     stream = sys.stdout if sys.stdout.isatty() else sys.stderr
     output = create_output(stream, always_prefer_tty=True)

@@ -1,25 +1,36 @@
-"""The models of a chat and the settings of its answers; both can change while it runs."""
+"""The models of a chat, the settings of its answers, and the saved states of its models."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from cf_local.cli.chat.settings import changed
+from cf_local.chats.transcript import Transcript
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, settings_of
 from cf_local.errors import InputError
 from cf_local.progress import Closing
+from cf_local.registry.toml import nearest
+from cf_local.runtime.conversation import without_oldest
 from cf_local.runtime.fusion import Fusion
-from cf_local.settings import Settings
+from cf_local.settings import OPTIONS, Settings
+from cf_local.statecache import keep, owner_of, restore
+from cf_local.types import Chat, Message
 
-_MODEL_KEYS = ("fusion", "models")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    name: ("on", "off") if option.kind == "switch" else option.choices
+    for name, option in OPTIONS.items()
+    if option.choices or option.kind == "switch"
+}
+"""The values of settings that have only a few, for completion."""
+_NEXT = Message("user", "?")  # stands for the next question
 
 
 class Engine(Closing):
-    """A loaded fusion, and the settings that the user's options and ``/set`` make of its own."""
+    """A loaded fusion, and its settings as changed by options and ``/set``."""
 
     def __init__(self, interrupt: Interrupt, options: Mapping[str, Any]) -> None:
-        """Load what the options of the command say (see ``cli.options``)."""
+        """Load what the options of the command select (see ``cli.options``)."""
         self._interrupt = interrupt
         self._options = dict(options)
         self._changes: dict[str, str] = {}
@@ -30,29 +41,29 @@ class Engine(Closing):
 
     @property
     def names(self) -> Sequence[str]:
-        """The sources in their order."""
+        """The names of the sources, in order."""
         return tuple(source.info.name for source in self.fusion.sources)
 
     @property
     def name(self) -> str:
-        """What is loaded, on one line."""
+        """The names of the sources, on one line."""
         return ", ".join(self.names)
 
     @property
     def interrupt(self) -> Interrupt:
-        """Whether the user pressed Ctrl-C."""
+        """Reports whether the user pressed Ctrl-C."""
         return self._interrupt
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of the next answers. Raises InputError; the settings stay then."""
+        """Change a setting of later answers. On InputError, the settings stay."""
         self.settings = changed(self.settings, self.fusion, name, value)
         self._changes[name] = value
 
     def switch(self, fusion: str) -> list[str]:
-        """Load another fusion in place of this one; returns notes about settings left behind.
+        """Load another fusion instead of this one; returns notes about dropped settings.
 
-        Raises CfLocalError when it cannot be loaded: this one stays then. For a moment both are
-        in memory.
+        Raises CfLocalError if it cannot be loaded; this one then stays loaded. For a moment both
+        are in memory.
         """
         notes: list[str] = []
         options = self._options | {"fusion": fusion, "models": ()}
@@ -64,7 +75,7 @@ class Engine(Closing):
         self._opened.close()
 
     def _load(self, options: dict[str, Any], notes: list[str]) -> None:
-        """Load, and only then give up what was loaded before."""
+        """Load, and only then unload the previous models."""
         with ExitStack() as opening:
             given = dict(options)
             self._interrupt.clear()
@@ -77,14 +88,14 @@ class Engine(Closing):
         former.close()
 
     def _settings(self, fusion: Fusion, given: dict[str, Any], notes: list[str] | None) -> Settings:
-        """The fusion's settings with the user's; what does not suit it is noted and left out."""
+        """The fusion's settings with the user's changes; notes and drops those that do not fit."""
         try:
             settings = settings_of(fusion, given)
             fusion.speakers(settings)
         except InputError as error:
             if notes is None:
                 raise
-            notes.append(f"The options of the command do not suit it: {error}")
+            notes.append(f"The options of the command do not fit this fusion: {error}")
             settings = fusion.settings
         for name, value in list(self._changes.items()):
             try:
@@ -92,5 +103,73 @@ class Engine(Closing):
             except InputError as error:
                 del self._changes[name]
                 if notes is not None:
-                    notes.append(f"{name} is as the fusion has it: {error}")
+                    notes.append(f"{name} is reset to the fusion's value: {error}")
         return settings
+
+
+def changed(settings: Settings, fusion: Fusion, name: str, value: str) -> Settings:
+    """The settings with one value changed. Raises InputError, which says what is allowed."""
+    if name not in OPTIONS:
+        raise InputError(f"There is no setting {name!r}{nearest(name, OPTIONS)}. /set lists them.")
+    if not value:
+        raise InputError(f"Give {name} a value: /set {name} VALUE.")
+    parsed = OPTIONS[name].parse(value)
+    if name == "stop":  # the fusion's own stop texts stay
+        parsed = (*fusion.settings.stop, *parsed)
+    new = settings.with_options({name: parsed})
+    fusion.speakers(new)
+    return new
+
+
+def listed(settings: Settings) -> list[tuple[str, str]]:
+    """Each setting with its value, as ``/set`` accepts it."""
+    return [(name, option.text(settings.get(name))) for name, option in OPTIONS.items()]
+
+
+class StateSaver:
+    """Saves and restores the state of the engine's models for saved chats; shows nothing."""
+
+    def __init__(self, engine: Engine, database: Path | None) -> None:
+        """``database`` is the file where chats are saved; without one, no state is saved."""
+        self._engine = engine
+        self._database = database
+        self._saved = Transcript()
+
+    def save(
+        self, number: int | None, transcript: Transcript, thinks: bool | None, n_dropped: int
+    ) -> None:
+        """Save the state after a chat, unless it is as last restored or saved.
+
+        ``n_dropped`` is the number of oldest turns that the models no longer saw.
+        """
+        if self._database is None or number is None or transcript == self._saved:
+            return
+        self._saved = transcript
+        interrupt = self._engine.interrupt
+        interrupt.clear()  # a Ctrl-C from now on skips the rest
+        keep(
+            self._engine.fusion,
+            _prompt(transcript, thinks, n_dropped),
+            owner_of(self._database, number),
+            is_cancelled=interrupt.is_set,
+        )
+
+    def restore(self, number: int | None, transcript: Transcript, thinks: bool | None) -> None:
+        """Restore the saved state of a chat, or of another one with the same start."""
+        self._saved = transcript
+        if self._database is None or number is None or not transcript.turns:
+            return
+        interrupt = self._engine.interrupt
+        interrupt.clear()
+        restore(
+            self._engine.fusion,
+            _prompt(transcript, thinks, 0),
+            owner_of(self._database, number),
+            is_cancelled=interrupt.is_set,
+        )
+
+
+def _prompt(transcript: Transcript, thinks: bool | None, n_dropped: int) -> Chat:
+    """The prompt that the models will get when the chat continues."""
+    asked = without_oldest([*transcript.messages(), _NEXT], n_dropped)
+    return Chat(tuple(asked), thinks)

@@ -1,4 +1,4 @@
-"""Where the lines of a chat come from: a terminal with line editing, a plain one, or a pipe."""
+"""Reads the lines of a chat from a plain terminal or a pipe; defines what a source of lines is."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -13,51 +13,51 @@ PROMPT, MORE = "> ", "... "
 
 
 Complete = Callable[[list[str]], Iterable[str]] | Literal["file"]
-"""What the words behind a command, the unfinished one included, could become; or names of files."""
+"""Completes the last of the words after a command; "file" completes file names."""
 
 
 def nothing(_words: list[str]) -> Iterable[str]:
-    """The completion of a command that has no arguments to choose from."""
+    """The completion of a command without arguments to choose from."""
     return ()
 
 
 class Completion(Protocol):
-    """What line editing knows of a command."""
+    """What line editing knows about a command."""
 
     @property
     def help(self) -> str:
-        """One line about it."""
+        """A description on one line."""
 
     @property
     def complete(self) -> Complete:
-        """What its arguments may be."""
+        """Completes its arguments."""
 
 
 class Lines(Protocol):
-    """The next line, whatever it comes from."""
+    """Reads the entries of a chat."""
 
     def read(self) -> str | None:
-        """What was entered, several lines between triple quotes as one text; None at the end."""
+        """The next entry; lines between triple quotes are one entry. None at the end."""
 
     def confirm(self, question: str) -> bool:
-        """Whether the user says yes; no where nobody can be asked."""
+        """Whether the user says yes; False if nobody can be asked."""
 
 
 class PipeLines:
-    """Lines from a pipe or a file. One that is no UTF-8 is told and left out."""
+    """Lines from a pipe or a file. Reports and skips a line that is not UTF-8."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
 
     def read(self) -> str | None:
-        """The next line, or text between triple quotes; Ctrl-C ends the wait, and the chat."""
+        """The next line, or text between triple quotes. Ctrl-C ends the wait and the chat."""
         self._interrupt.clear()
         with self._interrupt.raising():
             return joined(self._next)
 
     def confirm(self, question: str) -> bool:
-        """Nobody is there to ask."""
-        click.echo(f"{question} There is nobody to ask; no.", err=True)
+        """False: there is nobody to ask."""
+        click.echo(f"{question} There is nobody to ask, so no.", err=True)
         return False
 
     def _next(self, _prompt: str) -> str | None:
@@ -70,13 +70,13 @@ class PipeLines:
 
 
 class PlainLines:
-    """Lines from a terminal that can do nothing but show text."""
+    """Lines from a terminal that can only show text."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
 
     def read(self) -> str | None:
-        """The next line; Ctrl-C at the prompt only drops what was typed."""
+        """The next line; Ctrl-C at the prompt drops what is typed."""
         while True:
             self._interrupt.clear()
             try:
@@ -86,7 +86,7 @@ class PlainLines:
                 click.echo(err=True)
 
     def confirm(self, question: str) -> bool:
-        """Ask; Ctrl-C and Ctrl-D say no."""
+        """Ask; Ctrl-C and Ctrl-D mean no."""
         try:
             with self._interrupt.raising():
                 return is_yes(self._next(f"{question} [y/N] "))
@@ -123,7 +123,7 @@ def joined(next_line: Callable[[str], str | None]) -> str | None:
 
 
 def is_open(text: str) -> bool:
-    """Whether a text begins with triple quotes that nothing closes yet."""
+    """Whether a text starts with triple quotes that are not closed yet."""
     start = text.lstrip()
     return start.startswith(QUOTES) and not start.removeprefix(QUOTES).rstrip().endswith(QUOTES)
 
@@ -137,5 +137,5 @@ def unquoted(text: str) -> str:
 
 
 def is_yes(answer: str | None) -> bool:
-    """Whether somebody said yes."""
+    """Whether an answer means yes."""
     return (answer or "").strip().lower() in ("y", "yes")

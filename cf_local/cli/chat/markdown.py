@@ -1,8 +1,9 @@
-"""Markdown as it streams: words appear at once, a finished block is drawn again, set as rich does.
+"""Markdown as it streams: words appear at once, and each finished block is redrawn by rich.
 
-A block is what stands between empty lines, or a whole fenced listing. It is drawn again only where
-that is safe: it still stands on the screen as it was counted, and the drawing holds every letter,
-digit and operator of it. Else it stays as the model wrote it, so nothing is ever lost or moved.
+A block is the text between empty lines, or a whole fenced listing. It is redrawn only if that is
+safe: the terminal still shows the rows that were counted, and the drawing contains every letter,
+digit and operator of the block. Otherwise it stays as the model wrote it, so nothing is lost or
+moved.
 """
 
 import re
@@ -15,11 +16,11 @@ import click
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _MARKUP = re.compile(r"[*_`#~|>\[]|^\s*([-+]|\d+[.)])\s", re.MULTILINE)
-_UNSAFE = re.compile(r"\\|[\w)]\*+[\w(]|<|&\w+;")  # escapes, products, HTML: rich would eat them
+_UNSAFE = re.compile(r"\\|[\w)]\*+[\w(]|<|&\w+;")  # escapes, products, HTML: rich would drop them
 
 
 class BlockSplitter:
-    """Finds where blocks end in lines that come one by one."""
+    """Finds the ends of blocks in lines that arrive one by one."""
 
     def __init__(self) -> None:
         self._fence = ""
@@ -31,7 +32,7 @@ class BlockSplitter:
         return "".join(self._lines)
 
     def add(self, line: str) -> bool:
-        """Add a whole line; whether the block ends with it."""
+        """Add a whole line; returns whether the block ends with it."""
         self._lines.append(line)
         fence = _FENCE.match(line)
         if self._fence:
@@ -46,12 +47,12 @@ class BlockSplitter:
         return not line.strip()
 
     def next(self) -> None:
-        """Begin a new block."""
+        """Start a new block."""
         self._lines.clear()
 
 
 class MarkdownSink:
-    """Writes an answer to the terminal; blocks become what they mean once they are complete."""
+    """Writes an answer to the terminal, and redraws each complete block as formatted text."""
 
     def __init__(self) -> None:
         self._splitter = BlockSplitter()
@@ -69,7 +70,7 @@ class MarkdownSink:
                     self._finish()
 
     def end(self, *, redraws: bool = True) -> None:
-        """The answer is over; its last block is left as it is unless it may be drawn again."""
+        """End the answer; redraw its last block if ``redraws``."""
         if self._line:
             self.write("\n")
         if redraws and self._splitter.block.strip():
@@ -92,7 +93,7 @@ class MarkdownSink:
 
 
 def rows(block: str, width: int) -> int | None:
-    """The rows that whole lines take on a terminal; None where terminals would not agree."""
+    """The number of terminal rows that whole lines take; None where terminals disagree."""
     from rich.cells import cell_len
 
     n_rows = 0
@@ -108,12 +109,12 @@ def rows(block: str, width: int) -> int | None:
 
 
 def _is_uncertain(char: str) -> bool:
-    """Whether terminals differ in how wide they draw it: marks that combine, emoji."""
+    """Whether terminals disagree on the width: combining marks, emoji."""
     return not char.isascii() and unicodedata.category(char) in ("Mn", "Me", "Cf", "So", "Sk")
 
 
 def _drawn(block: str, width: int) -> str:
-    """The block as rich sets it, with escape codes."""
+    """The block as rich formats it, with escape codes."""
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -124,15 +125,15 @@ def _drawn(block: str, width: int) -> str:
 
 
 def _prose(block: str) -> str:
-    """The block without its listings, which are drawn as they stand."""
-    kept, fence = [], ""
+    """The block without its listings, which rich draws unchanged."""
+    prose, fence = [], ""
     for line in block.split("\n"):
         match = _FENCE.match(line)
         if match and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else match[1]
         elif not fence:
-            kept.append(re.sub(r"`[^`]*`", "", line))
-    return "\n".join(kept)
+            prose.append(re.sub(r"`[^`]*`", "", line))
+    return "\n".join(prose)
 
 
 def _without_fences(block: str) -> str:
@@ -140,5 +141,5 @@ def _without_fences(block: str) -> str:
 
 
 def _essence(text: str) -> Iterable[str]:
-    """What must come through a drawing, in order: everything but space and signs of markup."""
+    """What a drawing must preserve, in order: everything but spaces and markup characters."""
     return [c for c in text if c.isalnum() or c in "=/%$€?.,;'\"{}"]

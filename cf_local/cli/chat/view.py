@@ -1,7 +1,7 @@
 """What a chat shows: answers on stdout, everything else on stderr.
 
-Colours, markdown and progress are for terminals that allow them. What a model writes is shown with
-its control characters made visible there, and as it is where no terminal reads it.
+Colours, markdown and progress appear only on terminals that allow them. On a terminal, control
+characters in model output are made visible; elsewhere the output is unchanged.
 """
 
 import os
@@ -40,30 +40,30 @@ class View:
         self._held: list[str] | None = None
 
     def say(self, text: str) -> None:
-        """A message or the result of a command."""
-        if self._held is not None:  # in the middle of an answer, whose lines are counted
+        """Show a message or the result of a command."""
+        if self._held is not None:  # during an answer, whose lines are counted
             self._held.append(text)
             return
         click.echo(text, err=True)
 
     def note(self, text: str) -> None:
-        """What the user should know."""
+        """Show a note."""
         self.say(f"Note: {text}")
 
     def error(self, error: object) -> None:
-        """What went wrong."""
+        """Show an error."""
         self.say(f"Error: {error}")
 
     def safe(self, text: str) -> str:
-        """Text of a model or a file as a terminal may show it."""
+        """Text of a model or a file, made safe for a terminal."""
         return visible(text) if self.is_terminal else text
 
     def hold(self) -> None:
-        """Keep messages back while an answer is shown."""
+        """Hold messages back while an answer is shown."""
         self._held = []
 
     def release(self) -> None:
-        """Show the messages that were kept back."""
+        """Show the messages that were held back."""
         held, self._held = self._held, None
         for text in held or ():
             click.echo(text, err=True)
@@ -88,7 +88,7 @@ class _PlainSink:
         self._last = text or self._last
 
     def end(self, *, redraws: bool = True) -> None:
-        # Always: a script that reads along counts a line per answer.
+        # Always: a script that reads the output counts a line per answer.
         click.echo()
 
 
@@ -96,9 +96,9 @@ class AnswerView:
     """Shows one answer while it is written."""
 
     def __init__(self, view: View, names: Sequence[str], *, streams: bool, opened: bool) -> None:
-        """``names`` are the sources; without ``streams`` the answer is shown when it is complete.
+        """``names`` are the sources; without ``streams``, the answer is shown when complete.
 
-        ``opened``: the answer begins inside thinking.
+        ``opened``: the answer starts inside a thinking block.
         """
         self._view = view
         self._streams = streams
@@ -111,7 +111,7 @@ class AnswerView:
         self._start_s = time.monotonic()
 
     def reading(self, share: float) -> None:
-        """How much of the prompt was read (0 to 1)."""
+        """Show how much of the prompt is read (0 to 1)."""
         if time.monotonic() - self._start_s > _PATIENCE_S:
             self._show_status(f"reading {share:.0%}")
 
@@ -124,13 +124,13 @@ class AnswerView:
             self._show(piece.kind, piece.text, step.winners)
 
     def end(self, steps: Sequence[Step], text: str, *, is_stopped: bool) -> None:
-        """Show what is still missing, and end the line. ``text`` is what is kept of the answer."""
+        """Show what is still missing, and end the line. ``text`` is the whole saved answer."""
         if not self._streams:
             self._show_whole(steps, text)
         for piece in self._splitter.flush():
             self._show(piece.kind, piece.text, steps[-1].winners if steps else ())
         _, answer = split(text, opened=self._opened, ended=not is_stopped)
-        if answer and self._kind != "answer":  # taken for thinking until now
+        if answer and self._kind != "answer":  # it was taken for thinking until now
             self._show("answer", answer, ())
         self._clear_status()
         if is_stopped and self._view.is_terminal:
@@ -138,9 +138,9 @@ class AnswerView:
         self._sink.end(redraws=not is_stopped)
 
     def _show_whole(self, steps: Sequence[Step], text: str) -> None:
-        kept = shown(steps) if steps and steps[-1].whole else ()
-        if kept and "".join(step.text for step in kept) == text:
-            for step in kept:
+        final = shown(steps) if steps and steps[-1].whole else ()
+        if final and "".join(step.text for step in final) == text:
+            for step in final:
                 for piece in self._splitter.feed(step.text):
                     self._show(piece.kind, piece.text, step.winners)
             return
@@ -148,7 +148,7 @@ class AnswerView:
             self._show(piece.kind, piece.text, ())
 
     def _show(self, kind: str, text: str, winners: Sequence[str]) -> None:
-        """Show a piece of thinking (dimmed, or not at all) or of the answer."""
+        """Show a piece of the answer, or of thinking (dimmed or hidden)."""
         if kind == "thinking" and not self._view.switches["think"]:
             self._show_status("thinking")
             return

@@ -1,23 +1,23 @@
-/** What an answer consists of, while it comes and afterwards. Plain functions over its data. */
+/** The parts of an answer, while it streams and afterwards. Plain functions over its data. */
 
 import { Layout } from "./layout.js";
 
-const layouts = new WeakMap(); // answer -> what has been laid out of it
-const watchers = new WeakMap(); // answer -> who draws it
+const layouts = new WeakMap(); // answer -> its layout so far
+const watchers = new WeakMap(); // answer -> callbacks that redraw it
 
-/** Be told when something of an answer has come; returns how to stop that. */
+/** Call back whenever an answer grows; returns a function that stops it. */
 export function watch(answer, listener) {
   const all = watchers.get(answer) ?? new Set();
   watchers.set(answer, all.add(listener));
   return () => all.delete(listener);
 }
 
-/** Something of an answer has come. */
+/** Notify the watchers of an answer that it has grown. */
 export function tell(answer) {
   for (const listener of watchers.get(answer) ?? []) listener();
 }
 
-/** Take in one piece of news from the server (see `api.ask`). */
+/** Add one event from the server to an answer (see `api.ask`). */
 export function receive(answer, news) {
   if (news.content) answer.content += news.content;
   if (news.segment) answer.segments.push(news.segment);
@@ -26,13 +26,13 @@ export function receive(answer, news) {
   if (news.finish) answer.finish = news.finish;
 }
 
-/** The choice among whole answers, or null; while it is awaited, too. */
+/** The choice among whole answers; null if there is none, or not yet. */
 export function choice(answer) {
   const last = answer.segments.at(-1);
   return last?.whole ? last : null;
 }
 
-/** From and to which segment the answer shown is made: those of the fused one, or the choice. */
+/** The range of segments that are shown: those of the fused answer, or the choice. */
 export function shownRange(answer) {
   const { segments } = answer;
   const chosen = choice(answer);
@@ -41,7 +41,7 @@ export function shownRange(answer) {
   return isFused ? [0, segments.length - 1] : [segments.length - 1, segments.length];
 }
 
-/** Sections, blocks and pieces to draw; grows with the answer. `number` changes when it begins anew. */
+/** Sections, blocks and pieces to draw; grows with the answer. `number` changes when it restarts. */
 export function layoutOf(answer) {
   const [from, to] = shownRange(answer);
   let known = layouts.get(answer);
@@ -59,18 +59,18 @@ export function layoutOf(answer) {
   return known;
 }
 
-/** Whether somebody proposed something else. */
+/** Whether the sources proposed different candidates. */
 export function isDisputed(segment) {
   return segment.candidates.length > 1;
 }
 
-/** Which of the sources won; none where all proposed it, or only one was asked. */
+/** The sources that won; none if all proposed the same, or only one was asked. */
 export function winnersOf(segment, sources) {
   if (segment.agreed || !isDisputed(segment)) return [];
   return sources.flatMap((name, index) => (segment.winners.includes(name) ? [index] : []));
 }
 
-/** Everybody who takes part in an answer, in their order. */
+/** The sources that take part in an answer, in order. */
 export function sourcesOf(answer) {
   if (answer.sources.length) return answer.sources;
   const found = new Set();
@@ -80,7 +80,7 @@ export function sourcesOf(answer) {
   return [...found].sort();
 }
 
-/** The share of segments that all proposed, and the disputes each source won; so far or in the end. */
+/** The share of segments that all proposed, and the disputed segments each source won, so far. */
 export function tally(answer) {
   if (answer.stats) return { agreement: answer.stats.agreement, wins: answer.stats.wins };
   const segments = answer.segments.filter((segment) => !segment.whole);
@@ -94,12 +94,12 @@ export function tally(answer) {
 
 const WORD = /[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}]|[^\s\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}]+/gu;
 
-/** How many words a text has; where words are not spaced every character counts. */
+/** The number of words in a text; in scripts without spaces, every character counts. */
 export function countWords(text) {
   return text.match(WORD)?.length ?? 0;
 }
 
-/** The text so far, also while the choice among whole answers is awaited. */
+/** The text so far, even before the choice among whole answers. */
 export function textOf(answer) {
   return answer.content || answer.segments.map((segment) => segment.text).join("");
 }

@@ -1,4 +1,4 @@
-/** One answer: its text, the card of a piece, its figures and what can be done with it. */
+/** One answer: its text, the card of a piece, its figures and its buttons. */
 
 import { countWords, isDisputed, sourcesOf, tally, textOf, watch } from "./answer.js";
 import { Badge, Details } from "./details.js";
@@ -17,7 +17,7 @@ export function modeName(mode) {
 
 let closeOther = () => {}; // only one card is open at a time
 
-/** Which piece is pointed at, and how firmly. */
+/** The piece that is pointed at, and whether it is pinned. */
 function usePoint(answer, sources) {
   const [point, setPoint] = useState(null); // {index, piece, isPinned}
   const timer = useRef(0);
@@ -140,7 +140,7 @@ async function toClipboard(text) {
   return undefined;
 }
 
-/** The answer of a turn. `isLast`: of the conversation, so that it can be written again. */
+/** The answer of a turn. `isLast`: the last of the conversation, which can be regenerated. */
 export function AnswerView({ turn, answer, isLast, chat }) {
   const [, redraw] = useState(0);
   useEffect(() => watch(answer, () => redraw((count) => count + 1)), [answer]);

@@ -1,10 +1,10 @@
-/** The server, as any OpenAI client sees it, and its errors in words for the person who asked. */
+/** The server, as any OpenAI client sees it, and its errors as messages for the user. */
 
 import { read } from "./sse.js";
 
 const KEY = "cf-local.key";
 
-/** What went wrong. `kind`: "key", "gone" (no server), "broken" (in the middle), "refused". */
+/** An error. `kind`: "key", "gone" (no server), "broken" (mid-answer) or "refused". */
 export class ApiError extends Error {
   constructor(kind, message) {
     super(message);
@@ -16,7 +16,7 @@ const GONE =
   "The server does not answer. See whether “cf-local serve” is still running, then try again.";
 const BROKEN = "The connection broke off before the answer was complete. What came of it is kept.";
 
-/** Keep the API key until the browser closes this tab. */
+/** Store the API key until the browser closes this tab. */
 export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
@@ -48,7 +48,7 @@ async function refusal(response) {
   return new ApiError("refused", typeof told === "string" && told ? told : plain);
 }
 
-/** What can be asked: `{id, kind, description, modes, sources, isDefault}` each. */
+/** The available models, each `{id, kind, description, modes, sources, isDefault}`. */
 export async function models(signal) {
   const response = await request("v1/models", { signal });
   const body = await response.json().catch(() => null);
@@ -64,9 +64,9 @@ export async function models(signal) {
 }
 
 /**
- * Ask, and yield what comes: `{content}`, `{segment}`, `{answer}`, `{usage}`, `{finish}`.
+ * Ask, and yield events: `{content}`, `{segment}`, `{answer}`, `{usage}`, `{finish}`.
  *
- * Raises ApiError, or AbortError when the signal says so.
+ * Raises ApiError, or AbortError when the signal aborts.
  */
 export async function* ask(question, signal) {
   const response = await request("v1/chat/completions", {

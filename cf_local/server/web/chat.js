@@ -1,4 +1,4 @@
-/** What the page knows and does: conversations, models, questions under way. Draws nothing. */
+/** The state of the page and its actions: conversations, models, running answers. Draws nothing. */
 
 import { receive, tell, textOf } from "./answer.js";
 import { ApiError, ask, models, useKey } from "./api.js";
@@ -12,12 +12,12 @@ export class Chat {
   modelsError = null; // an ApiError
   headings = [];
   current = empty("", "");
-  notice = ""; // one line for the person, about storage or a file
+  notice = ""; // one line for the user, about storage or a file
   announcement = ""; // for screen readers
   isForgetful = false;
   #store = new Forgetful();
   #jobs = new Map(); // id of a conversation -> {controller, answer}
-  #removed = new Set(); // conversations that an answer under way shall not bring back
+  #removed = new Set(); // conversations that a running answer must not restore
   #listeners = new Set();
   #others = "BroadcastChannel" in window ? new BroadcastChannel("cf-local") : null;
 
@@ -43,7 +43,7 @@ export class Chat {
     await Promise.all([this.#follow(), this.refresh()]);
   }
 
-  /** Ask the server again what it has. */
+  /** Load the list of models again. */
   async refresh() {
     try {
       this.models = await models();
@@ -73,7 +73,7 @@ export class Chat {
     return this.#jobs.has(id);
   }
 
-  // Which conversation is shown
+  // The conversation that is shown
 
   startNew() {
     this.current = empty(this.current.model || this.#usualModel(), this.current.mode);
@@ -106,13 +106,13 @@ export class Chat {
     this.#answer(conversation);
   }
 
-  /** Answer the last question again; what was answered before is kept beside it. */
+  /** Answer the last question again; earlier answers stay as other versions. */
   regenerate() {
     if (this.isBusy || !this.current.turns.length) return;
     this.#answer(this.current);
   }
 
-  /** Put the last question in other words; its answers go. */
+  /** Edit the last question; its answers are removed. */
   edit(content) {
     const conversation = this.current;
     if (this.isBusy || !content.trim()) return;
@@ -160,11 +160,11 @@ export class Chat {
       messages: messages(conversation, last),
       ...(temperature !== null && { temperature }),
       ...(maxTokens !== null && { max_tokens: maxTokens }),
-      ...(temperature > 0 && { seed: again }), // each version of an answer from a seed of its own
+      ...(temperature > 0 && { seed: again }), // each version of an answer has its own seed
     };
   }
 
-  /** Asked before the list of models was here: the usual one answers. */
+  /** Choose the default model for a question asked before the list of models arrived. */
   async #chooseModel(conversation, answer) {
     await this.refresh();
     conversation.model ||= this.#usualModel();
@@ -235,7 +235,7 @@ export class Chat {
     return id === this.current.id ? this.current : this.#store.load(id);
   }
 
-  /** Take in the conversations of a file. */
+  /** Import the conversations of a file. */
   async takeIn(file) {
     try {
       const found = imported(await file.text(), this.current.model || this.#usualModel());
@@ -248,13 +248,13 @@ export class Chat {
     }
   }
 
-  /** Show one line to the person; an empty one takes it away. */
+  /** Show one line to the user; an empty text removes it. */
   say(notice) {
     this.notice = notice;
     this.#changed();
   }
 
-  /** Tell screen readers something. */
+  /** Announce a text to screen readers. */
   announce(text) {
     this.announcement = text;
     this.#changed();
@@ -292,7 +292,7 @@ export class Chat {
     }
   }
 
-  /** Another tab has stored or removed that conversation. */
+  /** Update a conversation that another tab stored or removed. */
   async #elsewhere(id) {
     if (id === this.current.id && !this.isBusy) {
       const found = await this.#store.load(id);
@@ -302,7 +302,7 @@ export class Chat {
   }
 }
 
-/** Where the answer to the last question goes; gives its turn. */
+/** The turn for the answer to the last question; added if needed. */
 function place(conversation, answer) {
   const last = conversation.turns.at(-1);
   if (last.role === "user") {
@@ -310,7 +310,7 @@ function place(conversation, answer) {
     conversation.turns = [...conversation.turns, turn];
     return turn;
   }
-  if (!shownAnswer(last).content) last.versions.splice(last.at, 1); // a failure is not kept
+  if (!shownAnswer(last).content) last.versions.splice(last.at, 1); // drop a failed answer
   last.at = last.versions.push(answer) - 1;
   return last;
 }
@@ -322,14 +322,14 @@ function fail(answer, error, isStopped) {
   answer.error = { kind, message: error.message };
 }
 
-/** A conversation as it was stored; what was under way when its page closed has stopped. */
+/** A stored conversation; an answer that was running when its page closed is marked as stopped. */
 function mended(conversation, isRunning) {
   for (const turn of isRunning ? [] : conversation.turns)
     for (const answer of turn.versions ?? []) if (answer.state === "running") answer.state = "stopped";
   return conversation;
 }
 
-/** What a screen reader says when an answer has ended; failures are alerts of their own. */
+/** The announcement for screen readers when an answer ends; failures have their own alerts. */
 function spoken(answer) {
   if (answer.state === "failed") return "";
   return `${answer.state === "stopped" ? "Stopped" : "Answer"}: ${answer.content}`;

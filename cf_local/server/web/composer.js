@@ -1,10 +1,10 @@
-/** Where questions are typed. What was typed and not sent is kept, also over a reload. */
+/** The input for questions. Unsent text is stored and survives a reload. */
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { keep, recall } from "./store.js";
 
-/** Under which name the unsent text of a conversation is kept. */
+/** The storage key of the unsent text of a conversation. */
 function draftOf(conversation) {
   return `draft.${conversation.turns.length ? conversation.id : "new"}`;
 }

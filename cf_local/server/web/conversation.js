@@ -1,5 +1,5 @@
 /**
- * Conversations as plain data, and what is made of them.
+ * Conversations as plain data, and functions over them.
  *
  * A conversation has turns: `{role: "user", content}` and `{role: "assistant", versions, at}`. A
  * version is an answer: its text, the segments it was fused from, who answered, how it ended.
@@ -7,7 +7,7 @@
 
 const TITLE = 60; // characters
 
-/** A name that no other conversation has, also without a secure context. */
+/** A unique id for a conversation; works without a secure context. */
 export function newId() {
   const random = crypto.getRandomValues(new Uint32Array(2));
   return Date.now().toString(36) + random[0].toString(36) + random[1].toString(36);
@@ -22,7 +22,7 @@ export function empty(model, mode) {
   };
 }
 
-/** An answer of which nothing has come yet. `state`: "running", "done", "stopped", "failed". */
+/** An empty answer. `state`: "running", "done", "stopped", "failed". */
 export function emptyAnswer(model, mode, sources) {
   return {
     content: "", segments: [], model, mode, sources, state: "running",
@@ -41,8 +41,8 @@ export function titleOf(text) {
   return line.length > TITLE ? `${line.slice(0, TITLE - 1).trimEnd()}…` : line || "New chat";
 }
 
-/** The messages to send for the question at that place. Questions without an answer are left out:
- * chat templates want the roles to take turns. */
+/** The messages to send for the question at that index. Questions without an answer are left out:
+ * chat templates require the roles to alternate. */
 export function messages(conversation, last) {
   const found = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
   const { turns } = conversation;
@@ -58,7 +58,7 @@ export function messages(conversation, last) {
   return found;
 }
 
-/** As a file: the messages of OpenAI's API, and what else is needed to go on with it. */
+/** The conversation as a file: messages of OpenAI's API, and what else is needed to continue it. */
 export function exported(conversation) {
   const { title, model, mode, turns } = conversation;
   const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];

@@ -1,4 +1,4 @@
-/** The card of one piece: what each source proposed, and what every source thought of it. */
+/** The card of one piece: what each source proposed, and how every source scored it. */
 
 import { isDisputed, winnersOf } from "./answer.js";
 import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
@@ -17,7 +17,7 @@ function score(value) {
   return value === null || value === undefined ? "–" : value.toFixed(3);
 }
 
-/** What a candidate got from a source: null is an impossible one, nothing a score nobody needed. */
+/** The score of a candidate by a source, as text: null is an impossible one, undefined one that was not needed. */
 function scored(candidate, name) {
   if (candidate.scores?.[name] === null) return "∞";
   return score(candidate.scores?.[name]);
@@ -67,7 +67,7 @@ function Undisputed({ segment, sources }) {
   return html`<p>Every source proposed ${words}, so nothing had to be scored.</p>`;
 }
 
-/** Below the piece, or above where there is more room; style.css makes a sheet of it on phones. */
+/** Place the card below the piece, or above if there is more room; on phones it is a sheet. */
 function place(card, piece) {
   if (getComputedStyle(card).position === "fixed") return; // a sheet
   const frame = card.offsetParent.getBoundingClientRect();
@@ -82,7 +82,7 @@ function place(card, piece) {
   card.style.left = `${left - frame.left}px`;
 }
 
-/** On a phone the card lies over the end of the screen: the piece moves out from under it. */
+/** On a phone the card covers the end of the screen: scroll the piece out from under it. */
 function uncover(card, piece) {
   if (getComputedStyle(card).position !== "fixed") return;
   const covered = piece.getBoundingClientRect().bottom + 24 - card.getBoundingClientRect().top;

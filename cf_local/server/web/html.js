@@ -1,4 +1,4 @@
-/** The library, in one place: components as tagged templates, without a build step. */
+/** The UI library, imported in one place: components as tagged templates, without a build step. */
 
 import htm from "./vendor/htm.js";
 import { Component, Fragment, h, render } from "./vendor/preact.js";

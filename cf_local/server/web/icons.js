@@ -1,4 +1,4 @@
-/** Drawn signs of buttons; each button has its name besides. */
+/** Icons of buttons; each button also has a name. */
 
 import { html } from "./html.js";
 
@@ -24,12 +24,12 @@ const PATHS = {
   down: "M6 9.5l6 6 6-6",
 };
 
-/** One sign, as high as a line. */
+/** One icon, as high as a line. */
 export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;
 }
 
-/** A button that shows only a sign. */
+/** A button that shows only an icon. */
 export function IconButton({ icon, label, ...rest }) {
   return html`<button type="button" class="bare" aria-label=${label} title=${label} ...${rest}><${Icon} name=${icon} /></button>`;
 }

@@ -1,4 +1,4 @@
-/** Asks for the API key of the server; it is kept until the tab is closed. */
+/** Asks for the API key of the server, which is stored until the tab is closed. */
 
 import { html, useState } from "./html.js";
 

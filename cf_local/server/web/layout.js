@@ -1,9 +1,9 @@
 /**
- * An answer in sections of prose and code, built up while it comes.
+ * An answer in sections of prose and code, built while it streams.
  *
- * Model text stays text: nothing of it is read as markup but the fences around code, lines that
- * begin with ``` or ~~~. A piece of text knows which segment wrote it. Pieces lie in blocks of
- * 64, so that a long answer is drawn again only where it grows.
+ * Model text stays text: the only markup is a fence around code, a line that starts with ``` or
+ * ~~~. A piece of text knows its segment. Pieces are grouped in blocks of 64, so that a long
+ * answer is redrawn only where it grows.
  */
 
 const BLOCK = 64;
@@ -12,16 +12,16 @@ const MAY_OPEN = /^ {0,3}(`{0,2}|`{3,}[^`]*|~{0,2}|~{3,}.*)$/;
 
 export class Layout {
   sections = [];
-  #held = []; // pieces of a line that may yet be a fence; null further on in a line
+  #held = []; // pieces of a line that may become a fence; null later in a line
   #fence = null; // the one that opened the code we are in
 
-  /** Add what a segment wrote. */
+  /** Add the text of a segment. */
   push(text, index) {
     if (text === "") this.#add("", index); // its mark: the answer may end here
     for (const part of text.split(/(?<=\n)/)) if (part) this.#part(part, index);
   }
 
-  /** There is no more: what was held back is shown. */
+  /** End the text: show what is held back. */
   finish() {
     if (this.#held?.length && !this.#turn(this.#held.map((piece) => piece.text).join(""))) this.#release();
     this.#held = null;
@@ -51,7 +51,7 @@ export class Layout {
     return marks.length >= atLeast && [...marks].every((mark) => mark === this.#fence[0]);
   }
 
-  /** Whether the line was a fence; then a section begins. */
+  /** Whether the line is a fence; if so, a section starts. */
   #turn(line) {
     if (this.#fence !== null) {
       if (!this.#isOfFence(line, this.#fence.length)) return false;
@@ -92,7 +92,7 @@ export class Layout {
     if (!this.sections.length) this.#begin("prose", "");
     const { kind, blocks } = this.sections.at(-1);
     if (kind === "prose" && !blocks.length && text) {
-      text = text.trimStart(); // nor is space at its beginning
+      text = text.trimStart(); // nor are spaces at its start
       if (!text) return;
     }
     let block = blocks.at(-1);

@@ -1,4 +1,4 @@
-/** The text of an answer: every piece knows its segment, coloured by who won it. */
+/** The text of an answer: every piece knows its segment and has the colour of its winner. */
 
 import { choice, isDisputed, layoutOf, shownRange, winnersOf } from "./answer.js";
 import { Component, Fragment, html, useRef } from "./html.js";
@@ -25,7 +25,7 @@ function Piece({ text, segment, index, sources }) {
     data-l=${indices.length ? indices.map(letter).join("") : null}>${body}</span>${after}`;
 }
 
-/** Spaces at the ends are not underlined; a piece of nothing else is shown as it is. */
+/** A piece without underlined spaces at its ends; a piece of only spaces is unchanged. */
 function split(text) {
   const body = text.trim();
   if (!body) return ["", text, ""];
@@ -33,7 +33,7 @@ function split(text) {
   return [text.slice(0, at), body, text.slice(at + body.length)];
 }
 
-/** 64 pieces; drawn again only when one was added. */
+/** A block of 64 pieces; redrawn only when a piece is added. */
 class Block extends Component {
   shouldComponentUpdate(next) {
     return next.version !== this.props.version || next.block !== this.props.block || next.sources !== this.props.sources;
@@ -58,10 +58,10 @@ function Section({ section, segments, sources }) {
 }
 
 /**
- * The whole text. `onPoint(event kind, segment, element)` hears what is pointed at.
+ * The whole text. Calls `onPoint(event kind, segment, element)` for the piece pointed at.
  *
- * The text reads as text: one stop of the Tab key, from which the arrow keys lead through the
- * pieces; only the piece they have reached is announced as something to press.
+ * Screen readers read it as plain text: it is one Tab stop, the arrow keys move between pieces,
+ * and only the current piece is announced as a button.
  */
 export function Pieces({ answer, sources, onPoint }) {
   const root = useRef(null);
@@ -94,7 +94,7 @@ function point(kind, event, onPoint) {
   else onPoint(kind === "over" ? "leave" : "away");
 }
 
-/** Where an arrow key leads. */
+/** The piece that an arrow key moves to. */
 function target(root, current, key) {
   const all = [...root.querySelectorAll(".s")];
   const at = all.indexOf(current);
@@ -153,7 +153,7 @@ function spoken(segment, sources) {
   return `${text}: ${who}${others > 0 ? `, ${others} other ${others > 1 ? "candidates" : "candidate"}` : ""}`;
 }
 
-/** Bring the keyboard back to a piece. */
+/** Move the keyboard focus back to a piece. */
 export function focusPiece(element, answer, sources, onPoint) {
   if (element.isConnected) go(element, answer, sources, onPoint);
 }

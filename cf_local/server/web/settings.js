@@ -1,9 +1,9 @@
-/** Settings of the conversation that is open. Empty means: as the server has it. */
+/** Settings of the open conversation. An empty field means the server's value. */
 
 import { html, useEffect, useRef } from "./html.js";
 import { IconButton } from "./icons.js";
 
-/** What a field holds: a number, null when it is empty, undefined when it cannot be used. */
+/** The value of a field: a number, null if empty, undefined if invalid. */
 function numberIn(input) {
   if (!input.validity.valid) return undefined;
   return input.value.trim() === "" ? null : input.valueAsNumber;

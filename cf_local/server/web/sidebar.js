@@ -1,10 +1,10 @@
-/** The list of conversations, and what can be done with the one that is open. */
+/** The list of conversations, and actions on the open one. */
 
 import { exported } from "./conversation.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 
-/** Hand a file to the browser. */
+/** Download a file. */
 function download(name, data) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
@@ -84,7 +84,7 @@ function Files({ chat }) {
   </div>`;
 }
 
-/** `onPick` hears when one was chosen: the drawer of a phone closes then. */
+/** Calls `onPick` when a conversation is chosen, which closes a phone's drawer. */
 export function Sidebar({ chat, onPick }) {
   const pick = (action) => () => {
     action();

@@ -1,11 +1,11 @@
 /**
- * Server-sent events out of a stream of bytes, wherever the network has cut it.
+ * Reads server-sent events from a stream of bytes, wherever the network splits it.
  *
- * Only what an answer needs: the data of each event. Names, ids and retry times are passed over,
- * as are comments, which keep the connection alive.
+ * Only what an answer needs: the data of each event. Names, ids and retry times are ignored, as
+ * are comments, which keep the connection alive.
  */
 
-/** Puts pieces of text together to lines; LF, CR LF and CR end one. */
+/** Joins pieces of text into lines; LF, CR LF and CR end a line. */
 export class Lines {
   #rest = "";
 
@@ -19,7 +19,7 @@ export class Lines {
   }
 }
 
-/** Puts lines together to the data of events. */
+/** Joins lines into the data of events. */
 export class Events {
   #lines = new Lines();
   #data = [];
@@ -42,7 +42,7 @@ export class Events {
 /** The data of each event of a response's body, as it comes. */
 export async function* read(body) {
   const reader = body.getReader();
-  const decoder = new TextDecoder(); // keeps the first bytes of a character that was cut
+  const decoder = new TextDecoder(); // buffers the first bytes of a split character
   const events = new Events();
   try {
     for (;;) {
@@ -51,6 +51,6 @@ export async function* read(body) {
       yield* events.push(decoder.decode(value, { stream: true }));
     }
   } finally {
-    reader.cancel().catch(() => {}); // where the reader stops early the server shall know
+    reader.cancel().catch(() => {}); // tell the server if the reader stops early
   }
 }

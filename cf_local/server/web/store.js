@@ -1,8 +1,8 @@
 /**
- * Conversations kept in this browser (IndexedDB), and small settings (localStorage).
+ * Conversations saved in this browser (IndexedDB), and small settings (localStorage).
  *
- * A conversation lies in two records: its heading, for the list, and its turns. Where the browser
- * keeps nothing (some private windows) the page goes on without, and says so.
+ * A conversation has two records: its heading, for the list, and its turns. If the browser stores
+ * nothing (some private windows), the page works without storage and says so.
  */
 
 const HEADING = ["id", "title", "named", "created", "updated", "model", "mode", "system", "temperature", "maxTokens"];
@@ -21,7 +21,7 @@ function finished(transaction) {
   });
 }
 
-/** The conversations of this browser. Every method may raise what the browser raises. */
+/** The conversations in this browser. Every method may raise what the browser raises. */
 export class Store {
   #database;
 
@@ -76,7 +76,7 @@ export class Store {
   }
 }
 
-/** The same for a browser that keeps nothing. */
+/** The same interface for a browser that stores nothing. */
 export class Forgetful {
   #kept = new Map();
 
@@ -97,7 +97,7 @@ export class Forgetful {
   }
 }
 
-/** A small setting that outlives the page; null where there is none. */
+/** A small setting that outlives the page; null if there is none. */
 export function recall(name) {
   try {
     return localStorage.getItem(`cf-local.${name}`);
@@ -106,12 +106,12 @@ export function recall(name) {
   }
 }
 
-/** Keep a small setting; null forgets it. */
+/** Store a small setting; null removes it. */
 export function keep(name, value) {
   try {
     if (value === null || value === "") localStorage.removeItem(`cf-local.${name}`);
     else localStorage.setItem(`cf-local.${name}`, value);
   } catch {
-    // nothing is kept in this browser
+    // this browser stores nothing
   }
 }

@@ -1,4 +1,4 @@
-/** The turns of a conversation, in the part of the page that scrolls. */
+/** The turns of a conversation, in the scrolling part of the page. */
 
 import { AnswerView } from "./answerview.js";
 import { shownAnswer } from "./conversation.js";
@@ -6,7 +6,7 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { Welcome } from "./welcome.js";
 
-const NEAR = 60; // pixels from the end that still count as being there
+const NEAR = 60; // within this many pixels, the reader is at the end
 
 function Question({ turn, canEdit, chat }) {
   const [text, setText] = useState(null); // what is being edited
@@ -37,7 +37,7 @@ function Question({ turn, canEdit, chat }) {
   </div>`;
 }
 
-/** Follows what is written while the reader is at its end. */
+/** Follows new text while the reader is at the end. */
 function useFollowing(id) {
   const root = useRef(null);
   const inner = useRef(null);
@@ -70,7 +70,7 @@ export function Thread({ chat }) {
   const { current } = chat;
   const { turns } = current;
   const { root, inner, isAway, toEnd, onScroll } = useFollowing(current.id);
-  useLayoutEffect(toEnd, [turns.length]); // one's own question is always shown
+  useLayoutEffect(toEnd, [turns.length]); // always show the user's own question
   const lastQuestion = turns.findLastIndex((turn) => turn.role === "user");
   return html`<main class="thread" ref=${root} onScroll=${onScroll} tabindex="-1" id="thread" aria-label="Conversation">
     <div class="column" ref=${inner}>

@@ -1,4 +1,4 @@
-/** The bar on top: which models answer, and how the page looks. */
+/** The top bar: the model that answers, and the look of the page. */
 
 import { modeName } from "./answerview.js";
 import { html, useEffect, useState } from "./html.js";

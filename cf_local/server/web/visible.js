@@ -1,9 +1,9 @@
-/** What cannot be seen in a text, made visible. */
+/** Makes invisible characters of a text visible. */
 
-// Control characters but tab and line break; what turns or hides the direction of writing.
+// Control characters except tab and line break, and characters that change the direction of text.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
-/** Control characters as signs, so that no text can pretend to be another. */
+/** The text with control characters as symbols, so that no text can imitate another. */
 export function visible(text) {
   return text.replace(HIDDEN, (sign) => {
     const code = sign.codePointAt(0);

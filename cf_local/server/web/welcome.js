@@ -1,4 +1,4 @@
-/** What an empty conversation shows: who will answer, and what could be asked. */
+/** What an empty conversation shows: who will answer, and example questions. */
 
 import { Badge } from "./details.js";
 import { html } from "./html.js";
@@ -16,7 +16,7 @@ const PROBLEMS = [
 
 export function Welcome({ chat }) {
   const isWaiting = !chat.models.length && !chat.modelsError;
-  if (isWaiting) return null; // what it says depends on the models: nothing moves when they come
+  if (isWaiting) return null; // its text depends on the models; show nothing until they arrive
   const model = chat.modelOf(chat.current);
   const isBuiltin = model?.sources.join() === "ash,birch,cedar";
   return html`<section class="welcome">

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from cf_local.cli.values import OnOff, Size
+from cf_local.cli.options import OnOff, Size
 
 
 @pytest.mark.parametrize(

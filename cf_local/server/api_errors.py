@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, and which of the library's errors is which."""
+"""Errors in OpenAI's format, and how the library's errors map to them."""
 
 import logging
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
-"""Tells OpenAI's own clients that the same request would end the same way."""
+"""Tells OpenAI's client libraries that a retry would fail in the same way."""
 
 
 class ApiError(Exception):
-    """What a request is answered with instead; ``code`` and ``param`` as in OpenAI's errors."""
+    """An error response; ``kind``, ``code`` and ``param`` are those of OpenAI's errors."""
 
     def __init__(
         self,
@@ -43,23 +43,23 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON of it."""
-        told = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": told}
+        """The JSON body of the response."""
+        fields = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": fields}
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """A request that cannot be used as it is."""
+    """The error for an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 
 def unsupported(message: str, param: str) -> ApiError:
-    """A request for something that a fusion does not do."""
+    """The error for a request for something that a fusion does not support."""
     return ApiError(400, message, param=param, code="unsupported_parameter")
 
 
 def of_answer(error: CfLocalError) -> ApiError:
-    """What went wrong with an answer, as its client should know it."""
+    """The error to show a client when an answer fails."""
     if isinstance(error, ContextError):
         return ApiError(400, str(error), code="context_length_exceeded", param="messages")
     if isinstance(error, InputError):
@@ -69,17 +69,17 @@ def of_answer(error: CfLocalError) -> ApiError:
     if isinstance(error, OutOfMemoryError):
         return ApiError(503, str(error), kind=SERVER, code="out_of_memory", headers=NO_RETRY)
     _log.error("An answer failed: %s", error)
-    return ApiError(500, "The answer failed; the log of the server says why.", kind=SERVER)
+    return ApiError(500, "The answer failed. The server's log says why.", kind=SERVER)
 
 
 def of_load(error: CfLocalError, model: str) -> ApiError:
-    """Why a model could not be loaded. Paths of this machine are for its log, not for clients."""
+    """The error for a model that cannot be loaded; paths go to the log, not to clients."""
     _log.error("%s could not be loaded: %s", model, error)
     if isinstance(error, MissingModelError):
         return ApiError(
             404,
-            f"The model {model!r} is known, but its files are not on the server's machine. "
-            "`cf-local pull` fetches them there.",
+            f"The files of the model {model!r} are not on the server's machine. "
+            "Run `cf-local pull` there.",
             code="model_not_found",
             param="model",
         )
@@ -87,11 +87,11 @@ def of_load(error: CfLocalError, model: str) -> ApiError:
         return ApiError(503, str(error), kind=SERVER, code="out_of_memory", headers=NO_RETRY)
     if isinstance(error, ClosedError | Cancelled):
         return shutting_down()
-    why = {BrokenModelError: "a file of it is broken", ConfigError: "models.toml is wrong"}
-    told = next((text for kind, text in why.items() if isinstance(error, kind)), "loading failed")
+    why = {BrokenModelError: "its file is broken", ConfigError: "models.toml is wrong"}
+    reason = next((text for kind, text in why.items() if isinstance(error, kind)), "loading failed")
     return ApiError(
         503,
-        f"The model {model!r} cannot be used: {told}. The log of the server says more.",
+        f"The model {model!r} cannot be used: {reason}. The server's log says more.",
         kind=SERVER,
         code="model_unavailable",
         param="model",
@@ -100,23 +100,23 @@ def of_load(error: CfLocalError, model: str) -> ApiError:
 
 
 def model_not_found(model: str, hint: str = "") -> ApiError:
-    """There is no model of that name."""
+    """The error for an unknown model."""
     return ApiError(
         404,
-        f"There is no model {model!r}{hint}. GET /v1/models lists those there are.",
+        f"There is no model {model!r}{hint}. GET /v1/models lists the models.",
         code="model_not_found",
         param="model",
     )
 
 
 def shutting_down() -> ApiError:
-    """The server ends, and begins nothing new."""
+    """The error while the server is shutting down."""
     message = "The server is shutting down."
     return ApiError(503, message, kind=SERVER, code="shutting_down", headers={"Retry-After": "5"})
 
 
 def queue_full(retry_after_s: int) -> ApiError:
-    """Too many requests wait already."""
+    """The error when the queue is full."""
     return ApiError(
         429,
         "Too many requests are waiting. Try again later, or start the server with a longer --queue "
@@ -128,7 +128,7 @@ def queue_full(retry_after_s: int) -> ApiError:
 
 
 def timed_out(limit_s: float) -> ApiError:
-    """The answer took longer than the server allows."""
+    """The error for an answer that takes longer than the server allows."""
     return ApiError(
         504,
         f"The answer took longer than the {limit_s:g} seconds that the server allows (--timeout). "

@@ -1,4 +1,4 @@
-"""One answer of a chat: asked, shown and saved while it streams."""
+"""One answer of a chat: shown and saved while it streams."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from cf_local.chats.autosave import Autosave
 from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
-from cf_local.cli.render import statistics
+from cf_local.cli.winners import statistics
 from cf_local.errors import CfLocalError
 from cf_local.method.thinking import split
 from cf_local.runtime.conversation import Conversation, without_oldest
@@ -20,8 +20,8 @@ from cf_local.types import Answer, Chat, Message, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What is known of an answer of this chat: ``answer`` is None when it failed."""
+class AnswerRecord:
+    """What is known about an answer of this chat; ``answer`` is None if it failed."""
 
     steps: tuple[Step, ...]
     answer: Answer | None
@@ -33,23 +33,23 @@ class Written:
     first_word_s: float
     n_dropped: int
     n_answer_tokens: Mapping[str, int]
-    """Tokens of the answer in each source's own vocabulary, as far as its context holds it."""
+    """Tokens of the answer that are in each source's context, in its own vocabulary."""
 
     def trace(self) -> Trace:
-        """Its trace; made when asked for, because large model files are read for it."""
+        """The trace of the answer; computed on demand, as it reads large model files."""
         date, parts = self.asked_at, (self.prompt, self.settings, self.steps, self.answer)
         return record(self.fusion, *parts, date=date)
 
     @property
     def statistics(self) -> str:
-        """Speed, agreement and wins on one line."""
+        """Speed, agreement and wins, on one line."""
         if self.answer is None or not self.steps:
             return "Nothing was written."
         return statistics(self.steps, self.answer, self.first_word_s)
 
 
-class Answering:
-    """Writes the answer to the last question of a conversation."""
+class AnswerWriter:
+    """Writes the answer to the last question of a conversation; each object writes one answer."""
 
     def __init__(self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None) -> None:
         self._engine = engine
@@ -68,12 +68,12 @@ class Answering:
 
     def write(
         self, base: Transcript, turn: ChatTurn, former: ChatTurn | None = None
-    ) -> tuple[Transcript, Written]:
-        """Answer ``turn`` behind ``base``; returns both, and how it went.
+    ) -> tuple[Transcript, AnswerRecord]:
+        """Answer ``turn`` after ``base``; returns the conversation with it, and the record.
 
-        Ctrl-C keeps what came. An error is told and keeps what came; without any the question is
-        dropped. ``former`` is the turn that this one replaces: it stays when nothing came. Whatever
-        happens, what is returned is what was saved.
+        Ctrl-C and errors keep the part of the answer written so far; an error is shown. If an
+        error comes before any text, the question is dropped. ``former`` is the turn that this one
+        replaces; it stays if there is no text. The returned conversation is always the saved one.
         """
         if former is None:
             self._autosave.save(base.with_turn(turn))
@@ -87,7 +87,7 @@ class Answering:
         except CfLocalError as error:
             has_failed = True
             self._view.error(error)
-        finally:  # also when the terminal has gone
+        finally:  # even if the terminal is gone
             ended = self._answer is not None and self._answer.finish_reason != "cancelled"
             transcript = base.with_turn(self._turn(turn, "done" if ended else "stopped"))
             if not self._text and former is not None:
@@ -140,19 +140,19 @@ class Answering:
         return progress
 
     def _stop_if_asked(self) -> None:
-        """End the stream, also where Ctrl-C came before there was one to end."""
+        """Cancel if Ctrl-C was pressed, even before the stream started."""
         if self._engine.interrupt.is_set():
             self._engine.fusion.cancel()
 
     def _note_dropped(self, n_turns: int) -> None:
         self._n_dropped = n_turns
         turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
-        self._view.note(f"The oldest {turns} the context; the models see what came after.")
+        self._view.note(f"The oldest {turns} the context; the models see only what came after.")
 
-    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> Written:
+    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> AnswerRecord:
         asked = [*base.messages(), Message("user", turn.question)]
         prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
-        return Written(
+        return AnswerRecord(
             tuple(self._steps),
             self._answer,
             tuple(self._engine.names),

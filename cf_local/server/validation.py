@@ -1,13 +1,13 @@
-"""Checks values of a request against JSON schemas: those that the OpenAPI description shows.
+"""Checks values of a request against the JSON schemas that the OpenAPI description shows.
 
-Only the few keywords that ``parameters`` uses; errors name the place as OpenAI's do.
+Supports only the keywords that ``parameters`` uses. Errors name the parameter as OpenAI's do.
 """
 
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cf_local.server.errors import ApiError, invalid
+from cf_local.server.api_errors import ApiError, invalid
 
 Schema = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ _SIZES: tuple[tuple[tuple[str, ...], str, _Holds], ...] = (
 
 
 def checked(value: Any, schema: Schema, param: str = "") -> Any:
-    """``value``, with whole numbers as ints; ApiError where it is not as ``schema`` says."""
+    """``value``, with whole numbers as ints. Raises ApiError if it does not match ``schema``."""
     if "anyOf" in schema:
         return _any_of(value, schema["anyOf"], param)
     kind = _kind(value, schema, param)
@@ -57,8 +57,8 @@ def _kind(value: Any, schema: Schema, param: str) -> str:
     for kind in kinds:
         if _is(value, kind):
             return str(kind)
-    told = " or ".join(_NAMES[kind] for kind in kinds)
-    raise _wrong(param, f"must be {told}", "invalid_type")
+    expected = " or ".join(_NAMES[kind] for kind in kinds)
+    raise _wrong(param, f"must be {expected}", "invalid_type")
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -72,9 +72,9 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _any_of(value: Any, schemas: list[Schema], param: str) -> Any:
-    """As the first schema that takes it; else the error of the one that was meant.
+    """The value by the first schema that accepts it; otherwise raises the most helpful error.
 
-    That is one whose ``type`` or ``role`` is as given, and which came further than that.
+    That is the error of a schema with the given ``type`` or ``role`` that failed further inside.
     """
     errors: list[ApiError] = []
     for schema in schemas:
@@ -95,15 +95,15 @@ def _any_of(value: Any, schemas: list[Schema], param: str) -> Any:
 
 def _check_bounds(value: Any, schema: Schema, kind: str, param: str) -> None:
     if kind in ("integer", "number"):
-        for key, told, holds in _BOUNDS:
+        for key, limit, holds in _BOUNDS:
             if key in schema and not holds(value, schema[key]):
-                raise _wrong(param, f"must be {told} {schema[key]}", "invalid_value")
+                raise _wrong(param, f"must be {limit} {schema[key]}", "invalid_value")
     if kind in ("array", "string", "object"):
-        for keys, told, holds in _SIZES:
+        for keys, limit, holds in _SIZES:
             bound = next((schema[key] for key in keys if key in schema), None)
             if bound is not None and not holds(len(value), bound):
                 unit = "characters" if kind == "string" else "entries"
-                raise _wrong(param, f"must have no {told} than {bound} {unit}", "invalid_value")
+                raise _wrong(param, f"must have no {limit} than {bound} {unit}", "invalid_value")
 
 
 def _checked_object(value: dict[str, Any], schema: Schema, param: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _check_text(value: str, param: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        message = "holds half of a character (a lone surrogate), which is no text"
+        message = "contains half of a character (a lone surrogate), which is not text"
         raise _wrong(param, message, "invalid_value") from None
 
 
@@ -142,5 +142,5 @@ def _short(key: str) -> str:
     return key.encode(errors="replace").decode()[:60]
 
 
-def _wrong(param: str, told: str, code: str) -> ApiError:
-    return invalid(f"{param or 'The request'} {told}.", param or None, code)
+def _wrong(param: str, problem: str, code: str) -> ApiError:
+    return invalid(f"{param or 'The request'} {problem}.", param or None, code)

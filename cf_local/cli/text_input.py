@@ -1,4 +1,4 @@
-"""The question from the command line, a file or a pipe."""
+"""Reads questions and other text from the command line, a file or a pipe."""
 
 import sys
 from pathlib import Path
@@ -9,9 +9,9 @@ from cf_local.errors import InputError
 
 
 def read_question(words: str | None, file: str | None) -> str:
-    """What the user asks: the argument, behind the text of ``file`` ("-" is stdin) if there is one.
+    """The question: the text of ``file`` ("-" for stdin), if any, then ``words``.
 
-    Without either it comes from a pipe. Raises InputError when it is empty or no UTF-8.
+    Without either it comes from a pipe. Raises InputError for text that is empty or not UTF-8.
     """
     if words is None and file is None:
         if sys.stdin.isatty():
@@ -27,7 +27,10 @@ def read_question(words: str | None, file: str | None) -> str:
 
 
 def read_text(file: str) -> str:
-    """The text of a file ("-" is stdin); InputError when it cannot be read or is no UTF-8."""
+    """The text of a file ("-" for stdin).
+
+    Raises InputError for a file that cannot be read or is not UTF-8.
+    """
     name = "standard input" if file == "-" else file
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

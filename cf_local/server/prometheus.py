@@ -1,54 +1,54 @@
-"""Counters, gauges and histograms in the text format of Prometheus."""
+"""Counters, gauges and histograms in Prometheus's text format."""
 
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Upper ends of the buckets of durations."""
+"""Upper bounds of the buckets for durations, in seconds."""
 
 Labels = tuple[str, ...]
 
 
 class Counter:
-    """A number that grows, for each combination of the labels' values."""
+    """A growing number for each combination of label values."""
 
     kind = "counter"
 
-    def __init__(self, name: str, told: str, *labels: str) -> None:
-        self.name, self.told, self._labels = name, told, labels
+    def __init__(self, name: str, help_text: str, *labels: str) -> None:
+        self.name, self.help_text, self._labels = name, help_text, labels
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
 
     def add(self, *values: str, amount: float = 1.0) -> None:
-        """Grow by ``amount``."""
+        """Add ``amount``."""
         self._values[values] = self._values.get(values, 0.0) + amount
 
     def samples(self) -> Iterator[str]:
-        """The lines of the values."""
+        """One line per combination of label values."""
         for values, number in self._values.items():
             yield f"{self.name}{_labelled(self._labels, values)} {_number(number)}"
 
 
 class Gauge:
-    """A number that is asked for when it is shown."""
+    """A number that is read when it is shown."""
 
     kind = "gauge"
 
-    def __init__(self, name: str, told: str, value: Callable[[], float]) -> None:
-        self.name, self.told, self._value = name, told, value
+    def __init__(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        self.name, self.help_text, self._value = name, help_text, value
 
     def samples(self) -> Iterator[str]:
-        """The line of the value."""
+        """One line."""
         yield f"{self.name} {_number(self._value())}"
 
 
 class Histogram:
-    """How often durations fell into which bucket."""
+    """Counts durations by bucket, for each combination of label values."""
 
     kind = "histogram"
 
-    def __init__(self, name: str, told: str, *labels: str) -> None:
-        self.name, self.told, self._labels = name, told, labels
+    def __init__(self, name: str, help_text: str, *labels: str) -> None:
+        self.name, self.help_text, self._labels = name, help_text, labels
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
 
@@ -59,12 +59,12 @@ class Histogram:
         self._sums[values] = self._sums.get(values, 0.0) + seconds
 
     def mean(self) -> float | None:
-        """Of all labels together, seconds; None before the first."""
+        """The mean duration over all labels, in seconds; None before the first."""
         n = sum(map(sum, self._counts.values()))
         return sum(self._sums.values()) / n if n else None
 
     def samples(self) -> Iterator[str]:
-        """Cumulative buckets, sum and count."""
+        """Lines with cumulative buckets, sum and count."""
         for values, counts in self._counts.items():
             total = 0
             for bound, count in zip((*SECONDS, math.inf), counts, strict=True):
@@ -77,7 +77,7 @@ class Histogram:
 
 
 class Metrics:
-    """What the server counts."""
+    """All metrics of the server."""
 
     def __init__(self) -> None:
         self.requests = Counter(
@@ -99,27 +99,27 @@ class Metrics:
         self.loads = Counter("cf_local_loads_total", "Loads of models by outcome.", "outcome")
         self._gauges: list[Gauge] = []
 
-    def gauge(self, name: str, told: str, value: Callable[[], float]) -> None:
-        """Show a number that somebody else knows."""
-        self._gauges.append(Gauge(name, told, value))
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a number that ``value`` returns."""
+        self._gauges.append(Gauge(name, help_text, value))
 
     def text(self) -> str:
-        """All of it."""
+        """All metrics as text."""
         lines = []
         shown: list[Counter | Gauge | Histogram] = [
             *(m for m in vars(self).values() if isinstance(m, Counter | Histogram)),
             *self._gauges,
         ]
         for metric in shown:
-            lines.append(f"# HELP {metric.name} {metric.told}")
+            lines.append(f"# HELP {metric.name} {metric.help_text}")
             lines.append(f"# TYPE {metric.name} {metric.kind}")
             lines += metric.samples()
         return "\n".join(lines) + "\n"
 
 
 def _labelled(names: Labels, values: Labels) -> str:
-    told = [f'{n}="{_escaped(v)}"' for n, v in zip(names, values, strict=True)]
-    return "{" + ",".join(told) + "}" if told else ""
+    pairs = [f'{n}="{_escaped(v)}"' for n, v in zip(names, values, strict=True)]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
 
 
 def _escaped(value: str) -> str:

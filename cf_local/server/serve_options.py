@@ -7,33 +7,35 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What ``cf-local serve`` was told.
-
-    ``n_places`` answers are written at once with each set of models, ``n_queue`` requests wait;
-    ``idle_s`` 0 keeps models loaded. ``timeout_s`` limits an answer, ``body_s`` the arrival of a
-    body, ``send_s`` how long a client may leave what was sent unread, ``shutdown_s`` how long
-    running answers are waited for at the end. ``first_s`` and ``alive_s``: a stream begins after
-    ``first_s`` even without a segment, and is never silent for longer than ``alive_s``.
-    """
+    """The options of ``cf-local serve``, and limits that it does not expose."""
 
     host: str = "127.0.0.1"
     port: int = 8642
     api_key: str | None = field(default=None, repr=False)
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    n_places: int = 4
+    n_slots: int = 4
+    """Answers written at once with each set of models."""
     n_queue: int = 64
+    """Requests that may wait for a slot of each set of models."""
     idle_s: float = 600.0
+    """Unload models that are unused for this long; 0 keeps them loaded."""
     timeout_s: float = 600.0
+    """Time limit of a request in its slot."""
     body_s: float = 30.0
+    """Time limit for the arrival of a body."""
     body_bytes: int = 1_048_576
     send_s: float = 30.0
+    """How long a client may leave sent data unread."""
     shutdown_s: float = 30.0
+    """How long to wait for running answers at shutdown."""
     first_s: float = 10.0
+    """A stream starts after this time even without a segment."""
     alive_s: float = 10.0
+    """A stream is never silent for longer than this."""
     logs_prompts: bool = False
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs of this machine reach it."""
+        """Whether only programs on this machine can reach the server."""
         return self.host in LOOPBACK
