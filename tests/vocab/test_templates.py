@@ -231,7 +231,7 @@ def test_a_template_may_escape_what_was_typed() -> None:
         ("{{ messages[0].content }}\n{{ 1 / 0 }}", r"ZeroDivisionError: .* \(line 2 of the templ"),
         ("{{ messages[9].content }}", r"no element 9 \(line 1"),
         ("{{ 'x' * 10**10 }}", "OverflowError"),
-        ("{{ 7 ** 10**9 }}", "OverflowError"),
+        ("{{ 7 ** 1000000000 }}", "OverflowError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{{ messages[0].content[:2] }}", "leaves out part"),
         ("{{ raise_exception('No way') }}", "No way"),
