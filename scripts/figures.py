@@ -29,7 +29,8 @@ from cf_local.evaluation.calibration import Calibration
 from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.tasks.builtin import WordProblems
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling

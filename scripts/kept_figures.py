@@ -16,7 +16,8 @@ from pathlib import Path
 
 from inflate import inflate
 
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.statecache import Folder, keep, restore

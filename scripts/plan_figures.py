@@ -73,13 +73,15 @@ def measure(
 ) -> dict[str, Any]:
     """Load and answer in every conversation; the estimate and the peak in bytes."""
     from cf_local.loading.fit import fit
-    from cf_local.loading.load import LoadOptions, choose, fit_options, load, load_registry
+    from cf_local.loading.load import choose, load
+    from cf_local.loading.load_options import LoadOptions
+    from cf_local.registry.registry import load_registry
     from cf_local.settings import Settings
     from cf_local.types import RawText
 
     options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type, n_conversations=n_conversations)
     before = _status("VmRSS")
-    plan = fit(choose(load_registry(), None, models)[0], fit_options(options)).plan
+    plan = fit(choose(load_registry(), None, models)[0], options).plan
     copied = sum(each.copied for each in plan.arrangements)
     with load(models=models, options=options, on_notice=lambda _text: None) as fusion:
         loaded = _status("VmRSS")

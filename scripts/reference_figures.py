@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from cf_local.evaluation.bench import EVERYDAY
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.method import reranker as rerank
 from cf_local.method.session import prefill
 from cf_local.method.synchronizer import draft_segment

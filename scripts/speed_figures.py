@@ -20,7 +20,8 @@ from statistics import mean
 from cf_local.builtin.problems import generate
 from cf_local.evaluation.bench import Case, Timing, differences, fused_case, ratio, run
 from cf_local.llama.plain import PlainModel
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, Chat, RawText, Step, chat

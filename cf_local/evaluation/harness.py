@@ -30,7 +30,8 @@ except ModuleNotFoundError as error:
 from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.evaluation.likelihood import Judge, Opening, write
 from cf_local.evaluation.variants import WEIGHT
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import OPTIONS, Settings
 from cf_local.types import Answer, Chat, Message, RawText
