@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from cf_local.evaluation.calibration import Calibration, Outcome
-from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
@@ -66,7 +66,7 @@ def calibrate(accuracy: Callable[[Variant], float], shared: float, n: int, seed:
     """One calibration in such a world, on questions of two groups."""
     items = [Item(str(i), RawText("?"), "", group="ab"[i % 2]) for i in range(n)]
     world = World(accuracy, shared, n, seed)
-    return Calibration(Space(Settings(), NAMES), items, world.evaluate, seed=seed).run()
+    return Calibration(SearchSpace(Settings(), NAMES), items, world.evaluate, seed=seed).run()
 
 
 def equal(variant: Variant, *, share: float) -> float:

@@ -26,8 +26,8 @@ import cf_local
 from cf_local.builtin.problems import SKILLS, Problem, final_number, generate
 from cf_local.evaluation import Item, Variant, evidence, run, settings_for, summarize
 from cf_local.evaluation.calibration import Calibration
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.loading.load import load
 from cf_local.loading.load_options import LoadOptions
@@ -338,7 +338,7 @@ def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
     with load(models=models, options=ONE_THREAD) as fusion:
         names = tuple(source.info.name for source in fusion.sources)
         task = WordProblems(N_CALIBRATED, SEED_CALIBRATED)
-        space = Space(settings_for(task, replace(fusion.settings, all_scores=False)), names)
+        space = SearchSpace(settings_for(task, replace(fusion.settings, all_scores=False)), names)
 
         def answers(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
             for found in run(fusion, task, items, variants):

@@ -9,8 +9,8 @@ import click
 
 from cf_local.evaluation import Item, Store, Task, Variant, run
 from cf_local.evaluation.calibration import expected, halves
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
 
@@ -41,7 +41,7 @@ class Answering:
         self.clear()
         click.echo(f"{text[0].upper()}{text[1:]}.", err=True)
 
-    def estimate(self, space: Space, items: Sequence[Item], seed: int) -> None:
+    def estimate(self, space: SearchSpace, items: Sequence[Item], seed: int) -> None:
         """Say about how long it will take, from a few answers (which are kept)."""
         self.stage("estimating the time")
         timed, first = [*space.alone(), *space.first()], halves(items, seed)[0][:_N_TIMED]

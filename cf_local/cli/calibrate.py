@@ -31,8 +31,8 @@ from cf_local.evaluation import (
     with_system,
 )
 from cf_local.evaluation.calibration import Calibration, Outcome, Tried
-from cf_local.evaluation.candidates import Space
-from cf_local.registry.edit import Entry, check_name, sources_of, write
+from cf_local.evaluation.search_space import SearchSpace
+from cf_local.registry.edit import RegistryEntry, check_name, sources_of, write_entry
 from cf_local.runtime.fusion import Fusion
 
 
@@ -111,7 +111,7 @@ def _run(
     """The outcome. Raises Cancelled on Ctrl-C, after what was found until then is told."""
     # Whole answers that cannot win are not read: the winner is the same.
     settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
-    space = Space(settings, tuple(source.info.name for source in fusion.sources))
+    space = SearchSpace(settings, tuple(source.info.name for source in fusion.sources))
     with ExitStack() as opened:
         store = Store()
         if out is not None:
@@ -139,7 +139,7 @@ def _entry(
     seed: int,
     files: Mapping[str, Path],
     n_ctx: int | None,
-) -> Entry:
+) -> RegistryEntry:
     """What goes into models.toml: the recommended sources and settings, with the evidence."""
     used = evidence.names_of(outcome.recommended, tuple(files))
     names, tables = sources_of({each: files[each] for each in used}, n_ctx)
@@ -147,15 +147,15 @@ def _entry(
     told = evidence.sentence(outcome, task.name, dt.date.today())
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)
-    return Entry(name, {**values, "description": told}, notes, tables)
+    return RegistryEntry(name, {**values, "description": told}, notes, tables)
 
 
-def _finish(outcome: Outcome, entry: Entry, *, writes: bool, as_json: bool) -> None:
+def _finish(outcome: Outcome, entry: RegistryEntry, *, writes: bool, as_json: bool) -> None:
     """Write the entry, and print what was found; hours of work are told before a failure."""
     path, failure = None, None
     if writes:
         try:
-            path = write(entry)
+            path = write_entry(entry)
         except CfLocalError as error:
             failure = error
     if as_json:
@@ -180,7 +180,7 @@ def _table(tried: Sequence[Tried]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
-def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any]:
+def _as_json(outcome: Outcome, entry: RegistryEntry, path: Path | None) -> dict[str, Any]:
     found = asdict(outcome)
     return {
         "recommended": outcome.recommended.name,

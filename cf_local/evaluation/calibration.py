@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cf_local.errors import InputError
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Evaluate, Marks, Verdict
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.summary import Comparison, Share, share
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
@@ -75,7 +75,7 @@ class Calibration:
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         items: Sequence[Item],
         evaluate: Evaluate,
         *,
@@ -255,7 +255,7 @@ def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
     return search, confirm
 
 
-def expected(space: Space, items: Sequence[Item], seed: int) -> Counter[str]:
+def expected(space: SearchSpace, items: Sequence[Item], seed: int) -> Counter[str]:
     """About how many answers of each mode a calibration takes: as many as if all were equal."""
     counts: Counter[str] = Counter()
 

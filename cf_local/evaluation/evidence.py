@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cf_local.evaluation.calibration import Outcome
-from cf_local.evaluation.candidates import CALIBRATED
+from cf_local.evaluation.search_space import CALIBRATED
 from cf_local.evaluation.summary import Comparison, Share
 from cf_local.evaluation.variants import Variant, is_alone
 from cf_local.settings import Settings

@@ -40,7 +40,7 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class AnswerMatcher:
     """What is removed from an answer before it is compared; case never counts."""
 
     ignored: tuple[str, ...] = ()
@@ -69,5 +69,5 @@ HASHES = Extraction(r"#### (\-?[0-9\.\,]+)")
 ENGLISH = Extraction(r"The answer is (\-?[0-9\.\,]+).")
 """Strict-match of gsm8k_cot. It wants a character behind the number, as there."""
 
-GSM8K = Comparison((",", r"\$", r"(?s).*#### ", r"\.$"))
-MGSM = Comparison(ignores_punctuation=True)
+GSM8K = AnswerMatcher((",", r"\$", r"(?s).*#### ", r"\.$"))
+MGSM = AnswerMatcher(ignores_punctuation=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cf_local.evaluation.runner import Result
 from cf_local.evaluation.store import Record
-from cf_local.evaluation.summary import Row, Share, Summary
+from cf_local.evaluation.summary import Share, Summary, VariantSummary
 from cf_local.evaluation.tasks.task import Item
 
 
@@ -78,13 +78,13 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def wins(row: Row) -> str:
+def wins(row: VariantSummary) -> str:
     """Who won how often, most first."""
     ordered = sorted(row.wins.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{name} {n}" for name, n in ordered)
 
 
-def _groups(summary: Summary) -> list[tuple[str, list[tuple[Row, Share]]]]:
+def _groups(summary: Summary) -> list[tuple[str, list[tuple[VariantSummary, Share]]]]:
     """Each group of questions with the share of every variant in it."""
     names = dict.fromkeys(name for row in summary.rows for name in row.groups)
     return [

@@ -34,7 +34,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class VariantSummary:
     """What one variant came to. ``versus`` is None for the best source alone itself.
 
     ``bytes_per_s`` counts time after the prompt (None if none passed); ``wins`` is as in Result;
@@ -62,7 +62,7 @@ class Summary:
     task: str
     n_items: int
     best_alone: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[VariantSummary, ...]
 
 
 def summarize(task: str, variants: Sequence[Variant], results: Sequence[Result]) -> Summary | None:
@@ -89,14 +89,14 @@ def summarize(task: str, variants: Sequence[Variant], results: Sequence[Result])
 
 def _row(
     variant: Variant, own: Mapping[str, Result], baseline: Mapping[str, Result], best: str | None
-) -> Row:
+) -> VariantSummary:
     results = list(own.values())
     seconds = sum(result.seconds for result in results)
     wins: Counter[str] = Counter()
     for result in results:
         wins.update(result.wins)
     reasons = Counter(result.finish_reason for result in results)
-    return Row(
+    return VariantSummary(
         variant=variant.name,
         is_alone=is_alone(variant),
         accuracy=share([result.right for result in results]),

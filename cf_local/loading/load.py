@@ -19,7 +19,7 @@ from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.placement import MeasuredOverlap, known_costs
 from cf_local.planning.plan import EVERY_GPU, Arrangement
 from cf_local.progress import IsCancelled, Progress, never
-from cf_local.registry.names import distinct, spec_of
+from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings

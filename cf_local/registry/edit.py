@@ -40,7 +40,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegistryEntry:
     """A fusion (or source) to write: ``values`` by key, ``notes`` as comment lines above them.
 
     ``sources`` are tables to write along with it, by name, for models that no entry names yet.
@@ -102,7 +102,7 @@ def _check_not_hidden(what: str, name: str, layers: Sequence[str], path: Path) -
         )
 
 
-def write(entry: Entry) -> Path:
+def write_entry(entry: RegistryEntry) -> Path:
     """Write the entry into the user's file, in place of one of its name; returns the file.
 
     Raises ConfigError for a key that models.toml does not know and for a file that would not be
@@ -113,14 +113,14 @@ def write(entry: Entry) -> Path:
         raise ConfigError(
             f"models.toml of this version has no key {', '.join(unknown)}; nothing was written."
         )
-    save(path, render(read(path), entry))
+    save(path, with_entry(read(path), entry))
     return path
 
 
 def write_default(name: str) -> Path:
     """Make the fusion of that name the default in the user's file; returns the file.
 
-    Raises as ``write``, and ConfigError when a file that is read later names another default.
+    Raises as ``write_entry``, and ConfigError when a file that is read later names another default.
     """
     registry, path = load_registry(), user_file()
     registry.fusion(name)
@@ -144,7 +144,7 @@ def write_default(name: str) -> Path:
     return path
 
 
-def render(text: str, entry: Entry) -> str:
+def with_entry(text: str, entry: RegistryEntry) -> str:
     """The text of a models.toml with the entry in it, all else as it was.
 
     Raises ConfigError when that cannot be done.
@@ -287,7 +287,7 @@ _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 _BETWEEN = re.compile(r"\s*(#.*)?")  # an empty line or a comment
 
 
-def remove(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
+def remove_entry(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
     """Take a source or fusion out of the user's file; returns the file and which it was.
 
     Raises ConfigError when there is none in that file (built-in ones cannot be removed), when both
@@ -304,13 +304,13 @@ def remove(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
             f"{path} has a source and a fusion {name!r}. Say which: --source or --fusion."
         )
     try:
-        save(path, without(text, kinds[0], name))
+        save(path, without_entry(text, kinds[0], name))
     except ConfigError as error:
         raise ConfigError(_needed(registry, kinds[0], name) or str(error)) from error
     return path, kinds[0]
 
 
-def without(text: str, kind: Kind, name: str) -> str:
+def without_entry(text: str, kind: Kind, name: str) -> str:
     """The text of a models.toml without one of its entries.
 
     Comments above the header stay, and those behind the last key: they may be about what follows.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.errors import InputError
-from cf_local.evaluation.metrics import METRICS, problem_with
+from cf_local.evaluation.answer_metrics import METRICS, problem_with
 from cf_local.evaluation.tasks.task import Item, Task
 from cf_local.evaluation.tasks.textfile import json_objects, read_text
 from cf_local.registry.toml import nearest

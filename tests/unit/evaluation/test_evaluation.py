@@ -26,7 +26,7 @@ from cf_local.evaluation import (
     summarize,
     with_system,
 )
-from cf_local.evaluation.metrics import METRICS
+from cf_local.evaluation.answer_metrics import METRICS
 from cf_local.evaluation.statistics import mcnemar, wilson
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cf_local.evaluation import Variant, evidence
 from cf_local.evaluation.calibration import Outcome
 from cf_local.evaluation.summary import Comparison, Share
-from cf_local.registry import registry as config
+from cf_local.registry.registry import FUSION_KEYS
 from cf_local.settings import Settings
 
 BIRCH = Variant("birch", Settings(mode="single", only="birch"))
@@ -38,7 +38,7 @@ def test_the_keys_of_a_fusion() -> None:
     assert values == {
         "sources": ("ash", "my-cedar"), "mode": "cool", "score": "nll", "weights": {"my-cedar": 0.5}
     }  # fmt: skip
-    assert values.keys() <= config.FUSION_KEYS.keys()
+    assert values.keys() <= FUSION_KEYS.keys()
     assert evidence.values_of(BIRCH, {"birch": "birch"}) == {
         "sources": ("birch",),
         "mode": "single",

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.errors import ConfigError
-from cf_local.registry import registry as config
-from cf_local.registry.registry import load_registry
+from cf_local.registry.registry import CONFIG_VARIABLE, check_file, load_registry
 from cf_local.registry.toml import TomlFile, merge
 
 KEYS = ("start", "a", "b", "quant")
@@ -52,8 +51,8 @@ def test_each_key_is_the_highest_since_the_entry_began(
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
-    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user.toml")
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: tmp_path / "user.toml")
     return tmp_path
 
 
@@ -183,8 +182,8 @@ def test_a_file_is_checked_over_the_users(folders: Path) -> None:
     user(folders, '[sources.x]\nfile = "x.gguf"\n')
     other = folders / "other.toml"
     other.write_text('default = "f"\n[fusions.f]\nsources = ["x"]\n', encoding="utf-8")
-    assert config.check_file(other).files == ("built in", str(folders / "user.toml"), str(other))
-    assert config.check_file(folders / "user.toml").files == (
+    assert check_file(other).files == ("built in", str(folders / "user.toml"), str(other))
+    assert check_file(folders / "user.toml").files == (
         "built in",
         str(folders / "user.toml"),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cf_local.errors import ConfigError, InputError
-from cf_local.registry.names import hub_spec_of, spec_of, specs_of
+from cf_local.registry.model_names import hub_spec_of, spec_of, specs_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 

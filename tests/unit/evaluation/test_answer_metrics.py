@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from cf_local.evaluation.metrics import METRICS, last_choice, last_number, problem_with
+from cf_local.evaluation.answer_metrics import METRICS, last_choice, last_number, problem_with
 
 
 @pytest.mark.parametrize(

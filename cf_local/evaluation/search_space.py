@@ -33,7 +33,7 @@ _MODE_CHANGES = 3  # how many other changes a change of mode counts as: it costs
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class SearchSpace:
     """All that can be tried with the sources ``names``, over ``base``.
 
     Whatever ``base`` says about the settings that are calibrated is put back to the default.
