@@ -129,8 +129,8 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
             "line 2: threads is 2147483648; it must be at most",
         ),
         ("[sources.new]\ncontext = 5\n", "line 1: source 'new' names no file."),
-        ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file of a repo"),
-        ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file has a character NUL in it."),
+        ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file in a repo"),
+        ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file contains a NUL character."),
         ("[fusions.builtin]\nweights = {ash = true}\n", "line 2: True is not a weight"),
     ],
 )
@@ -154,8 +154,8 @@ def test_what_two_layers_make_impossible_together(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("default = 'a'\ndefault = 'b'\n", "A key or a table is there twice."),
-        ("[sources.x]\n[sources.x]\n", "A key or a table is there twice."),
+        ("default = 'a'\ndefault = 'b'\n", "A key or a table occurs twice."),
+        ("[sources.x]\n[sources.x]\n", "A key or a table occurs twice."),
         ("x = " + "[" * 5000, "this is not valid TOML"),
         ("x = " + "9" * 5000, "this is not valid TOML"),
     ],

@@ -175,11 +175,13 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ("[sources.mine]\n", "line 1: source 'mine' names no file."),
         (
             '[sources."a/b"]\nfile = "m.gguf"\n',
-            "line 1: 'a/b' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+            "line 1: 'a/b' is not a valid name: use letters, digits, dot, - and _, "
+            "and do not end it in .gguf.",
         ),
         (
             "[sources.'m.gguf']\nfile = \"m.gguf\"\n",
-            "line 1: 'm.gguf' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+            "line 1: 'm.gguf' is not a valid name: use letters, digits, dot, - and _, "
+            "and do not end it in .gguf.",
         ),
         (
             '[fusions.f]\nsources = ["ahs"]\n',

@@ -145,7 +145,7 @@ def test_removed_from_the_users_file(user: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x", "'x' is used by the fusions 'mine', 'last'. Remove that first"),
+        ("x", "'x' is used by the fusions 'mine', 'last'. Remove the fusions first"),
         ("mine", "'mine' is the default fusion"),
         ("ash", "'ash' is built in and cannot be removed"),
         ("lats", r"There is no 'lats' in .* \(did you mean 'last'\?\)"),
@@ -182,12 +182,12 @@ def test_one_name_for_two_things(user: Path) -> None:
 def test_a_name_is_free_once(user: Path) -> None:
     check_free("sources", "new")
     write_entry(SOURCE)
-    with pytest.raises(ConfigError, match="a source 'new' already"):
+    with pytest.raises(ConfigError, match="already a source 'new'"):
         check_free("sources", "new")
     check_free("sources", "new", force=True)
     check_free("fusions", "new")
     for name in ("a b", "x.gguf", ""):
-        with pytest.raises(ConfigError, match="is no name"):
+        with pytest.raises(ConfigError, match="is not a valid name"):
             check_free("sources", name)
     Path("models.toml").write_text("[sources.ash]\ncontext = 5\n")
     with pytest.raises(ConfigError, match="would hide"):
