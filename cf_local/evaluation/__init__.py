@@ -1,4 +1,4 @@
-"""Measuring on a task: how often each way to answer is right, and whether that is more than chance.
+"""Evaluation on a task: how often each way to answer is right, and whether that is beyond chance.
 
 ::
 

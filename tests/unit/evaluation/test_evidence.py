@@ -51,7 +51,7 @@ def test_the_keys_of_a_fusion() -> None:
 def test_the_sentence() -> None:
     assert evidence.sentence(FUSED, "builtin", DAY) == (
         "Calibrated 2026-11-22 on builtin: cool sources=ash,cedar answers 60.0% (50.2-69.1) of 100 "
-        "questions right that took no part in its choice, birch alone 40.0% (30.9-49.8) "
+        "questions right that played no part in its choice, birch alone 40.0% (30.9-49.8) "
         "(p = 0.0022)."
     )
     assert evidence.sentence(FLOOR, "builtin", DAY) == (
