@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cf_local
-from cf_local.builtin.problems import SKILLS, Problem, final_number, generate
+from cf_local.builtin.problems import SKILLS, Problem, expert_of, final_number, generate
 from cf_local.evaluation import Item, Variant, evidence, run, settings_for, summarize
 from cf_local.evaluation.calibration import Calibration
 from cf_local.evaluation.marks import Verdict
@@ -82,18 +82,13 @@ def cases(names: Sequence[str]) -> list[Case]:
     return alone + fused
 
 
-EXPERTS = {"ash": ("add", "sub"), "birch": ("mul", "units"), "cedar": ("div", "percent")}
-"""What each built-in source was trained for (docs/models.md); `accuracy` shows it."""
-
-
 def ceiling(problems: list[Problem], _jobs: int) -> None:
     """Solved problems when each part of the answer is written by the expert for its skill."""
-    expert = {skill: name for name, skills in EXPERTS.items() for skill in skills}
     with load(options=ONE_THREAD) as fusion:
         sessions = {source.info.name: source.sessions[0] for source in fusion.sources}
         solved = []
         for problem in problems:
-            writers = [sessions[expert[skill]] for skill in problem.skills]
+            writers = [sessions[expert_of(skill)] for skill in problem.skills]
             text = written_in_turn(cf_local.chat(problem.question), writers)
             solved.append(final_number(text) == problem.result)
     for kind, n_skills in (("all", None), ("one skill", 1), ("two skills", 2)):
