@@ -21,7 +21,7 @@ from cf_local.loading.load_options import LoadOptions
 from cf_local.method.session import Resumable
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.statecache import Folder, keep, restore
+from cf_local.statecache import StateFolder, restore_states, save_states
 from cf_local.types import Chat, Message, Step
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = write_model(folder, given.megabytes)
-        states = Folder(folder / "states")
+        states = StateFolder(folder / "states")
         asked = first_session(model, states, given.tokens)
         for _ in range(given.rounds):
             plain_s, plain = second_session(model, states, asked, restores=False)
@@ -66,7 +66,7 @@ def opened(model: Path) -> Fusion:
     return load(models=[model], options=LoadOptions(n_ctx=8192, fit=False), on_notice=print)
 
 
-def first_session(model: Path, states: Folder, n_tokens: int) -> tuple[Message, ...]:
+def first_session(model: Path, states: StateFolder, n_tokens: int) -> tuple[Message, ...]:
     """Answer after a long conversation and save it; returns it with its next question."""
     with opened(model) as fusion:
         turns: list[Message] = []
@@ -79,20 +79,20 @@ def first_session(model: Path, states: Folder, n_tokens: int) -> tuple[Message, 
         print(f"{answer.prompt_tokens} tokens, read and answered in {since(start_s):.1f} s")
         turns = [*asked.messages, Message("assistant", answer.text)]
         start_s = time.perf_counter()
-        n_saved = keep(fusion, prompt(turns), "owner", folder=states)
+        n_saved = save_states(fusion, prompt(turns), "owner", folder=states)
         n_bytes = sum(path.stat().st_size for path in states.path.iterdir())
         print(f"{n_saved} saved in {since(start_s):.3f} s: {n_bytes / 1e6:.1f} MB")
     return prompt(turns).messages
 
 
 def second_session(
-    model: Path, states: Folder, asked: tuple[Message, ...], *, restores: bool
+    model: Path, states: StateFolder, asked: tuple[Message, ...], *, restores: bool
 ) -> tuple[float, str]:
     """Seconds to the first word after that conversation, and the text."""
     with opened(model) as fusion:
         if restores:
             start_s = time.perf_counter()
-            assert restore(fusion, Chat(asked), "owner", folder=states)
+            assert restore_states(fusion, Chat(asked), "owner", folder=states)
             print(f"restored in {since(start_s):.3f} s")
         start_s, first_s, text = time.perf_counter(), 0.0, ""
         for event in fusion.stream(Chat(asked), SETTINGS):

@@ -13,13 +13,13 @@ sealed the format of a file; llama.cpp sees it only after its checksum has been 
 """
 
 from cf_local.llama.state_key import owner_of
-from cf_local.statecache.folder import Folder, cache_folder
-from cf_local.statecache.keeper import keep, restore
+from cf_local.statecache.folder import StateFolder, cache_folder
+from cf_local.statecache.keeper import restore_states, save_states
 
 __all__ = [
-    "Folder",
+    "StateFolder",
     "cache_folder",
-    "keep",
     "owner_of",
-    "restore",
+    "restore_states",
+    "save_states",
 ]

@@ -23,7 +23,7 @@ def cache_folder() -> Path:
     return cache_root() / "read"
 
 
-class Folder:
+class StateFolder:
     """The files ``OWNER-KEY.kv``, one for each source of a conversation.
 
     Several processes may use the folder at the same time: a file appears whole or not at all.

@@ -13,7 +13,7 @@ from cf_local.method.tokenization import n_common
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
 from cf_local.statecache import sealed
-from cf_local.statecache.folder import Folder
+from cf_local.statecache.folder import StateFolder
 from cf_local.types import Prompt
 
 MIN_READING_S = 0.5
@@ -25,12 +25,12 @@ _DISK_BYTES_PER_S = 500e6
 _log = logging.getLogger(__name__)
 
 
-def keep(
+def save_states(
     fusion: Fusion,
     prompt: Prompt,
     owner: str,
     *,
-    folder: Folder | None = None,
+    folder: StateFolder | None = None,
     is_cancelled: IsCancelled = never,
 ) -> int:
     """Save what each source has read of ``prompt``; returns for how many something was saved.
@@ -39,23 +39,23 @@ def keep(
     is saved, that one is deleted. Waits until no answer is running in the first slot. Raises
     nothing.
     """
-    where = folder or Folder()
-    return sum(_each(fusion, lambda source: _keep(source, prompt, owner, where), is_cancelled))
+    where = folder or StateFolder()
+    return sum(_each(fusion, lambda source: _save(source, prompt, owner, where), is_cancelled))
 
 
-def restore(
+def restore_states(
     fusion: Fusion,
     prompt: Prompt,
     owner: str,
     *,
-    folder: Folder | None = None,
+    folder: StateFolder | None = None,
     is_cancelled: IsCancelled = never,
 ) -> int:
     """Restore what was saved for ``owner``, else for any text that begins as ``prompt`` does.
 
     Returns for how many sources something was restored. Raises nothing.
     """
-    where = folder or Folder()
+    where = folder or StateFolder()
     return sum(_each(fusion, lambda source: _restore(source, prompt, owner, where), is_cancelled))
 
 
@@ -80,7 +80,7 @@ def _each(
     return done
 
 
-def _keep(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+def _save(session: Resumable, prompt: Prompt, owner: str, folder: StateFolder) -> bool:
     key = session.state_key
     place = folder.file(owner, key)
     state = session.readable(prompt)
@@ -97,7 +97,7 @@ def _keep(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> boo
     return bool(tokens)
 
 
-def _restore(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+def _restore(session: Resumable, prompt: Prompt, owner: str, folder: StateFolder) -> bool:
     key = session.state_key
     n_read = session.readable(prompt).n_tokens
     path = folder.file(owner, key)

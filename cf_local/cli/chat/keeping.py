@@ -5,7 +5,7 @@ from pathlib import Path
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.chat.engine import Engine
 from cf_local.runtime.conversation import without_oldest
-from cf_local.statecache import keep, owner_of, restore
+from cf_local.statecache import owner_of, restore_states, save_states
 from cf_local.types import Chat, Message
 
 _NEXT = Message("user", "?")  # the next question, whatever it will be
@@ -32,7 +32,7 @@ class Keeping:
         self._settled = transcript
         interrupt = self._engine.interrupt
         interrupt.clear()  # a Ctrl-C from now on means: leave it
-        keep(
+        save_states(
             self._engine.fusion,
             _prompt(transcript, thinks, n_dropped),
             owner_of(self._database, number),
@@ -46,7 +46,7 @@ class Keeping:
             return
         interrupt = self._engine.interrupt
         interrupt.clear()
-        restore(
+        restore_states(
             self._engine.fusion,
             _prompt(transcript, thinks, 0),
             owner_of(self._database, number),
