@@ -92,7 +92,7 @@ def test_dry_run_files_and_resume(run: Run, work_folder: Path, user_file: Path) 
     assert sources["my-birch"] == {"file": str(work_folder / "my birch.gguf")}
     other_seed = run(*arguments, "--resume", "--seed", "1")
     assert other_seed.returncode == 2
-    assert b"something else" in other_seed.stderr
+    assert b"a different evaluation" in other_seed.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send to a child")

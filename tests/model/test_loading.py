@@ -107,7 +107,7 @@ def test_one_that_fails_closes_the_others(
     monkeypatch.setattr(loader, "_open", open_)
     with pytest.raises(BrokenModelError, match="broken"):
         cf_local.load(models=files)
-    assert found[0]._is_closed
+    assert found[0].is_closed
 
 
 def test_work_after_an_answer_comes_once_and_fails_silently(files: list[Path]) -> None:
