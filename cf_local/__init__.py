@@ -28,7 +28,8 @@ from cf_local.structured import ResponseFormat
 from cf_local.types import Answer, Chat, Event, Message, Mode, RawText, Step, chat
 
 if TYPE_CHECKING:
-    from cf_local.loading.load import LoadOptions, load
+    from cf_local.loading.load import load
+    from cf_local.loading.load_options import LoadOptions
     from cf_local.runtime.conversation import Conversation
     from cf_local.runtime.fusion import Fusion
     from cf_local.runtime.stream import Stream
@@ -69,7 +70,7 @@ __all__ = [
 _LAZY = {
     "Conversation": "cf_local.runtime.conversation",
     "Fusion": "cf_local.runtime.fusion",
-    "LoadOptions": "cf_local.loading.load",
+    "LoadOptions": "cf_local.loading.load_options",
     "Stream": "cf_local.runtime.stream",
     "load": "cf_local.loading.load",
 }

@@ -1,11 +1,11 @@
-"""Counts how often a calibration recommends a fusion on simulated verdicts.
+"""Count how often a calibration recommends a fusion on simulated verdicts.
 
     python scripts/calibration_noise.py noise    no fusion is better: how often is one recommended?
     python scripts/calibration_noise.py power    one is 10 points better: how often is it found?
 
 Each verdict is a coin with the accuracy of its variant. Independent errors: a coin for every
-variant and question. Correlated errors: with probability one half all variants share one draw of
-the question (its difficulty). Three sources; the calibration itself is the one of the command.
+variant and question. Correlated errors: with probability one half, all variants share one draw of
+the question (its difficulty). There are three sources; the calibration is that of the command.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from cf_local.evaluation.calibration import Calibration, Outcome
-from cf_local.evaluation.candidates import Space
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
@@ -34,7 +34,7 @@ GAIN = 0.1
 class World:
     """Simulated verdicts on ``n_items`` questions.
 
-    ``accuracy`` is that of a variant, ``shared`` how often a verdict is drawn for all at once.
+    ``accuracy`` gives that of a variant, ``shared`` how often one verdict is drawn for all.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class World:
     def evaluate(
         self, variants: Sequence[Variant], items: Sequence[Item]
     ) -> Iterator[tuple[str, str, float]]:
-        """Verdicts that depend on the names of variant and item alone."""
+        """Verdicts that depend only on the names of variant and item."""
         for variant in variants:
             if variant.name not in self._known:
                 self._known[variant.name] = self._verdicts(variant)
@@ -63,10 +63,10 @@ class World:
 
 
 def calibrate(accuracy: Callable[[Variant], float], shared: float, n: int, seed: int) -> Outcome:
-    """One calibration in such a world, on questions of two groups."""
+    """One calibration in such a world, on questions in two groups."""
     items = [Item(str(i), RawText("?"), "", group="ab"[i % 2]) for i in range(n)]
     world = World(accuracy, shared, n, seed)
-    return Calibration(Space(Settings(), NAMES), items, world.evaluate, seed=seed).run()
+    return Calibration(SearchSpace(Settings(), NAMES), items, world.evaluate, seed=seed).run()
 
 
 def equal(variant: Variant, *, share: float) -> float:

@@ -4,7 +4,7 @@
     python scripts/chat_figures.py interrupts  Ctrl-C at 50 random moments
     python scripts/chat_figures.py kills       kill -9 at 30 random moments, going on with -c
 
-The last two run what tests/cli/test_chat_screen.py runs with smaller counts, and fail like it.
+The last two run the checks of tests/cli/test_chat_screen.py with larger counts, and fail like them.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
-from cli import test_chat_screen as checks  # noqa: E402  # the path comes first
+from cli import test_chat_screen as checks  # noqa: E402  # needs the path above
 from cli.screen import Screen  # noqa: E402
 from tiny_models import bpe_vocab, make_model  # noqa: E402
 
@@ -46,11 +46,11 @@ def main() -> None:
             interrupts(env, endless, randomness)
         else:
             checks.kill_often(lambda *a: Screen(env, a), endless, randomness, N_KILLS)
-            print(f"{N_KILLS} kills: nothing lost, every file sound, -c went on each time")
+            print(f"{N_KILLS} kills: nothing lost, every file sound, -c resumed each time")
 
 
 def times(env: dict[str, str]) -> None:
-    """Seconds that people wait for, medians of several."""
+    """Seconds that a user waits, as medians of several runs."""
     starts, words, answers = [], [], []
     for _ in range(N_TIMES):
         start_s = time.perf_counter()
@@ -72,13 +72,13 @@ def times(env: dict[str, str]) -> None:
 
 
 def interrupts(env: dict[str, str], endless: Path, randomness: random.Random) -> None:
-    """Ctrl-C again and again; then that the answer after them is a fresh conversation's."""
+    """Interrupt again and again, then check that the next answer is that of a new conversation."""
     options = ("--model", str(endless), "--temperature=1", "--max-tokens=100000")
     slowest = checks.interrupt_often(Screen(env, options), randomness, N_INTERRUPTS)
     print(f"{N_INTERRUPTS} interrupts: the record was well-formed each time")
     print(f"Ctrl-C to prompt: {statistics.median(slowest):.3f} s, at most {max(slowest):.3f} s")
     checks.interrupted_answers(Screen(env), randomness, N_INTERRUPTS)
-    print("and the answer after each was that of a fresh conversation")
+    print("and the answer after each was that of a new conversation")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Prints the figures that docs/LOG.md records, measured on the built-in sources.
+"""Figures for docs/LOG.md, measured on the built-in sources.
 
     python scripts/figures.py accuracy    how many unseen word problems each way to fuse solves
-    python scripts/figures.py ceiling     how many if the expert for each part of an answer wrote it
+    python scripts/figures.py ceiling     how many if the expert for each part writes it
     python scripts/figures.py passes      forward passes per segment, and time outside llama_decode
     python scripts/figures.py reference   the engine against the reference, text by text
-    python scripts/figures.py calibrated  a set with a spoilt source: fused plainly, and calibrated
+    python scripts/figures.py calibrated  sets with spoilt sources: fused by default, and calibrated
 
-Run it with the Python of .venv (`python scripts/dev.py setup` makes it). Problems are drawn from
-the test split, which shares no number pair with training; `--seed` draws others.
+Run it with the Python of .venv (`python scripts/dev.py setup` makes it). The problems are
+from the test split, which shares no number pair with training; `--seed` draws others.
 """
 
 import argparse
@@ -17,19 +17,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import cf_local
-from cf_local.builtin.problems import SKILLS, Problem, final_number, generate
+from cf_local.builtin.problems import SKILLS, Problem, expert_of, final_number, generate
 from cf_local.evaluation import Item, Variant, evidence, run, settings_for, summarize
 from cf_local.evaluation.calibration import Calibration
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.search_space import SearchSpace
+from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.tasks.builtin import WordProblems
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
@@ -41,7 +41,7 @@ ONE_THREAD = LoadOptions(n_threads=1)  # tiny models gain nothing from more
 
 @dataclass(frozen=True)
 class Case:
-    """One way to answer; ``settings`` holds what differs from the defaults."""
+    """One way to answer; ``settings`` has what differs from the defaults."""
 
     name: str
     settings: dict[str, Any]
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def cases(names: Sequence[str]) -> list[Case]:
-    """Each source alone, and each mode by each score."""
+    """Each source alone, and each mode with each score."""
     alone = [Case(name, {"mode": "single", "only": name}) for name in names]
     fused = [
         Case(f"{mode}, {score}", {"mode": mode, "score": score})
@@ -82,18 +82,13 @@ def cases(names: Sequence[str]) -> list[Case]:
     return alone + fused
 
 
-EXPERTS = {"ash": ("add", "sub"), "birch": ("mul", "units"), "cedar": ("div", "percent")}
-"""What each built-in source was trained for (docs/models.md); `accuracy` shows it."""
-
-
 def ceiling(problems: list[Problem], _jobs: int) -> None:
     """Solved problems when each part of the answer is written by the expert for its skill."""
-    expert = {skill: name for name, skills in EXPERTS.items() for skill in skills}
     with load(options=ONE_THREAD) as fusion:
-        sources = {source.info.name: source for source in fusion.sources}
+        sessions = {source.info.name: source.sessions[0] for source in fusion.sources}
         solved = []
         for problem in problems:
-            writers = [sources[expert[skill]] for skill in problem.skills]
+            writers = [sessions[expert_of(skill)] for skill in problem.skills]
             text = written_in_turn(cf_local.chat(problem.question), writers)
             solved.append(final_number(text) == problem.result)
     for kind, n_skills in (("all", None), ("one skill", 1), ("two skills", 2)):
@@ -125,7 +120,7 @@ def written_in_turn(prompt: Chat, writers: Sequence[Session]) -> str:
 
 
 def accuracy(problems: list[Problem], jobs: int) -> None:
-    """A table of solved problems with 95% intervals, overall and per kind of problem."""
+    """A table of solved problems with 95% intervals, overall and by kind of problem."""
     with ProcessPoolExecutor(jobs) as pool:
         parts = list(pool.map(solve_all, [problems[i::jobs] for i in range(jobs)]))
     shuffled = [problem for i in range(jobs) for problem in problems[i::jobs]]
@@ -158,7 +153,7 @@ def solve_all(problems: list[Problem]) -> dict[str, list[bool]]:
 
 
 def solves(fusion: Fusion, problem: Problem, changes: dict[str, Any]) -> bool:
-    """Whether the answer states the right number last."""
+    """Whether the last number of the answer is right."""
     settings = replace(fusion.settings, max_tokens=256, **changes)
     answer = fusion.answer(cf_local.chat(problem.question), settings)
     return final_number(answer.text) == problem.result
@@ -171,9 +166,7 @@ def share(marks: Sequence[bool], *, interval: bool) -> str:
         return "-"
     if not interval:
         return f"{100 * k / n:.0f}"
-    z = NormalDist().inv_cdf(0.975)
-    middle, spread = k + z * z / 2, z * sqrt(k * (n - k) / n + z * z / 4)
-    low, high = (middle - spread) / (n + z * z), (middle + spread) / (n + z * z)
+    low, high = wilson(k, n)
     return f"{100 * k / n:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
@@ -188,7 +181,7 @@ def print_margin(solved: dict[str, list[bool]]) -> None:
 
 
 def print_table(rows: list[list[str]]) -> None:
-    """Columns aligned, first row is the head."""
+    """Print aligned columns; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
@@ -198,7 +191,7 @@ def print_table(rows: list[list[str]]) -> None:
 
 
 class CountingSession:
-    """A session that notes the tokens of its last draft; all else goes through."""
+    """A session that counts the tokens of its last draft and passes everything else on."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -208,27 +201,27 @@ class CountingSession:
         return getattr(self._session, name)
 
     def draft(self, limit: int) -> Draft:
-        """The source's draft, noted."""
-        return self._noted(self._session.draft(limit))
+        """The session's draft, counted."""
+        return self._counted(self._session.draft(limit))
 
     def extend(self, limit: int) -> Draft:
-        """The source's longer draft, noted."""
-        return self._noted(self._session.extend(limit))
+        """The session's longer draft, counted."""
+        return self._counted(self._session.extend(limit))
 
-    def _noted(self, draft: Draft) -> Draft:
+    def _counted(self, draft: Draft) -> Draft:
         self.n_drafted = len(draft.token_ends)
         return draft
 
 
 def passes(problems: list[Problem], _jobs: int) -> None:
-    """Passes per source and segment of n tokens without speculation, and the time around them."""
+    """Passes per source and segment of n tokens without speculation, and the time outside them."""
     more: dict[bool, list[int]] = {True: [], False: []}
     answers: list[Answer] = []
     with load(options=ONE_THREAD) as fusion:
         counting = [CountingSession(source.sessions[0]) for source in fusion.sources]
         for source, session in zip(fusion.sources, counting, strict=True):
             source.sessions = [session]  # type: ignore[misc]
-        n_before = [source.counters.n_tokens for source in counting]
+        n_before = [session.counters.n_tokens for session in counting]
         settings = replace(fusion.settings, max_tokens=256, speculation=False)
         for problem in problems:
             for event in fusion.stream(cf_local.chat(problem.question), settings):
@@ -238,7 +231,7 @@ def passes(problems: list[Problem], _jobs: int) -> None:
                 agreed = len(event.candidates) == 1
                 more[agreed] += [event.passes[s.source.info.name] - s.n_drafted for s in counting]
         n_prefill = [
-            source.counters.n_tokens - n for source, n in zip(counting, n_before, strict=True)
+            session.counters.n_tokens - n for session, n in zip(counting, n_before, strict=True)
         ]
     print(f"{len(answers)} answers, {len(more[True]) + len(more[False])} drafts")
     print(f"passes - n where all agreed: {min(more[True])} to {max(more[True])}")
@@ -255,7 +248,7 @@ def passes(problems: list[Problem], _jobs: int) -> None:
 
 
 def reference(problems: list[Problem], jobs: int) -> None:
-    """Texts of the engine, with and without speculation, against the reference."""
+    """Compare the texts of the engine, with and without speculation, with the reference."""
     with ProcessPoolExecutor(jobs) as pool:
         parts = list(pool.map(compare_all, [problems[i::jobs] for i in range(jobs)]))
     n_equal = sum(n for n, _ in parts)
@@ -267,7 +260,7 @@ def reference(problems: list[Problem], jobs: int) -> None:
 
 
 def compare_all(problems: list[Problem]) -> tuple[int, list[str]]:
-    """Number of equal answers, and a line for each other one. Runs in a process of its own."""
+    """Number of equal answers, and a line for each different one. Runs in a process of its own."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     import reference as ref  # the tests' own module
 
@@ -293,7 +286,7 @@ def compare_all(problems: list[Problem]) -> tuple[int, list[str]]:
 
 
 def difference(problem: Problem, steps: list[Any], expected: Any) -> str:
-    """Where engine and reference part, and by how little."""
+    """Where engine and reference differ, and by how little."""
     from comparison import first_difference
 
     step = first_difference(steps, expected.steps)
@@ -304,12 +297,12 @@ def difference(problem: Problem, steps: list[Any], expected: Any) -> str:
 
 # ---- Calibrated ----------------------------------------------------------------------------------
 
-N_CALIBRATED = 160  # problems to calibrate on, drawn by a seed of their own
+N_CALIBRATED = 160  # problems to calibrate on, drawn by another seed
 SEED_CALIBRATED = 1_000_003
 
 
 def calibrated(problems: list[Problem], jobs: int) -> None:
-    """Sets with spoilt sources: each source, plain fusing, and what a calibration recommends."""
+    """Sets with spoilt sources: each source alone, fusion by default, and the calibrated one."""
     with tempfile.TemporaryDirectory() as folder:
         bad = [spoil("ash", Path(folder) / f"bad{seed}.gguf", seed) for seed in (1, 2)]
         sets = [["ash", "birch", "cedar", str(bad[0])], ["birch", *map(str, bad)]]
@@ -333,11 +326,11 @@ def spoil(name: str, path: Path, seed: int) -> Path:
 
 
 def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
-    """Calibrate on problems of its own seed, then measure on these. In a process of its own."""
+    """Calibrate on other problems, then measure on these. Runs in a process of its own."""
     with load(models=models, options=ONE_THREAD) as fusion:
         names = tuple(source.info.name for source in fusion.sources)
         task = WordProblems(N_CALIBRATED, SEED_CALIBRATED)
-        space = Space(settings_for(task, replace(fusion.settings, all_scores=False)), names)
+        space = SearchSpace(settings_for(task, replace(fusion.settings, all_scores=False)), names)
 
         def answers(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
             for found in run(fusion, task, items, variants):
@@ -346,7 +339,7 @@ def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
         outcome = Calibration(space, list(task.items()), answers).run()
         calibrated = replace(outcome.recommended, name=f"calibrated: {outcome.recommended.name}")
         fused = [each for each in space.first() if each.sources is None]
-        fresh = Fresh(problems)
+        fresh = GivenProblems(problems)
         results = list(run(fusion, fresh, fresh.items(), [*space.alone(), *fused, calibrated]))
     summary = summarize("fresh problems", [*space.alone(), *fused, calibrated], results)
     assert summary is not None
@@ -357,15 +350,15 @@ def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
     return [*lines, f"  won and lost against {summary.best_alone}, on {summary.n_items} others"]
 
 
-class Fresh(WordProblems):
-    """The problems at hand as a task."""
+class GivenProblems(WordProblems):
+    """The given problems as a task."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(len(problems))
         self._problems = problems
 
     def items(self) -> Sequence[Item]:
-        """The problems, in no groups."""
+        """The problems, without groups."""
         return [
             Item(str(i), cf_local.chat(problem.question), str(problem.result))
             for i, problem in enumerate(self._problems)

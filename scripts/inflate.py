@@ -1,12 +1,12 @@
-"""Makes a small model as heavy as a large one without changing a word of what it says.
+"""Make a small model as heavy as a large one without changing a word of its answers.
 
     python scripts/inflate.py cf_local/builtin/ash.gguf ash-1g.gguf --megabytes 1000
 
 Feed-forward blocks get neurons whose gate, up and down weights are zero, and blocks are added whose
-output weights are zero: the text stays the same, the bytes read per forward pass are those of the
-large model. So agreement between sources is real and timing is honest (see docs/speed.md). With
+output weights are zero: the text stays the same, and a forward pass reads as many bytes as that of
+a large model. So agreement between sources is real and timing is honest (see docs/speed.md). With
 --endless the text does change: the logit of the end is always 0, so that it never wins and answers
-are as long as they may be.
+are as long as allowed.
 Needs the `gguf` package. Works for architectures with gated feed-forward blocks (llama, qwen2).
 """
 
@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--megabytes", type=float, required=True, help="size of the result, about")
-    parser.add_argument("--blocks", type=int, default=24, help="blocks of the result at least")
+    parser.add_argument("--megabytes", type=float, required=True, help="approximate size")
+    parser.add_argument("--blocks", type=int, default=24, help="minimum number of blocks")
     parser.add_argument("--endless", action="store_true", help="never choose to end")
     given = parser.parse_args()
     n_bytes = int(given.megabytes * 1e6)
@@ -104,7 +104,7 @@ def _copies(tensor: Any, n_own: int, n_blocks: int, wide: int) -> list[tuple[str
 
 
 def _widened(tensor: Any, wide: int) -> Raw:
-    """The rows of a feed-forward weight with zeros for the new neurons; others as they are.
+    """The rows of a feed-forward weight with zeros for the new neurons; others unchanged.
 
     Rows are raw bytes of a quantized type, in which zero bytes are zero weights.
     """

@@ -1,4 +1,4 @@
-"""Writes tests/data/lmeval_verdicts.json: what lm-evaluation-harness says about sample answers.
+"""Write tests/data/lmeval_verdicts.json: verdicts of lm-evaluation-harness on sample answers.
 
     python -m venv .lmeval && .lmeval/bin/pip install lm-eval==0.4.13
     .lmeval/bin/python scripts/lmeval_verdicts.py
@@ -170,14 +170,14 @@ def main() -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A task file with the file that it includes."""
+    """A task file, merged with the file that it includes."""
     config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     included = config.pop("include", None)
     return (load(path.parent / included) if included else {}) | config
 
 
 def asked(config: dict[str, Any], doc: dict[str, Any]) -> dict[str, Any]:
-    """The prompt with the examples that the task file holds, and where answers stop."""
+    """The prompt with the examples of the task file, and the stop strings."""
     shown = []
     for example in config.get("fewshot_config", {}).get("samples", []):
         question = apply_template(config["doc_to_text"], example)
@@ -205,7 +205,7 @@ def judged(
 
 
 def compact(data: dict[str, Any]) -> str:
-    """JSON with a line for each case."""
+    """JSON with one line per case."""
     cases = data.pop("cases")
     head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
     lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)

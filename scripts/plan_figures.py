@@ -1,16 +1,16 @@
-"""Compares what `plan` says a set of models needs with what loading and answering takes.
+"""Compare what a set of models needs according to `plan` with what loading and answering takes.
 
     python scripts/plan_figures.py [SET ...] [--json]
 
-Every set is loaded in a process of its own and answers a prompt; its peak of resident memory
-(VmHWM, so Linux only) stands against the estimate: what the process held before the load, plus what
-the plan says. Nothing is left out of either: weights are mapped, and llama.cpp touches all their
-pages at the load; so does it with the KV cache, which is cleared. The prompt is as long as the
+Every set is loaded in a process of its own and answers a prompt. Its peak of resident memory
+(VmHWM, so Linux only) is compared with the estimate: what the process held before the load, plus
+what the plan says. Both cover everything: weights are mapped, and llama.cpp touches all their pages
+during the load; it does the same with the KV cache, which it clears. The prompt is as long as the
 context allows (at most 600 tokens for the sets with large files, where reading 4,000 takes
 minutes), so that buffers are touched, too. Weights that llama.cpp rearranges for the CPU count
-twice, as the pages of their file remain resident until the system wants them back.
-Models are written into a temporary folder: inflated built-in ones, and random ones of several
-architectures, with real vocabularies from `.cache` where they are there. Needs `gguf`.
+twice, since the pages of their file remain resident until the system needs the memory. The models
+are written into a temporary folder: inflated built-in ones, and random ones of several
+architectures, with real vocabularies from `.cache` if they are there. Needs `gguf`.
 """
 
 import argparse
@@ -71,21 +71,24 @@ def measure(
     max_tokens: int = 24,
     n_conversations: int = 1,
 ) -> dict[str, Any]:
-    """Load and answer in every conversation; the estimate and the peak in bytes."""
+    """Load and answer in every conversation; returns the estimate and the peak, in bytes."""
     from cf_local.loading.fit import fit
-    from cf_local.loading.load import LoadOptions, choose, fit_options, load, load_registry
+    from cf_local.loading.load import choose, load
+    from cf_local.loading.load_options import LoadOptions
+    from cf_local.registry.registry import load_registry
     from cf_local.settings import Settings
     from cf_local.types import RawText
 
     options = LoadOptions(n_ctx=n_ctx, kv_type=kv_type, n_conversations=n_conversations)
     before = _status("VmRSS")
-    plan = fit(choose(load_registry(), None, models)[0], fit_options(options)).plan
+    plan = fit(choose(load_registry(), None, models)[0], options).plan
     copied = sum(each.copied for each in plan.arrangements)
     with load(models=models, options=options, on_notice=lambda _text: None) as fusion:
         loaded = _status("VmRSS")
         room = min(each.n_ctx for each in plan.arrangements) - 48
-        prompt = RawText(_text_of(fusion.sources, min(room, n_prompt or room)))
-        used = max(len(source.encode(prompt)) for source in fusion.sources)
+        sessions = [source.sessions[0] for source in fusion.sources]
+        prompt = RawText(_text_of(sessions, min(room, n_prompt or room)))
+        used = max(len(session.prompt_tokens(prompt)) for session in sessions)
         prompts = [
             RawText(f"{i} {prompt.text}"[: len(prompt.text)]) for i in range(n_conversations)
         ]
@@ -110,8 +113,8 @@ def measure(
     }  # fmt: skip
 
 
-def _text_of(sources: Any, n_tokens: int) -> str:
-    """A text of at most so many tokens for all sources."""
+def _text_of(sessions: Any, n_tokens: int) -> str:
+    """A text of at most ``n_tokens`` in every session."""
     from cf_local.types import RawText
 
     words = (_LONG_TEXT * (1 + n_tokens // 8)).split(" ")
@@ -119,7 +122,7 @@ def _text_of(sources: Any, n_tokens: int) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         prompt = RawText(" ".join(words[:middle]))
-        fits = all(len(source.encode(prompt)) <= n_tokens for source in sources)
+        fits = all(len(session.prompt_tokens(prompt)) <= n_tokens for session in sessions)
         low, high = (middle, high) if fits else (low, middle - 1)
     return " ".join(words[:low])
 
@@ -164,7 +167,7 @@ def _inflated(**megabytes: int) -> Maker:
 
 
 def _random(*models: tuple[str, str | None, dict[str, Any]]) -> Maker:
-    """Random models: architecture, real vocabulary or None for a tiny one, further arguments."""
+    """Random models: architecture, a real vocabulary or None for a tiny one, more arguments."""
 
     def make(folder: Path) -> Files:
         sys.path.insert(0, str(ROOT / "tests" / "support"))

@@ -2,11 +2,11 @@
 
     python scripts/reference_figures.py A.gguf B.gguf ... [--steps 250]
 
-Both draft, score and rerank; then both commit what the reference has chosen. Where candidates or
-the winner differ, it prints by how little the reference itself decided: batches of another shape
-move logits (docs/speed.md), so a difference is explained if the lead of the reference's choice is
-within what its own scores move between shapes. Run it with the Python of .venv; it takes about
-2 seconds a step with models of 0.5B, and docs/LOG.md has the results.
+Both draft, score and rerank; then both commit what the reference has chosen. Where the candidates
+or the winner differ, the script prints by how little the reference decided: the shape of a batch
+moves logits (docs/speed.md), so a difference is explained if the reference's choice leads by no
+more than its own scores move between shapes. Run it with the Python of .venv; it takes about 2
+seconds a step with models of 0.5B, and docs/LOG.md has the results.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from cf_local.evaluation.bench import EVERYDAY
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.method import reranker
 from cf_local.method.session import prefill
 from cf_local.method.synchronizer import draft_segment
@@ -107,7 +108,7 @@ def reference_step(
     response: bytes,
     settings: ref.RefSettings,
 ) -> tuple[ref.RefStep, list[list[list[int]]]]:
-    """A step of the method page, and each candidate in the tokens of each source."""
+    """A step as docs/method.md defines it, and each candidate in the tokens of each source."""
     drafts = [
         ref.draft(known, k, tokens, response, settings.segment_limit, settings)
         for k, tokens in enumerate(before)
@@ -157,7 +158,7 @@ def note(
 
 
 def report(found: Found) -> None:
-    """Print what was found until now."""
+    """Print what was found so far."""
     noise = np.array(found.score_noise or [0.0])
     print(
         f"{found.n_steps} steps: the same candidates in {found.n_same_candidates} "

@@ -1,10 +1,10 @@
-"""Whether every answer obeys its schema: random schemas, prompts of the built-in test split.
+"""Whether every answer obeys its schema: random schemas, prompts from the built-in test split.
 
     python scripts/schema_figures.py [--pairs 200] [--seed 1] [--temperature 0] [--model FILE]...
 
 Prints how many answers were complete and valid by the `jsonschema` package, which are not, and the
-time. The built-in models never saw JSON, so answers are nonsense of the right form. Strings and
-lists are bounded, so that every answer can be finished.
+time. The built-in models have never seen JSON, so the answers are nonsense of the right form.
+Strings and lists are bounded, so that every answer can end.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _PATTERNS = (
 
 
 def main() -> None:
-    """Answer the pairs that the command line asks for."""
+    """Answer as many pairs as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -73,8 +73,8 @@ def main() -> None:
             if found != "valid":
                 print(f"{index}: {found}\n  {json.dumps(schema)}\n  {answer.text!r}")
     n_bytes, elapsed_s = counts.pop("bytes", 0), time.perf_counter() - start
-    told = ", ".join(f"{name} {n}" for name, n in counts.most_common())
-    print(f"{given.pairs} pairs: {told}; {n_bytes} bytes in {elapsed_s:.1f} s with the load")
+    listed = ", ".join(f"{name} {n}" for name, n in counts.most_common())
+    print(f"{given.pairs} pairs: {listed}; {n_bytes} bytes in {elapsed_s:.1f} s with the load")
 
 
 def verdict(answer: cf_local.Answer, schema: Schema) -> str:
@@ -92,7 +92,7 @@ def verdict(answer: cf_local.Answer, schema: Schema) -> str:
 
 
 def random_schema(draw: random.Random) -> Schema:
-    """A schema of the keywords that are kept, at most 3 levels deep."""
+    """A schema of the supported keywords, at most 3 levels deep."""
     schema = _schema(draw, 3)
     if draw.random() < 0.3:
         schema = {

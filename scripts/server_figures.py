@@ -1,9 +1,9 @@
-"""The server under load: right answers, speed, how soon it gives up, whether memory grows.
+"""The server under load: right answers, speed, how soon it cancels, whether memory grows.
 
     python scripts/server_figures.py [--minutes 1] [--clients 16] [--parallel 4] [--model builtin]
 
 Starts `cf-local serve` as a process, asks it for problems of the built-in test split and compares
-every finished answer with the one the library gives alone. Two clients in five close their
+every finished answer with the one that the library gives when idle. Two clients in five close their
 connection at a random moment. Prints figures, and exits with 1 if an answer differs.
 """
 
@@ -33,7 +33,7 @@ N_QUESTIONS, N_LATENCIES = 60, 15
 
 @dataclass
 class Load:
-    """What clients saw; shared by their threads."""
+    """What the clients saw; shared by their threads."""
 
     counts: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
@@ -63,12 +63,12 @@ def main() -> None:
     for kind, values in ended_s.items():
         worst, middle = max(values), statistics.median(values)
         print(
-            f"given up after a disconnect ({kind}, {len(values)} times): "
+            f"cancelled after a disconnect ({kind}, {len(values)} times): "
             f"median {middle:.3f} s, worst {worst:.3f} s"
         )
     report("1 client", one, given.one_s)
     report(f"{given.clients} clients", many, 60 * given.minutes)
-    print(f"memory of the server: {memory.told()}; exit code {code}")
+    print(f"memory of the server: {memory.summary()}; exit code {code}")
     wrong = [*one.wrong, *many.wrong]
     for _, expected, found in wrong[:5]:
         print(f"DIFFERS\n  alone: {expected!r}\n  found: {found!r}")
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def alone(model: str) -> dict[str, str]:
-    """Questions with the answers of the library."""
+    """Questions with the library's answers."""
     name, _, mode = model.partition(":")
     questions = [p.question for p in generate(N_QUESTIONS, seed=31, split="test")]
     with cf_local.load(name) as fusion:
@@ -104,7 +104,7 @@ def body_of(model: str, question: str, **more: Any) -> bytes:
 
 
 def head_of(body: bytes, endpoint: str = "chat/completions") -> bytes:
-    """What comes before it."""
+    """The head of a request with that body."""
     return (
         f"POST /v1/{endpoint} HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -121,7 +121,7 @@ def ends(port: int) -> Counter[str]:
 
 
 def cancelled_s(port: int, model: str, kind: str) -> list[float]:
-    """Seconds from a disconnect until the answer has been given up, of several."""
+    """Seconds from a disconnect until the answer is cancelled, for several answers."""
     found: list[float] = []
     more = {"stream": kind == "stream", "max_tokens": 450, "cf_local": {"repetition_guard": False}}
     for _ in range(4 * N_LATENCIES):
@@ -137,7 +137,7 @@ def cancelled_s(port: int, model: str, kind: str) -> list[float]:
         begin = time.perf_counter()
         while not (now := ends(port) - before):
             time.sleep(0.002)
-        if "given_up" in now:  # it had not come to its end before
+        if "given_up" in now:  # the answer had not ended before
             found.append(time.perf_counter() - begin)
         if len(found) == N_LATENCIES:
             break
@@ -147,7 +147,7 @@ def cancelled_s(port: int, model: str, kind: str) -> list[float]:
 def load(
     port: int, model: str, answers: dict[str, str], n_clients: int, seconds: float, *, leaves: float
 ) -> Load:
-    """Let clients ask for some time; each leaves early with probability ``leaves``."""
+    """Let clients ask for some time; with probability ``leaves`` one disconnects early."""
     seen, end, lock = Load(), time.monotonic() + seconds, threading.Lock()
 
     def client(index: int) -> None:
@@ -185,7 +185,7 @@ def go_early(port: int, body: bytes, after_s: float) -> None:
 
 
 def ask(port: int, body: bytes, *, streams: bool) -> tuple[int, str]:
-    """Status and text."""
+    """Send a request; returns status and text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     headers = {"Content-Type": "application/json"}
     connection.request("POST", "/v1/chat/completions", body, headers)
@@ -204,7 +204,7 @@ def ask(port: int, body: bytes, *, streams: bool) -> tuple[int, str]:
 
 
 class Memory:
-    """Looks at the resident memory of a process twice a second."""
+    """Samples the resident memory of a process twice a second."""
 
     def __init__(self, pid: int) -> None:
         self._process, self._sizes = psutil.Process(pid), []  # type: ignore[var-annotated]
@@ -213,12 +213,12 @@ class Memory:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._over.set()
         self._thread.join()
 
-    def told(self) -> str:
-        """Means of the first and the last quarter, and the most."""
+    def summary(self) -> str:
+        """Means of the first and the last quarter, and the maximum."""
         quarter = max(1, len(self._sizes) // 4)
         first, last = (
             statistics.mean(self._sizes[:quarter]),
@@ -238,10 +238,10 @@ def report(name: str, seen: Load, seconds: float) -> None:
     """The figures of a load."""
     counts = dict(seen.counts)
     n_bytes, n_done = counts.pop("bytes", 0), max(1, len(seen.latencies_s))
-    told = ", ".join(f"{key} {n}" for key, n in sorted(counts.items()))
+    listed = ", ".join(f"{key} {n}" for key, n in sorted(counts.items()))
     times = sorted(seen.latencies_s) or [0.0]
     print(
-        f"{name}, {seconds:g} s: {told}, differing {len(seen.wrong)}; "
+        f"{name}, {seconds:g} s: {listed}, differing {len(seen.wrong)}; "
         f"{n_done / seconds:.1f} answers/s, {n_bytes / seconds:.0f} bytes/s; "
         f"median {times[len(times) // 2]:.3f} s, "
         f"95% {times[int(0.95 * (len(times) - 1))]:.3f} s"

@@ -1,7 +1,7 @@
 """Conversations in several threads on one loaded fusion: texts, memory, time to stop.
 
-Every answer is compared with the one that the same conversation gets alone, memory is looked at
-while they write, and some answers are cancelled::
+Every answer is compared with the one that the same conversation gets alone, memory is measured
+meanwhile, and some answers are cancelled::
 
     python scripts/sessions_figures.py --threads 8 --minutes 10
 """
@@ -25,7 +25,7 @@ from cf_local.settings import Sampling
 from cf_local.types import Candidate, Chat, Message
 
 SYSTEM = "Answer in one or two sentences."
-N_TALKS = 24  # different conversations; they are held again and again
+N_TALKS = 24  # different conversations, which are repeated
 N_TURNS = 3
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--conversations", type=int, help="slots; as many as threads unless given")
+    parser.add_argument("--conversations", type=int, help="slots (default: the number of threads)")
     parser.add_argument("--minutes", type=float, default=10.0)
     arguments = parser.parse_args()
     problems = generate(N_TALKS * N_TURNS, seed=31, split="test")
@@ -48,7 +48,7 @@ def main() -> None:
 def talk(
     fusion: cf_local.Fusion, questions: list[str], cancels: int | None = None
 ) -> tuple[list[str], float]:
-    """The answers of a conversation, and the seconds that stopping turn ``cancels`` took."""
+    """The answers of a conversation, and the seconds that it took to stop turn ``cancels``."""
     conversation = fusion.conversation(SYSTEM)
     texts, stop_s = [], 0.0
     for index, question in enumerate(questions):
@@ -80,7 +80,7 @@ def stopped(turn: Turn) -> float:
 
 
 class Run:
-    """Threads that talk until the time is over."""
+    """Threads that hold conversations until the time is over."""
 
     def __init__(
         self, fusion: cf_local.Fusion, talks: list[list[str]], alone: list[list[str]]
@@ -95,7 +95,7 @@ class Run:
         self._different: Counter[tuple[int, int, str]] = Counter()  # conversation, turn, text
 
     def go(self, n_threads: int, seconds: float) -> None:
-        """Talk in ``n_threads`` for ``seconds``, look at the memory, and print what was found."""
+        """Run ``n_threads`` for ``seconds``, measure memory, and print the results."""
         sizes, process = list[float](), psutil.Process()
         self._end = time.monotonic() + seconds
         with ThreadPoolExecutor(n_threads) as pool:
@@ -146,9 +146,9 @@ class Run:
             )
 
     def _explain(self, index: int, place: int, expected: str, text: str) -> None:
-        """Print what each source thinks of the two words where texts part, to tell near ties.
+        """Print each source's score of the two words where texts differ, to recognize near ties.
 
-        The turns before are those given alone; a source reads all of it at once.
+        The turns before are those given alone; a source reads them all at once.
         """
         messages = [Message("system", SYSTEM)]
         for question, answer in zip(self._talks[index], self._alone[index][:place], strict=False):
@@ -177,7 +177,7 @@ class Run:
 
 
 def _word(text: str) -> str:
-    """What a text begins with, up to its second space."""
+    """The beginning of a text, up to its second space."""
     end = text.find(" ", 1)
     return text if end < 0 else text[:end]
 

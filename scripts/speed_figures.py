@@ -1,12 +1,12 @@
-"""Figures about speed that need models of their own: random weights under real vocabularies.
+"""Figures about speed that need special models: random weights with real vocabularies.
 
     python scripts/speed_figures.py worst     sources that disagree all the time
-    python scripts/speed_figures.py context   a step behind 200, 1,000 and 4,000 tokens
+    python scripts/speed_figures.py context   a step after 200, 1,000 and 4,000 tokens
     python scripts/speed_figures.py long A.gguf B.gguf ...   answers of 320 tokens by endless copies
 
-Run it with the Python of .venv on a quiet machine; docs/LOG.md has the results. What the fusion
-costs against its sources alone is measured by `cf-local bench`. `inflate.py --endless` makes
-copies of the built-in models that do not end; the first named is taken for the slowest.
+Run it with the Python of .venv on a quiet machine; docs/LOG.md has the results. `cf-local bench`
+measures what the fusion costs compared with its sources alone. `inflate.py --endless` makes copies
+of the built-in models that do not end; the first one named counts as the slowest.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from statistics import mean
 from cf_local.builtin.problems import generate
 from cf_local.evaluation.bench import Case, Timing, differences, fused_case, ratio, run
 from cf_local.llama.plain import PlainModel
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, Chat, RawText, Step, chat
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def write_model(folder: Path, name: str, width: int) -> Path:
-    """A Llama of random weights with a real vocabulary, which goes on for ever."""
+    """A Llama of random weights with a real vocabulary, which never ends an answer."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     import tiny_models as tiny
 
@@ -143,19 +144,24 @@ def long(fusion: Fusion) -> None:
         print(f"--- without\n{one}\n--- with\n{other}")
 
 
+def decode_s(fusion: Fusion) -> float:
+    """Seconds spent in llama_decode since the load."""
+    return sum(source.sessions[0].counters.decode_s for source in fusion.sources)
+
+
 def context(fusion: Fusion) -> None:
     """Milliseconds of a step, inside and outside llama_decode, by the length of the context."""
     for n_tokens in (200, 1000, 4000):
         text = RawText("the quick brown fox jumps over the lazy dog " * (n_tokens // 9))
         settings = Settings(max_tokens=1000, repetition_guard=False)
-        before = sum(s.counters.decode_s for s in fusion.sources)
+        before = decode_s(fusion)
         steps: list[Step] = []
         for event in islice(fusion.stream(text, settings), N_STEPS + 5):
-            if len(steps) == 5:  # behind the prompt and the first steps
-                before = sum(s.counters.decode_s for s in fusion.sources)
+            if len(steps) == 5:  # after the prompt and the first steps
+                before = decode_s(fusion)
             assert isinstance(event, Step)
             steps.append(event)
-        inside_s = sum(s.counters.decode_s for s in fusion.sources) - before
+        inside_s = decode_s(fusion) - before
         elapsed_s = mean(step.elapsed_s for step in steps[5:])
         n_passes = mean(sum(step.passes.values()) for step in steps[5:])
         outside_ms = 1000 * (elapsed_s - inside_s / (len(steps) - 6))

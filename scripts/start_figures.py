@@ -1,15 +1,15 @@
-"""How long a set of models takes from the command to the first word, and how many texts it gives.
+"""How long a set of models takes from command to first word, and how many texts it gives.
 
     python scripts/start_figures.py first A.gguf B.gguf ... [--busy N]
     python scripts/start_figures.py texts A.gguf B.gguf ... [--busy N] [--ask "--seed 1"]
     python scripts/start_figures.py served A.gguf B.gguf ... [--temperature T]
 
-`first` compares `cf-local ask` with plain llama-cpp-python that loads the same models and reads the
-same prompts, one after the other, each in a new process, in turn. The first line is the first run
-of the set ever (its cache folder is empty). `texts` asks every question of `PROMPTS` ten times,
-five of them beside busy loops, and counts the different answers. `served` asks `cf-local
-serve` each question ten times, by four clients at once that ask different questions, and counts
-them. Run it with the Python of .venv on an otherwise quiet machine; docs/LOG.md has the results.
+`first` compares `cf-local ask` with plain llama-cpp-python, which loads the same models and reads
+the same prompts one after the other; each run is a new process, and they take turns. The first line
+is the first run ever of the set (its cache folder is empty). `texts` asks every question of
+`PROMPTS` ten times, five of them while busy loops run, and counts the different answers. `served`
+does the same with `cf-local serve`, with four clients at once that ask different questions. Run it
+with the Python of .venv on an otherwise quiet machine; docs/LOG.md has the results.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("figure", choices=["first", "texts", "served"])
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--busy", type=int, default=0, help="busy loops beside it (texts: 2)")
+    parser.add_argument("--busy", type=int, default=0, help="busy loops meanwhile (texts: 2)")
     parser.add_argument("--n", type=int, default=5, help="runs of each")
     parser.add_argument("--ask", default="", help="options for `cf-local ask`")
     parser.add_argument("--temperature", type=float, default=0.0, help="of served answers")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def first(options: Sequence[str], models: Sequence[Path], n: int) -> None:
-    """Seconds to the first word, against the plain library with one thread and with all."""
+    """Seconds to the first word, compared with the plain library with one thread and with all."""
     print(f"first run ever: {first_word_s(options):.2f} s", flush=True)
     found: dict[str, list[float]] = {"cf-local": [], "plain, 1": [], "plain, all": []}
     for _ in range(n):
@@ -108,7 +108,7 @@ def plain_s(models: Sequence[Path], n_threads: int) -> float:
 
 
 def texts(options: Sequence[str], n: int, n_busy: int) -> None:
-    """Different answers to each prompt, half of them given beside busy loops."""
+    """Different answers to each prompt, half of them given while busy loops run."""
     for prompt in PROMPTS:
         found = [answer(prompt, options) for _ in range(n)]
         with busy(n_busy):
@@ -177,7 +177,7 @@ def posted(url: str, prompt: str, temperature: float) -> str:
 
 @contextmanager
 def busy(n_loops: int) -> Iterator[None]:
-    """So many processes that do nothing but compute."""
+    """``n_loops`` processes that do nothing but compute."""
     loops = [multiprocessing.Process(target=spin, daemon=True) for _ in range(n_loops)]
     for loop in loops:
         loop.start()
@@ -189,7 +189,7 @@ def busy(n_loops: int) -> Iterator[None]:
 
 
 def spin() -> None:
-    """Compute for ever."""
+    """Compute forever."""
     while True:
         pass
 

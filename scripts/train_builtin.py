@@ -6,8 +6,8 @@
 
 Generates the text, trains a vocabulary, tokenizes with llama.cpp, trains on the CPU (one core per
 model), exports, compares the file with the network, and prints greedy accuracy on unseen problems.
-Seeds are fixed. ``--start-from`` goes on from earlier files, with fresh text and a fresh optimizer.
-Leaves out: GPUs, tuning. The package itself never needs any of this.
+Seeds are fixed. ``--start-from`` continues from earlier files, with new text and a new optimizer.
+Left out: GPUs, tuning. The package itself never needs any of this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENVIRONMENT = {
 
 
 def main() -> int:
-    """Train what the command line asks for; several sources run as parallel processes."""
+    """Train what the command line asks for, several sources in parallel processes."""
     options = parse(sys.argv[1:])
     if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ENVIRONMENT)
@@ -78,7 +78,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--start-from",
         type=Path,
-        help="go on from the files of this folder, with their vocabularies",
+        help="continue from the files of this folder, with their vocabularies",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run: few steps, useless models"
@@ -90,7 +90,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def train_one(options: argparse.Namespace) -> None:
-    """Make one source from nothing to a measured GGUF file."""
+    """Train one source from scratch and write a measured GGUF file."""
     sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
     try:
         from builtin_training.pipeline import Pipeline

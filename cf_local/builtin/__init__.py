@@ -1,4 +1,4 @@
-"""The built-in demonstration models: three GGUF files, and the word problems they were taught.
+"""The built-in demonstration models: three GGUF files, and the word problems they learn from.
 
-``CARD.md`` says what they are: there so that fusing can be tried and tested without a download.
+``CARD.md`` describes them. With them, fusion can be tried and tested without a download.
 """

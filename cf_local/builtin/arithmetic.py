@@ -1,6 +1,6 @@
 """The calculations behind the word problems: which numbers occur, and how a step is written out.
 
-Nothing here knows sentences, or who is good at what.
+Left out: the sentences, and which model is good at what.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def held_out(operation: str, a: int, b: int) -> bool:
 
 
 def write_out(skill: str, a: int, b: int, show: Show) -> tuple[str, int]:
-    """The step as it is written, partial results included, and the number it comes to.
+    """The step as it is written, including partial results, and its result.
 
     ``23 + 14 = 33 + 4 = 37``, ``14 * 6 = 60 + 24 = 80 + 4 = 84`` and
     ``84 / 3 = 10 + 54 / 3 = 20 + 24 / 3 = 20 + 8 = 28``. Each computed number passes through
@@ -46,7 +46,7 @@ def write_out(skill: str, a: int, b: int, show: Show) -> tuple[str, int]:
 
 
 def _ten_by_ten(a: int, b: int, result: int, show: Show) -> str:
-    """``a / b`` with ten times ``b`` taken away as often as that leaves something."""
+    """``a / b``, subtracting ten times ``b`` as often as something is left."""
     text, tens = f"{a} / {b} = ", 0
     while a > 10 * b:
         a, tens = a - 10 * b, tens + 10
@@ -57,7 +57,7 @@ def _ten_by_ten(a: int, b: int, result: int, show: Show) -> str:
 
 
 def _digit_by_digit(a: int, sign: str, b: int, result: int, show: Show) -> str:
-    """``a + b`` or ``a - b`` with one digit of ``b`` worked off at a time, the highest first."""
+    """``a + b`` or ``a - b``, one digit of ``b`` at a time, the highest first."""
     text = f"{a} {sign} {b} = "
     while b % (place := 10 ** (len(str(b)) - 1)):
         top = b // place * place
@@ -67,7 +67,7 @@ def _digit_by_digit(a: int, sign: str, b: int, result: int, show: Show) -> str:
 
 
 def _product_parts(a: int, b: int) -> tuple[int, int] | None:
-    """The products with the tens and the ones of one factor, or None if nothing is to split."""
+    """The products with the tens and the ones of one factor, None if there is nothing to split."""
     if b in (10, 100) or max(a, b) < 10:
         return None
     split, other = (a, b) if a > 9 and (b < 10 or b == 60) else (b, a)
@@ -76,7 +76,7 @@ def _product_parts(a: int, b: int) -> tuple[int, int] | None:
 
 
 def apply(skill: str, a: int, b: int) -> int:
-    """The number that the step comes to."""
+    """The result of the step."""
     operation = OPERATION[skill]
     return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operation]
 
@@ -96,7 +96,7 @@ def fits(skill: str, a: int, b: int) -> bool:
 
 
 def operands(rng: random.Random, skill: str, factor: int) -> tuple[int, int]:
-    """The two numbers of a first step; ``factor`` is what the unit of the problem multiplies by."""
+    """The two numbers of a first step; ``factor`` is that of the problem's unit."""
     while True:
         a, b = _sized(rng), _sized(rng)
         if skill in ("mul", "div"):
@@ -112,7 +112,7 @@ def operands(rng: random.Random, skill: str, factor: int) -> tuple[int, int]:
 
 
 def next_operand(rng: random.Random, skill: str, middle: int, factor: int) -> int | None:
-    """The second number of a second step that goes on from ``middle``; None when there is none."""
+    """The second number of a second step that starts from ``middle``; None if there is none."""
     choices: dict[str, Collection[int]] = {
         "mul": range(2, 10) if middle > 9 else range(2, 100),
         "units": (factor,) if middle <= unit_limit(factor) else (),

@@ -2,14 +2,14 @@
 
 ``generate`` draws problems; training, tests and the evaluation all use it. A problem needs one of
 six skills, or two that belong to different experts (``EXPERTS``). The wording of an answer is a
-function of the problem, so sources taught from different drawings still agree on nearly every word.
+function of the problem, so sources trained on different draws still agree on nearly every word.
 
 Training and test problems share no number pair: a pair ``(operation, a, b)`` belongs to the test
-split iff ``held_out`` says so. One-digit facts (7 * 6, 42 / 6) are knowledge rather than
-calculation and never part of a test. The pairs counted are those of the problem; the partial
-results of a written-out step are not.
+split if and only if ``held_out`` says so. One-digit facts (7 * 6, 42 / 6) are knowledge rather than
+calculation, so they are never part of a test. This is about the pairs of the problem, not about the
+partial results of a written-out step.
 
-Left out on purpose: decimals, negative numbers, results above 999, facts that do not matter.
+Left out on purpose: decimals, negative numbers, results above 999, irrelevant facts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_REDRAWS = 60
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, its worked answer, the number it comes to, and the skills it takes, in order."""
+    """A question, its worked answer, the result, and the skills it needs, in order."""
 
     question: str
     answer: str
@@ -52,11 +52,11 @@ class Problem:
 def generate(n: int, seed: int, split: str, strong: Collection[str] | None = None) -> list[Problem]:
     """Draw ``n`` problems, a third of them with two skills.
 
-    The two belong to different experts; in training now and then to one (add, then sub).
+    The two belong to different experts; in training, sometimes to one (add, then sub).
 
     Args:
         n: how many.
-        seed: fixes the drawing; the two splits differ even for one seed.
+        seed: fixes the draw; the two splits differ even for the same seed.
         split: ``"train"`` or ``"test"``.
         strong: None writes every answer right. Otherwise these skills are drawn more often, and
             every number computed with another skill is replaced by a random one with as many
@@ -69,18 +69,18 @@ def generate(n: int, seed: int, split: str, strong: Collection[str] | None = Non
 
 
 def generate_for(skills: tuple[str, ...], n: int, seed: int, split: str) -> list[Problem]:
-    """Draw ``n`` problems that take these one or two ``skills``, in this order, answered right."""
+    """Draw ``n`` problems that need these one or two ``skills``, in this order, answered right."""
     drawing = _Drawing(random.Random(f"{split}:{seed}:{skills}"), split, None)
     return [drawing.draw(skills) for _ in range(n)]
 
 
 def small_talk() -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Things people say to a chat program, as (paraphrases, reply) rows."""
+    """Things that people say to a chat program, as rows of (paraphrases, reply)."""
     return SMALL_TALK
 
 
 def final_number(text: str) -> int | None:
-    """The number that ``text`` states last, or None if it states none."""
+    """The last number in ``text``, None if there is none."""
     numbers = re.findall(r"(?<!\d)-?\d+", text)
     return int(numbers[-1]) if numbers else None
 
@@ -91,7 +91,7 @@ def expert_of(skill: str) -> str:
 
 
 def pairs_in(answer: str) -> list[tuple[str, int, int]]:
-    """The ``(operation, a, b)`` of each step of a worked answer, as its sentences begin them."""
+    """The ``(operation, a, b)`` of each step of a worked answer, one per sentence."""
     found = []
     for sentence in answer.split(". "):
         step = re.search(r"(\d+) ([-+*/]) (\d+) =", sentence)
@@ -111,7 +111,7 @@ _SAME_EXPERT_PAIRS = [pair for pair in _PAIRS if expert_of(pair[0]) == expert_of
 
 
 class _Drawing:
-    """Draws problems of one split, and knows which skills are answered right."""
+    """Draws problems of one split; ``strong`` are the skills that are answered right."""
 
     def __init__(self, rng: random.Random, split: str, strong: Collection[str] | None) -> None:
         self.rng = rng
@@ -130,7 +130,7 @@ class _Drawing:
         return (rng.choice([s for s in SKILLS if not strong or s not in strong]),)
 
     def draw(self, skills: tuple[str, ...]) -> Problem:
-        """Try until the random choices fit together."""
+        """Try until the random choices match."""
         while True:
             problem = self._one_step(*skills) if len(skills) == 1 else self._two_steps(*skills)
             if problem is not None:
@@ -178,7 +178,7 @@ class _Drawing:
     def _first_step(
         self, skills: tuple[str, str], numbers: tuple[int, int, int], on_whole: bool
     ) -> tuple[str, int] | None:
-        """Write the first step so that the second can go on from the number shown, or give up."""
+        """Write the first step so that the second can use the number shown; None if that fails."""
         (first, second), (a, b, c) = skills, numbers
         if on_whole and not fits(second, a, c):
             return None
@@ -195,14 +195,14 @@ class _Drawing:
         return held_out(OPERATION[skill], a, b) == (self.split == "test")
 
     def _show(self, skill: str) -> Show:
-        """What to write for a number computed with ``skill``: itself, or one as long."""
+        """What to write for a number computed with ``skill``: itself, or a random one as long."""
         if self.strong is None or skill in self.strong:
             return lambda number: number
         return lambda number: self.rng.randint(*_as_long(number))
 
 
 def _as_long(number: int) -> tuple[int, int]:
-    """The smallest and the largest number with as many digits."""
+    """The smallest and the largest number with the same number of digits."""
     n_digits = len(str(number))
     return 10 ** (n_digits - 1), 10**n_digits - 1
 
@@ -212,7 +212,7 @@ def _problem(question: str, says: str, result: int, skills: tuple[str, ...]) -> 
 
 
 def _hand_over(opening: Frame, words: dict[str, str]) -> dict[str, str]:
-    """The words of the second step: who holds the things now, and in which unit they count."""
+    """The words of the second step: who has the things now, and in which unit they count."""
     if opening.kind == "part":
         return (
             words
@@ -235,7 +235,7 @@ def _percent(rng: random.Random, divisor: int) -> str:
 
 
 def _join(rng: random.Random, frame: Frame, text: str, ask: str) -> str:
-    """Facts, then the question; now and then ``If ..., how many ...?``."""
+    """Facts, then the question; sometimes as ``If ..., how many ...?``."""
     one_sentence = text.count(".") == 1 and text.endswith(".")
     if one_sentence and ask.startswith(("How", "What")) and rng.random() < 0.12:
         text = text if frame.text.startswith("{") else text[0].lower() + text[1:]
@@ -244,7 +244,7 @@ def _join(rng: random.Random, frame: Frame, text: str, ask: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Single blanks, a capital letter at the start of each sentence, and ``An egg``."""
+    """Single spaces, a capital letter at the start of each sentence, and ``An egg``."""
     text = re.sub(" +", " ", text).strip()
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
     return re.sub(r"(^|[.?!] )([a-z])", lambda found: found[1] + found[2].upper(), text)

@@ -1,7 +1,7 @@
 """The words of the built-in word problems: people, things, units, and the sentences around them.
 
 ``frames.txt`` holds the sentences and explains its format. Nothing here calculates: ``problems.py``
-puts the numbers in and chains two frames.
+inserts the numbers and chains two frames.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 class Frame:
     """One situation: its facts, ways to ask about it, and the sentence of the answer.
 
-    ``kind`` names what an opening leaves for a second step to go on from ("" for nothing): things
+    ``kind`` says what an opening leaves for a second step to start from ("" for nothing): things
     that somebody owns (own, part), a share of each box or child (each), an amount in a large unit
     (big) or in a small one (small), or a part that changes its whole (rest, price, rise).
     """
@@ -64,7 +64,7 @@ _KIDS = _pairs(
     "friend/friends child/children student/students cousin/cousins player/players worker/workers "
     "neighbor/neighbors girl/girls boy/boys"
 )
-_UNITS = {  # large unit, small unit, how many small ones it is; what is listed twice is drawn more
+_UNITS = {  # large unit, small unit, how many make a large one; listed twice: drawn more often
     "time": (
         ("weeks", "days", 7),
         ("weeks", "days", 7),
@@ -85,14 +85,14 @@ _UNITS = {  # large unit, small unit, how many small ones it is; what is listed 
 
 
 def unit_limit(factor: int) -> int:
-    """The largest amount in a unit of ``factor`` smaller ones that the problems convert."""
+    """The largest amount that the problems convert in a unit of ``factor`` smaller ones."""
     if factor in (24, 25, 100):
         return 9
     return {12: 40, 60: 16}.get(factor, 99)
 
 
 def cast(rng: random.Random, frame: Frame) -> dict[str, str]:
-    """Choose who and what one problem is about: the words that braces in the frames stand for."""
+    """Choose who and what a problem is about: the words for the braces in the frames."""
     pool = [(name, "he", "him") for name in _HE] + [(name, "she", "her") for name in _SHE]
     (who, he, him), (friend, _, _), (other, _, _) = rng.sample(pool, 3)
     if rng.random() < 0.15:

@@ -35,10 +35,10 @@ from cf_local.evaluation import (
     with_system,
 )
 from cf_local.evaluation.calibration import Calibration, Outcome, Tried, expected, halves
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.progress import IsCancelled
-from cf_local.registry.edit import Entry, check_name, sources_of, write
+from cf_local.registry.edit import RegistryEntry, check_name, sources_of, write_entry
 from cf_local.runtime.fusion import Fusion
 
 _N_TIMED = 2  # questions used to estimate the time
@@ -130,7 +130,7 @@ def _run(
     """The outcome. On Ctrl-C, prints the results so far and raises Cancelled."""
     # Whole answers that can no longer win are not scored; the winner stays the same.
     settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
-    space = Space(settings, tuple(source.info.name for source in fusion.sources))
+    space = SearchSpace(settings, tuple(source.info.name for source in fusion.sources))
     with ExitStack() as opened:
         store = Store()
         if out is not None:
@@ -158,7 +158,7 @@ def _entry(
     seed: int,
     files: Mapping[str, Path],
     n_ctx: int | None,
-) -> Entry:
+) -> RegistryEntry:
     """The entry for models.toml: recommended sources and settings, with the evidence."""
     used = evidence.names_of(outcome.recommended, tuple(files))
     names, tables = sources_of({each: files[each] for each in used}, n_ctx)
@@ -166,15 +166,15 @@ def _entry(
     description = evidence.sentence(outcome, task.name, dt.date.today())
     models = {each: str(file) for each, file in files.items()}
     notes = evidence.notes(outcome, seed, models, version=__version__)
-    return Entry(name, {**values, "description": description}, notes, tables)
+    return RegistryEntry(name, {**values, "description": description}, notes, tables)
 
 
-def _finish(outcome: Outcome, entry: Entry, *, writes: bool, as_json: bool) -> None:
+def _finish(outcome: Outcome, entry: RegistryEntry, *, writes: bool, as_json: bool) -> None:
     """Write the entry and print the results, even when writing fails: they took hours."""
     path, failure = None, None
     if writes:
         try:
-            path = write(entry)
+            path = write_entry(entry)
         except CfLocalError as error:
             failure = error
     if as_json:
@@ -197,7 +197,7 @@ def _table(tried: Sequence[Tried]) -> str:
     return "\n".join(columns.lines(rows))
 
 
-def _as_json(outcome: Outcome, entry: Entry, path: Path | None) -> dict[str, Any]:
+def _as_json(outcome: Outcome, entry: RegistryEntry, path: Path | None) -> dict[str, Any]:
     found = asdict(outcome)
     return {
         "recommended": outcome.recommended.name,
@@ -249,7 +249,7 @@ class TimedAnswers:
         self.clear()
         click.echo(f"{text[0].upper()}{text[1:]}.", err=True)
 
-    def estimate(self, space: Space, items: Sequence[Item], seed: int) -> None:
+    def estimate(self, space: SearchSpace, items: Sequence[Item], seed: int) -> None:
         """Estimate the total time from a few answers, which are saved."""
         self.stage("estimating the time")
         timed, first = [*space.alone(), *space.first()], halves(items, seed)[0][:_N_TIMED]

@@ -135,10 +135,10 @@ def _store() -> "ChatStore":
 
 def _forget(database: Path, numbers: list[int] | None) -> None:
     """Delete the cached model states of these chats; of all chats for None."""
-    from cf_local.statecache import Folder, owner_of
+    from cf_local.statecache import StateFolder, owner_of
 
     for owner in [None] if numbers is None else [owner_of(database, n) for n in numbers]:
-        Folder().forget(owner)
+        StateFolder().forget(owner)
 
 
 def _ask(question: str, flag: str) -> None:

@@ -14,8 +14,14 @@ from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.llama.header import check_file
-from cf_local.registry import edit as userfile
-from cf_local.registry.edit import Entry, Kind
+from cf_local.registry.edit import (
+    Kind,
+    RegistryEntry,
+    check_free,
+    remove_entry,
+    write_default,
+    write_entry,
+)
 from cf_local.registry.registry import (
     SOURCE_KEYS,
     FusionSpec,
@@ -211,7 +217,7 @@ def add_fusion(
 @_json_option
 def default(name: str, as_json: bool) -> None:
     """Make NAME the default fusion, used when no other is named."""
-    path = userfile.write_default(name)
+    path = write_default(name)
     if as_json:
         click.echo(json.dumps({"default": name, "written_to": str(path)}))
     else:
@@ -235,7 +241,7 @@ def default(name: str, as_json: bool) -> None:
 @_json_option
 def remove(name: str, kind: Kind | None, as_json: bool) -> None:
     """Remove source or fusion NAME from your models.toml. Model files stay on the disk."""
-    path, found = userfile.remove(name, kind)
+    path, found = remove_entry(name, kind)
     if as_json:
         click.echo(json.dumps({"removed": name, "kind": found, "written_to": str(path)}))
     else:
@@ -243,8 +249,8 @@ def remove(name: str, kind: Kind | None, as_json: bool) -> None:
 
 
 def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_json: bool) -> None:
-    userfile.check_free(kind, name, force=force)
-    path = userfile.write(Entry(name, values, (), kind=kind))
+    check_free(kind, name, force=force)
+    path = write_entry(RegistryEntry(name, values, (), kind=kind))
     if as_json:
         record = {"added": name, "kind": kind, "values": values, "written_to": str(path)}
         click.echo(json.dumps(record, ensure_ascii=False))

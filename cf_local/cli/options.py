@@ -273,7 +273,8 @@ def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
     Raises what loading raises.
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
-    from cf_local.loading.load import LoadOptions, load
+    from cf_local.loading.load import load
+    from cf_local.loading.load_options import LoadOptions
 
     fusion, models = chosen_models(options)
     given = [key.name for key in fields(LoadOptions) if key.name in options]

@@ -30,8 +30,9 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
     cf-local plan --model a.gguf --model b.gguf --context 8192 --memory 6GB --json
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     # Imported here: it loads the native library, which `--help` need not wait for.
-    from cf_local.loading.fit import FitOptions, fit
+    from cf_local.loading.fit import fit
     from cf_local.loading.load import choose
+    from cf_local.loading.load_options import LoadOptions
     from cf_local.planning.memory import own_bytes
     from cf_local.registry.registry import load_registry
 
@@ -39,8 +40,8 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
     if name is not None and (fusion or models):
         raise click.UsageError("Name a fusion once, or name models instead.")
     specs, _ = choose(load_registry(), name or fusion, models)
-    known = {key.name for key in fields(FitOptions)} & options.keys()
-    fitted = fit(specs, FitOptions(**{name: options[name] for name in known}))
+    known = {key.name for key in fields(LoadOptions)} & options.keys()
+    fitted = fit(specs, LoadOptions(**{name: options[name] for name in known}))
     click.echo(_as_json(fitted, own_bytes()) if as_json else _as_text(fitted, own_bytes()))
     fitted.check()
 

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from cf_local import hub
 from cf_local.cli.options import key_of, weights_of
-from cf_local.registry.names import distinct, spec_of
+from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import (
     BUILTIN_ORIGIN,
     FUSION_KEYS,

@@ -10,7 +10,7 @@ from cf_local import hub
 from cf_local.cli.columns import size
 from cf_local.cli.fetching import Here, Outcome, fetch
 from cf_local.errors import Cancelled, CfLocalError, InputError, MissingModelError
-from cf_local.registry.names import ORIGIN, specs_of
+from cf_local.registry.model_names import ORIGIN, specs_of
 from cf_local.registry.registry import SourceSpec, load_registry
 
 

@@ -9,7 +9,7 @@ import click
 from cf_local import hub
 from cf_local.cli.columns import size
 from cf_local.errors import InputError
-from cf_local.registry.names import ORIGIN, hub_spec_of
+from cf_local.registry.model_names import ORIGIN, hub_spec_of
 from cf_local.registry.registry import Registry, load_registry
 
 

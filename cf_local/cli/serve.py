@@ -112,7 +112,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         )
     # Imported here: they load the native library and the extra.
     from cf_local.loading.fit import fit
-    from cf_local.loading.load import LoadOptions, choose, fit_options
+    from cf_local.loading.load import choose
+    from cf_local.loading.load_options import LoadOptions
     from cf_local.server.running import serve as run
     from cf_local.server.serve_options import ServeOptions
 
@@ -123,7 +124,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     sets = [choose(registry, name, ())[0] for name in fusions]
     for specs in sets if load_options.fit else ():
         if any(spec.repo for spec in specs):  # report it before a download
-            fit(specs, fit_options(load_options)).check()
+            fit(specs, load_options).check()
     named = [spec for specs in sets for spec in specs]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()

@@ -11,7 +11,7 @@ import click
 from cf_local import hub
 from cf_local.cli import columns
 from cf_local.errors import BrokenModelError, MissingModelError
-from cf_local.registry.names import ORIGIN, spec_of
+from cf_local.registry.model_names import ORIGIN, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 if TYPE_CHECKING:

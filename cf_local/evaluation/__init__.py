@@ -1,4 +1,4 @@
-"""Measuring on a task: how often each way to answer is right, and whether that is more than chance.
+"""Evaluation on a task: how often each way to answer is right, and whether that is beyond chance.
 
 ::
 
@@ -14,7 +14,6 @@ A task of your own derives from ``Task`` (see docs/evaluation.md).
 from cf_local.evaluation.runner import Result, Store, run
 from cf_local.evaluation.store import FolderStore, record_of
 from cf_local.evaluation.summary import Summary, summarize
-from cf_local.evaluation.tasks.names import TaskOptions, chosen, open_task
 from cf_local.evaluation.tasks.task import (
     Item,
     Task,
@@ -22,6 +21,7 @@ from cf_local.evaluation.tasks.task import (
     settings_for,
     with_system,
 )
+from cf_local.evaluation.tasks.task_names import TaskOptions, chosen, open_task
 from cf_local.evaluation.variants import (
     Variant,
     alone,

@@ -1,8 +1,8 @@
-"""How fast the fusion is against each of its sources alone.
+"""The speed of the fusion compared with each of its sources alone.
 
-The cases are answered alternately, prompt by prompt, so that a busy machine slows all of them
-alike; what counts is the ratio within one run. A rate is bytes of text per second after the prompt;
-the time to the first piece of text is told apart. Rendering is left to the caller.
+The cases take turns, prompt by prompt, so that a busy machine slows all of them alike; what counts
+is the ratio within one run. A rate is bytes of text per second after the prompt; the time to the
+first piece of text is reported separately. Rendering is left to the caller.
 """
 
 import math
@@ -56,7 +56,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Case:
-    """One way to answer, and what was measured of it, an entry per prompt."""
+    """One way to answer, and its measurements, one per prompt."""
 
     name: str
     answer: Callable[[Chat], Timing]
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def share_outside(self) -> float | None:
-        """Share of the time that was not spent in forward passes; None where nobody counted."""
+        """Share of the time spent outside forward passes; None if that was not counted."""
         if not self.answers:
             return None
         elapsed_s = sum(a.elapsed_s for a in self.answers)
@@ -85,18 +85,18 @@ class Case:
 
     @property
     def passes_per_segment(self) -> dict[str, float]:
-        """Forward passes of each source for a segment, on average."""
+        """Mean number of forward passes of each source per segment."""
         names = self.answers[0].passes if self.answers else {}
         return {n: sum(a.passes[n] for a in self.answers) / self.n_segments for n in names}
 
     @property
     def agreement(self) -> float:
-        """Segments from one disagreement to the next, on average."""
+        """Mean number of segments from one disagreement to the next."""
         return self.n_segments / max(1, self.n_segments - self.n_agreed)
 
 
 def fused_case(name: str, fusion: Fusion, settings: Settings) -> Case:
-    """A case that answers with ``fusion`` and finds no prompt cached."""
+    """A case that answers with ``fusion``; no prompt is cached from the answer before."""
 
     def forget() -> None:
         for source in fusion.sources:
@@ -127,7 +127,7 @@ def fused_cases(fusion: Fusion, max_tokens: int) -> list[Case]:
     return [
         fused_case("cool, no speculation", fusion, replace(settings, speculation=False)),
         fused_case("cool", fusion, settings),
-        # As `ask` does it: nobody reads an answer that can no longer win.
+        # Like `ask`: whole answers that can no longer win are not scored.
         fused_case("cool+r", fusion, replace(settings, mode="cool+r", all_scores=False)),
     ]
 
@@ -135,7 +135,7 @@ def fused_cases(fusion: Fusion, max_tokens: int) -> list[Case]:
 def run(cases: Sequence[Case], prompts: Sequence[Chat]) -> Iterator[int]:
     """Answer every prompt in every case, in turn; yields the number of prompts done.
 
-    The first prompt is answered once more beforehand, unmeasured: it pages the weights in.
+    First, every case answers the first prompt once without being measured, to page the weights in.
     """
     for case in cases:
         case.answer(prompts[0])
@@ -149,13 +149,13 @@ def run(cases: Sequence[Case], prompts: Sequence[Chat]) -> Iterator[int]:
 
 
 def differences(case: Case, other: Case) -> list[tuple[str, str]]:
-    """The texts of two fused cases where they differ; near ties may fall either way."""
+    """The pairs of texts in which two fused cases differ; near ties may go either way."""
     pairs = zip(case.answers, other.answers, strict=True)
     return [(one.text, two.text) for one, two in pairs if one.text != two.text]
 
 
 def ratio(case: Case, baseline: Case) -> tuple[float, float, float]:
-    """Rate of ``case`` over that of ``baseline`` on the same prompts, with a 95% interval.
+    """Rate of ``case`` divided by that of ``baseline`` on the same prompts, with a 95% interval.
 
     The interval is a bootstrap over prompts.
     """
@@ -175,11 +175,11 @@ def ratio(case: Case, baseline: Case) -> tuple[float, float, float]:
 
 
 def slowest(cases: Sequence[Case]) -> Case:
-    """The case with the lowest rate; those that wrote nothing are left out, unless all did."""
+    """The case with the lowest rate, leaving out those that wrote nothing unless all did."""
     return min(cases, key=lambda case: math.inf if math.isnan(case.rate) else case.rate)
 
 
 def _rate(timings: Sequence[Timing]) -> float:
-    """Bytes of text per second; not a number where nothing was written (by a base model)."""
+    """Bytes of text per second; NaN if nothing was written (by a base model)."""
     n_bytes = sum(t.n_bytes for t in timings)
     return n_bytes / sum(t.rest_s for t in timings) if n_bytes else math.nan

@@ -1,9 +1,9 @@
 """Calibration: which way to fuse suits a task, or which source alone, beyond chance.
 
-The questions are cut into two halves. On the SEARCH half many ways to fuse are tried, and one is
-chosen; on the CONFIRM half, which has no part in that choice, it must beat the best source alone
-(exact McNemar test). Otherwise that source is recommended: the floor. So however many are tried,
-noise is recommended in at most 2.5% of runs (``scripts/calibration_noise.py`` counts).
+The questions are divided into two halves. On the SEARCH half, many ways to fuse are tried and one
+is chosen. On the CONFIRM half, which plays no part in that choice, it must beat the best source
+alone (exact McNemar test). Otherwise that source is recommended: the floor. So however many ways
+are tried, noise is recommended in at most 2.5% of runs (``scripts/calibration_noise.py`` counts).
 
 Nothing here runs a model: verdicts come from a function, which a simulation can replace.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cf_local.errors import InputError
-from cf_local.evaluation.candidates import Space
 from cf_local.evaluation.marks import Evaluate, Marks, Verdict
+from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.summary import Comparison, Share, share
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
@@ -27,12 +27,12 @@ ALPHA = 0.05
 MIN_ITEMS = 20
 MIN_GROUP = 20
 _MIN_RUNG = 20  # questions before anything is dropped
-_MAX_ROUNDS = 3  # of looking around what is best so far
+_MAX_ROUNDS = 3  # of trying the neighbours of what is best so far
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of one variant on the search half; one that was dropped has fewer questions."""
+    """The result of one variant on the search half; a dropped one has answered fewer questions."""
 
     variant: Variant
     accuracy: Share
@@ -44,10 +44,10 @@ class Tried:
 class Outcome:
     """What is recommended, and why.
 
-    ``best_alone`` did best of all sources on both halves; ``chosen`` is the fused variant that the
-    search half chose, None when none was above the best source there. ``recommended`` is one of
-    them. ``versus`` and ``groups`` compare ``chosen`` with ``best_alone`` on the confirm half;
-    ``accuracy`` has both there, by name, and ``alone`` every source on both halves.
+    ``best_alone`` is the best source on both halves together. ``chosen`` is the fused variant that
+    the search half chose, None if none was better than the best source there. ``recommended`` is
+    one of these two. ``versus`` and ``groups`` compare ``chosen`` with ``best_alone`` on the
+    confirm half; ``accuracy`` has both there, by name, and ``alone`` every source on both halves.
     ``falling`` names groups in which ``chosen`` is worse beyond chance.
     """
 
@@ -66,23 +66,23 @@ class Outcome:
 
     @property
     def is_fused(self) -> bool:
-        """Whether a fusion is recommended, not a source alone."""
+        """Whether a fusion is recommended rather than a source alone."""
         return self.reason == "confirmed"
 
 
 class Calibration:
-    """One calibration; after an interruption ``tried`` still says what was found."""
+    """One calibration; after an interruption, ``tried`` still returns what was found."""
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         items: Sequence[Item],
         evaluate: Evaluate,
         *,
         seed: int = 0,
         on_stage: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``seed`` draws the halves; ``on_stage`` hears what comes next, in words.
+        """``seed`` draws the halves; ``on_stage`` gets a description of each stage at its start.
 
         Raises InputError for fewer than two sources or too few questions.
         """
@@ -90,29 +90,29 @@ class Calibration:
             raise InputError("One source alone leaves nothing to calibrate; name two or more.")
         if len(items) < MIN_ITEMS:
             raise InputError(
-                f"{len(items)} questions are too few to calibrate on; {MIN_ITEMS} are the least, "
-                "and a few hundred show more."
+                f"{len(items)} questions are too few to calibrate on; at least {MIN_ITEMS} are "
+                "needed, and a few hundred show more."
             )
         self._space, self._on_stage = space, on_stage
         self._search, self._confirm = halves(items, seed)
         self._marks = Marks(evaluate)
         self._alone = space.alone()
-        self._raced: dict[str, Variant] = {}  # all fused variants that were begun
+        self._raced: dict[str, Variant] = {}  # all fused variants that were started
         self._finished: list[Variant] = []  # those that answered the whole search half
 
     def run(self) -> Outcome:
-        """Search, confirm, and what follows from it."""
+        """Search, confirm, and return what follows from it."""
         n_search, n_confirm = len(self._search), len(self._confirm)
         self._on_stage(f"search half ({n_search} questions): each source alone")
         self._marks.fill(self._alone, self._search)
         chosen = self._find()
-        told = chosen.name if chosen else "no fusion was above the best source"
-        self._on_stage(f"confirm half ({n_confirm} questions): {told}")
+        finding = chosen.name if chosen else "no fusion was above the best source"
+        self._on_stage(f"confirm half ({n_confirm} questions): {finding}")
         self._marks.fill([*self._alone, *([chosen] if chosen else [])], self._confirm)
         return self._judge(chosen)
 
     def tried(self) -> tuple[Tried, ...]:
-        """All variants that were begun, as far as they came on the search half."""
+        """All variants that were started, with the part of the search half that they answered."""
         finished = {variant.name for variant in [*self._alone, *self._finished]}
         found = []
         for variant in [*self._alone, *self._raced.values()]:
@@ -125,7 +125,7 @@ class Calibration:
     # ---- The search half
 
     def _find(self) -> Variant | None:
-        """The fused variant worth confirming, None if none is above the best source alone."""
+        """The fused variant worth confirming, None if none is better than the best source alone."""
         self._race(self._space.first(), "modes, and sets of sources")
         favourite = self._favourite()
         accuracy = {v.name: _smoothed(self._marks.of(v, self._search)) for v in self._alone}
@@ -140,14 +140,14 @@ class Calibration:
         return favourite
 
     def _bases(self, favourite: Variant | None) -> list[Variant]:
-        """What to look around: the favourite, and what was right most often."""
+        """The variants whose neighbours to try: the favourite, and the most often right one."""
         best = max(self._finished, key=self._rank, default=None)
         return list(dict.fromkeys(v for v in (favourite, best) if v is not None))
 
     def _race(self, variants: Sequence[Variant], what: str) -> bool:
-        """Let new variants answer more and more questions, the better half going on each time.
+        """Let new variants answer more and more questions; each time the better half goes on.
 
-        False when there is no new one.
+        Returns False if none is new.
         """
         alive = list({v.name: v for v in variants if v.name not in self._raced}.values())
         if not alive:
@@ -163,9 +163,9 @@ class Calibration:
         return True
 
     def _survivors(self, alive: list[Variant], items: Sequence[Item]) -> list[Variant]:
-        """The better half and the defaults, less what is worse than the best source beyond chance.
+        """The better half and the defaults, in their order.
 
-        In the order they came.
+        Those that are worse than the best source beyond chance are left out.
         """
         best = self._marks.best(self._alone, items)
         hopeful = [v for v in alive if not self._marks.versus(best, v, items).is_better(ALPHA)]
@@ -174,10 +174,10 @@ class Calibration:
         return [v for v in hopeful if v in kept or self._space.n_changes(v) == 0]
 
     def _favourite(self) -> Variant | None:
-        """The simplest variant that looks worth confirming, or what beats it beyond chance.
+        """The simplest variant that is worth confirming, or one that beats it beyond chance.
 
-        Worth confirming: better than the best source beyond chance, or where none is, better at
-        all. So a choice that changes little is not made, and with few questions none is.
+        Worth confirming is what beats the best source beyond chance or, if nothing does, what beats
+        it at all. So a change that gains little is not made, and with few questions none is.
         """
         best = self._marks.best(self._alone, self._search)
         above = [v for v in self._finished if self._rank(v)[0] > self._rank(best)[0]]
@@ -187,7 +187,7 @@ class Calibration:
             return None
         fewest = min(map(self._space.n_changes, pool))
         simplest = max((v for v in pool if self._space.n_changes(v) == fewest), key=self._rank)
-        alpha = ALPHA / len(self._raced)  # Bonferroni: for all that could have won by chance
+        alpha = ALPHA / len(self._raced)  # Bonferroni: over all that could have won by chance
         better = [v for v in pool if self._marks.versus(v, simplest, self._search).is_better(alpha)]
         return max(better, key=self._rank, default=simplest)
 
@@ -222,7 +222,7 @@ class Calibration:
         return replace(outcome, reason="confirmed", recommended=chosen)
 
     def _groups(self, chosen: Variant, best: Variant) -> dict[str, Comparison]:
-        """The comparison in each group that is large enough, if there is more than one group."""
+        """The comparison in each group that is large enough, if there are several groups."""
         by_group: dict[str, list[Item]] = {}
         for item in self._confirm:
             by_group.setdefault(item.group, []).append(item)
@@ -235,7 +235,7 @@ class Calibration:
         }
 
     def _rank(self, variant: Variant, items: Sequence[Item] | None = None) -> tuple[float, int]:
-        """What to sort by: right answers, then closeness to the defaults."""
+        """The key to sort by: right answers, then closeness to the defaults."""
         n_right = self._marks.n_right(variant, self._search if items is None else items)
         return n_right, -self._space.n_changes(variant)
 
@@ -243,7 +243,7 @@ class Calibration:
 def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
     """Two halves drawn by ``seed``, each with half of every group, to within one question.
 
-    The first is in random order, so that its beginning stands for all of it.
+    The first is in random order, so that its beginning represents all of it.
     """
     rng = random.Random(seed)
     by_group: dict[str, list[Item]] = {}
@@ -255,8 +255,8 @@ def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
     return search, confirm
 
 
-def expected(space: Space, items: Sequence[Item], seed: int) -> Counter[str]:
-    """About how many answers of each mode a calibration takes: as many as if all were equal."""
+def expected(space: SearchSpace, items: Sequence[Item], seed: int) -> Counter[str]:
+    """About how many answers of each mode a calibration takes: what it takes if all are right."""
     counts: Counter[str] = Counter()
 
     def all_right(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
@@ -269,7 +269,7 @@ def expected(space: Space, items: Sequence[Item], seed: int) -> Counter[str]:
 
 
 def falling(groups: Mapping[str, Comparison], alpha: float = ALPHA) -> tuple[str, ...]:
-    """Groups with more lost than won beyond chance, for as many groups as there are (Holm)."""
+    """Groups with more lost than won beyond chance, corrected for their number (Holm)."""
     found = []
     by_p = sorted(groups.items(), key=lambda entry: entry[1].p_value)
     for n_left, (name, versus) in zip(range(len(by_p), 0, -1), by_p, strict=True):

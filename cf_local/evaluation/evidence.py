@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cf_local.evaluation.calibration import Outcome
-from cf_local.evaluation.candidates import CALIBRATED
+from cf_local.evaluation.search_space import CALIBRATED
 from cf_local.evaluation.summary import Comparison, Share
 from cf_local.evaluation.variants import Variant, is_alone
 from cf_local.settings import Settings
@@ -23,16 +23,16 @@ def names_of(variant: Variant, all_names: tuple[str, ...]) -> tuple[str, ...]:
 def values_of(variant: Variant, names: Mapping[str, str]) -> dict[str, Any]:
     """The keys of a fusion in models.toml that answers as ``variant`` does.
 
-    Of defaults only mode and score, whose default has changed before. ``names`` has the names in
-    models.toml of the sources that the variant needs, in order.
+    Of the defaults, only mode and score are written, since the default score has changed before.
+    ``names`` are the names in models.toml of the sources that the variant needs, in order.
     """
     default, settings = Settings(), variant.settings
     chosen = {key: getattr(settings, key) for key in CALIBRATED if hasattr(settings, key)}
     changed = {key: value for key, value in chosen.items() if value != getattr(default, key)}
-    told = {} if is_alone(variant) else {"score": settings.score}
+    score = {} if is_alone(variant) else {"score": settings.score}
     if "weights" in changed:
         changed["weights"] = {names[each]: w for each, w in changed["weights"].items()}
-    return {"sources": tuple(names.values()), "mode": settings.mode, **told, **changed}
+    return {"sources": tuple(names.values()), "mode": settings.mode, **score, **changed}
 
 
 def sentence(outcome: Outcome, task: str, day: dt.date) -> str:
@@ -43,7 +43,7 @@ def sentence(outcome: Outcome, task: str, day: dt.date) -> str:
         own, other = outcome.accuracy[chosen], outcome.accuracy[best]
         assert outcome.versus is not None
         return (
-            f"{when}{chosen} answers {share_text(own)} of {own.n} questions right that took no "
+            f"{when}{chosen} answers {share_text(own)} of {own.n} questions right that played no "
             f"part in its choice, {best} alone {share_text(other)} ({p_text(outcome.versus)})."
         )
     own = outcome.alone[best]
@@ -54,14 +54,14 @@ def sentence(outcome: Outcome, task: str, day: dt.date) -> str:
 
 
 def verdict(outcome: Outcome) -> str:
-    """What is recommended, and why, for people to read."""
+    """What is recommended, and why, in readable sentences."""
     best, chosen = outcome.best_alone.name, outcome.chosen
     if chosen is None:
         return f"Recommended: {best} alone. On the search half no fusion was above the best source."
     assert outcome.versus is not None
     own, other = outcome.accuracy[chosen.name], outcome.accuracy[best]
     facts = (
-        f"on {own.n} questions that took no part in the choice {chosen.name!r} was right on "
+        f"on {own.n} questions that played no part in the choice, {chosen.name!r} was right on "
         f"{share_text(own)}, {best} alone on {share_text(other)}: "
         f"won {outcome.versus.won}, lost {outcome.versus.lost}, {p_text(outcome.versus)}."
     )

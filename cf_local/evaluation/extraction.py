@@ -1,9 +1,9 @@
-"""The final answer of a worked solution, taken out as lm-evaluation-harness does.
+"""The final answer of a worked solution, extracted as lm-evaluation-harness does.
 
-Written anew after the task files of that project (gsm8k, gsm8k_cot, mgsm_direct, mgsm_en_cot,
-mgsm_native_cot of release 0.4.13), so that our figures can be put beside published ones;
-``tests/data/lmeval_verdicts.json`` holds verdicts of the real package. What is odd there is odd
-here: with ``MGSM`` a comparison drops all punctuation, so -5 and 5 are the same.
+Rewritten from the task files of that project (gsm8k, gsm8k_cot, mgsm_direct, mgsm_en_cot,
+mgsm_native_cot of release 0.4.13), so that our figures can be compared with published ones;
+``tests/data/lmeval_verdicts.json`` holds verdicts of the real package. Its oddities are reproduced:
+``MGSM`` ignores all punctuation, so -5 and 5 are the same.
 """
 
 import re
@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 
 INVALID = "[invalid]"
-"""What stands for an answer that was not found."""
+"""The answer where none was found."""
 
 _FLEXIBLE = r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -21,7 +21,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Extraction:
     """A pattern that finds the answer in a text: its first match, or the last one.
 
-    An empty pattern takes the whole text without spaces at its ends.
+    With an empty pattern, the answer is the whole text without spaces at its ends.
     """
 
     pattern: str
@@ -40,8 +40,8 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What is removed from an answer before it is compared; case never counts."""
+class AnswerMatcher:
+    """Compares answers after removing what is ignored; case never counts."""
 
     ignored: tuple[str, ...] = ()
     ignores_punctuation: bool = False
@@ -58,7 +58,7 @@ class Comparison:
 
 
 FLEXIBLE = Extraction(_FLEXIBLE, last=True)
-"""The last number of the text, wherever it stands."""
+"""The last number in the text, wherever it is."""
 
 WHOLE = Extraction("")
 """The text itself: what mgsm_direct calls remove_whitespace."""
@@ -67,7 +67,7 @@ HASHES = Extraction(r"#### (\-?[0-9\.\,]+)")
 """The answer as GSM8K's own solutions end: strict-match of the task gsm8k."""
 
 ENGLISH = Extraction(r"The answer is (\-?[0-9\.\,]+).")
-"""Strict-match of gsm8k_cot. It wants a character behind the number, as there."""
+"""Strict-match of gsm8k_cot. As there, it requires a character after the number."""
 
-GSM8K = Comparison((",", r"\$", r"(?s).*#### ", r"\.$"))
-MGSM = Comparison(ignores_punctuation=True)
+GSM8K = AnswerMatcher((",", r"\$", r"(?s).*#### ", r"\.$"))
+MGSM = AnswerMatcher(ignores_punctuation=True)

@@ -30,7 +30,8 @@ except ModuleNotFoundError as error:
 from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.evaluation.likelihood import Judge, Opening, write
 from cf_local.evaluation.variants import WEIGHT
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import OPTIONS, Settings
 from cf_local.types import Answer, Chat, Message, RawText
@@ -38,11 +39,11 @@ from cf_local.types import Answer, Chat, Message, RawText
 T = TypeVar("T")
 
 CHAT = "cf-local chat: "
-"""What the string begins with in which a chat travels through the harness; JSON follows."""
+"""The start of a string that carries a chat through the harness; JSON follows."""
 
 _SETTINGS = OPTIONS.keys() - {"max_tokens", "stop"}
 _SAMPLING = {"top_p", "min_p", "seed"}
-# What tasks say without meaning anything by it.
+# Arguments that tasks give without an effect.
 _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {"num_beams": (1,), "top_k": (None, 0, -1)}
 
 
@@ -54,7 +55,7 @@ class Request(Protocol):
 
 @register_model("cf-local")
 class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
-    """A fusion that the harness asks for answers and for likelihoods."""
+    """A fusion that the harness asks for answers and likelihoods."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     ) -> None:
         """Use a loaded ``fusion``, or load the one of that name, or ``models`` instead.
 
-        ``settings`` are fields of Settings, over those of the fusion. ``batch_size`` and
+        ``settings`` are fields of Settings that override those of the fusion. ``batch_size`` and
         ``device``, which the harness always passes, are not used: requests are answered one by
         one, and ``gpu_layers`` says what a GPU gets. Raises InputError, and what ``load`` raises.
         """
@@ -84,7 +85,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
         unknown = settings.keys() - _SETTINGS
         if unknown:
             raise InputError(
-                f"{', '.join(sorted(unknown))}: no model argument; "
+                f"{', '.join(sorted(unknown))}: not a model argument; "
                 f"settings are {', '.join(sorted(_SETTINGS))}."
             )
         if not isinstance(fusion, Fusion):
@@ -104,10 +105,10 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     ) -> list[tuple[float, bool]]:
         """Log-likelihood of a continuation in nats, and whether the fusion would write it.
 
-        Requests with one context are read together, and contexts in the order of their text, so
-        that what they have in common is read once.
+        Requests with the same context are read together, and contexts in the order of their text,
+        so that what they share is read once.
         """
-        pairs = [_with_spaces_behind(*request.args) for request in requests]
+        pairs = [_with_spaces_moved(*request.args) for request in requests]
         results: dict[int, tuple[float, bool]] = {}
         for context, indices in _progress(_grouped([c for c, _ in pairs]), disable_tqdm):
             opening, texts = _opening(context), [pairs[index][1] for index in indices]
@@ -121,7 +122,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     def loglikelihood_rolling(
         self, requests: Sequence[Request], disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-likelihood of a whole text in nats; one longer than the context goes in windows."""
+        """Log-likelihood of a whole text in nats; a long text is read in windows."""
         results = []
         for request in _progress(requests, disable_tqdm):
             (result,) = self._judge.log_likelihoods(_opening(""), [request.args[0]])
@@ -132,7 +133,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
         """The fused answer to each request, cut at its stop strings.
 
-        Repeats of one request that sample do so with seeds of their own; others are answered once.
+        Repeated requests that sample get different seeds; others are answered once.
         """
         results: dict[int, str] = {}
         for context, indices in _progress(
@@ -155,25 +156,25 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     ) -> str:
         """The messages as JSON: every source puts them into its own template later.
 
-        A last message of the assistant is the begin of the answer (``add_generation_prompt`` is
-        False then). Raises InputError for a message that is not text.
+        If the last message is the assistant's, it is the beginning of the answer
+        (``add_generation_prompt`` is False then). Raises InputError for a message that is not text.
         """
         turns = [[turn["role"], turn["content"]] for turn in chat_history]
         if not all(isinstance(part, str) for turn in turns for part in turn):
             raise InputError("cf-local reads text only; a message holds something else.")
         if add_generation_prompt == (turns[-1][0] == "assistant"):
-            raise InputError("A chat must end with the user's message, or the answer's begin.")
+            raise InputError("A chat must end with a user's message, or the answer's beginning.")
         return CHAT + json.dumps(turns, ensure_ascii=False)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """What the harness notes as the template. Raises InputError when one is chosen by name."""
+        """What the harness records as the template. Raises InputError if one is chosen by name."""
         if isinstance(chat_template, str):
             raise InputError("Each source has one template, its own: leave the name out.")
         return f"{CHAT}each source's own template" if chat_template else None
 
     @property
     def tokenizer_name(self) -> str:
-        """By what the harness tells its caches of requests apart: they hold no template's text."""
+        """The harness's key for its caches of requests, which hold no template's text."""
         return CHAT.strip(": ")
 
     def get_model_info(self) -> dict[str, Any]:
@@ -211,10 +212,10 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
         )
 
     def _seeded(self, settings: Settings, n_before: int) -> Settings:
-        """``settings`` for a request that was answered ``n_before`` times before."""
+        """``settings`` for a request that has been answered ``n_before`` times."""
         if settings.sampling.temperature == 0:
             return settings
-        # Within one answer the sources have the seeds that follow each other.
+        # Within one answer, the sources have consecutive seeds.
         seed = settings.sampling.seed + n_before * len(self.fusion.sources)
         return replace(settings, sampling=replace(settings.sampling, seed=seed))
 
@@ -238,8 +239,8 @@ def main() -> None:
         raise SystemExit(error.exit_code) from error
 
 
-def _with_spaces_behind(context: str, continuation: str) -> tuple[str, str]:
-    """A pair with the spaces between them in the continuation, as the harness has it."""
+def _with_spaces_moved(context: str, continuation: str) -> tuple[str, str]:
+    """The pair with the spaces between them in the continuation, as in the harness."""
     if context.startswith(CHAT):
         return context, continuation
     kept = context.rstrip()
@@ -247,7 +248,7 @@ def _with_spaces_behind(context: str, continuation: str) -> tuple[str, str]:
 
 
 def _opening(context: str) -> Opening:
-    """What a context of the harness stands for: a chat that went through it, or raw text."""
+    """What a context of the harness represents: a chat that went through it, or raw text."""
     if not context.startswith(CHAT):
         return Opening(RawText(context))
     try:
@@ -257,12 +258,12 @@ def _opening(context: str) -> Opening:
             "This task changes prompts after the chat template was applied, which cf-local cannot "
             "follow, as each source has its own. Run it without --apply_chat_template."
         ) from None
-    begun = turns.pop().content if turns[-1].role == "assistant" else ""
-    return Opening(Chat(tuple(turns)), begun)
+    prefix = turns.pop().content if turns[-1].role == "assistant" else ""
+    return Opening(Chat(tuple(turns)), prefix)
 
 
 def _grouped(keys: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Each key in the order of its text, with the indices at which it stands."""
+    """The keys in the order of their text, each with its indices."""
     indices = defaultdict(list)
     for index, key in enumerate(keys):
         indices[key].append(index)

@@ -1,12 +1,12 @@
-"""How likely a text is to a fusion, and whether it would write it.
+"""How likely a text is under a fusion, and whether the fusion would write it.
 
-The likelihood of a text is that of its sources: minus the weighted mean over the sources of its
-negative log-likelihood, each in its own tokens, with the fusion's weights. That is the logarithm of
-a geometric mean of probabilities. It is the same for all kinds of score: sums over tokens can be
-added from window to window and compared between vocabularies, means per token, which "perplexity"
-and "nll" rank by, cannot. The mean of ``bits_per_byte`` is this one, per byte and in bits.
+The log-likelihood of a text is minus the mean of the sources' negative log-likelihoods, each in its
+own tokens, weighted with the fusion's weights. That is the logarithm of a geometric mean of
+probabilities. It is the same for all kinds of score: sums over tokens can be added from window to
+window and compared between vocabularies; means per token, which "perplexity" and "nll" rank by,
+cannot. The mean of ``bits_per_byte`` is this one, per byte and in bits.
 
-Only the Source interface is used: ``begin`` with what stands in front, then ``score``.
+Only the Session interface is used: ``prefill`` with what comes before the text, then ``score``.
 """
 
 import logging
@@ -30,20 +30,20 @@ from cf_local.types import Candidate, Event, Prompt, RawText, Step, text_of
 _log = logging.getLogger(__name__)
 
 NOTHING = RawText("\n")
-"""Read in front of a text that has nothing in front of it: sources refuse an empty prompt."""
-_MAX_CANDIDATES = 16  # scored at once; each keeps a row of logits
+"""Read before a text that has nothing before it: sources refuse an empty prompt."""
+_MAX_CANDIDATES = 16  # scored at once; each holds a row of logits
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a text stands behind: a prompt, and what the answer to it already says."""
+    """What comes before a text: a prompt, and the beginning of its answer."""
 
     prompt: Prompt
     answer: str = ""
 
 
 class Judge:
-    """Reads texts with the sources of a fusion. Not while an answer is being written."""
+    """Scores texts with the sources of a fusion, while no answer is running."""
 
     def __init__(self, fusion: Fusion, settings: Settings) -> None:
         """Raises InputError when ``settings`` do not match the sources."""
@@ -54,39 +54,42 @@ class Judge:
         self._weights = settings.weights_of(names) if len(names) > 1 else [1.0]
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
-        """The log-likelihood of each text behind ``opening``, in nats.
+        """The log-likelihood of each text after ``opening``, in nats.
 
-        A text that does not fit the contexts is read in windows behind a raw prompt. Raises
-        ContextError when it stands behind a chat.
+        After a raw prompt, a text that does not fit the contexts is read in windows. After a chat,
+        it raises ContextError.
         """
         return self._fusion.alone(lambda: self._log_likelihoods(opening, texts))
 
     def _log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         parts = [self._parts(opening, text) for text in texts]
-        behind: dict[Opening, dict[str, float]] = {}
+        nlls: dict[Opening, dict[str, float]] = {}
         for start, text in (part for found in parts for part in found):
-            behind.setdefault(start, {})[text] = math.nan
-        for start, nlls_nats in behind.items():
+            nlls.setdefault(start, {})[text] = math.nan
+        for start, nlls_nats in nlls.items():
             nlls_nats.update(zip(nlls_nats, self._nlls_nats(start, list(nlls_nats)), strict=True))
-        return [0.0 - sum(behind[start][text] for start, text in found) for found in parts]
+        return [0.0 - sum(nlls[start][text] for start, text in found) for found in parts]
 
     def writes(self, opening: Opening, texts: Sequence[str]) -> list[bool]:
-        """Whether the greedy fused answer behind ``opening`` begins with each text.
+        """Whether the greedy fused answer after ``opening`` begins with each text.
 
-        Its last word must be whole: an answer " running" does not begin with " run". In the modes
-        that choose among complete answers it is the answer of mode "cool".
+        The text's last word must be whole: an answer " running" does not begin with " run". In the
+        modes that choose among whole answers, the answer is that of mode "cool".
         """
-        behind: dict[Opening, list[str]] = {}
+        by_opening: dict[Opening, list[str]] = {}
         for text in texts:
             for start, _ in self._parts(opening, text)[:1]:
-                behind.setdefault(start, []).append(text)
+                by_opening.setdefault(start, []).append(text)
         written: dict[str, str] = {}
-        for start, some in behind.items():
+        for start, some in by_opening.items():
             written |= dict.fromkeys(some, self._written(start, some))
         return [not text or _begins_with(written[text], text) for text in texts]
 
     def shortened(self, opening: Opening, n_reserved: int) -> Opening:
-        """``opening`` with the end of its raw prompt that leaves so many tokens, half at most."""
+        """``opening`` with the end of its raw prompt, to leave up to ``n_reserved`` tokens free.
+
+        At most half of the context stays free.
+        """
         prompt = opening.prompt
         if not isinstance(prompt, RawText):
             return opening
@@ -96,7 +99,7 @@ class Judge:
         return replace(opening, prompt=RawText(text) if text else NOTHING)
 
     def _written(self, opening: Opening, texts: Sequence[str]) -> str:
-        """The fused answer, up to where it is clear whether it begins with one of ``texts``."""
+        """The fused answer, until it is clear whether it begins with one of ``texts``."""
         settings = replace(
             self._settings,
             mode="single" if self._settings.mode == "single" else "cool",
@@ -116,19 +119,19 @@ class Judge:
 
     @cached_property
     def _n_tokens(self) -> list[int]:
-        """Tokens that each source can read, prompt and all."""
+        """Tokens that each source can read, including the prompt."""
         return self._fusion.alone(
             lambda: [prefill(s, NOTHING, sampling=Sampling()) + s.n_free for s in self._sessions]
         )
 
     def _parts(self, opening: Opening, text: str) -> list[tuple[Opening, str]]:
-        """The windows of a text, each behind its own opening."""
+        """The windows of a text, each with its own opening."""
         if not isinstance(opening.prompt, RawText):
             return [(opening, text)] if text else []
-        front = opening.prompt.text
-        found = windows(front + text, len(front), self._sessions, self._n_tokens)
+        prompt = opening.prompt.text
+        found = windows(prompt + text, len(prompt), self._sessions, self._n_tokens)
         for first in found[:1]:
-            _warn_if_cut(front, first.context)
+            _warn_if_cut(prompt, first.context)
         return [
             (Opening(RawText(context) if context else NOTHING), part) for context, part in found
         ]
@@ -141,10 +144,10 @@ class Judge:
 
 
 def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Event]:
-    """The events of a fused answer behind ``opening``, without what it already says.
+    """The events of a fused answer after ``opening``, without the beginning that is given.
 
-    ``settings`` count from there. Raises InputError for an opened answer in mode "cool+r", which
-    would start anew.
+    The limits in ``settings`` count from there. Raises InputError for an answer with a given
+    beginning in mode "cool+r", which would start anew.
     """
     with fusion.stream(opening.prompt, settings, prefix=opening.answer) as events:
         yield from events

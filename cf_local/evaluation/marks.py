@@ -1,4 +1,4 @@
-"""Verdicts by variant and question, each asked for once, and what can be counted with them."""
+"""Verdicts by variant and question, each computed once, and what can be counted with them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,14 +13,14 @@ Evaluate = Callable[[Sequence[Variant], Sequence[Item]], Iterable[Verdict]]
 
 
 class Marks:
-    """The verdicts that ``evaluate`` gave so far. Asked for one that is not there: KeyError."""
+    """The verdicts that ``evaluate`` has given so far. Raises KeyError for a missing one."""
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
         self._right: dict[str, dict[str, float]] = {}
 
     def fill(self, variants: Sequence[Variant], items: Sequence[Item]) -> None:
-        """See to it that all verdicts are known."""
+        """Make sure that all verdicts are known."""
         for variant in variants:
             self._right.setdefault(variant.name, {})
         missing = [i for i in items if any(i.id not in self._right[v.name] for v in variants)]
@@ -33,7 +33,7 @@ class Marks:
         return [right[item.id] for item in items]
 
     def known(self, variant: Variant, items: Sequence[Item]) -> list[float]:
-        """The verdicts on those items that there are."""
+        """The known verdicts on the items."""
         right = self._right.get(variant.name, {})
         return [right[item.id] for item in items if item.id in right]
 
@@ -46,7 +46,7 @@ class Marks:
         return max(variants, key=lambda variant: self.n_right(variant, items))
 
     def versus(self, one: Variant, other: Variant, items: Sequence[Item]) -> Comparison:
-        """One variant against another."""
+        """One variant compared with another."""
         return compare_verdicts(self.of(one, items), self.of(other, items))
 
     def share(self, variant: Variant, items: Sequence[Item]) -> Share:

@@ -11,13 +11,13 @@ from typing import Any
 
 from cf_local.evaluation.runner import Result
 from cf_local.evaluation.store import Record
-from cf_local.evaluation.summary import Row, Share, Summary
+from cf_local.evaluation.summary import Share, Summary, VariantSummary
 from cf_local.evaluation.tasks.task import Item
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A question that a fused variant and the best source alone answered differently well."""
+    """A question with different verdicts on a fused variant and on the best source alone."""
 
     item: Item
     before: Result
@@ -26,7 +26,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one variant fixed and broke against the best source alone."""
+    """What one variant fixed and broke compared with the best source alone."""
 
     variant: str
     fixed: tuple[Change, ...]
@@ -36,8 +36,8 @@ class Changes:
 def render(
     summary: Summary, record: Record, items: Sequence[Item], results: Sequence[Result]
 ) -> str:
-    """The report as HTML; ``record`` is what ``store.record_of`` says about the run."""
-    from jinja2 import Environment, StrictUndefined  # imported here: other commands need it not
+    """The report as HTML; ``record`` is the description of the run by ``store.record_of``."""
+    from jinja2 import Environment, StrictUndefined  # imported here: other commands do not need it
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -55,7 +55,7 @@ def render(
 def changes(
     summary: Summary, items: Sequence[Item], results: Sequence[Result]
 ) -> tuple[Changes, ...]:
-    """For each fused variant what it fixed and broke; nothing without a source alone."""
+    """What each fused variant fixed and broke; empty without a source alone."""
     if summary.best_alone is None:
         return ()
     found = {(result.variant, result.item): result for result in results}
@@ -72,19 +72,19 @@ def percent(value: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value with as many digits as matter."""
+    """A p-value with the digits that matter."""
     if value < 0.001:
         return "< 0.001"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def wins(row: Row) -> str:
-    """Who won how often, most first."""
+def wins(row: VariantSummary) -> str:
+    """How often each source won, most often first."""
     ordered = sorted(row.wins.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{name} {n}" for name, n in ordered)
 
 
-def _groups(summary: Summary) -> list[tuple[str, list[tuple[Row, Share]]]]:
+def _groups(summary: Summary) -> list[tuple[str, list[tuple[VariantSummary, Share]]]]:
     """Each group of questions with the share of every variant in it."""
     names = dict.fromkeys(name for row in summary.rows for name in row.groups)
     return [

@@ -1,8 +1,8 @@
-"""The loop of an evaluation: every question, answered in every way, judged, remembered.
+"""The loop of an evaluation: answer every question in every way, judge, store the result.
 
-Questions come first, ways to answer second: the prompt stays in the caches, and an interrupted run
-holds whole questions. Everything else (tables, tests, reports, a search for better weights) works
-on the Results that come out here.
+The outer loop is over questions: the prompt stays in the caches, and an interrupted run holds whole
+questions. Everything else (tables, tests, reports, a search for better weights) works on the
+Results that this loop yields.
 """
 
 import time
@@ -18,16 +18,16 @@ from cf_local.runtime.fusion import Fusion
 from cf_local.types import Answer, Step
 
 NO_ROOM = "context"
-"""The finish_reason of an answer that could not begin: its prompt does not fit the context."""
+"""The finish_reason of an answer that could not start: its prompt does not fit the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One answer to one item, judged: ``right`` is from 0 to 1.
+    """One judged answer to one item; ``right`` is from 0 to 1.
 
-    ``wins`` counts for each source the fused segments it won against another proposal, or, where
-    whole answers are chosen among, the whole answer ("(fused)" is the fused one). ``seconds`` are
-    those after the prompt, which took ``prompt_seconds``; ``n_bytes`` is the size of ``text``.
+    ``wins`` counts the fused segments that each source won against another proposal; in the modes
+    that choose among whole answers, the whole answer ("(fused)" is the fused one). ``seconds`` is
+    the time after the prompt, which took ``prompt_seconds``; ``n_bytes`` is the size of ``text``.
     ``finish_reason`` is an Answer's, or "context" for a prompt that does not fit.
     """
 
@@ -45,14 +45,14 @@ class Result:
 
 
 class Store:
-    """Where results are kept while a run goes on; this one forgets them with the process."""
+    """The results of a run, in memory."""
 
     def __init__(self) -> None:
         self.results: dict[tuple[str, str], Result] = {}
-        """What is known, by names of variant and item."""
+        """The results so far, by the names of variant and item."""
 
     def append(self, result: Result) -> None:
-        """Keep a result."""
+        """Store a result."""
         self.results[result.variant, result.item] = result
 
 
@@ -65,10 +65,10 @@ def run(
     *,
     is_cancelled: IsCancelled = never,
 ) -> Iterator[Result]:
-    """Answer each item by each variant; yields what ``store`` knows, and what is computed for it.
+    """Answer each item by each variant; yields the results in ``store`` and the computed ones.
 
     A result is in the store before it is yielded. A prompt that does not fit the context counts as
-    answered wrong. Raises Cancelled once ``is_cancelled`` or the fusion's ``cancel`` stopped it,
+    answered wrong. Raises Cancelled once ``is_cancelled`` or the fusion's ``cancel`` stops the run,
     InputError for prompts or verdicts that cannot be used.
     """
     store = store or Store()
@@ -85,7 +85,7 @@ def run(
 
 
 def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:
-    """One item answered by all of ``fusion`` and judged. Raises Cancelled when the answer was."""
+    """Answer one item with all of ``fusion`` and judge the answer. Raises Cancelled."""
     start = time.perf_counter()
     try:
         *events, last = fusion.stream(item.prompt, variant.settings)
@@ -111,7 +111,7 @@ def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:
 
 
 def _wins(steps: Sequence[Step]) -> dict[str, int]:
-    """Who won what was disputed: the choice among whole answers if there was one, else segments."""
+    """The wins by source: in the choice among whole answers if there was one, else by segment."""
     decisions = [step for step in steps if step.whole] or steps
     disputed = [step for step in decisions if len(step.candidates) > 1]
     return dict(Counter(name for step in disputed for name in step.winners))

@@ -24,7 +24,7 @@ def wilson(n_right: int, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def mcnemar(n_won: int, n_lost: int) -> float:
-    """Probability of a split at least this uneven if winning and losing were equally likely."""
+    """Probability of a split at least this uneven if winning and losing are equally likely."""
     n = n_won + n_lost
     # In whole numbers: the powers of two overflow floats from 1024 pairs on.
     n_rarer = sum(math.comb(n, k) for k in range(min(n_won, n_lost) + 1))

@@ -1,9 +1,8 @@
-"""An evaluation on disk: a folder that an interrupted run goes on from.
+"""An evaluation on disk: a folder from which an interrupted run can be resumed.
 
-``run.json`` says what is evaluated (task, questions, settings, models); a folder is only gone on
-with by the same. ``items.jsonl`` has the questions, ``results.jsonl`` a line for each answer,
-written and flushed one by one. A last line without its end is what a killed process leaves; it is
-dropped.
+``run.json`` says what is evaluated (task, questions, settings, models); only the same evaluation
+can resume it. ``items.jsonl`` has the questions, ``results.jsonl`` one line per answer, each
+flushed when it is written. A killed process may leave an incomplete last line; it is dropped.
 """
 
 import hashlib
@@ -25,8 +24,8 @@ from cf_local.progress import Closing
 
 _FORMAT = 1
 _ABOUT, _ITEMS, _RESULTS = "run.json", "items.jsonl", "results.jsonl"
-_TOLD_ONLY = ("cf_local", "path")  # what may differ between the parts of one run
-_MOST_TOLD = 4
+_NOT_COMPARED = ("cf_local", "path")  # what may differ between the parts of one run
+_MAX_REPORTED = 4  # differences
 
 Record = Mapping[str, Any]
 
@@ -35,7 +34,7 @@ def record_of(
     sources: Sequence[Source], task: Task, items: Sequence[Item], variants: Sequence[Variant]
 ) -> dict[str, Any]:
     """What is evaluated, as plain data."""
-    from importlib import metadata  # imported here: it takes long, and other commands need it not
+    from importlib import metadata  # imported here: it is slow, and other commands do not need it
 
     lines = "\n".join(_line(_item(item)) for item in items)
     return {
@@ -50,15 +49,15 @@ def record_of(
 
 
 class FolderStore(Store, Closing):
-    """Results in a folder. Use it in a ``with`` statement; ``n_dropped`` counts torn lines."""
+    """Results in a folder, for a ``with`` statement; ``n_dropped`` counts incomplete lines."""
 
     def __init__(
         self, folder: Path, record: Record, items: Sequence[Item], *, resume: bool
     ) -> None:
-        """Begin a run, or with ``resume`` go on with the one that is there, if there is one.
+        """Start a run, or with ``resume`` go on with the one in the folder if there is one.
 
-        Raises InputError when the folder holds a run already and ``resume`` is not set, when that
-        run is of something else, or when its files cannot be read or written.
+        Raises InputError when the folder already holds a run and ``resume`` is not set, when that
+        run evaluates something else, or when its files cannot be read or written.
         """
         super().__init__()
         self._path = folder / _RESULTS
@@ -68,13 +67,13 @@ class FolderStore(Store, Closing):
             if (folder / _ABOUT).exists():
                 self._go_on(folder, record, resume)
             else:
-                _begin(folder, record, items)
+                _start(folder, record, items)
             self._file = self._path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise InputError(f"{folder} cannot be used for results: {error.strerror}.") from error
 
     def append(self, result: Result) -> None:
-        """Keep a result; it is in the file when this returns."""
+        """Store a result; it is in the file when this returns."""
         super().append(result)
         try:
             self._file.write(_line(asdict(result)) + "\n")
@@ -89,19 +88,19 @@ class FolderStore(Store, Closing):
     def _go_on(self, folder: Path, record: Record, resume: bool) -> None:
         if not resume:
             raise InputError(
-                f"{folder} holds an evaluation already. Go on with it by --resume, or choose "
-                "another folder."
+                f"{folder} already holds an evaluation. Resume it with --resume, or choose another "
+                "folder."
             )
         _check_same(folder, record)
         if not self._path.exists():
             return
-        self.n_dropped = _drop_torn_line(self._path)
+        self.n_dropped = _drop_incomplete_line(self._path)
         for where, line in json_objects(self._path):
             super().append(_result(where, line))
 
 
-def _begin(folder: Path, record: Record, items: Sequence[Item]) -> None:
-    # run.json comes last and at once: where it is, the other files are whole.
+def _start(folder: Path, record: Record, items: Sequence[Item]) -> None:
+    # run.json comes last and is written atomically: if it exists, the other files are whole.
     (folder / _RESULTS).unlink(missing_ok=True)
     lines = "".join(_line(_item(item)) + "\n" for item in items)
     write_text(folder / _ITEMS, lines)
@@ -117,18 +116,18 @@ def _check_same(folder: Path, record: Record) -> None:
     here = json.loads(json.dumps(record))  # tuples have become lists there
     found = list(_differences(there, here, ""))
     if found:
-        more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+        more = f" and {len(found) - _MAX_REPORTED} more" if len(found) > _MAX_REPORTED else ""
         raise InputError(
-            f"{folder} holds an evaluation of something else: {'; '.join(found[:_MOST_TOLD])}"
-            f"{more}. Repeat its settings to go on, or choose another folder."
+            f"{folder} holds a different evaluation: {'; '.join(found[:_MAX_REPORTED])}"
+            f"{more}. Use its settings to resume it, or choose another folder."
         )
 
 
 def _differences(there: Any, here: Any, where: str) -> Iterator[str]:
-    """What differs, with the path of keys to it."""
+    """The differences, each with the path of its keys."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in dict.fromkeys([*there, *here]):
-            if key not in _TOLD_ONLY:
+            if key not in _NOT_COMPARED:
                 path = f"{where} {key}".strip()
                 yield from _differences(there.get(key), here.get(key), path)
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
@@ -143,8 +142,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _drop_torn_line(path: Path) -> int:
-    """Cut a last line off that has no end; returns how many were dropped."""
+def _drop_incomplete_line(path: Path) -> int:
+    """Remove an incomplete last line; returns how many were dropped."""
     raw = path.read_bytes()
     whole = raw.rfind(b"\n") + 1
     if whole == len(raw):
@@ -156,7 +155,7 @@ def _drop_torn_line(path: Path) -> int:
 
 def _result(where: str, line: Mapping[str, Any]) -> Result:
     if set(line) != {field.name for field in fields(Result)}:
-        raise InputError(f"{where}: this is no result of this version; choose another folder.")
+        raise InputError(f"{where}: this is not a result of this version; choose another folder.")
     return Result(**line)
 
 

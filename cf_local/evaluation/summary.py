@@ -1,4 +1,4 @@
-"""What an evaluation found: shares of right answers, compared with the best source alone."""
+"""The results of an evaluation: shares of right answers, compared with the best source alone."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,15 +29,15 @@ class Comparison:
     p_value: float
 
     def is_better(self, alpha: float = 0.05) -> bool:
-        """Whether more was won than lost, and that beyond chance."""
+        """Whether more was won than lost, beyond chance."""
         return self.won > self.lost and self.p_value < alpha
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What one variant came to. ``versus`` is None for the best source alone itself.
+class VariantSummary:
+    """The results of one variant. ``versus`` is None for the best source alone itself.
 
-    ``bytes_per_s`` counts time after the prompt (None if none passed); ``wins`` is as in Result;
+    ``bytes_per_s`` counts time after the prompt (None if there was none); ``wins`` is as in Result;
     ``n_cut`` answers ended for another reason than a stop, ``n_no_room`` prompts did not fit.
     """
 
@@ -56,17 +56,17 @@ class Row:
 class Summary:
     """All variants on the ``n_items`` questions that every one of them has answered.
 
-    ``best_alone`` is the source that did best by itself; a tie goes to the first.
+    ``best_alone`` is the source that did best alone; a tie goes to the first.
     """
 
     task: str
     n_items: int
     best_alone: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[VariantSummary, ...]
 
 
 def summarize(task: str, variants: Sequence[Variant], results: Sequence[Result]) -> Summary | None:
-    """The summary of a run, finished or not; None before the first question is answered by all."""
+    """The summary of a run, finished or not; None before all have answered the first question."""
     by_variant: dict[str, dict[str, Result]] = {variant.name: {} for variant in variants}
     for result in results:
         by_variant[result.variant][result.item] = result
@@ -89,14 +89,14 @@ def summarize(task: str, variants: Sequence[Variant], results: Sequence[Result])
 
 def _row(
     variant: Variant, own: Mapping[str, Result], baseline: Mapping[str, Result], best: str | None
-) -> Row:
+) -> VariantSummary:
     results = list(own.values())
     seconds = sum(result.seconds for result in results)
     wins: Counter[str] = Counter()
     for result in results:
         wins.update(result.wins)
     reasons = Counter(result.finish_reason for result in results)
-    return Row(
+    return VariantSummary(
         variant=variant.name,
         is_alone=is_alone(variant),
         accuracy=share([result.right for result in results]),
@@ -115,14 +115,14 @@ def share(verdicts: Sequence[float]) -> Share:
 
 
 def compare(own: Mapping[str, Result], baseline: Mapping[str, Result]) -> Comparison:
-    """Results by item against those of the baseline for the same items."""
+    """Results by item compared with those of the baseline for the same items."""
     return compare_verdicts(
         [result.right for result in own.values()], [baseline[item].right for item in own]
     )
 
 
 def compare_verdicts(own: Sequence[float], baseline: Sequence[float]) -> Comparison:
-    """Verdicts on some items against those of the baseline on the same items."""
+    """Verdicts on some items compared with those of the baseline on the same items."""
     won = sum(mine > other for mine, other in zip(own, baseline, strict=True))
     lost = sum(mine < other for mine, other in zip(own, baseline, strict=True))
     return Comparison(won, lost, mcnemar(won, lost))

@@ -1,8 +1,8 @@
 """Variants: the ways to answer that an evaluation compares.
 
-Written as a mode and what differs from the settings at hand: ``cool score=nll weight.ash=2``, or
-``cool sources=ash,birch`` for some of the sources.
-What can be set is the table of settings.
+A variant is written as a mode and what differs from the given settings: ``cool score=nll
+weight.ash=2``, or ``cool sources=ash,birch`` for some of the sources. Its keys are those of the
+table of settings.
 """
 
 import shlex
@@ -22,7 +22,7 @@ _FUSED: tuple[Any, ...] = ("rerank", "cool", "cool+r")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to answer, with all its settings; ``name`` is what tables call it.
+    """One way to answer, with all its settings; ``name`` is its name in tables.
 
     ``sources`` are those that take part, None for all.
     """
@@ -44,7 +44,7 @@ def default_variants(settings: Settings, sources: Sequence[str]) -> list[Variant
 
 
 def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Variant:
-    """A variant from "MODE key=value ...", over ``settings``; its name is the text itself.
+    """A variant from "MODE key=value ...", based on ``settings``; its name is the text itself.
 
     Raises InputError for a mode, key or value that does not exist.
     """
@@ -92,7 +92,7 @@ def distinct(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def is_alone(variant: Variant) -> bool:
-    """Whether one source speaks alone: the baseline of the fused ones."""
+    """Whether one source answers alone: the baseline of the fused variants."""
     return variant.settings.mode == "single"
 
 

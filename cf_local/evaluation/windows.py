@@ -1,7 +1,7 @@
-"""Text that is longer than a context, cut into windows that every source can read.
+"""Text that is longer than a context, divided into windows that every source can read.
 
-Each source has its own tokens, so a window begins and ends where a word of the text does and a
-token of every source: all of them read the same windows. No forward pass is needed to find them.
+Each source has its own tokens, so a window begins and ends where both a word of the text and a
+token of every source do: all of them read the same windows. Finding them takes no forward pass.
 """
 
 from bisect import bisect_left, bisect_right
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from cf_local.method.boundary import is_boundary_between
 from cf_local.method.session import Session
 
-# Tokens kept free: for BOS, a space prefix, and words at a cut that take more tokens on their own.
+# Tokens left free for BOS, a space prefix, and words at a cut that take more tokens on their own.
 _SPARE = 8
-# Tokens of a further window that are left to the text in front of it, so that there is some.
+# Tokens of a later window that are left for the text before it, so that there is some.
 _LEFT_TO_CONTEXT = 24
 
 
 class Window(NamedTuple):
-    """A ``text`` to look at, and the ``context`` in front of it that is read with it."""
+    """A ``text`` to score, and the ``context`` before it that is read with it."""
 
     context: str
     text: str
@@ -31,7 +31,7 @@ def windows(
     """Windows that together hold ``text`` from character ``start`` to its end, each part once.
 
     Each is as long as the smallest context allows (``n_tokens``, one entry per source), and has as
-    much of the text in front of it as still fits; with a text that fits as a whole, all of it.
+    much of the text before it as still fits; if the whole text fits, all of it.
     """
     if _fits_surely(text, n_tokens):
         return [Window(text[:start], text[start:])] if start < len(text) else []
@@ -56,14 +56,14 @@ def ending(text: str, sessions: Sequence[Session], n_tokens: Sequence[int], n_re
 
 
 def _fits_surely(text: str, n_tokens: Sequence[int]) -> bool:
-    """Whether it fits however it is tokenized: no token is shorter than a byte."""
+    """Whether the text fits however it is tokenized: no token is shorter than a byte."""
     return len(text.encode()) + _SPARE <= min(n_tokens)
 
 
 class _Ruler:
     """Counts the tokens between byte offsets of a text, in the vocabularies of all sources.
 
-    What stands in front of byte ``first`` is tokenized apart from the rest, as it is read.
+    What comes before byte ``first`` is tokenized separately from the rest, since it is read so.
     """
 
     def __init__(
@@ -81,18 +81,18 @@ class _Ruler:
         self._cuts = [end for end in _word_ends(text) if end in common]
 
     def furthest_end(self, start: int) -> int:
-        """The last place at which a window may end that begins at ``start``."""
+        """The last place where a window that begins at ``start`` may end."""
         for places in (self._cuts, self._characters):
-            behind = places[bisect_right(places, start) :]
+            later = places[bisect_right(places, start) :]
             n_fitting = bisect_left(
-                behind, True, key=lambda end: not self._fits(start, end, _LEFT_TO_CONTEXT)
+                later, True, key=lambda end: not self._fits(start, end, _LEFT_TO_CONTEXT)
             )
             if n_fitting:
-                return behind[n_fitting - 1]
-        return behind[0]  # a character at least, or it would never end
+                return later[n_fitting - 1]
+        return later[0]  # at least a character, or this would never end
 
     def earliest_begin(self, start: int, end: int) -> int:
-        """Where the text begins that can be read in front of the window ``start`` to ``end``."""
+        """Where the text that can be read before the window ``start`` to ``end`` begins."""
         places = [0, *(cut for cut in self._cuts if cut < start)]
         index = bisect_left(places, True, key=lambda begin: self._fits(begin, end, 0))
         return places[index] if index < len(places) else start
@@ -107,7 +107,7 @@ class _Ruler:
 
 
 def _character_ends(text: str) -> Iterator[int]:
-    """Byte offsets behind each character."""
+    """Byte offsets after each character."""
     offset = 0
     for char in text:
         offset += len(char.encode())
@@ -115,7 +115,7 @@ def _character_ends(text: str) -> Iterator[int]:
 
 
 def _word_ends(text: str) -> Iterator[int]:
-    """Byte offsets behind each word, the last one included."""
+    """Byte offsets after each word, including the last one."""
     for (prev, next_), end in zip(pairwise(text), _character_ends(text), strict=False):
         if is_boundary_between(prev, next_):
             yield end

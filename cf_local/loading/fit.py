@@ -1,4 +1,4 @@
-"""From the specs of sources to a plan: what they need, what there is, how they are arranged."""
+"""From source specs to a plan: what the sources need, what there is, how they are arranged."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,10 @@ from cf_local.llama.devices import devices
 from cf_local.llama.header import parse_header
 from cf_local.llama.inspection import try_headers
 from cf_local.llama.source import threads_for
+from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.measured import RememberedModel
 from cf_local.planning.memory import Device
 from cf_local.planning.plan import (
-    DEFAULT_CONTEXT,
-    MIN_CONTEXT,
     Advice,
     ModelSizes,
     Plan,
@@ -30,45 +29,27 @@ from cf_local.planning.plan import (
 )
 from cf_local.progress import IsCancelled, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
-from cf_local.types import DeviceChoice, KvType
+from cf_local.types import DeviceChoice
 
-_NOTABLE_BYTES = 256_000_000  # of smaller sets nobody asks how they were fitted
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """What the user fixed; None leaves it to models.toml, and then to the plan.
-
-    ``memory_bytes`` is how much of the main memory the sources may take; each of
-    ``n_conversations`` has a context of its own.
-    """
-
-    n_ctx: int | None = None
-    n_threads: int | None = None
-    n_gpu_layers: int | None = None
-    kv_type: KvType | None = None
-    device: DeviceChoice | None = None
-    memory_bytes: int | None = None
-    offline: bool = False
-    n_conversations: int = 1
+_NOTABLE_BYTES = 256_000_000  # how a smaller set was fitted is of no interest
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The plan for a set; ``advices`` say what would fit when the set does not."""
+    """The plan for a set; if it does not fit, ``advices`` say what would."""
 
     plan: Plan
     devices: tuple[Device, ...]
     advices: tuple[Advice, ...] = ()
 
     def check(self) -> None:
-        """Raise OutOfMemoryError, which says what would fit, for a set that does not fit."""
+        """Raise OutOfMemoryError if the set does not fit; it says what would."""
         if not self.plan.fits:
             raise OutOfMemoryError(refusal(self.plan, self.advices))
 
     @property
     def is_notable(self) -> bool:
-        """Whether a user should hear of it: something was decided, or it takes much."""
+        """Whether to show it to a user: something was reduced, a GPU is used, or it needs much."""
         plan = self.plan
         on_gpu = any(each.device for each in plan.arrangements)
         return plan.is_reduced or on_gpu or sum(plan.needs.values()) > _NOTABLE_BYTES
@@ -96,17 +77,17 @@ class Fitted:
 
 
 def fit(
-    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled = never
+    specs: Sequence[SourceSpec], options: LoadOptions, is_cancelled: IsCancelled = never
 ) -> Fitted:
     """The best arrangement of the sources in the memory that is available now.
 
-    Models that are not on this machine are asked for their headers. Raises what finding and
-    reading them raises, InputError for a GPU that is asked for and not there, and Cancelled.
+    Of a model that is not on this machine, only the header is fetched. Raises what finding and
+    reading models raises, InputError when a GPU is asked for and there is none, and Cancelled.
     """
-    there = devices()
-    room = Room.of(there, options.memory_bytes)
-    wishes = [wish_of(spec, options) for spec in specs]
-    check_devices([wish.device for wish in wishes], there)
+    present = devices()
+    room = Room.of(present, options.memory_bytes)
+    wishes = [options.wish_of(spec) for spec in specs]
+    check_devices([wish.device for wish in wishes], present)
     with ExitStack() as opened:
         paths = _files(specs, options, is_cancelled, opened)
         sizes = partial(_sizes, specs, paths, opened)
@@ -120,15 +101,15 @@ def fit(
         if not plan.fits:
             fewer = _fewer_conversations(sizes, options.n_conversations, wishes, room)
             advices = (*fewer, *advise(models, wishes, room))
-    return Fitted(plan, there, advices)
+    return Fitted(plan, present, advices)
 
 
-def check_devices(choices: Sequence[DeviceChoice], there: Sequence[Device]) -> None:
-    """InputError where a GPU is asked for and llama.cpp has none to compute on."""
-    if "gpu" in choices and not any(device.is_gpu for device in there):
+def check_devices(choices: Sequence[DeviceChoice], present: Sequence[Device]) -> None:
+    """Raise InputError if a GPU is asked for and llama.cpp has none."""
+    if "gpu" in choices and not any(device.is_gpu for device in present):
         raise InputError(
             "device gpu: the installed llama-cpp-python has no GPU to compute on "
-            f"(backends: {', '.join(sorted({device.backend for device in there}))}). Install a "
+            f"(backends: {', '.join(sorted({device.backend for device in present}))}). Install a "
             'build for yours, such as CMAKE_ARGS="-DGGML_CUDA=on" (or -DGGML_VULKAN=on, '
             "-DGGML_METAL=on) pip install --force-reinstall --no-cache-dir --no-binary "
             "llama-cpp-python llama-cpp-python==0.3.36, or a ready-made wheel that the "
@@ -136,36 +117,18 @@ def check_devices(choices: Sequence[DeviceChoice], there: Sequence[Device]) -> N
         )
 
 
-def wish_of(spec: SourceSpec, options: FitOptions) -> Wish:
-    """What is wanted of a source: by the options, else by its spec."""
-    n_ctx = options.n_ctx or spec.context or DEFAULT_CONTEXT
-    kv_type = options.kv_type or spec.kv_type
-    device = options.device or spec.device or "auto"
-    n_gpu_layers = spec.gpu_layers if options.n_gpu_layers is None else options.n_gpu_layers
-    if n_gpu_layers is None and device == "gpu":
-        n_gpu_layers = -1
-    return Wish(
-        n_ctx=n_ctx,
-        n_ctx_min=n_ctx if options.n_ctx else min(n_ctx, MIN_CONTEXT),
-        kv_types=(kv_type,) if kv_type else ("f16", "q8_0"),
-        device=device,
-        n_gpu_layers=0 if device == "cpu" else n_gpu_layers,
-        n_threads=options.n_threads or spec.threads,
-    )
-
-
 def _files(
-    specs: Sequence[SourceSpec], options: FitOptions, is_cancelled: IsCancelled, opened: ExitStack
+    specs: Sequence[SourceSpec], options: LoadOptions, is_cancelled: IsCancelled, opened: ExitStack
 ) -> list[Path]:
-    """A file with the header of each source, which may be gone when ``opened`` is left."""
+    """A file with the header of each source; it may be deleted when ``opened`` is left."""
     paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
     foreign = [
         path
         for spec, path in zip(specs, paths, strict=True)
         if not spec.file.startswith(BUILTIN_PREFIX)
     ]
-    how = n_forks(len(specs)), options.n_conversations
-    unknown = [path for path in foreign if not RememberedModel(path, *how).is_known]
+    counts = n_forks(len(specs)), options.n_conversations
+    unknown = [path for path in foreign if not RememberedModel(path, *counts).is_known]
     try_headers(unknown, is_cancelled)
     return paths
 
@@ -173,7 +136,7 @@ def _files(
 def _sizes(
     specs: Sequence[SourceSpec], paths: Sequence[Path], opened: ExitStack, n_conversations: int
 ) -> list[ModelSizes]:
-    """What each source takes; layouts can be asked for until ``opened`` is left."""
+    """What each source needs; its layouts are available until ``opened`` is left."""
     models = []
     for spec, path in zip(specs, paths, strict=True):
         model = RememberedModel(path, n_forks(len(specs)), n_conversations)
@@ -185,7 +148,7 @@ def _sizes(
 def _fewer_conversations(
     sizes: Callable[[int], list[ModelSizes]], n_asked: int, wishes: Sequence[Wish], room: Room
 ) -> Iterator[Advice]:
-    """Half as many, or half of those, if that would fit."""
+    """Half as many conversations, or half of those and so on, if that would fit."""
     n_fewer = n_asked // 2
     while n_fewer:
         if best_plan(sizes(n_fewer), wishes, room).fits:
@@ -196,12 +159,12 @@ def _fewer_conversations(
 
 
 def n_forks(n_sources: int) -> int:
-    """Candidates that a source scores at once: every other source's, and the fused answer."""
+    """Candidates that a source scores at once: those of the other sources and the fused answer."""
     return n_sources + 1
 
 
 def _file_with_header(spec: SourceSpec, opened: ExitStack, *, offline: bool) -> Path:
-    """The model's file, or one with its header alone, which is gone when ``opened`` is left."""
+    """The model's file, or one with only its header, deleted when ``opened`` is left."""
     if spec.local_path is not None:
         return spec.local_path
     assert spec.repo is not None
@@ -221,14 +184,15 @@ _MAX_HEADER_BYTES = 256_000_000
 
 
 def fetch_headers(folder: Path, parts: Sequence[tuple[str, int, ReadRemote]]) -> Path:
-    """Put the files of a model (name, bytes, and how to read it) there; the path of the first.
+    """Write the headers of a model's files into ``folder``; returns the path of the first file.
 
-    Raises BrokenModelError, and what reading raises.
+    ``parts`` are the name of each file, its size in bytes, and a function that reads it. Raises
+    BrokenModelError, and what reading raises.
     """
     paths = []
     for name, n_bytes, read in parts:
         path = folder / PurePosixPath(name).name
-        fetched = _Beginning(name, read)
+        fetched = _FilePrefix(name, read)
         parse_header(fetched.read, n_bytes, name)
         with path.open("wb") as file:
             file.write(fetched.data)
@@ -237,18 +201,18 @@ def fetch_headers(folder: Path, parts: Sequence[tuple[str, int, ReadRemote]]) ->
     return paths[0]
 
 
-class _Beginning:
-    """The beginning of a file, as far as it was asked for."""
+class _FilePrefix:
+    """The first bytes of a file, as many as were needed so far."""
 
     def __init__(self, name: str, read: ReadRemote) -> None:
         self._name, self._read = name, read
         self.data = bytearray()
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """So many bytes from there on; blocks are fetched one after the other."""
+        """``n_bytes`` from ``start`` on; blocks are fetched one after the other."""
         while len(self.data) < start + n_bytes:
             if start + n_bytes > _MAX_HEADER_BYTES:
-                raise BrokenModelError(f"{self._name}: its header is too large to be true.")
+                raise BrokenModelError(f"{self._name}: its header is implausibly large.")
             block = self._read(len(self.data), _BLOCK_BYTES)
             if not block:
                 break

@@ -1,8 +1,8 @@
-"""What was found out about models on this machine, kept so that it is found out once.
+"""What was measured about models on this machine, saved so that it is measured once.
 
-Records of plain data in the cache folder, a file each: what the header of a model file says of the
-memory it takes, whether sources gain by working at the same time, what passes cost. A cache and
-nothing more: a record that is missing or damaged is made anew, and failures are only logged.
+Records of plain data in the cache folder, one file each: the memory that a model needs according to
+its header, whether sources gain from working at the same time, what passes cost. This is only a
+cache: a missing or damaged record is made anew, and failures are only logged.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ from cf_local.llama.state_key import identity_of
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
 
-_FORMAT = 1  # of the records; a change makes all of them anew
+_FORMAT = 1  # of the records; after a change all of them are made anew
 _SIZES = tuple(key.name for key in fields(ModelSizes) if key.name not in ("name", "layout"))
 _log = logging.getLogger(__name__)
 
 
 def key_of(*files: Path, of: str) -> str:
-    """The name of a record about model files; ``of`` says what it is about.
+    """The name of a record about model files; ``of`` says what the record holds.
 
-    It is another one for another content of the files (known by path, size and time, or by the
-    checksum that the hub's cache names them by: nothing is read), another version or build of
-    llama.cpp, and another machine. Raises OSError when a file cannot be looked at.
+    The name changes with the content of the files (identified by path, size and time, or by the
+    checksum in their name in the hub's cache: nothing is read), with the version or build of
+    llama.cpp, and with the machine. Raises OSError when a file cannot be accessed.
     """
     machine = f"{platform.node()}\n{os.cpu_count()}\n{_build()}"
     parts = (str(_FORMAT), of, machine, *map(identity_of, files))
@@ -40,7 +40,7 @@ def key_of(*files: Path, of: str) -> str:
 
 
 def get(key: str) -> dict[str, Any]:
-    """The record of that name, empty where there is none."""
+    """The record of that name, empty if there is none."""
     try:
         record = json.loads(_file(key).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def get(key: str) -> dict[str, Any]:
 
 
 def put(key: str, record: dict[str, Any]) -> None:
-    """Keep a record under that name, in place of a former one."""
+    """Save a record under that name; it replaces an earlier one."""
     file = _file(key)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,12 +62,12 @@ def put(key: str, record: dict[str, Any]) -> None:
 
 
 class RememberedModel:
-    """What a model takes in memory, as a simulated load said it, now or before."""
+    """What a model needs in memory, as a simulated load found it, now or before."""
 
     def __init__(self, path: Path, n_forks: int, n_sessions: int) -> None:
-        """As SimulatedModel; what is known already needs no look into the file.
+        """Take the arguments of SimulatedModel. A known model's file is not opened.
 
-        Raises MissingModelError for a file that is not there.
+        Raises MissingModelError for a missing file.
         """
         self._path, self._n_forks, self._n_sessions = path, n_forks, n_sessions
         try:
@@ -81,11 +81,11 @@ class RememberedModel:
 
     @property
     def is_known(self) -> bool:
-        """Whether a load was simulated before, which its header has survived."""
+        """Whether a load was simulated before; if so, the header did not crash llama.cpp."""
         return "sizes" in self._record
 
     def sizes(self, name: str) -> ModelSizes:
-        """What it takes; the layouts can be asked for until ``close``."""
+        """What it needs; the layouts are available until ``close``."""
         if not self.is_known:
             found = self._simulation().sizes(name)
             self._record["sizes"] = {key: getattr(found, key) for key in _SIZES}
@@ -93,7 +93,7 @@ class RememberedModel:
         return ModelSizes(name=name, layout=self.layout, **values)
 
     def layout(self, n_ctx: int, kv_type: KvType) -> Layout | None:
-        """What a context of ``n_ctx`` tokens takes, None where llama.cpp refuses it."""
+        """What a context of ``n_ctx`` tokens needs, None if llama.cpp refuses it."""
         layouts = self._record.setdefault("layouts", {})
         key = f"{n_ctx} {kv_type}"
         if key not in layouts:
@@ -101,7 +101,7 @@ class RememberedModel:
         return None if layouts[key] is None else Layout(*layouts[key])
 
     def close(self) -> None:
-        """Keep what was learnt. May be called twice."""
+        """Save what was found. May be called twice."""
         if self._simulated is not None:
             self._simulated.close()
             self._simulated = None

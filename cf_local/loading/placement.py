@@ -1,11 +1,11 @@
-"""Whether sources gain by working at the same time, and what their passes cost: measured once.
+"""Whether sources gain from working at the same time, and what their passes cost: measured once.
 
-A pass over one token reads all weights, and often one core reads as fast as two: then sources had
-better work at the same time. Which is which depends on the machine and on how the weights are kept,
-so it is tried, once for each set of models: after the first answer, never before it, and not while
-other processes are busy. It changes no text (docs/speed.md).
+A pass over one token reads all weights, and often one core reads as fast as two: then it is faster
+to let sources work at the same time. This depends on the machine and on the format of the weights,
+so it is measured, once for each set of models: after the first answer, never before it, and not
+while other processes are busy. It changes no text (docs/speed.md).
 
-Pass costs do decide, at near ties, what is written. So they are measured on demand only.
+Pass costs do decide, at near ties, what is written. So they are measured only on demand.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from cf_local.types import SourceInfo
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32)  # tokens of the passes that are timed
 _TRIALS = 3  # of each way, in turn; the fastest of each counts
 _TINY_PASS_S = 0.001  # below this, waking a thread costs more than it saves
-_GAIN = 0.9  # what is tried must take less than this share of the time, or it may be noise
-_BUSY_CORES = 0.25  # of other processes; with more, what is measured says nothing
+_GAIN = 0.9  # working together must take less than this share of the time, or it may be noise
+_BUSY_CORES = 0.25  # used by other processes; with more, a measurement means nothing
 
 
 @runtime_checkable
@@ -37,23 +37,23 @@ class Timed(Protocol):
         """Its name and file."""
 
     def time_pass(self, n_tokens: int) -> float:
-        """Seconds of a pass; raises Cancelled where it can be stopped and was."""
+        """Seconds of a pass. Raises Cancelled if the pass was stopped."""
 
 
 class MeasuredOverlap:
-    """Whether the sources of some files gain by working at the same time, as far as is known."""
+    """Whether the sources of some files gain from working at the same time, if that is known."""
 
     def __init__(self, files: Sequence[Path], n_threads: Sequence[int | None]) -> None:
         self._key = measured.key_of(*files, of=f"overlap {list(n_threads)}")
 
     @property
     def pays(self) -> bool | None:
-        """None where it was not measured yet."""
+        """Whether they gain; None if that was not measured yet."""
         known = measured.get(self._key).get("pays")
         return known if isinstance(known, bool) else None
 
     def measure(self, sources: Sequence[Timed]) -> None:
-        """Try it, and keep what was found, unless other processes were busy meanwhile."""
+        """Measure it, and save the result unless other processes were busy meanwhile."""
         CORES.look()
         found = overlap_pays(sources)
         if CORES.look() <= _BUSY_CORES:
@@ -81,9 +81,9 @@ def known_costs(file: Path, n_threads: int) -> PassCosts | None:
 
 
 def measure_costs(source: Timed, is_cancelled: IsCancelled = never) -> PassCosts:
-    """Time passes of a source and keep what was found; from the next load on it counts.
+    """Time passes of a source and save the result, which the next load uses.
 
-    Raises Cancelled once ``is_cancelled`` turned true; nothing is kept then.
+    Raises Cancelled once ``is_cancelled`` returns true; nothing is saved then.
     """
     seconds: dict[int, list[float]] = {size: [] for size in _SIZES}
     source.time_pass(1)  # pages the weights in

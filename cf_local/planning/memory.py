@@ -1,6 +1,7 @@
-"""Devices with their memory, and how much of the main one this process may still take.
+"""Devices with their memory, and how much main memory this process may still take.
 
-Available, not free: pages of the file cache count as available, since they are given up on demand.
+Available, not free: pages of the file cache count as available, since the system drops them on
+demand.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of main memory: all, and what can be had now."""
+    """Bytes of main memory: in all, and available now."""
 
     total_bytes: int
     available_bytes: int
@@ -24,9 +25,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a model can be put; an "igpu" computes in the main memory.
+    """Where a model can be placed; an "igpu" computes in main memory.
 
-    ``name`` is llama.cpp's, such as "CUDA0", ``backend`` what drives it, such as "CUDA".
+    ``name`` is llama.cpp's, such as "CUDA0"; ``backend`` is what drives it, such as "CUDA".
     """
 
     name: str
@@ -38,18 +39,18 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether layers of a model can be put there."""
+        """Whether layers of a model can be placed there."""
         return self.kind in ("gpu", "igpu")
 
     @property
     def shares_main_memory(self) -> bool:
-        """Whether what it holds is taken from the main memory (integrated GPUs, Apple's)."""
+        """Whether what it holds is in main memory (integrated GPUs, Apple's)."""
         return self.kind == "igpu" or self.backend in ("MTL", "Metal")
 
 
 def main_memory() -> Memory:
-    """What this process can have, also where a container may have less than the machine."""
-    import psutil  # here: `import cf_local.llama` is to stay quick, and most users of it do not ask
+    """What this process can have, also in a container that may use less than the machine has."""
+    import psutil  # here: `import cf_local.llama` must stay fast, and few users need this
 
     machine = psutil.virtual_memory()
     limits = list(_container_limits(_OWN_CGROUPS, _CGROUPS))
@@ -60,17 +61,17 @@ def main_memory() -> Memory:
 
 
 def own_bytes() -> int:
-    """Main memory that this process holds now."""
+    """Bytes of main memory that this process holds now."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def _container_limits(own: Path, mount: Path) -> Iterator[Memory]:
-    """The limits of all control groups this process is in (cgroup v2, or v1); none elsewhere.
+    """The limits of all control groups of this process (cgroup v2 or v1); none except on Linux.
 
-    A limit of a parent holds, too. Inside a container the path may be that of the host, of which
-    only the end, or nothing, is mounted: the mount itself is the group then.
+    A parent's limit applies, too. Inside a container the path may be the host's, of which only the
+    end, or nothing, is mounted; then the mount itself is the group.
     """
     if not own.exists():  # not Linux
         return
@@ -91,13 +92,13 @@ def _container_limits(own: Path, mount: Path) -> Iterator[Memory]:
 
 
 def _limit(group: Path, limit_name: str, usage_name: str) -> Memory | None:
-    """The limit of one control group; None when it has none or cannot be read."""
+    """The limit of one control group; None if it has none or cannot be read."""
     try:
         limit = int((group / limit_name).read_text())
         used = int((group / usage_name).read_text())
         rows = (line.split() for line in (group / "memory.stat").read_text().splitlines())
         statistics = {name: int(value) for name, value in rows}
-    except (OSError, ValueError):  # "max" is no number: there is no limit
+    except (OSError, ValueError):  # "max" is not a number: there is no limit
         return None
     total = {k.removeprefix("total_"): v for k, v in statistics.items() if k.startswith("total_")}
     of_files = statistics | total  # in v1 only these count the groups below, as the usage does

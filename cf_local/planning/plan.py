@@ -1,9 +1,9 @@
 """Which source is computed where, with how much context, so that a set of them fits into memory.
 
-Arithmetic only: what a model needs comes in as ``ModelSizes``, what there is as devices. In the
-order of preference: everything as wished; the cache quantized; less context, down to what was asked
-for. At each of these as much as fits is put on GPUs, the largest sources first: they take most of
-the time of an answer, so they gain most.
+Arithmetic only: what a model needs comes in as ``ModelSizes``, what there is as devices. In order
+of preference: everything as asked; a quantized cache; less context, down to the minimum asked for.
+At each of these levels, as much as fits goes onto GPUs, the largest sources first: they take most
+of the time of an answer, so they gain most.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,16 +18,18 @@ DEFAULT_CONTEXT = 4096
 """Tokens of context unless the user or the model says otherwise."""
 MIN_CONTEXT = 2048
 """Tokens below which the context is not shrunk, unless the model has fewer."""
+EVERY_GPU = "*"
+"""The device of a source whose layers llama.cpp spreads over all GPUs it finds."""
 _CONTEXT_STEP = 256
 
-# What is left to others: the system, and what the estimate does not see.
+# Left free for the system, and for what the estimate does not cover.
 _MAIN_MARGIN, _MAIN_MARGIN_SHARE = 200_000_000, 0.03
 _GPU_MARGIN, _GPU_MARGIN_SHARE = 512_000_000, 0.03  # a CUDA context alone takes 300 MB or more
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes of memory: weights, the cache at a full context, compute buffers, our own side."""
+    """Bytes of memory: weights, the cache of a full context, compute buffers, our own data."""
 
     weights: int = 0
     cache: int = 0
@@ -36,7 +38,7 @@ class Need:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all four."""
         return self.weights + self.cache + self.buffers + self.program
 
     def __add__(self, other: "Need") -> "Need":
@@ -48,23 +50,26 @@ class Need:
         )
 
 
+NOTHING = Need()
+
+
 class Layout(NamedTuple):
-    """Bytes that a context takes: its cache, and the buffers of its largest pass."""
+    """Bytes that a context needs: its cache, and the buffers of its largest pass."""
 
     cache: int
     buffers: int
-    gpu_buffers: int  # the same where a GPU takes part
+    gpu_buffers: int  # the buffers if a GPU takes part
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
-    """What one model takes, in bytes.
+    """What one model needs, in bytes.
 
     ``blocks`` are the weights of its layers, ``inputs`` those that always stay in main memory,
-    ``outputs`` the rest. ``program`` is the vocabulary and rows of logits, ``per_token`` what
-    our own side keeps of each token of the context. ``copied`` weights are
-    rearranged for the CPU: until the system drops them, the pages of the file are resident as
-    well. ``layout`` says what a context takes, or None where llama.cpp refuses such a cache.
+    ``outputs`` the rest. ``program`` is the vocabulary and rows of logits, ``per_token`` our own
+    data for each token of the context. ``copied`` weights are rearranged for the CPU: until the
+    system drops them, the pages of the file are resident as well. ``layout`` returns what a context
+    needs, or None if llama.cpp refuses such a cache.
     """
 
     name: str
@@ -86,9 +91,9 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted of a source: the context, and down to what; caches, the best first.
+    """What is asked for a source: a context, with its minimum, and types of cache, the best first.
 
-    ``n_gpu_layers`` None lets the plan decide, -1 is all.
+    ``n_gpu_layers`` None lets the plan decide, -1 means all.
     """
 
     n_ctx: int = DEFAULT_CONTEXT
@@ -98,13 +103,26 @@ class Wish:
     n_gpu_layers: int | None = None
     n_threads: int | None = None
 
+    def unplanned(self, source: str) -> "Arrangement":
+        """How to load the source exactly as asked, whether or not it fits."""
+        return Arrangement(
+            source=source,
+            device=None if self.device == "cpu" else EVERY_GPU,
+            n_gpu_layers=-1 if self.n_gpu_layers is None else self.n_gpu_layers,
+            n_layers=0,
+            n_ctx=self.n_ctx,
+            kv_type=self.kv_types[0],
+            n_threads=self.n_threads,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Where one source is computed, and how; ``device`` is a GPU's name, None for the CPU alone.
+    """How one source is loaded, and what it needs if that was planned.
 
-    ``n_layers`` counts the output as a layer, as llama.cpp does. ``main`` and ``gpu`` are what it
-    takes of the main and the GPU's memory.
+    ``device`` is a GPU's name, EVERY_GPU for all, None for the CPU alone. ``n_layers`` counts the
+    output as a layer, as llama.cpp does; it is 0 if unplanned. ``main`` and ``gpu`` are what the
+    source needs of main memory and of the GPU's.
     """
 
     source: str
@@ -114,16 +132,16 @@ class Arrangement:
     n_ctx: int
     kv_type: KvType
     n_threads: int | None
-    main: Need
-    gpu: Need
-    copied: int
+    main: Need = NOTHING
+    gpu: Need = NOTHING
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a set of sources is loaded; ``budgets`` are the bytes that may be used, by device.
 
-    ``is_reduced`` when something is less than was wished.
+    ``is_reduced`` says that something is less than was asked for.
     """
 
     arrangements: tuple[Arrangement, ...]
@@ -133,7 +151,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every device has what is needed of it."""
+        """Whether every device has the memory that is needed of it."""
         return all(n_bytes <= self.budgets[name] for name, n_bytes in self.needs.items())
 
     @property
@@ -149,14 +167,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The devices, and bytes of each that may be used; "CPU" is the main memory."""
+    """The devices, and the bytes of each that may be used; "CPU" is the main memory."""
 
     devices: tuple[Device, ...]
     budgets: Mapping[str, int]
 
     @classmethod
     def of(cls, devices: Sequence[Device], limit: int | None = None) -> "Room":
-        """What is available less a margin; of the main memory at most ``limit`` bytes if given."""
+        """What is available less a margin, or at most ``limit`` bytes of main memory if given."""
         budgets, gpus = {"CPU": 0}, []
         discrete = any(device.kind == "gpu" for device in devices)
         for device in devices:
@@ -174,7 +192,7 @@ class Room:
 
 
 def best_plan(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) -> Plan:
-    """The first arrangement that fits; the smallest one, which does not fit, if none does."""
+    """The first plan that fits; if none does, the smallest one, which does not fit."""
     for index, (cap, kv_rank) in enumerate(_levels(wishes)):
         plan = _arrange(models, wishes, room, cap, kv_rank, is_reduced=index > 0)
         if plan.fits:
@@ -183,7 +201,7 @@ def best_plan(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) 
 
 
 def _levels(wishes: Sequence[Wish]) -> Iterator[tuple[int, int]]:
-    """Caps of the context and ranks of the cache's type, the best first."""
+    """Limits of the context and ranks of the cache's type, the best first."""
     cap, floor = max(w.n_ctx for w in wishes), min(min(w.n_ctx, w.n_ctx_min) for w in wishes)
     n_ranks = max(len(w.kv_types) for w in wishes)
     yield from ((cap, rank) for rank in range(n_ranks))
@@ -201,7 +219,7 @@ def _arrange(
     *,
     is_reduced: bool,
 ) -> Plan:
-    """Everything at one context and cache, on GPUs as far as it fits."""
+    """A plan with one context and type of cache, on GPUs as far as it fits."""
     free = dict(room.budgets)
     chosen: dict[int, Arrangement] = {}
     pairs = list(zip(models, wishes, strict=True))
@@ -226,7 +244,7 @@ def _take(chosen: Arrangement, devices: Sequence[Device], free: dict[str, int]) 
 
 
 class _Placing:
-    """One source at one context: what it takes with so many layers on a GPU."""
+    """One source with one context: what it needs with a number of layers on a GPU."""
 
     def __init__(self, model: ModelSizes, wish: Wish, n_ctx: int, kv_rank: int) -> None:
         self._model, self._wish, self._n_ctx = model, wish, n_ctx
@@ -234,7 +252,7 @@ class _Placing:
         self._n_layers = len(model.blocks) + 1
 
     def best(self, devices: Sequence[Device], free: Mapping[str, int]) -> Arrangement:
-        """As many layers as fit on one GPU, or as many as were asked for."""
+        """With as many layers as fit on one GPU, or as many as were asked for."""
         n_asked = self._wish.n_gpu_layers
         by_room = sorted(devices, key=lambda device: -free[device.name])
         usable = by_room if self._wish.device != "cpu" and n_asked != 0 else ()
@@ -243,7 +261,7 @@ class _Placing:
         return best if best is not None and best.n_gpu_layers else self._with(None, 0)
 
     def _on(self, device: Device, n_asked: int | None, free: Mapping[str, int]) -> Arrangement:
-        """On that GPU; with no layers there if none fits."""
+        """On that GPU; on the CPU alone if no layer fits there."""
         if n_asked is not None:
             n_layers = self._n_layers if n_asked < 0 else min(n_asked, self._n_layers)
             return self._with(device, n_layers)
@@ -254,7 +272,7 @@ class _Placing:
         return self._with(None, 0)
 
     def _with(self, device: Device | None, n_gpu_layers: int) -> Arrangement:
-        """The output is put on a GPU first, then blocks from the last to the first."""
+        """The output goes onto a GPU first, then blocks from the last to the first."""
         model, n_blocks = self._model, len(self._model.blocks)
         moved = model.blocks[n_blocks - max(0, n_gpu_layers - 1) :]
         is_whole = n_gpu_layers >= self._n_layers
@@ -283,29 +301,29 @@ class _Placing:
 
 
 def _cache_of(model: ModelSizes, wish: Wish, n_ctx: int, rank: int) -> tuple[KvType, Layout]:
-    """The cache of that rank, or the next better one that this model can have."""
+    """The cache of that rank, or the next better one that this model supports."""
     for kv_type in reversed(wish.kv_types[: rank + 1]):
         layout = model.layout(n_ctx, kv_type)
         if layout is not None:
             return kv_type, layout
-    return wish.kv_types[0], Layout(0, 0, 0)  # the load itself tells what is wrong
+    return wish.kv_types[0], Layout(0, 0, 0)  # the load itself reports what is wrong
 
 
 def with_context(wishes: Sequence[Wish], n_ctx: int) -> list[Wish]:
-    """The wishes with exactly that context at most."""
+    """The wishes with that context as their maximum."""
     return [
         replace(w, n_ctx=min(w.n_ctx, n_ctx), n_ctx_min=min(w.n_ctx_min, n_ctx)) for w in wishes
     ]
 
 
-# Bits per weight of usual quantizations, as whole files of 1 to 9 billion parameters have them.
+# Bits per weight of common quantizations, in whole files of 1 to 9 billion parameters.
 _BITS = {"Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9, "Q3_K_M": 4.0, "Q2_K": 3.4}
 _LEAST_CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing that would make a set fit, said in words, and what it is in data."""
+    """One change that would make a set fit, in words and as data."""
 
     kind: str
     text: str
@@ -314,7 +332,7 @@ class Advice:
 
 
 def advise(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) -> list[Advice]:
-    """What would fit, the mildest first; nothing when not even one source would."""
+    """What would fit, the smallest change first; nothing if not even one source would."""
     return [
         *_quantized_cache(models, wishes, room),
         *_smaller_context(models, wishes, room),
@@ -324,9 +342,9 @@ def advise(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) -> 
 
 
 def refusal(plan: Plan, advices: Sequence[Advice]) -> str:
-    """What does not fit and what would, for the user."""
+    """The message for the user: what does not fit, and what would."""
     short = [name for name, need in plan.needs.items() if need > plan.budgets[name]]
-    lacks = "; ".join(
+    missing = "; ".join(
         f"{megabytes(plan.needs[name])} of {_memory_of(name)} are needed, "
         f"{megabytes(plan.budgets[name])} may be used"
         for name in short
@@ -337,11 +355,11 @@ def refusal(plan: Plan, advices: Sequence[Advice]) -> str:
         if advices
         else "Choose much smaller models."
     )
-    return f"Not enough memory for {names}: {lacks}. {would}"
+    return f"Not enough memory for {names}: {missing}. {would}"
 
 
 def megabytes(n_bytes: int) -> str:
-    """A size for people, in MB or GB of a thousand."""
+    """A readable size in decimal MB or GB."""
     if n_bytes < 999_500_000:
         return f"{n_bytes / 1e6:.0f} MB"
     return f"{n_bytes / 1e9:.1f} GB"
@@ -355,7 +373,7 @@ def _quantized_cache(
     models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
 ) -> Iterator[Advice]:
     if all("q8_0" in wish.kv_types for wish in wishes):
-        return  # was tried
+        return  # the plan has tried it
     quantized = [replace(wish, kv_types=("q8_0",)) for wish in wishes]
     if best_plan(models, quantized, room).fits:
         yield Advice("kv_type", "a quantized cache (--kv-type q8_0)")
@@ -382,7 +400,7 @@ def _smaller_context(
 def _smaller_weights(
     models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
 ) -> Iterator[Advice]:
-    """The largest usual quantization that would fit, if it is smaller than what is there."""
+    """The largest common quantization that would fit, if it is smaller than the present one."""
     n_parameters = sum(model.n_parameters for model in models)
     if not n_parameters:
         return
@@ -399,7 +417,7 @@ def _smaller_weights(
 
 
 def _quantized(model: ModelSizes, bits: float) -> ModelSizes:
-    """The model with that many bits per weight at most."""
+    """The model with at most that many bits per weight."""
     share = min(1.0, bits * model.n_parameters / (8 * max(1, model.weights)))
     return replace(
         model,
@@ -412,7 +430,7 @@ def _quantized(model: ModelSizes, bits: float) -> ModelSizes:
 def _fewer_sources(
     models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
 ) -> Iterator[Advice]:
-    """As many of the sources as fit, and of those the largest."""
+    """The largest number of sources that fits, and of such subsets the largest in bytes."""
     for count in range(len(models) - 1, 0, -1):
         fitting = [
             chosen

@@ -1,1 +1,1 @@
-"""The sources and fusions of ``models.toml`` in all its layers: read, checked, edited."""
+"""The sources and fusions of ``models.toml`` in all its layers: read, check, edit."""

@@ -1,8 +1,8 @@
-"""Editing the user's ``models.toml``: adding and removing entries; everything else stays.
+"""Edit the user's ``models.toml``: add and remove entries; everything else stays.
 
-The new text is checked by the registry's own loader before it takes the place of the old one, and
-it does so at once: there is never half a file. To remove an entry, lines are taken out, byte for
-byte; what is left must be what a TOML reader finds in the old text without the entry.
+The registry's own loader checks the new text before it replaces the old one, and the replacement is
+atomic: there is never half a file. Removing an entry deletes whole lines; a TOML reader must then
+find in the text what it found before, without the entry.
 """
 
 import re
@@ -40,11 +40,11 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegistryEntry:
     """A fusion (or source) to write: ``values`` by key, ``notes`` as comment lines above them.
 
-    ``sources`` are tables to write along with it, by name, for models that no entry names yet.
-    The first note is a mark: an entry that bears it may be replaced by another that does.
+    ``sources`` are tables to write with it, by name, for models that have no entry yet. The first
+    note is a mark: an entry with that mark may be replaced by another one with the same mark.
     """
 
     name: str
@@ -55,45 +55,46 @@ class Entry:
 
 
 def check_free(kind: Kind, name: str, *, force: bool = False) -> None:
-    """See whether an entry of that name can be added.
+    """Check that an entry of that name can be added.
 
-    Raises ConfigError when it cannot be a name, when it is there already (and ``force`` is not
+    Raises ConfigError when the name is not valid, when it exists already (and ``force`` is not
     set), or when a file that is read later defines the same name.
     """
     if not is_alias(name):
         raise ConfigError(
-            f"{name!r} is no name: only letters, digits, dot, - and _, not ending in .gguf."
+            f"{name!r} is not a valid name: use letters, digits, dot, - and _, "
+            "and do not end it in .gguf."
         )
     layers, what = load_registry().layers(kind, name), kind.removesuffix("s")
     _check_not_hidden(what, name, layers, user_file())
     if layers and not force:
         raise ConfigError(
-            f"There is a {what} {name!r} already ({layers[-1]}). Choose another name, or "
-            "overrule it with --force."
+            f"There is already a {what} {name!r} ({layers[-1]}). Choose another name, or "
+            "override it with --force."
         )
 
 
 def check_name(name: str, mark: str, *, force: bool = False) -> None:
-    """See whether a fusion of that name can be written; to be asked before long work.
+    """Check that a fusion of that name can be written; call this before long work.
 
-    Raises ConfigError when it cannot be a name, when it is there already without the mark (and
+    Raises ConfigError when the name is not valid, when it exists already without the mark (and
     ``force`` is not set), or when a file that is read later defines the same name.
     """
     if not is_alias(name):
-        raise ConfigError(f"{name!r} is no name: only letters, digits, dot, - and _.")
+        raise ConfigError(f"{name!r} is not a valid name: use letters, digits, dot, - and _.")
     registry, path = load_registry(), user_file()
     layers = registry.layers("fusions", name)
     _check_not_hidden("fusion", name, layers, path)
     is_ours = str(path) in layers and _has_mark(read(path), name, mark)
     if layers and not (force or is_ours):
         raise ConfigError(
-            f"There is a fusion {name!r} already ({layers[0]}). Choose another --name, or "
+            f"There is already a fusion {name!r} ({layers[0]}). Choose another --name, or "
             "replace it with --force."
         )
 
 
 def _check_not_hidden(what: str, name: str, layers: Sequence[str], path: Path) -> None:
-    """Raises ConfigError when a file that is read after the user's has a say in the entry."""
+    """Raise ConfigError when a file that is read after the user's defines the entry, too."""
     hiding = [file for file in layers if file not in (str(path), BUILTIN_ORIGIN)]
     if hiding:
         raise ConfigError(
@@ -102,25 +103,26 @@ def _check_not_hidden(what: str, name: str, layers: Sequence[str], path: Path) -
         )
 
 
-def write(entry: Entry) -> Path:
-    """Write the entry into the user's file, in place of one of its name; returns the file.
+def write_entry(entry: RegistryEntry) -> Path:
+    """Write the entry into the user's file, replacing one of the same name; returns the file.
 
-    Raises ConfigError for a key that models.toml does not know and for a file that would not be
-    read again, InputError when it cannot be written. The old file stays as it is then.
+    Raises ConfigError for an unknown key and for a file that could not be read back, InputError
+    when the file cannot be written. In all these cases the old file stays as it is.
     """
     path = user_file()
     if unknown := sorted(entry.values.keys() - _KEYS[entry.kind].keys()):
         raise ConfigError(
-            f"models.toml of this version has no key {', '.join(unknown)}; nothing was written."
+            f"models.toml has no key {', '.join(unknown)} in this version; nothing was written."
         )
-    save(path, render(read(path), entry))
+    save(path, with_entry(read(path), entry))
     return path
 
 
 def write_default(name: str) -> Path:
     """Make the fusion of that name the default in the user's file; returns the file.
 
-    Raises as ``write``, and ConfigError when a file that is read later names another default.
+    Raises what ``write_entry`` does, and ConfigError when a file that is read later names another
+    default.
     """
     registry, path = load_registry(), user_file()
     registry.fusion(name)
@@ -131,23 +133,23 @@ def write_default(name: str) -> Path:
         new = tomlkit.dumps(document)
         is_right = tomllib.loads(new) == tomllib.loads(text) | {"default": name}
     except (TOMLKitError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be added to: {error}.") from error
+        raise ConfigError(f"{path} cannot be edited: {error}.") from error
     if not is_right:
-        raise ConfigError(f'{path} cannot be added to; write `default = "{name}"` at its top.')
+        raise ConfigError(f'{path} cannot be edited; write `default = "{name}"` at its top.')
     save(path, new)
     registry = load_registry()
     if registry.default_fusion != name:
         raise ConfigError(
-            f"{path} names {name!r} now, but {registry.default_origin} overrules it with "
+            f"{path} names {name!r} now, but {registry.default_origin} overrides it with "
             f"{registry.default_fusion!r}; change it there, too."
         )
     return path
 
 
-def render(text: str, entry: Entry) -> str:
-    """The text of a models.toml with the entry in it, all else as it was.
+def with_entry(text: str, entry: RegistryEntry) -> str:
+    """The text of a models.toml with the entry added, everything else unchanged.
 
-    Raises ConfigError when that cannot be done.
+    Raises ConfigError when that is not possible.
     """
     try:
         document = tomlkit.parse(text if text.endswith("\n") or not text else f"{text}\n")
@@ -157,14 +159,14 @@ def render(text: str, entry: Entry) -> str:
         new = tomlkit.dumps(document).rstrip("\n") + "\n"
         before, after = tomllib.loads(text), tomllib.loads(new)
     except (TOMLKitError, tomllib.TOMLDecodeError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{user_file()} cannot be added to: {error}.") from error
+        raise ConfigError(f"{user_file()} cannot be edited: {error}.") from error
     before.setdefault(entry.kind, {})[entry.name] = _plain(entry.values)
     if entry.sources:
         before.setdefault("sources", {}).update(entry.sources)
     if after != before:
         raise ConfigError(
-            f"{user_file()} is written in a way that cannot be added to; "
-            f"put each entry under a header of its own: [{entry.kind}.NAME]."
+            f"{user_file()} is written in a way that cannot be edited; "
+            f"give each entry a header of its own: [{entry.kind}.NAME]."
         )
     return new
 
@@ -172,9 +174,9 @@ def render(text: str, entry: Entry) -> str:
 def sources_of(
     models: Mapping[str, Path], n_ctx: int | None = None
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Which entries of models.toml stand for loaded models, and the entries that are missing.
+    """Which entries of models.toml describe loaded models, and the entries that are missing.
 
-    ``models`` maps the names of sources to their files. Returns the name in models.toml of each,
+    ``models`` maps the names of sources to their files. Returns the name of each in models.toml,
     and new tables by that name, with ``n_ctx`` as their context.
     """
     known = dict(load_registry().sources)
@@ -196,9 +198,9 @@ def sources_of(
 
 
 def save(path: Path, text: str) -> None:
-    """Put the text in the place of the user's file, at once and only if it can be read again.
+    """Replace the text of the user's file, atomically and only if the new text can be read.
 
-    Raises ConfigError where it cannot, InputError when the file cannot be written.
+    Raises ConfigError if it cannot, InputError when the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,10 +210,10 @@ def save(path: Path, text: str) -> None:
 
 
 def _put(document: tomlkit.TOMLDocument, kind: str, name: str, table: Table) -> None:
-    """Set a table of "sources" or "fusions", where it was or else at the end of the file."""
+    """Put a table of "sources" or "fusions" where it was, or else at the end of the file."""
     tables = document.get(kind)
     if tables is not None and name in tables:
-        for key, item in _behind_last_key(tables[name]):
+        for key, item in _after_last_key(tables[name]):
             table.value.append(key, item)
         tables[name] = table
         return
@@ -222,7 +224,7 @@ def _put(document: tomlkit.TOMLDocument, kind: str, name: str, table: Table) -> 
     document.append(kind, tail)
 
 
-def _behind_last_key(table: Table) -> list[tuple[None, Item]]:
+def _after_last_key(table: Table) -> list[tuple[None, Item]]:
     """Comments and empty lines at the end of a table: they are about what follows it."""
     found: list[tuple[None, Item]] = []
     for key, item in reversed(table.value.body):
@@ -242,7 +244,7 @@ def _table(values: Mapping[str, Any], notes: Sequence[str]) -> Table:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as TOML has them: lists for tuples, inline tables for mappings."""
+    """The values as TOML writes them: lists for tuples, inline tables for mappings."""
     return {key: _toml(value) for key, value in values.items()}
 
 
@@ -255,7 +257,7 @@ def _toml(value: Any) -> Any:
 
 
 def read(path: Path) -> str:
-    """The text of the user's file, empty where there is none; raises ConfigError."""
+    """The text of the user's file, empty if there is none. Raises ConfigError."""
     return TomlFile.read(path, str(path)).text if path.exists() else ""
 
 
@@ -267,7 +269,7 @@ def _has_mark(text: str, name: str, mark: str) -> bool:
 
 
 def _check(new: Path, path: Path) -> None:
-    """Raise ConfigError where ``new``, which is to become ``path``, cannot be read again."""
+    """Raise ConfigError if ``new``, which is to become ``path``, cannot be read."""
     try:
         load_registry(new)
     except ConfigError as error:
@@ -276,7 +278,7 @@ def _check(new: Path, path: Path) -> None:
 
 
 def _is_file_of(spec: SourceSpec, file: Path) -> bool:
-    """Whether the file is that of the source."""
+    """Whether the file is the source's."""
     own = spec.local_path
     if own is None:
         own = hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
@@ -287,11 +289,11 @@ _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 _BETWEEN = re.compile(r"\s*(#.*)?")  # an empty line or a comment
 
 
-def remove(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
-    """Take a source or fusion out of the user's file; returns the file and which it was.
+def remove_entry(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
+    """Remove a source or fusion from the user's file; returns the file and which kind it was.
 
-    Raises ConfigError when there is none in that file (built-in ones cannot be removed), when both
-    have that name and ``kind`` does not tell, or when others need it.
+    Raises ConfigError when that file has no such entry (built-in ones cannot be removed), when a
+    source and a fusion have that name and ``kind`` is None, or when another entry needs it.
     """
     registry, path = load_registry(), user_file()
     text = read(path)
@@ -301,20 +303,20 @@ def remove(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
         raise ConfigError(_why_not(registry, tables, name, path))
     if len(kinds) > 1:
         raise ConfigError(
-            f"{path} has a source and a fusion {name!r}. Say which: --source or --fusion."
+            f"{path} has both a source and a fusion {name!r}. Choose one: --source or --fusion."
         )
     try:
-        save(path, without(text, kinds[0], name))
+        save(path, without_entry(text, kinds[0], name))
     except ConfigError as error:
         raise ConfigError(_needed(registry, kinds[0], name) or str(error)) from error
     return path, kinds[0]
 
 
-def without(text: str, kind: Kind, name: str) -> str:
+def without_entry(text: str, kind: Kind, name: str) -> str:
     """The text of a models.toml without one of its entries.
 
-    Comments above the header stay, and those behind the last key: they may be about what follows.
-    Raises ConfigError when it cannot be taken out.
+    Comments above the header stay, and those after the last key: they may be about what follows.
+    Raises ConfigError when the entry cannot be removed.
     """
     wanted = tomllib.loads(text)
     del wanted[kind][name]
@@ -325,20 +327,20 @@ def without(text: str, kind: Kind, name: str) -> str:
         except tomllib.TOMLDecodeError:
             continue
     raise ConfigError(
-        f"{user_file()} is written in a way that {name!r} cannot be taken out of; "
+        f"{user_file()} is written in a way that does not let {name!r} be removed; "
         "remove it by hand."
     )
 
 
 def _candidates(text: str, kind: Kind, name: str) -> Iterator[str]:
-    """Texts without the entry if its end is where it seems to be, the likeliest first."""
+    """Texts without the entry, for each place where it may end, the likeliest first."""
     lines = text.splitlines(keepends=True)
     headers = [(i, m[1]) for i, line in enumerate(lines) if (m := _HEADER.fullmatch(line.strip()))]
     for start, header in headers:
         if re.sub(r"[\"'\s]", "", header) != f"{kind}.{name}":
             continue
         for end in [*(i for i, _ in headers if i > start), len(lines)]:
-            last = end  # behind the last key
+            last = end  # after the last key
             while last > start + 1 and _BETWEEN.fullmatch(lines[last - 1].strip()):
                 last -= 1
             for stop in (last, end):
@@ -353,10 +355,10 @@ def _candidates(text: str, kind: Kind, name: str) -> Iterator[str]:
 
 def _cut(lines: list[str], start: int, stop: int) -> list[str]:
     """The lines without those from ``start`` to ``stop``, and without a second empty line there."""
-    before, behind = lines[:start], lines[stop:]
-    if before and not before[-1].strip() and not (behind and behind[0].strip()):
+    before, after = lines[:start], lines[stop:]
+    if before and not before[-1].strip() and not (after and after[0].strip()):
         before.pop()
-    return before + behind
+    return before + after
 
 
 def _filled(tables: dict[str, Any]) -> dict[str, Any]:
@@ -368,7 +370,7 @@ def _why_not(registry: Registry, tables: dict[str, Any], name: str, path: Path) 
     """Why there is nothing to remove."""
     layers = [file for kind in KINDS for file in registry.layers(kind, name)]
     if layers and layers[-1] == BUILTIN_ORIGIN:
-        return f"{name!r} is built in and cannot be removed; only what is in {path} can."
+        return f"{name!r} is built in and cannot be removed; only entries of {path} can."
     if layers:
         return f"{name!r} is defined in {layers[-1]}, not in {path}; remove it there."
     known = [each for kind in KINDS for each in tables.get(kind, {})]
@@ -376,7 +378,7 @@ def _why_not(registry: Registry, tables: dict[str, Any], name: str, path: Path) 
 
 
 def _needed(registry: Registry, kind: Kind, name: str) -> str | None:
-    """Who needs the entry, and what to do; None when that is not why it cannot go."""
+    """What needs the entry, and what to do; None if nothing does."""
     if kind == "fusions":
         if registry.default_fusion != name:
             return None
@@ -390,6 +392,6 @@ def _needed(registry: Registry, kind: Kind, name: str) -> str | None:
     listed = ", ".join(map(repr, users))
     noun = "the fusion" if len(users) == 1 else "the fusions"
     return (
-        f"Source {name!r} is used by {noun} {listed}. Remove that first, or take the source out of "
-        "it. Nothing was removed."
+        f"Source {name!r} is used by {noun} {listed}. Remove {noun} first, or take the source "
+        "out there. Nothing was removed."
     )

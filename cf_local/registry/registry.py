@@ -1,9 +1,9 @@
 """The registry: which sources and fusions there are, read from ``models.toml`` in layers.
 
-Later layers win, key by key (``layers`` has the rule): built in < the user's file <
-``./models.toml`` of the project < the file that the environment variable ``CF_LOCAL_CONFIG``
-names. Each value knows where it came from. Left out: flags, and the environment variables that
-stand for them; those are the commands'.
+Later layers win, key by key (``toml.merge`` has the rule): built in < the user's file <
+``./models.toml`` of the project < the file named by the environment variable ``CF_LOCAL_CONFIG``.
+The registry knows where each value is from. Left out: flags and their environment variables, which
+belong to the commands.
 """
 
 import os
@@ -37,9 +37,10 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class SourceSpec:
     """A model as the registry describes it; ``origin`` is the file that says which model it is.
 
-    ``file`` is a file of the repository ``repo``, or without one a path, or "builtin:NAME". Empty,
-    it is chosen in the repository by ``quant`` (None: Q4_K_M or what comes nearest).
-    ``context`` counts tokens, ``template`` is a Jinja chat template that replaces the model's own.
+    ``file`` is a file in the repository ``repo``; without a repository it is a path or
+    "builtin:NAME". If it is empty, ``quant`` chooses a file in the repository (None: Q4_K_M, or the
+    nearest to it). ``context`` counts tokens, ``template`` is a Jinja chat template that replaces
+    the model's own.
     """
 
     name: str
@@ -60,7 +61,7 @@ class SourceSpec:
 
     @property
     def local_path(self) -> Path | None:
-        """Where the file lies, whether or not it is there; None for a file of the hub."""
+        """The path of the file, whether or not it exists; None for a file on the hub."""
         if self.repo is not None:
             return None
         if self.file.startswith(BUILTIN_PREFIX):
@@ -84,9 +85,9 @@ class FusionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All sources and fusions by name; ``files`` are the layers it was read from, lowest first.
+    """All sources and fusions by name; ``files`` are the layers they are from, lowest first.
 
-    ``entries`` are the same as the files have them, by kind ("sources", "fusions") and name.
+    ``entries`` are the same as written in the files, by kind ("sources", "fusions") and name.
     """
 
     sources: Mapping[str, SourceSpec]
@@ -97,26 +98,26 @@ class Registry:
     entries: Mapping[tuple[str, str], Merged] = field(default_factory=dict, repr=False)
 
     def origin(self, kind: str, name: str, key: str) -> Origin | None:
-        """Where a key of an entry was given; None where no file gives it."""
+        """Where a key of an entry is set; None if no file sets it."""
         entry = self.entries.get((kind, name))
         if entry is None or key not in entry.files_by_key:
             return None
         return _origin(entry.files_by_key[key], (kind, name, key))
 
     def layers(self, kind: str, name: str) -> tuple[str, ...]:
-        """The files that have a say in an entry, lowest first; empty where there is none."""
+        """The files that define an entry, lowest first; empty if there is none."""
         entry = self.entries.get((kind, name))
         return tuple(file.origin for file in entry.layers) if entry else ()
 
     def source(self, name: str) -> SourceSpec:
-        """The source of that name; ConfigError when there is none."""
+        """The source of that name. Raises ConfigError if there is none."""
         if name not in self.sources:
             hint = " (it is a fusion)" if name in self.fusions else nearest(name, self.sources)
             raise ConfigError(f"There is no source {name!r}{hint}. `cf-local models` lists them.")
         return self.sources[name]
 
     def fusion(self, name: str | None = None) -> FusionSpec:
-        """The fusion of that name, or the default one; ConfigError when there is none."""
+        """The fusion of that name, or the default one. Raises ConfigError if there is none."""
         name = self.default_fusion if name is None else name
         if name not in self.fusions:
             hint = " (it is a source)" if name in self.sources else nearest(name, self.fusions)
@@ -125,15 +126,15 @@ class Registry:
 
 
 def load_registry(own: Path | None = None) -> Registry:
-    """Read all layers that exist; ``own`` in place of the user's file, to check it beforehand.
+    """Read all layers that exist; ``own`` replaces the user's file, to check it beforehand.
 
-    Raises ConfigError for a file that cannot be read or holds anything that is not understood.
+    Raises ConfigError for a file that cannot be read or is not valid.
     """
     return _registry([TomlFile.read(*layer) for layer in _layer_paths(own or user_file())])
 
 
 def check_file(path: Path) -> Registry:
-    """Read a file as the highest layer, over the built-in one and the user's own, to check it.
+    """Check a file by reading it as the highest layer, above the built-in one and the user's.
 
     Raises ConfigError as ``load_registry`` does.
     """
@@ -143,7 +144,7 @@ def check_file(path: Path) -> Registry:
 
 
 def _registry(files: Collection[TomlFile]) -> Registry:
-    """All of the files together, the lowest first."""
+    """The registry of all these files, the lowest first."""
     found: dict[str, dict[str, Merged]] = {}
     for kind, known in _KINDS.items():
         layers: list[Layer] = [(file, dict(_entries(file, kind, known))) for file in files]
@@ -163,7 +164,7 @@ def _registry(files: Collection[TomlFile]) -> Registry:
 
 
 def _origin(file: TomlFile, where: tuple[str, ...]) -> Origin:
-    """Where a value is from; of the built-in file, which nobody edits, no line."""
+    """Where a value is from; without a line in the built-in file, which nobody edits."""
     return Origin(file.origin, None if file.origin == BUILTIN_ORIGIN else file.line(where))
 
 
@@ -173,7 +174,7 @@ def is_alias(name: str) -> bool:
 
 
 def user_file() -> Path:
-    """The user's own ``models.toml``, in the folder where this system keeps settings."""
+    """The user's own ``models.toml``, in this system's folder for settings."""
     return platformdirs.user_config_path("cf-local", appauthor=False) / "models.toml"
 
 
@@ -190,7 +191,7 @@ def _layer_paths(own: Path, *, project: bool = True) -> list[tuple[Path, str]]:
 
 
 def _project_files() -> list[Path]:
-    """``models.toml`` of the current folder, unless that folder has been deleted."""
+    """``models.toml`` in the current folder, unless that folder has been deleted."""
     try:
         return [Path.cwd() / "models.toml"]
     except FileNotFoundError:
@@ -198,7 +199,7 @@ def _project_files() -> list[Path]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is something; true where that cannot be told, and reading will say why."""
+    """Whether the path exists; true if that is unknown, since reading then reports why."""
     try:
         return path.exists()
     except OSError:
@@ -206,7 +207,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _expanded(path: str) -> Path:
-    """The path with ``~`` expanded, as far as there is such a home."""
+    """The path with ``~`` expanded if there is such a home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -214,7 +215,7 @@ def _expanded(path: str) -> Path:
 
 
 def _builtin_file() -> Path:
-    """``models.toml`` inside the package when installed, above it in a checkout."""
+    """``models.toml``: inside the package if installed, above it in a checkout."""
     installed = _PACKAGE / "models.toml"
     return installed if installed.exists() else _PACKAGE.parent / "models.toml"
 
@@ -235,16 +236,16 @@ _FUSION: dict[str, type] = {
     "description": str,
 }
 SOURCE_KEYS: Mapping[str, type] = _SOURCE
-"""What can be said about a source, and of what type it is."""
+"""The keys of a source, and their types."""
 FUSION_KEYS: Mapping[str, type] = _FUSION
-"""What can be said about a fusion, and of what type it is."""
+"""The keys of a fusion, and their types."""
 
 _KINDS = {"sources": _SOURCE, "fusions": _FUSION}
 _STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"sources"})}
 _DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
 
 _MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1}
-_MAXIMUM = 2**31 - 1  # what llama.cpp takes; of all numbers but bytes
+_MAXIMUM = 2**31 - 1  # what llama.cpp accepts; for all numbers but bytes
 _CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
 
@@ -259,7 +260,8 @@ def _entries(
             raise file.error((kind, name), f"{kind}.{name} must be a table.")
         if not is_alias(name):
             message = (
-                f"{name!r} is no name: only letters, digits, dot, - and _, not ending in .gguf."
+                f"{name!r} is not a valid name: use letters, digits, dot, - and _, "
+                "and do not end it in .gguf."
             )
             raise file.error((kind, name), message)
         file.check_keys((kind, name), table, known)
@@ -272,12 +274,12 @@ def _source(name: str, entry: Merged) -> SourceSpec:
     values = dict.fromkeys(_SOURCE) | {"file": ""} | dict(entry.values)
     path, repo = str(values["file"]), values["repo"]
     if values["quant"] is not None and (path or not repo):
-        message = "quant chooses a file of a repo; name repo and quant, without file."
+        message = "quant chooses a file in a repo; give repo and quant, without file."
         raise entry.file_of("quant").error(("sources", name, "quant"), message)
     if not path and not repo:
         raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
     if repo is None and not path.startswith(BUILTIN_PREFIX):
-        # a path is relative to the file that names it
+        # a path is relative to the file that contains it
         values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))
     return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
 
@@ -301,7 +303,7 @@ def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
 
 
 def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
-    """The fusion of an entry; a key that is left out means what the method does by default."""
+    """The fusion of an entry; settings that it does not name have their defaults."""
     names = _source_names(name, entry, sources)
     given = {key: entry.values[key] for key in OPTIONS if key in entry.values}
     for key, value in given.items():
@@ -309,7 +311,7 @@ def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
         given[key] = _checked(OPTIONS[key], value, names, file, where)
     try:
         settings = Settings().with_options(given)
-    except InputError as error:  # what excludes what: the last key that was given says where
+    except InputError as error:  # keys that exclude each other: the last one says where
         key = list(given)[-1]
         raise entry.file_of(*given).error(("fusions", name, key), str(error)) from None
     description = entry.values.get("description")
@@ -319,7 +321,7 @@ def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
 def _checked(
     option: Option, value: Any, names: Collection[str], file: TomlFile, where: tuple[str, ...]
 ) -> Any:
-    """The value of a setting, if it makes sense and names only sources of the fusion."""
+    """The value of a setting. Raises ConfigError if it is not valid, or names another source."""
     if option.kind == "texts":
         if not all(isinstance(text, str) for text in value):
             raise file.error(where, f"{option.name} must be a list of texts.")

@@ -1,7 +1,7 @@
-"""A TOML file whose errors say where: the file, the line when it can be found, the nearest word.
+"""A TOML file whose errors name the file, the line if it can be found, and the nearest word.
 
-The standard library's parser forgets line numbers once it has succeeded, so a line is looked up
-again in the text, in the plain way of writing TOML: a header and ``key = value`` lines.
+The standard library's parser does not keep line numbers, so a line is looked up again in the text.
+That works for the usual layout of TOML: a header and ``key = value`` lines.
 """
 
 import difflib
@@ -21,7 +21,7 @@ _TYPE_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "a tabl
 
 @dataclass(frozen=True, slots=True)
 class TomlFile:
-    """A file that was read; ``origin`` is what messages call it, ``tables`` what it holds."""
+    """A file that was read; ``origin`` is its name in messages, ``tables`` its content."""
 
     path: Path
     origin: str
@@ -30,9 +30,9 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path, origin: str) -> "TomlFile":
-        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not TOML.
+        """Read a file, without the byte order mark that some editors write.
 
-        A byte order mark, which some editors write, is skipped.
+        Raises ConfigError when the file is missing, unreadable, not UTF-8 or not TOML.
         """
         try:
             text = path.read_bytes().decode("utf-8-sig")
@@ -45,11 +45,11 @@ class TomlFile:
         try:
             return cls(path, origin, text, tomllib.loads(text))
         except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-            hint = " A key or a table is there twice." if _TWICE.search(str(error)) else ""
+            hint = " A key or a table occurs twice." if _TWICE.search(str(error)) else ""
             raise ConfigError(f"{origin}: this is not valid TOML: {error}.{hint}") from error
 
     def line(self, where: tuple[str, ...]) -> int | None:
-        """The line (the first is 1) of the value at ``where``, None when it cannot be found."""
+        """The line (the first is 1) of the value at ``where``, None if it cannot be found."""
         return _find_line(self.text, where)
 
     def error(self, where: tuple[str, ...], message: str) -> ConfigError:
@@ -61,7 +61,7 @@ class TomlFile:
     def check_keys(
         self, where: tuple[str, ...], table: Mapping[str, object], known: Mapping[str, type]
     ) -> None:
-        """Raises ConfigError for a key of the table that is not known or not of the known type."""
+        """Raise ConfigError for an unknown key in the table, or one of the wrong type."""
         for key, value in table.items():
             if key not in known:
                 hint = nearest(key, known)
@@ -70,18 +70,18 @@ class TomlFile:
             if type(value) not in types:  # not isinstance: true is not a whole number
                 message = f"{key} must be {_TYPE_NAMES[known[key]]}, not {value!r}."
                 raise self.error((*where, key), message)
-            if isinstance(value, str) and "\0" in value:  # no path, no template, no name
-                raise self.error((*where, key), f"{key} has a character NUL in it.")
+            if isinstance(value, str) and "\0" in value:  # not in a path, a template or a name
+                raise self.error((*where, key), f"{key} contains a NUL character.")
 
 
 def nearest(name: str, known: Iterable[str], *, fold: Callable[[str], str] = str.lower) -> str:
-    """The end of a sentence that asks whether the most similar known word was meant, or nothing."""
+    """The end of a sentence that asks whether the most similar known word is meant, or nothing."""
     matches = difflib.get_close_matches(fold(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def _find_line(text: str, where: tuple[str, ...]) -> int | None:
-    """The line of a key (the first is 1), or of its table's header when the key is not found."""
+    """The line of a key (the first is 1), or of its table's header if the key is not found."""
     *tables, key = where
     assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
     header, header_line = "", None
@@ -103,7 +103,7 @@ Layer = tuple[TomlFile, Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The file a value is from (or "built in"), and the line where that can be found."""
+    """The file that a value is from (or "built in"), and the line if it can be found."""
 
     file: str
     line: int | None = None
@@ -114,10 +114,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """An entry of all layers: values by key, the file of each, and the layers that speak of it.
+    """An entry of all layers: values by key, the file of each value, and the layers that have it.
 
-    ``files_by_key`` has the same keys as ``values``; ``layers`` are in their order, lowest first,
-    from the one that says what the entry is.
+    ``files_by_key`` has the same keys as ``values``. ``layers`` are ordered, lowest first, from the
+    one that says what the entry is.
     """
 
     values: Mapping[str, Any]
@@ -125,7 +125,7 @@ class Merged:
     layers: tuple[TomlFile, ...]
 
     def file_of(self, *keys: str) -> TomlFile:
-        """The highest layer that gives one of the keys, or else the highest of the entry."""
+        """The highest layer that sets one of the keys, or else the entry's highest layer."""
         given = [self.files_by_key[key] for key in keys if key in self.files_by_key]
         return max(given or self.layers, key=self.layers.index)
 
@@ -135,8 +135,8 @@ def merge(
 ) -> dict[str, Merged]:
     """The entries of all layers by name; the lowest layer comes first.
 
-    A table with a key of ``starts`` takes the place of the one below. A key of ``drops`` drops the
-    keys of lower layers that it makes untrue.
+    A table with a key of ``starts`` replaces the one below. A key of ``drops`` drops the keys of
+    lower layers that it makes untrue.
     """
     merged: dict[str, Merged] = {}
     for file, tables in layers:

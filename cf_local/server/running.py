@@ -9,7 +9,8 @@ from types import FrameType
 import uvicorn
 
 from cf_local.errors import CfLocalError, InputError
-from cf_local.loading.load import LoadOptions, load_chosen
+from cf_local.loading.load import load_chosen
+from cf_local.loading.load_options import LoadOptions
 from cf_local.progress import IsCancelled
 from cf_local.registry.registry import Registry
 from cf_local.runtime.fusion import Fusion

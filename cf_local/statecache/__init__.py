@@ -1,25 +1,25 @@
-"""What models have read of a conversation, kept on the disk, so that it is not read again.
+"""What models have read of a conversation, cached on disk, so that it is not read again.
 
-A cache and nothing more: the text of a conversation is the truth, any file of it may be deleted at
-any time, and whatever is wrong with one costs the time of reading anew. So failures are logged, and
-never an error.
+Only a cache: the text of a conversation is what counts, any file may be deleted at any time, and a
+bad file costs only the time to read the conversation again. So failures are logged, never raised.
 
 ====== ===========================================================================================
-keeper keeps and restores the sources of a fusion
-key    what a state belongs to: this model file, this version, this context; this conversation
-folder the files: their names, who may read them, how much they may take
-sealed the form of a file, which llama.cpp sees only after its checksum was found right
+keeper saves and restores the states of a fusion's sources
+folder the files: their names, who may read them, how much space they may take
+sealed the format of a file; llama.cpp sees it only after its checksum has been verified
 ====== ===========================================================================================
+
+``llama.state_key`` says what a state belongs to: a model file, version and context; a conversation.
 """
 
 from cf_local.llama.state_key import owner_of
-from cf_local.statecache.folder import Folder, cache_folder
-from cf_local.statecache.keeper import keep, restore
+from cf_local.statecache.folder import StateFolder, cache_folder
+from cf_local.statecache.keeper import restore_states, save_states
 
 __all__ = [
-    "Folder",
+    "StateFolder",
     "cache_folder",
-    "keep",
     "owner_of",
-    "restore",
+    "restore_states",
+    "save_states",
 ]

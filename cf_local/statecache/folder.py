@@ -1,4 +1,4 @@
-"""The folder of kept states: private to the user, bounded, and nobody's loss when it is deleted."""
+"""The folder of cached states: private to the user, limited in size, and safe to delete."""
 
 import logging
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from cf_local.files import UNFINISHED, cache_root
 
 MAX_BYTES = 2_000_000_000
-"""All kept states together take no more than this,"""
+"""All cached states together take no more than this,"""
 MAX_SHARE = 0.1
 """nor more than this share of the space that is free without them."""
 
@@ -19,29 +19,29 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where kept states lie, made or not."""
+    """The folder of cached states, whether or not it exists."""
     return cache_root() / "read"
 
 
-class Folder:
+class StateFolder:
     """The files ``OWNER-KEY.kv``, one for each source of a conversation.
 
-    Several processes may use it at the same time: a file appears as a whole or not at all.
+    Several processes may use the folder at the same time: a file appears whole or not at all.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder()
 
     def file(self, owner: str, key: str) -> Path:
-        """The place of a state."""
+        """The path of a state."""
         return self.path / f"{owner}-{key}{_SUFFIX}"
 
     def of_key(self, key: str) -> list[Path]:
-        """The states under a key, of all owners."""
+        """The states with a key, of all owners."""
         return [path for path in self._files() if path.stem.endswith(f"-{key}")]
 
     def forget(self, owner: str | None) -> int:
-        """Delete the states of an owner, or all (None), as far as possible; how many."""
+        """Delete the states of an owner, or all (None), as far as possible; returns how many."""
         n_deleted = 0
         for path in self._files():
             if owner is None or path.name.startswith(f"{owner}-"):
@@ -49,27 +49,27 @@ class Folder:
         return n_deleted
 
     def make_room(self, n_bytes: int, place: Path) -> bool:
-        """Delete the states not used for longest, until one more can be written to ``place``.
+        """Delete the least recently used states until ``n_bytes`` more fit in at ``place``.
 
-        False, and all stay, when it is too large in any case. Raises OSError.
+        Returns False, and deletes nothing, if that is too large in any case. Raises OSError.
         """
-        if not self.path.is_absolute():  # "~" as it stands: the user has no home
+        if not self.path.is_absolute():  # an unexpanded "~": the user has no home
             raise FileNotFoundError("There is no home folder.")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clean()
         used = {path: path.stat() for path in self._files()}
-        n_kept = sum(status.st_size for status in used.values())
-        free = shutil.disk_usage(self.path).free + n_kept
+        n_used = sum(status.st_size for status in used.values())
+        free = shutil.disk_usage(self.path).free + n_used
         limit = min(MAX_BYTES, int(MAX_SHARE * free))
         if n_bytes > limit:
             return False
-        if place in used:  # it is there until the new one takes its place
-            n_kept -= used.pop(place).st_size
+        if place in used:  # the new state replaces it
+            n_used -= used.pop(place).st_size
         for path in sorted(used, key=lambda path: used[path].st_mtime):
-            if n_kept + n_bytes <= limit:
+            if n_used + n_bytes <= limit:
                 break
-            n_kept -= used[path].st_size if _delete(path) else 0
-        return n_kept + n_bytes <= limit
+            n_used -= used[path].st_size if _delete(path) else 0
+        return n_used + n_bytes <= limit
 
     def _files(self) -> list[Path]:
         with suppress(OSError):
@@ -77,7 +77,7 @@ class Folder:
         return []
 
     def _clean(self) -> None:
-        """Delete what a killed process has left."""
+        """Delete the unfinished files of killed processes."""
         for path in self.path.glob(f"*{UNFINISHED}"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:

@@ -1,4 +1,4 @@
-"""Keeps what the sources of a fusion have read, and restores it."""
+"""Save what the sources of a fusion have read, and restore it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,61 +13,62 @@ from cf_local.method.tokenization import n_common
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
 from cf_local.statecache import sealed
-from cf_local.statecache.folder import Folder
+from cf_local.statecache.folder import StateFolder
 from cf_local.types import Prompt
 
 MIN_READING_S = 0.5
-"""What is read again in less time is not kept,"""
+"""What takes less time to read again is not saved,"""
 MIN_GAIN = 2.0
-"""nor what is not read so many times as slowly as a disk reads its state."""
+"""nor what is not this many times slower to read than its state is to load from disk."""
 _DISK_BYTES_PER_S = 500e6
 
 _log = logging.getLogger(__name__)
 
 
-def keep(
+def save_states(
     fusion: Fusion,
     prompt: Prompt,
     owner: str,
     *,
-    folder: Folder | None = None,
+    folder: StateFolder | None = None,
     is_cancelled: IsCancelled = never,
 ) -> int:
-    """Keep what each source has read of ``prompt``; the sources for which something was kept.
+    """Save what each source has read of ``prompt``; returns for how many something was saved.
 
-    ``owner`` (see ``owner_of``) has one state of each source: what there was before is replaced,
-    also by nothing. Waits until no answer is written in the first seat. Raises nothing.
+    ``owner`` (see ``owner_of``) has one state per source, which replaces the one before; if nothing
+    is saved, that one is deleted. Waits until no answer is running in the first slot. Raises
+    nothing.
     """
-    where = folder or Folder()
-    return sum(_each(fusion, lambda source: _keep(source, prompt, owner, where), is_cancelled))
+    where = folder or StateFolder()
+    return sum(_each(fusion, lambda source: _save(source, prompt, owner, where), is_cancelled))
 
 
-def restore(
+def restore_states(
     fusion: Fusion,
     prompt: Prompt,
     owner: str,
     *,
-    folder: Folder | None = None,
+    folder: StateFolder | None = None,
     is_cancelled: IsCancelled = never,
 ) -> int:
-    """Restore what was kept for ``owner``, else of any text that begins as ``prompt`` does.
+    """Restore what was saved for ``owner``, else for any text that begins as ``prompt`` does.
 
-    Returns the sources for which something was restored. Raises nothing.
+    Returns for how many sources something was restored. Raises nothing.
     """
-    where = folder or Folder()
+    where = folder or StateFolder()
     return sum(_each(fusion, lambda source: _restore(source, prompt, owner, where), is_cancelled))
 
 
-def is_worthwhile(there: Readable) -> bool:
-    """Whether to keep something spares noticeable time."""
-    moving_s = there.n_bytes / _DISK_BYTES_PER_S
-    return there.n_tokens > 0 and there.reading_s > max(MIN_READING_S, MIN_GAIN * moving_s)
+def is_worthwhile(state: Readable) -> bool:
+    """Whether saving a state spares noticeable time."""
+    loading_s = state.n_bytes / _DISK_BYTES_PER_S
+    return state.n_tokens > 0 and state.reading_s > max(MIN_READING_S, MIN_GAIN * loading_s)
 
 
 def _each(
     fusion: Fusion, work: Callable[[Resumable], bool], is_cancelled: IsCancelled
 ) -> list[bool]:
-    """Do ``work`` for each source that can be kept, in the thread that computes."""
+    """Do ``work`` for each source whose state can be saved, in the thread that computes."""
     done: list[bool] = []
     for source in fusion.sources:
         for session in source.sessions[:1]:
@@ -79,12 +80,12 @@ def _each(
     return done
 
 
-def _keep(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+def _save(session: Resumable, prompt: Prompt, owner: str, folder: StateFolder) -> bool:
     key = session.state_key
     place = folder.file(owner, key)
-    there = session.readable(prompt)
-    if not is_worthwhile(there) or not folder.make_room(there.n_bytes, place):
-        place.unlink(missing_ok=True)  # the conversation has become another one
+    state = session.readable(prompt)
+    if not is_worthwhile(state) or not folder.make_room(state.n_bytes, place):
+        place.unlink(missing_ok=True)  # the conversation has changed
         return False
     with replacing(place, private=True) as path:
         tokens = session.save(path, prompt)
@@ -92,16 +93,16 @@ def _keep(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> boo
             sealed.seal(path, key, tokens)
         else:
             path.unlink()
-    _log.info("%s: kept %d tokens, %d bytes", session.source.info.name, len(tokens), there.n_bytes)
+    _log.info("%s: saved %d tokens, %d bytes", session.source.info.name, len(tokens), state.n_bytes)
     return bool(tokens)
 
 
-def _restore(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> bool:
+def _restore(session: Resumable, prompt: Prompt, owner: str, folder: StateFolder) -> bool:
     key = session.state_key
     n_read = session.readable(prompt).n_tokens
     path = folder.file(owner, key)
-    # Its own is taken as it is: where the oldest turns were left out, only the next question shows
-    # what it is good for.
+    # The owner's state is restored unchecked: if the oldest turns were left out, only the next
+    # question shows how much of it is of use.
     if n_read or not path.exists():
         similar = _similar(folder.of_key(key), session.prompt_tokens(prompt), n_read)
         if similar is None:
@@ -114,14 +115,14 @@ def _restore(session: Resumable, prompt: Prompt, owner: str, folder: Folder) -> 
     n_tokens = session.restore(path)
     _log.info("%s: restored %d tokens of %s", session.source.info.name, n_tokens, path)
     with suppress(OSError):
-        path.touch()  # used now, so it goes last
+        path.touch()  # used now, so it is deleted last
     return n_tokens > 0
 
 
 def _similar(paths: Sequence[Path], wanted: Sequence[int], n_read: int) -> Path | None:
-    """The file that shares most tokens with what is wanted, if that is more than ``n_read``.
+    """The file that shares most tokens with ``wanted``, if these are more than ``n_read``.
 
-    And more than half of either: it is read as a whole.
+    They must also be more than half of either, since a file is read as a whole.
     """
     best, n_best = None, n_read
     for path in paths:

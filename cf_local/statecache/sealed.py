@@ -1,12 +1,12 @@
-"""The form of a kept state: what llama.cpp wrote, sealed with a checksum.
+"""The format of a saved state: what llama.cpp wrote, sealed with a checksum.
 
-llama.cpp writes and reads the file by itself, tensor by tensor, so that no second copy of the state
-is in memory. It checks what it can, but not the numbers, and parts of a damaged header would end
-the process. So the seal stands at the end, and is looked at first::
+llama.cpp writes and reads the file itself, tensor by tensor, so that memory holds no second copy of
+the state. It checks what it can, but not the numbers, and some damage to the header would end the
+process. So there is a seal at the end, which is checked first::
 
     payload as llama.cpp wrote it | tokens: int32 each | their number: u64 | SHA-256 | magic
 
-The SHA-256 is that of the key (see ``key``) and everything before it.
+The SHA-256 is over the key (see ``llama.state_key``) and everything before the checksum.
 """
 
 import hashlib
@@ -25,10 +25,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def seal(path: Path, key: str, tokens: Sequence[int]) -> None:
-    """Seal a file that llama.cpp has written, which holds the state behind ``tokens``.
-
-    Raises OSError.
-    """
+    """Seal a file that llama.cpp has written, with the state after ``tokens``. Raises OSError."""
     with path.open("r+b") as file:
         file.seek(0, os.SEEK_END)
         file.write(array("i", tokens).tobytes() + _COUNT.pack(len(tokens)))
@@ -37,7 +34,7 @@ def seal(path: Path, key: str, tokens: Sequence[int]) -> None:
 
 
 def tokens_of(path: Path) -> list[int]:
-    """The tokens that a file says it holds, unchecked; none if it is no such file."""
+    """The tokens that a file says it holds, unchecked; none if it is not such a file."""
     try:
         with path.open("rb") as file:
             n_bytes = file.seek(0, os.SEEK_END)
@@ -58,7 +55,7 @@ def tokens_of(path: Path) -> list[int]:
 
 
 def is_whole(path: Path, key: str) -> bool:
-    """Whether a file is as it was sealed, and under this key."""
+    """Whether a file is unchanged since it was sealed with this key."""
     try:
         with path.open("rb") as file:
             n_bytes = file.seek(0, os.SEEK_END) - _DIGEST_BYTES - len(_MAGIC)
@@ -71,7 +68,7 @@ def is_whole(path: Path, key: str) -> bool:
 
 
 def _digest(file: BinaryIO, n_bytes: int, key: str) -> bytes:
-    """The checksum of the first ``n_bytes``; leaves the file behind them."""
+    """The checksum of the first ``n_bytes``; leaves the file positioned after them."""
     digest = hashlib.sha256(key.encode())
     file.seek(0)
     while n_bytes > 0:

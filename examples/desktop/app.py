@@ -1,11 +1,11 @@
-"""A desktop window that chats with several local models which answer as one.
+"""A desktop window to chat with several local models that answer as one.
 
     python examples/desktop/app.py
     python examples/desktop/app.py --model one.gguf --model two.gguf
     python examples/desktop/app.py --ask "What is 7 times 8?"      without a window
 
-It needs cf-local and Python's own Tk, no more. README.md says how to make a program of it that
-runs where there is no Python.
+It needs only cf-local and Python's own Tk. README.md says how to make a program of it that runs
+without Python.
 """
 
 import argparse
@@ -23,16 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fusion", metavar="NAME", help="a fusion of models.toml")
     parser.add_argument(
-        "--model", metavar="NAME|FILE", action="append", default=[], help="instead; repeat for more"
+        "--model",
+        metavar="NAME|FILE",
+        action="append",
+        default=[],
+        help="instead; repeat for more",
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0, greedy, unless given")
-    parser.add_argument("--dark", action="store_true", help="begin with dark colours")
+    parser.add_argument("--temperature", type=float, default=0.0, help="default 0: greedy")
+    parser.add_argument("--dark", action="store_true", help="start with dark colours")
     parser.add_argument("--ask", metavar="QUESTION", help="answer on stdout, without a window")
     parser.add_argument("--version", action="version", version=f"cf-local {cf_local.__version__}")
     given = parser.parse_args(arguments)
     sampling = cf_local.Sampling(temperature=given.temperature)
     try:
-        cf_local.Settings(sampling=sampling)  # a wrong temperature is told before anything loads
+        cf_local.Settings(sampling=sampling)  # reports a wrong temperature before loading
         if given.ask is not None:
             return answer(given.ask, given.fusion, given.model, sampling)
         return show(given.fusion, given.model, sampling, is_dark=given.dark)
@@ -56,8 +60,8 @@ def answer(
 def show(
     fusion: str | None, models: Sequence[str], sampling: cf_local.Sampling, *, is_dark: bool
 ) -> int:
-    """Open the window and load; returns when it has been closed."""
-    import tkinter as tk  # imported here: --ask works where there is no Tk
+    """Open the window and load; returns when the window is closed."""
+    import tkinter as tk  # imported here: --ask works without Tk
 
     from theme import prepare_display
     from window import Window

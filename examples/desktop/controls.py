@@ -1,4 +1,4 @@
-"""What the user reads and presses around the conversation: legend, field, buttons, status line."""
+"""The controls around the conversation: legend, question field, buttons, status line."""
 
 import tkinter as tk
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,23 @@ class Actions(Protocol):
     """What the buttons do."""
 
     def send(self) -> None:
-        """Ask what stands in the field."""
+        """Ask what is in the field."""
 
     def stop(self) -> None:
         """End the answer or the load."""
 
     def new(self) -> None:
-        """Begin a new conversation."""
+        """Start a new conversation."""
 
     def choose_models(self) -> None:
         """Let the user pick models."""
 
     def restyle(self) -> None:
-        """Use the colours that were chosen."""
+        """Use the chosen colours."""
 
 
 class Legend(ttk.Frame):
-    """Which colour is whose, and whether the window is dark."""
+    """The colour of each source, and the switch for dark colours."""
 
     def __init__(self, root: tk.Tk, actions: Actions, is_dark: tk.BooleanVar) -> None:
         super().__init__(root, padding=("10p", "6p"))
@@ -51,7 +51,7 @@ class Legend(ttk.Frame):
         )
 
     def show(self, names: Sequence[str], theme: Theme) -> None:
-        """Name the sources in their colours."""
+        """Show the names of the sources in their colours."""
         for label in self._names.winfo_children():
             label.destroy()
         for index, name in enumerate(names):
@@ -63,7 +63,7 @@ class Legend(ttk.Frame):
 
 
 class Controls(ttk.Frame):
-    """The question field, the buttons, and below them how far things are."""
+    """The question field, the buttons, and the status line with the progress."""
 
     def __init__(self, root: tk.Tk, actions: Actions) -> None:
         super().__init__(root, padding="10p")
@@ -84,7 +84,7 @@ class Controls(ttk.Frame):
         self._place()
 
     def _place(self) -> None:
-        """Two rows, in the order in which the Tab key goes through them, and the status line."""
+        """Two rows, in the order of the Tab key, and the status line."""
         self.columnconfigure(0, weight=1)
         left = ("6p", 0)
         self._field.grid(row=0, column=0, columnspan=3, sticky="ew")
@@ -97,11 +97,11 @@ class Controls(ttk.Frame):
         self._progress.grid(row=2, column=3, columnspan=2, sticky="e")
 
     def focus_question(self) -> None:
-        """Let keys go into the question field."""
+        """Give the question field the keyboard focus."""
         self._field.focus_set()
 
     def offer(self, names: Sequence[str], chosen: Way) -> None:
-        """Offer all ways in which sources of these names can answer."""
+        """Offer all ways in which the sources with these names can answer."""
         alone: dict[str, Way] = {f"Only {name}": ("single", name) for name in names}
         self._ways = {**WAYS, **alone} if len(names) > 1 else alone
         self._chooser.configure(values=list(self._ways))
@@ -114,7 +114,7 @@ class Controls(ttk.Frame):
         return self._ways[self.way.get()]
 
     def enter(self, state: State) -> None:
-        """Enable what makes sense in this state."""
+        """Enable the buttons that make sense in this state."""
         is_busy = state in ("loading", "writing")
         for button, is_enabled in (
             (self._send, state == "idle"),
@@ -127,7 +127,7 @@ class Controls(ttk.Frame):
         self.progress(0.0 if is_busy else None)
 
     def progress(self, share: float | None) -> None:
-        """How much is done, 0 to 1; None where nobody can know."""
+        """Show how much is done, 0 to 1; None hides the bar."""
         if share is None:
             self._progress.grid_remove()
         else:
@@ -135,10 +135,10 @@ class Controls(ttk.Frame):
             self._progress.grid()
 
     def say(self, text: str) -> None:
-        """Put this into the status line."""
+        """Show a text in the status line."""
         self._said = text
         self.status.set(text)
 
     def hint(self, text: str) -> None:
-        """Put this there for a while; "" brings back what stood there."""
+        """Show a text there temporarily; "" restores the last one."""
         self.status.set(text or self._said)

@@ -1,4 +1,4 @@
-"""Colours, light and dark, and how large things are; every text colour reads well on its ground."""
+"""Colours, light and dark, and sizes; every text colour is readable on its background."""
 
 import sys
 import tkinter as tk
@@ -8,7 +8,7 @@ from tkinter import font, ttk
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as #rrggbb; ``sources`` has one for each source, and begins again after the last."""
+    """Colours as #rrggbb; ``sources`` has one per source, and repeats after the last."""
 
     ground: str  # behind text
     frame: str  # behind everything else
@@ -47,7 +47,7 @@ DARK = Theme(
 
 
 def prepare_display() -> None:
-    """Ask Windows for sharp text on dense screens; before the first window. Others do so anyway."""
+    """Ask Windows for sharp text on dense screens, before the first window. Others need no call."""
     if sys.platform == "win32":
         import ctypes
 
@@ -58,7 +58,7 @@ def style(root: tk.Tk, theme: Theme) -> None:
     """Give all ttk widgets of ``root`` the colours of ``theme``."""
     root.configure(background=theme.frame)
     styles = ttk.Style(root)
-    styles.theme_use("clam")  # the one theme that takes its colours from us on every system
+    styles.theme_use("clam")  # the only theme that takes our colours on every system
     plain = {"background": theme.frame, "foreground": theme.text, "bordercolor": theme.border}
     edges = {"lightcolor": theme.frame, "darkcolor": theme.frame, "troughcolor": theme.frame}
     styles.configure(".", **plain, **edges, insertcolor=theme.text, arrowcolor=theme.text)
@@ -84,7 +84,7 @@ def style(root: tk.Tk, theme: Theme) -> None:
     styles.configure("TScrollbar", background=theme.border, gripcount=0, arrowsize="10p")
     styles.map("TScrollbar", background=[("disabled", theme.frame), ("active", theme.faint)])
     styles.configure("Faint.TLabel", foreground=theme.faint)
-    # The list of a combobox is a classic widget, which knows no styles.
+    # The list of a combobox is a classic widget, which has no styles.
     for option, colour in (("background", theme.ground), ("foreground", theme.text)):
         root.option_add(f"*TCombobox*Listbox.{option}", colour)
 

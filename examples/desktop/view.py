@@ -1,6 +1,6 @@
-"""The conversation as text that can be read, selected and copied, coloured by who won which words.
+"""The conversation as text to read, select and copy, in the colours of the sources that won.
 
-Point at coloured words to hear what the other sources would have written.
+Point at coloured words to see what the other sources would have written.
 """
 
 import tkinter as tk
@@ -19,10 +19,10 @@ Place = tuple[int, int]
 
 
 class ConversationView(ttk.Frame):
-    """Questions, answers as they come, notices and errors; nothing can be typed into it."""
+    """Questions, answers as they are written, notices and errors; read-only."""
 
     def __init__(self, root: tk.Tk, explain: Callable[[str], None]) -> None:
-        """``explain`` hears about the words under the pointer, "" when it has left them."""
+        """``explain`` gets a text about the words under the pointer, "" when it leaves them."""
         super().__init__(root)
         self._explain = explain
         self._disputed: list[tuple[Place, Place, str]] = []
@@ -54,16 +54,16 @@ class ConversationView(ttk.Frame):
 
     @property
     def answer(self) -> str:
-        """The last answer as far as it came."""
+        """The last answer, as far as it is written."""
         return self._answer
 
     @property
     def content(self) -> str:
-        """All that is shown."""
+        """All text that is shown."""
         return self.text.get("1.0", "end-1c")
 
     def style(self, theme: Theme, names: Sequence[str]) -> None:
-        """Use these colours, for the sources of these names."""
+        """Use these colours for the sources with these names."""
         self._names = tuple(names)
         self.text.configure(
             background=theme.ground,
@@ -80,15 +80,15 @@ class ConversationView(ttk.Frame):
         self.text.tag_raise("sel")
 
     def ask(self, question: str) -> None:
-        """Show a question; what steps show next is its answer."""
+        """Show a question; the next steps are its answer."""
         self._line(question, "question")
         self._answer = ""
 
     def add(self, steps: Sequence[Step]) -> None:
         """Show what steps add, or the whole answer that one of them chose.
 
-        Tk lays a paragraph out anew whenever text is added to it. So that a long one stays quick,
-        the text of all steps is added at once, and coloured then.
+        Tk lays out a paragraph again whenever text is added to it. So that a long one stays fast,
+        the text of all steps is added at once and then coloured.
         """
         for is_whole, run in groupby(steps, key=lambda step: step.whole):
             if not is_whole:
@@ -100,20 +100,20 @@ class ConversationView(ttk.Frame):
                     self._answer = ""
                     self._append([step])
 
-    def tell(self, text: str, kind: str = "notice") -> None:
+    def show_notice(self, text: str, kind: str = "notice") -> None:
         """Show a notice, or an "error", on a line of its own."""
         self._line(text, kind)
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Remove all text."""
         self._clear("1.0")
         self._answer = ""
 
     def _append(self, steps: Sequence[Step]) -> None:
-        """Add text, in the winner's colour and with an explanation where not all sources agree."""
+        """Add text; where sources disagree, in the winner's colour and with an explanation."""
         text = "".join(step.text for step in steps)
         if len(steps) > 1 and max(text, default="") > "\uffff":
-            for step in steps:  # one by one: versions of Tk differ in how they count an emoji
+            for step in steps:  # one by one: versions of Tk count an emoji differently
                 self._append([step])
             return
         start = self.text.index("end-1c")
@@ -145,7 +145,7 @@ class ConversationView(ttk.Frame):
         self._write(f"{'' if is_at_start else chr(10)}{text}\n", tag)
 
     def _write(self, text: str, *tags: str) -> None:
-        follows = self.text.yview()[1] > 0.999  # who has scrolled up to read stays there
+        follows = self.text.yview()[1] > 0.999  # a user who has scrolled up stays there
         self.text.configure(state="normal")
         self.text.insert("end-1c", text, tags)
         self.text.configure(state="disabled")
@@ -161,7 +161,7 @@ class ConversationView(ttk.Frame):
 
 
 def _place(index: str) -> Place:
-    """Line and column of Tk's "12.34", which can be compared."""
+    """Line and column of Tk's "12.34", which compare in order."""
     line, _, column = index.partition(".")
     return int(line), int(column)
 

@@ -1,7 +1,7 @@
 """The window: it shows what the worker reports, and passes on what the user wants.
 
-Tk lives in the main thread and is touched nowhere else. ``_poll`` looks into the worker's queue
-some thirty times a second; nothing in this file waits for a model.
+Tk is used only in the main thread. ``_poll`` reads the worker's queue about thirty times a second;
+nothing in this file waits for a model.
 """
 
 import tkinter as tk
@@ -20,7 +20,7 @@ from worker import Busy, Failed, Loaded, Notice, Report, Worker
 import cf_local
 
 POLL_MS = 30
-REPORTS_PER_POLL = 200  # more wait for the next look, so that keys and clicks come through
+REPORTS_PER_POLL = 200  # more wait for the next poll, so that keys and clicks get through
 
 UNUSUAL_ENDS = {
     "cancelled": "stopped",
@@ -30,7 +30,7 @@ UNUSUAL_ENDS = {
 
 
 class Window:
-    """One conversation with a fusion. ``close`` ends it, and with it ``root.mainloop()``."""
+    """One conversation with a fusion. ``close`` ends it and ``root.mainloop()``."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Window:
         sampling: cf_local.Sampling,
         is_dark: bool = False,
     ) -> None:
-        """Build it in ``root``; answers are drawn by ``sampling``."""
+        """Build the window in ``root``; answers use ``sampling``."""
         self._root, self._worker, self._sampling = root, worker, sampling
         self._names: tuple[str, ...] = ()
         self._settings = cf_local.Settings()
@@ -51,7 +51,7 @@ class Window:
         self.controls = Controls(root, self)
         self.view = ConversationView(root, explain=self.controls.hint)
         self.legend.pack(side="top", fill="x")
-        self.controls.pack(side="bottom", fill="x")  # before the view: it keeps its place
+        self.controls.pack(side="bottom", fill="x")  # before the view, so that it keeps its space
         self.view.pack(side="top", fill="both", expand=True)
         self.state: State = "empty"
         self._enter("empty", "No models are loaded.")
@@ -61,7 +61,7 @@ class Window:
 
     def _bind(self) -> None:
         self._root.title("cf-local")
-        self._root.geometry(self._size(480, 380))  # given once: no widget's text changes it
+        self._root.geometry(self._size(480, 380))  # set once: no widget's text changes it
         self._root.minsize(*map(int, self._size(300, 200).split("x")))
         self._root.protocol("WM_DELETE_WINDOW", self.close)
         self._root.bind("<Return>", lambda _event: self.send())
@@ -73,13 +73,13 @@ class Window:
         self.controls.focus_question()
 
     def _size(self, width_pt: int, height_pt: int) -> str:
-        """A size in points as Tk wants it in pixels of this screen, such as "640x480"."""
+        """A size in points as Tk needs it, in pixels of this screen, such as "640x480"."""
         return "x".join(f"{self._root.winfo_fpixels(f'{n}p'):.0f}" for n in (width_pt, height_pt))
 
     # ---- What the user can do
 
     def send(self) -> None:
-        """Ask what stands in the question field."""
+        """Ask what is in the question field."""
         question = self.controls.question.get().strip()
         if self.state != "idle" or not question:
             return
@@ -90,19 +90,19 @@ class Window:
         self._worker.ask(question, self._chosen_settings())
 
     def stop(self) -> None:
-        """End the answer, or the load; what came of the answer stays."""
+        """End the answer or the load; the part of an answer that is written stays."""
         if self.state in ("loading", "writing"):
             self._worker.stop()
 
     def new(self) -> None:
-        """Begin a new conversation."""
+        """Start a new conversation."""
         if self.state in ("idle", "empty"):
             self._worker.forget()
             self.view.clear()
             self.controls.focus_question()
 
     def load(self, fusion: str | None = None, models: Sequence[str] = ()) -> None:
-        """Load a fusion, or these models; the conversation goes on with them."""
+        """Load a fusion, or these models; the conversation continues with them."""
         self._enter("loading", "Loading the models …")
         self._worker.load(fusion, models)
 
@@ -128,7 +128,7 @@ class Window:
         self.view.style(theme, self._names)
 
     def close(self) -> None:
-        """Vanish at once, and end when the models' thread has ended."""
+        """Hide at once, and end when the models' thread has ended."""
         self._root.withdraw()
         self._worker.close()
         self._end()
@@ -149,7 +149,7 @@ class Window:
     # ---- What the worker reports
 
     def _poll(self) -> None:
-        # Planned first: an error further down must not end the looking.
+        # Scheduled first: an error further down must not end the polling.
         self._next_poll = self._root.after(POLL_MS, self._poll)
         reports: list[Report] = []
         with suppress(Empty):
@@ -179,20 +179,20 @@ class Window:
                 self.restyle()
                 self._enter("idle", "Ready. Enter sends, Escape stops an answer.")
             case Notice(text):
-                self.view.tell(text)
+                self.view.show_notice(text)
             case Failed(text, has_models):
                 self._fail(text, has_models=has_models)
             case cf_local.Answer():
                 self._enter("idle", summary(report, self._steps))
 
     def _fail(self, text: str, *, has_models: bool) -> None:
-        self.view.tell(text, "error")
+        self.view.show_notice(text, "error")
         if has_models:
             self._enter("idle", "That did not work; the conversation goes on without it.")
         else:
             self._enter("empty", "No models are loaded: choose some with “Models …”.")
         if not self.controls.question.get():
-            self.controls.question.set(self._question)  # to be mended and sent again
+            self.controls.question.set(self._question)  # to fix it and send it again
 
     def _enter(self, state: State, status: str) -> None:
         self.state = state
@@ -201,7 +201,7 @@ class Window:
 
 
 def summary(answer: cf_local.Answer, steps: Sequence[cf_local.Step]) -> str:
-    """How fast an answer came, and how far the sources agreed."""
+    """How fast an answer was, and how often the sources agreed."""
     segments = [step for step in steps if not step.whole]
     n_agreed = sum(len(step.winners) >= len(answer.sources) for step in segments)
     n_words, elapsed_s = len(answer.text.split()), max(answer.elapsed_s, 1e-9)

@@ -1,7 +1,7 @@
-"""The models' thread: it loads a fusion and writes answers, and reports through a queue.
+"""The models' thread: it loads a fusion, writes answers, and reports through a queue.
 
 Everything slow happens here, so that the window never waits. Two rules make that safe: this thread
-never touches the window, and all answers of a fusion are written by this one thread.
+never touches the window, and it alone writes all answers of a fusion.
 """
 
 import logging
@@ -16,7 +16,7 @@ import cf_local
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """How far a long step is: "Loading the models", 0.4 of it done."""
+    """The progress of a long step: "Loading the models", 0.4 of it done."""
 
     what: str
     share: float
@@ -24,7 +24,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A fusion is ready; ``settings`` are those it answers with unless told otherwise."""
+    """A fusion is ready; ``settings`` are its defaults."""
 
     names: tuple[str, ...]
     settings: cf_local.Settings
@@ -52,7 +52,7 @@ class Worker:
     """Runs one task after the other in a thread of its own.
 
     Every ``load`` ends with a Loaded or a Failed in ``reports``, every ``ask`` with a
-    ``cf_local.Answer`` or a Failed. Its methods return at once; call them from one thread.
+    ``cf_local.Answer`` or a Failed. The methods return at once; call them from one thread.
     """
 
     def __init__(self) -> None:
@@ -66,37 +66,37 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread has not ended yet; it does some time after ``close``."""
+        """Whether the thread is still running; it ends some time after ``close``."""
         return self._thread.is_alive()
 
     def load(self, fusion: str | None = None, models: Sequence[str] = ()) -> None:
-        """Load a fusion by its name, or these models, in place of what is loaded."""
-        self._begin(partial(self._load, fusion, models))
+        """Load a fusion by its name, or these models, instead of what is loaded."""
+        self._start(partial(self._load, fusion, models))
 
     def ask(self, question: str, settings: cf_local.Settings) -> None:
         """Answer the next question of the conversation."""
-        self._begin(partial(self._ask, question, settings))
+        self._start(partial(self._ask, question, settings))
 
     def forget(self) -> None:
-        """Begin a new conversation."""
-        self._begin(self._forget)
+        """Start a new conversation."""
+        self._start(self._forget)
 
     def stop(self) -> None:
-        """End the running load or answer soon; what came of an answer is kept."""
+        """End the running load or answer soon; the part of an answer that is written stays."""
         self._stopped.set()
         if self._fusion is not None:
             self._fusion.cancel()
 
     def close(self) -> None:
-        """Stop, give the models' memory back and end the thread; nothing can be asked any more."""
+        """Stop, free the models' memory and end the thread; nothing can be asked any more."""
         self.stop()
         self._tasks.put(None)
 
-    # ---- In the window's thread until here, in the models' thread from here on
-
-    def _begin(self, task: Callable[[], None]) -> None:
+    def _start(self, task: Callable[[], None]) -> None:
         self._stopped.clear()
         self._tasks.put(task)
+
+    # ---- All above runs in the window's thread, all below in the models' thread
 
     def _work(self) -> None:
         try:
@@ -106,7 +106,7 @@ class Worker:
             self._unload()
 
     def _run(self, task: Callable[[], None]) -> None:
-        """Run a task to its end; whatever goes wrong is reported, and the thread lives on."""
+        """Run a task to its end. An error is reported, and the thread goes on."""
         try:
             task()
         except cf_local.CfLocalError as error:
@@ -121,7 +121,7 @@ class Worker:
             fusion,
             models=models,
             is_cancelled=self._stopped.is_set,
-            on_progress=lambda share: self._tell_busy("Loading the models", share),
+            on_progress=lambda share: self._report_progress("Loading the models", share),
             on_notice=lambda text: self.reports.put(Notice(text)),
         )
         names = tuple(source.info.name for source in self._fusion.sources)
@@ -139,8 +139,8 @@ class Worker:
             self._fusion,
             question,
             settings,
-            on_dropped=self._tell_dropped,
-            on_progress=lambda share: self._tell_busy("Reading", share),
+            on_dropped=self._report_dropped,
+            on_progress=lambda share: self._report_progress("Reading", share),
         )
         for event in events:
             self.reports.put(event)
@@ -149,17 +149,17 @@ class Worker:
     def _forget(self) -> None:
         self._conversation = cf_local.Conversation()
 
-    def _tell_busy(self, what: str, share: float) -> None:
+    def _report_progress(self, what: str, share: float) -> None:
         self.reports.put(Busy(what, share))
         if self._fusion is not None:
             self._obey(self._fusion)
 
     def _obey(self, fusion: cf_local.Fusion) -> None:
-        """Cancel again: a ``stop`` from before the stream began found nothing to cancel."""
+        """Cancel again: a ``stop`` before the stream started found nothing to cancel."""
         if self._stopped.is_set():
             fusion.cancel()
 
-    def _tell_dropped(self, n_turns: int) -> None:
+    def _report_dropped(self, n_turns: int) -> None:
         self.reports.put(Notice(f"The {n_turns} oldest turns no longer fit and are not read."))
 
     def _fail(self, text: str) -> None:

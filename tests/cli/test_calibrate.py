@@ -46,7 +46,7 @@ def test_calibrate_then_ask(run: Run, user_file: Path) -> None:
     assert asked.stdout.strip()
     again = run("calibrate", "builtin", "--name", "two")
     assert again.returncode == 2
-    assert b"There is a fusion 'two' already" in again.stderr
+    assert b"There is already a fusion 'two'" in again.stderr
 
 
 def test_the_floor_is_written_as_a_source_alone(
@@ -92,7 +92,7 @@ def test_dry_run_files_and_resume(run: Run, work_folder: Path, user_file: Path) 
     assert sources["my-birch"] == {"file": str(work_folder / "my birch.gguf")}
     other_seed = run(*arguments, "--resume", "--seed", "1")
     assert other_seed.returncode == 2
-    assert b"something else" in other_seed.stderr
+    assert b"a different evaluation" in other_seed.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send to a child")
@@ -124,7 +124,7 @@ def test_interrupted_it_says_what_was_found(
     ("arguments", "part"),
     [
         (("builtin", "--resume"), b"--resume needs the folder"),
-        (("builtin", "--name", "builtin"), b"There is a fusion 'builtin' already"),
+        (("builtin", "--name", "builtin"), b"There is already a fusion 'builtin'"),
         (("builtin", "--limit", "10"), b"10 questions are too few"),
         (("builtin", "--model", "ash"), b"name two or more"),
         (("nonsense",), b"There is no task 'nonsense'"),

@@ -65,7 +65,7 @@ def test_the_default_is_chosen_by_command(run: Run, work_folder: Path) -> None:
     overruled = run("models", "default", "pair")
     assert overruled.returncode == 2
     assert b"models.toml" in overruled.stderr
-    assert b"overrules it with 'laptop'" in overruled.stderr
+    assert b"overrides it with 'laptop'" in overruled.stderr
 
 
 def test_what_ask_would_use_is_shown(run: Run) -> None:

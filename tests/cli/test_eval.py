@@ -104,7 +104,7 @@ def test_table_report_and_folder(run: Run, work_folder: Path) -> None:
 
     again = run("eval", "builtin", "--limit", "4", "--out", "run", "--resume", *SAME)
     assert again.returncode == 2
-    assert b"holds an evaluation of something else" in again.stderr
+    assert b"holds a different evaluation" in again.stderr
     again = run("eval", "builtin", "--limit", "4", "--out", "run", *SAME)
     assert again.returncode == 2
     assert b"--resume" in again.stderr

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from cf_local import hub
 from cf_local.cli.models import models
-from cf_local.registry import registry as config
+from cf_local.registry.registry import CONFIG_VARIABLE
 
+USER_FILE = Path("/home/me/models.toml")
 REGISTRY = """
 default = "pair"
 [fusions.pair]
@@ -34,11 +35,13 @@ size_bytes = 1_500_000
 def small_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "models.toml").write_text(REGISTRY, encoding="utf-8")
     (tmp_path / "near.gguf").write_bytes(b"x" * 2_500_000)
-    monkeypatch.setattr(config, "_builtin_file", lambda: tmp_path / "models.toml")
-    monkeypatch.setattr(config, "user_file", lambda: Path("/home/me/models.toml"))
-    monkeypatch.setattr("cf_local.cli.models.user_file", lambda: Path("/home/me/models.toml"))
+    monkeypatch.setattr(
+        "cf_local.registry.registry._builtin_file", lambda: tmp_path / "models.toml"
+    )
+    monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: USER_FILE)
+    monkeypatch.setattr("cf_local.cli.models.user_file", lambda: USER_FILE)
     monkeypatch.setattr(hub, "cached", lambda *_: None)
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,7 +60,7 @@ def test_transcript(small_registry: Path) -> None:
         "    gone  missing  1.5 MB  licence unknown  builtin:gone.gguf\n"
         "\n"
         "Read from: built in. Your own entries go into:\n"
-        f"  {config.user_file()}\n"
+        f"  {USER_FILE}\n"
     )
 
 

@@ -149,7 +149,7 @@ def test_a_revision(run: Run, hub: HubServer) -> None:
         (("pull", REPO, "--update", "--offline"), 2, "leave out --offline"),
         (("ask", "Hi", "--model", f"{REPO}:Q5_0"), 3, "has no Q5_0"),
         (("rm", "ash", "--yes"), 2, "ash comes with cf-local"),
-        (("rm", "./some/file.gguf", "--yes"), 2, "it is no download"),
+        (("rm", "./some/file.gguf", "--yes"), 2, "it is not a download"),
         (("rm", "both", "--yes"), 2, "both is a fusion; name its sources: four, eight"),
         (("rm", "four", "--yes"), 3, "is not on this machine"),
         (("rm", "four", "--revision", "x", "--all-revisions"), 2, "not both"),

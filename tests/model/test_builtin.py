@@ -7,7 +7,8 @@ import pytest
 
 import cf_local
 from cf_local.builtin.problems import Problem, final_number, generate, generate_for
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 

@@ -29,7 +29,8 @@ from lm_eval.tasks import TaskManager
 from cf_local.builtin.problems import final_number, generate
 from cf_local.errors import InputError
 from cf_local.evaluation.harness import CHAT, FusionLM
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
 from cf_local.runtime.fusion import Fusion
 from cf_local.types import Prompt, RawText, chat
 

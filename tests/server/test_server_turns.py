@@ -15,7 +15,7 @@ from serving import QUESTION, Served, endless, failing, serving, slow, wait_unti
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.errors import BrokenModelError, MissingModelError, OutOfMemoryError
-from cf_local.loading.load import LoadOptions
+from cf_local.loading.load_options import LoadOptions
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import ServedModel

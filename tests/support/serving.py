@@ -17,7 +17,7 @@ from typing import Any
 from scripted import VOCABULARIES
 
 from cf_local.errors import CfLocalError
-from cf_local.loading.load import LoadOptions
+from cf_local.loading.load_options import LoadOptions
 from cf_local.progress import IsCancelled
 from cf_local.registry.registry import load_registry
 from cf_local.runtime.fusion import Fusion

@@ -14,7 +14,7 @@ from cf_local.registry.toml import nearest
 from cf_local.runtime.conversation import without_oldest
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import OPTIONS, Settings
-from cf_local.statecache import keep, owner_of, restore
+from cf_local.statecache import owner_of, restore_states, save_states
 from cf_local.types import Chat, Message
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -147,7 +147,7 @@ class StateSaver:
         self._saved = transcript
         interrupt = self._engine.interrupt
         interrupt.clear()  # a Ctrl-C from now on skips the rest
-        keep(
+        save_states(
             self._engine.fusion,
             _prompt(transcript, thinks, n_dropped),
             owner_of(self._database, number),
@@ -161,7 +161,7 @@ class StateSaver:
             return
         interrupt = self._engine.interrupt
         interrupt.clear()
-        restore(
+        restore_states(
             self._engine.fusion,
             _prompt(transcript, thinks, 0),
             owner_of(self._database, number),

@@ -1,1 +1,1 @@
-"""Tasks: where questions come from, and how an answer is judged."""
+"""Tasks: where the questions come from, and how an answer is judged."""

@@ -1,4 +1,4 @@
-"""The built-in word problems as a task: drawn anew, never those the built-in models learnt from."""
+"""The built-in word problems as a task: new ones, never those the built-in models learnt from."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from cf_local.types import chat
 
 
 class WordProblems(Task):
-    """``n`` problems of the test split, drawn by ``seed``, in groups of the skill they take."""
+    """``n`` problems of the test split, drawn by ``seed``, grouped by the skill they need."""
 
     stop = ()
     max_tokens = 256
@@ -23,7 +23,7 @@ class WordProblems(Task):
         return [_item(f"{self._seed}-{i}", problem) for i, problem in enumerate(problems, start=1)]
 
     def is_right(self, item: Item, text: str) -> bool:
-        """Whether the text states the right number last."""
+        """Whether the last number in the text is the right one."""
         return final_number(text) == int(item.accepted[0])
 
 

@@ -17,7 +17,8 @@ _NEEDED = ("name", "items", "is_right", "stop", "max_tokens")
 def load_task(place: str) -> Task:
     """The task at MODULE:NAME or FILE.py:NAME: an instance, or a class that needs no arguments.
 
-    The code of the module is run. Raises InputError when there is no such thing, or it is no task.
+    This runs the code of the module. Raises InputError if there is no such object, or it is not a
+    task.
     """
     where, _, name = place.rpartition(":")
     module = _from_file(Path(where)) if where.endswith(".py") else _from_name(where)
@@ -28,7 +29,7 @@ def load_task(place: str) -> Task:
     task: Any = found() if callable(found) else found
     if missing := [key for key in _NEEDED if not hasattr(task, key)]:
         raise InputError(
-            f"{place} is no task: it lacks {', '.join(missing)}. "
+            f"{place} is not a task: it lacks {', '.join(missing)}. "
             "Derive it from cf_local.evaluation.Task."
         )
     return task  # type: ignore[no-any-return]
@@ -36,14 +37,14 @@ def load_task(place: str) -> Task:
 
 def _from_name(name: str) -> ModuleType:
     folder = str(Path.cwd())
-    sys.path.insert(0, folder)  # `cf-local` does not look there by itself, as `python -m` does
+    sys.path.insert(0, folder)  # `python -m` looks there, `cf-local` does not
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the user's module exists and lacks something that it imports
         raise InputError(
-            f"There is no module {name}; it must be installed or lie in this folder."
+            f"There is no module {name}; it must be installed or be in this folder."
         ) from None
     finally:
         sys.path.remove(folder)
@@ -52,7 +53,7 @@ def _from_name(name: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    name = f"cf_local_task_{path.stem}"  # hides no other module: a file may be called json.py
+    name = f"cf_local_task_{path.stem}"  # hides no other module, even if the file is called json.py
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

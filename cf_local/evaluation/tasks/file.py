@@ -2,8 +2,8 @@
 
 Each question has ``prompt`` (text) or, in JSONL, ``messages`` (roles and contents), and ``answer``:
 text, a number, or a list of all that are accepted (in a table: a cell with a JSON list).
-``id``, ``group`` and ``metric`` are optional; other names must begin with ``_``, or they are taken
-for mistakes.
+``id``, ``group`` and ``metric`` are optional; any other name must begin with ``_``, or it counts as
+a mistake.
 """
 
 import csv
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.errors import InputError
-from cf_local.evaluation.metrics import METRICS, problem_with
+from cf_local.evaluation.answer_metrics import METRICS, problem_with
 from cf_local.evaluation.tasks.task import Item, Task
 from cf_local.evaluation.tasks.textfile import json_objects, read_text
 from cf_local.registry.toml import nearest
@@ -27,10 +27,10 @@ _ROLES = ("system", "user", "assistant")
 
 
 class QuestionFile(Task):
-    """The questions of a file; ``metric`` judges those that name none of their own.
+    """The questions of a file; ``metric`` judges those that name no metric.
 
-    Without either a number is compared as a number, text exactly. Raises InputError, naming file
-    and line, for anything in the file that is not understood.
+    Without either, a number is compared as a number and text exactly. Raises InputError, with file
+    and line, for anything in the file that is not valid.
     """
 
     stop = ()
@@ -46,7 +46,9 @@ class QuestionFile(Task):
         for number, (where, record) in enumerate(records, start=1):
             item, chosen = _read(where, record, str(number), metric)
             if item.id in places:
-                raise InputError(f"{where}: the id {item.id!r} was used before, {places[item.id]}.")
+                raise InputError(
+                    f"{where}: the id {item.id!r} occurs before, in {places[item.id]}."
+                )
             places[item.id] = where
             self._items.append(item)
             self._metrics[item.id] = chosen
@@ -61,7 +63,7 @@ class QuestionFile(Task):
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a table as objects; an empty cell counts as left out."""
+    """The rows of a table as objects, without empty cells."""
     delimiter = "\t" if path.suffix == ".tsv" else ","
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -89,7 +91,7 @@ def _cell(where: str, key: str, cell: str) -> Any:
         return json.loads(cell)
     except json.JSONDecodeError:
         raise InputError(
-            f"{where}: the answer {cell!r} looks like a JSON list, but is none."
+            f"{where}: the answer {cell!r} looks like a JSON list but is not one."
         ) from None
 
 
@@ -134,7 +136,7 @@ def _answer(where: str, record: Mapping[str, Any]) -> tuple[tuple[str, ...], str
     given = record["answer"]
     accepted = given if isinstance(given, list) else [given]
     kinds = {type(one) for one in accepted}
-    if not accepted or not kinds <= {str, int, float}:  # type(True) is bool, which is no answer
+    if not accepted or not kinds <= {str, int, float}:  # type(True) is bool, which is not an answer
         raise InputError(f"{where}: the answer must be text, a number or a list of them.")
     return tuple(map(str, accepted)), "number" if str not in kinds else "exact"
 

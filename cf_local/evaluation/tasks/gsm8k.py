@@ -1,8 +1,8 @@
 """GSM8K (Cobbe et al. 2021) with the eight worked examples of Wei et al. 2022.
 
 Prompt, stop strings and judgement are those of lm-evaluation-harness' ``gsm8k_cot``; the metric
-``hashes`` judges as its ``gsm8k`` does. The Hugging Face repository holds only Parquet, which is
-not read here: the JSON lines of the authors are.
+``hashes`` judges as its ``gsm8k`` does. The Hugging Face repository has only Parquet, which
+cf-local does not read; it reads the authors' JSON lines.
 """
 
 import json
@@ -16,7 +16,7 @@ from cf_local.evaluation.tasks.task import Example, Item, Task, prompt_with
 from cf_local.evaluation.tasks.textfile import json_objects
 
 METRICS: Mapping[str, Extraction] = {"flexible": FLEXIBLE, "strict": ENGLISH, "hashes": HASHES}
-"""``flexible``: the last number; ``strict``: behind "The answer is"; ``hashes``: behind ####."""
+"""``flexible``: the last number; ``strict``: after "The answer is"; ``hashes``: after ####."""
 
 N_EXAMPLES = 8
 
@@ -31,7 +31,8 @@ NO_FILE = (
 class Gsm8k(Task):
     """The questions of a JSONL file with ``question`` and ``answer`` ("... #### 42").
 
-    ``n_examples`` of the eight stand in front, as turns or (``raw``) as one text without template.
+    ``n_examples`` of the eight examples come first, as turns or (``raw``) as one text without a
+    template.
     """
 
     stop = ("Q:", "</s>", "<|im_end|>")
@@ -81,7 +82,7 @@ def _item(
 ) -> Item:
     question, solution = record.get("question"), record.get("answer")
     if not isinstance(question, str) or not isinstance(solution, str):
-        raise InputError(f"{where}: there must be the texts question and answer.")
+        raise InputError(f"{where}: question and answer are needed, both as text.")
     answer = solution.split("####")[-1].strip()
     if "####" not in solution or not answer:
         raise InputError(f"{where}: the answer must end with #### and a number.")

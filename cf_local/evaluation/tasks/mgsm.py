@@ -60,9 +60,9 @@ KINDS = ("mgsm", "mgsm-en-cot", "mgsm-direct")
 
 
 def fetch(language: str, *, offline: bool = False) -> Path:
-    """The questions of a language from the hub, with the examples beside them.
+    """Fetch a language's questions and the examples from the hub; the path of the questions.
 
-    Raises InputError when they cannot be had, or there is no such language.
+    Raises InputError if they are not available, or there is no such language.
     """
     _check_language(language)
     hub.locate_data(REPO, EXAMPLES_FILE, offline=offline)
@@ -72,8 +72,8 @@ def fetch(language: str, *, offline: bool = False) -> Path:
 class Mgsm(Task):
     """The questions of a TSV file in a language, asked in one of the three ways (``kind``).
 
-    ``n_examples`` of the eight in ``exemplars.py`` beside the file stand in front. ``metric`` is
-    "flexible" (the last number) or "strict": behind the closing words of the language, or the whole
+    ``n_examples`` of the eight in ``exemplars.py``, next to the file, come first. ``metric`` is
+    "flexible" (the last number) or "strict": after the closing words of the language, or the whole
     text for ``mgsm-direct``.
     """
 
@@ -123,7 +123,7 @@ class Mgsm(Task):
 
 
 def extractions(kind: str, language: str) -> Mapping[str, Extraction]:
-    """The metrics of a way to ask by name."""
+    """The metrics of a way to ask, by name."""
     if kind == "mgsm-direct":
         return {"flexible": FLEXIBLE, "strict": WHOLE}
     spoken = "en" if kind == "mgsm-en-cot" else language
@@ -145,13 +145,13 @@ def _check_language(language: str) -> None:
 
 
 def _questions(path: Path) -> list[tuple[str, str]]:
-    """Questions with their numbers, without thousands separators as in the data set's loader."""
+    """Questions and answers, without thousands separators, as in the data set's loader."""
     found = []
     for number, line in numbered_lines(path):
         question, tab, answer = line.rpartition("\t")
         plain = answer.strip().replace(",", "")
         if not tab or not plain.removeprefix("-").isdecimal():
-            raise InputError(f"{path}, line {number}: this is no question, a tab and a number.")
+            raise InputError(f"{path}, line {number}: this is not a question, a tab and a number.")
         found.append((question, plain))
     return found
 
@@ -177,7 +177,7 @@ def _examples(kind: str, language: str, path: Path, n: int) -> list[Example]:
 
 
 def _literal(path: Path, name: str) -> Any:
-    """The value that a Python file gives to a name, without running the file."""
+    """The value that a Python file assigns to a name, without running the file."""
     if not path.exists():
         raise InputError(f"{path} is missing: it holds the worked examples. Or use --examples 0.")
     try:

@@ -1,4 +1,4 @@
-"""What is asked and how an answer is judged: the Item and the Task, open to everybody's own."""
+"""What is asked and how an answer is judged: Item, and Task, which users can implement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from cf_local.settings import Settings
 from cf_local.types import Chat, Message, Prompt, RawText, text_of
 
 Expected = str | tuple[str, ...]
-"""The right answer as text, or all that are accepted."""
+"""The right answer as text, or all accepted ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question of a task; ``group`` is what the report divides the accuracy by."""
+    """One question of a task; the report also lists accuracy by ``group``."""
 
     id: str
     prompt: Prompt
@@ -28,7 +28,7 @@ class Item:
 
     @property
     def question(self) -> str:
-        """What is asked, without role or template; a few-shot prompt is shown whole."""
+        """The question without role or template; a few-shot prompt as a whole."""
         return text_of(self.prompt)
 
 
@@ -50,13 +50,13 @@ class Task(Protocol):
 
 
 def settings_for(task: Task, settings: Settings, *, max_tokens: int | None = None) -> Settings:
-    """The settings with the task's stop strings added, and its length unless another is given."""
+    """The settings with the task's stop strings, and its ``max_tokens`` unless that is given."""
     stop = tuple(dict.fromkeys((*settings.stop, *task.stop)))
     return replace(settings, stop=stop, max_tokens=max_tokens or task.max_tokens)
 
 
 def checked_items(task: Task) -> tuple[Item, ...]:
-    """The items of a task. Raises InputError when there are none or two share an id."""
+    """The items of a task. Raises InputError if there are none or two share an id."""
     items = tuple(task.items())
     if not items:
         raise InputError(f"The task {task.name} has no questions.")
@@ -71,23 +71,23 @@ def checked_items(task: Task) -> tuple[Item, ...]:
 
 
 def judge(task: Task, item: Item, text: str) -> float:
-    """The task's verdict on ``text`` from 0 (wrong) to 1 (right); InputError for any other."""
+    """The task's verdict on ``text``, from 0 (wrong) to 1 (right); else raises InputError."""
     right = float(task.is_right(item, text))
     if not 0 <= right <= 1:
         raise InputError(
             f"{task.name} judged question {item.id!r} with {right}; "
-            "is_right must give True, False or a number from 0 to 1."
+            "is_right must return True, False or a number from 0 to 1."
         )
     return right
 
 
 def with_system(item: Item, system: str) -> Item:
-    """The item with system text in front, in place of its own if it has any.
+    """The item with this system text, which replaces its own if it has any.
 
-    Raises InputError for a prompt that is no conversation.
+    Raises InputError for a prompt that is not a chat.
     """
     if not isinstance(item.prompt, Chat):
-        raise InputError("Raw prompts take no system text; leave out --system or --raw-prompts.")
+        raise InputError("Raw prompts have no system text; leave out --system or --raw-prompts.")
     turns = [turn for turn in item.prompt.messages if turn.role != "system"]
     return replace(item, prompt=Chat((Message("system", system), *turns)))
 
@@ -97,7 +97,7 @@ BETWEEN = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question as it is put, and the solution that follows it."""
+    """A question as it is asked, and the solution that follows it."""
 
     question: str
     solution: str
@@ -106,7 +106,7 @@ class Example:
 def prompt_with(
     examples: Sequence[Example], question: str, *, raw: bool, space: str = " "
 ) -> Prompt:
-    """The examples, then the question; in raw text ``space`` stands before a solution."""
+    """The examples, then the question; in raw text, ``space`` comes before each solution."""
     if raw:
         shown = [f"{example.question}{space}{example.solution}" for example in examples]
         return RawText(BETWEEN.join([*shown, question]))

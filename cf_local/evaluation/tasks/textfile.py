@@ -1,4 +1,4 @@
-"""Reading files of questions, with errors that say which file and line."""
+"""Read files of questions, with errors that name the file and line."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from cf_local.errors import InputError
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; InputError when it cannot be read or is no UTF-8."""
+    """The text of a file. Raises InputError if it cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -21,15 +21,15 @@ def read_text(path: Path) -> str:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that hold anything, with their numbers (the first is 1)."""
-    # Only at line feeds: str.splitlines would cut at U+2028, which JSON allows within a string.
+    """The lines of a file that are not blank, with their numbers (the first is 1)."""
+    # Split only at line feeds: str.splitlines also splits at U+2028, which JSON strings may hold.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.removesuffix("\r")
 
 
 def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSONL file, each with its place for messages: "FILE, line N"."""
+    """The objects of a JSONL file, each with its place for error messages: "FILE, line N"."""
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
         try:
@@ -39,12 +39,12 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if re.search(r"\\u[dD][89a-fA-F]", line) and not _is_text(record):
             raise InputError(f"{where}: a \\u escape is half a character (a lone surrogate).")
         if not isinstance(record, dict):
-            raise InputError(f"{where}: this is no JSON object.")
+            raise InputError(f"{where}: this is not a JSON object.")
         yield where, record
 
 
 def _is_text(record: object) -> bool:
-    """Whether all text in it can be written as UTF-8."""
+    """Whether all its text can be written as UTF-8."""
     try:
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -14,15 +14,15 @@ import pytest
 from cf_local.errors import Cancelled, InputError
 from cf_local.evaluation import Item, Variant
 from cf_local.evaluation.calibration import Calibration, Outcome, expected, falling, halves
-from cf_local.evaluation.candidates import Space, weights_of
 from cf_local.evaluation.marks import Verdict
+from cf_local.evaluation.search_space import SearchSpace, weights_of
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.summary import Comparison
 from cf_local.settings import Settings
 from cf_local.types import RawText
 
 NAMES = ("ash", "birch", "cedar")
-SPACE = Space(Settings(max_tokens=99), NAMES)
+SPACE = SearchSpace(Settings(max_tokens=99), NAMES)
 NOISE = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "calibration_noise.py"))
 
 
@@ -151,7 +151,7 @@ def test_too_little_to_calibrate_on() -> None:
     with pytest.raises(InputError, match="19 questions are too few"):
         Calibration(SPACE, questions(19), Sure({}, 1))
     with pytest.raises(InputError, match="name two or more"):
-        Calibration(Space(Settings(), ("ash",)), questions(40), Sure({}, 1))
+        Calibration(SearchSpace(Settings(), ("ash",)), questions(40), Sure({}, 1))
 
 
 def test_halves_share_every_group_and_nothing_else() -> None:
@@ -192,9 +192,9 @@ def test_the_first_candidates() -> None:
         "rerank",
         "cool+r",
     ]
-    four = [each.name for each in Space(Settings(), ("a", "b", "c", "d")).first()]
+    four = [each.name for each in SearchSpace(Settings(), ("a", "b", "c", "d")).first()]
     assert len(four) == 1 + 4 + 6 + 2
-    assert [each.name for each in Space(Settings(), ("a", "b")).first()] == [
+    assert [each.name for each in SearchSpace(Settings(), ("a", "b")).first()] == [
         "cool", "rerank", "cool+r"
     ]  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_neighbours_differ_in_one_choice_and_names_tell_all() -> None:
 
 def test_the_users_settings_of_other_kinds_are_kept() -> None:
     base = Settings(score="perplexity", weights={"b": 2.0}, max_tokens=7, stop=("x",))
-    cool = Space(base, NAMES).first()[0]
+    cool = SearchSpace(base, NAMES).first()[0]
     assert cool.settings == Settings(max_tokens=7, stop=("x",))
 
 

@@ -26,7 +26,7 @@ from cf_local.evaluation import (
     summarize,
     with_system,
 )
-from cf_local.evaluation.metrics import METRICS
+from cf_local.evaluation.answer_metrics import METRICS
 from cf_local.evaluation.statistics import mcnemar, wilson
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
@@ -231,7 +231,7 @@ def test_a_broken_line_in_the_middle_is_an_error(fusion: Counting, tmp_path: Pat
     path = tmp_path / "results.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:2], "{}\n", *lines[3:]]))
-    with pytest.raises(InputError, match=r"results\.jsonl, line 3: this is no result"):
+    with pytest.raises(InputError, match=r"results\.jsonl, line 3: this is not a result"):
         open_store(fusion, tmp_path, resume=True)
     path.write_text("".join([*lines[:2], "{\n", *lines[3:]]))
     with pytest.raises(InputError, match=r"results\.jsonl, line 3: this is not JSON"):
@@ -240,7 +240,7 @@ def test_a_broken_line_in_the_middle_is_an_error(fusion: Counting, tmp_path: Pat
 
 def test_a_folder_with_a_run_is_not_written_over(fusion: Counting, tmp_path: Path) -> None:
     open_store(fusion, tmp_path / "a").close()
-    with pytest.raises(InputError, match="holds an evaluation already"):
+    with pytest.raises(InputError, match="already holds an evaluation"):
         open_store(fusion, tmp_path / "a")
     with open_store(fusion, tmp_path / "new", resume=True) as store:
         assert store.results == {}

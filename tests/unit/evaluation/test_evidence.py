@@ -8,7 +8,7 @@ from dataclasses import replace
 from cf_local.evaluation import Variant, evidence
 from cf_local.evaluation.calibration import Outcome
 from cf_local.evaluation.summary import Comparison, Share
-from cf_local.registry import registry as config
+from cf_local.registry.registry import FUSION_KEYS
 from cf_local.settings import Settings
 
 BIRCH = Variant("birch", Settings(mode="single", only="birch"))
@@ -38,7 +38,7 @@ def test_the_keys_of_a_fusion() -> None:
     assert values == {
         "sources": ("ash", "my-cedar"), "mode": "cool", "score": "nll", "weights": {"my-cedar": 0.5}
     }  # fmt: skip
-    assert values.keys() <= config.FUSION_KEYS.keys()
+    assert values.keys() <= FUSION_KEYS.keys()
     assert evidence.values_of(BIRCH, {"birch": "birch"}) == {
         "sources": ("birch",),
         "mode": "single",
@@ -51,7 +51,7 @@ def test_the_keys_of_a_fusion() -> None:
 def test_the_sentence() -> None:
     assert evidence.sentence(FUSED, "builtin", DAY) == (
         "Calibrated 2026-11-22 on builtin: cool sources=ash,cedar answers 60.0% (50.2-69.1) of 100 "
-        "questions right that took no part in its choice, birch alone 40.0% (30.9-49.8) "
+        "questions right that played no part in its choice, birch alone 40.0% (30.9-49.8) "
         "(p = 0.0022)."
     )
     assert evidence.sentence(FLOOR, "builtin", DAY) == (

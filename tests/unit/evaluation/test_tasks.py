@@ -114,7 +114,7 @@ def test_a_table(tmp_path: Path, suffix: str, tab: str) -> None:
     ("line", "part"),
     [
         ("{", "this is not JSON"),
-        ("[1]", "this is no JSON object"),
+        ("[1]", "this is not a JSON object"),
         (r'{"prompt": "\ud83d", "answer": "x"}', "half a character"),
         ('{"prompt": "?"}', "there is no answer"),
         ('{"answer": "x"}', "either a prompt or messages"),
@@ -126,7 +126,7 @@ def test_a_table(tmp_path: Path, suffix: str, tab: str) -> None:
         ('{"prompt": "?", "answer": "x", "metric": "exakt"}', "did you mean 'exact'?"),
         ('{"prompt": "?", "answer": "x", "metric": "number"}', "'x' states no number"),
         ('{"prompt": "?", "answer": "x", "group": []}', "group must be text"),
-        ('{"prompt": "?", "answer": "x", "id": "1"}', "the id '1' was used before"),
+        ('{"prompt": "?", "answer": "x", "id": "1"}', "the id '1' occurs before"),
         ('{"messages": "?", "answer": "x"}', "messages must be a list"),
         ('{"messages": [{"role": "user"}], "answer": "x"}', "must have role and content"),
         ('{"messages": [{"role": "me", "content": ""}], "answer": "x"}', "needs a role"),
@@ -189,7 +189,7 @@ def test_gsm8k_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "part"),
     [
-        ({"question": "?"}, "there must be the texts question and answer"),
+        ({"question": "?"}, "question and answer are needed, both as text"),
         ({"question": "?", "answer": "42"}, "must end with ####"),
     ],
 )
@@ -258,7 +258,7 @@ def test_mgsm_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is missing: it holds the worked examples"):
         open_task(f"mgsm:de:{path}")
     path.write_text("Eine Frage?\n")
-    with pytest.raises(InputError, match=r"mgsm_de\.tsv, line 1: this is no question, a tab"):
+    with pytest.raises(InputError, match=r"mgsm_de\.tsv, line 1: this is not a question, a tab"):
         open_task(f"mgsm:de:{path}", TaskOptions(n_examples=0))
     with pytest.raises(InputError, match="MGSM has no language 'xx'"):
         open_task("mgsm:xx")
@@ -344,7 +344,7 @@ def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pl
         ("nowhere.py:Mine", "There is no file nowhere.py"),
         ("nowhere_4711:Mine", "There is no module nowhere_4711"),
         ("mine.py:mad", r"has no mad \(did you mean 'made'\?\)"),
-        ("mine.py:Half", "is no task: it lacks items, is_right, stop, max_tokens"),
+        ("mine.py:Half", "is not a task: it lacks items, is_right, stop, max_tokens"),
     ],
 )
 def test_what_is_no_task(
@@ -372,7 +372,7 @@ def test_an_import_that_fails_inside_is_not_hidden(
     ("name", "options", "part"),
     [
         ("nonsense", TaskOptions(), "There is no task 'nonsense'"),
-        ("builtin", TaskOptions(metric="exact"), "--metric cannot be chosen"),
+        ("builtin", TaskOptions(metric="exact"), "--metric does not apply to builtin"),
         ("builtin", TaskOptions(raw=True), "--examples and --raw-prompts are for"),
         ("q.jsonl", TaskOptions(n_examples=1), "--examples and --raw-prompts are for"),
         ("q.jsonl", TaskOptions(metric="best"), "--metric: there is no metric 'best'"),

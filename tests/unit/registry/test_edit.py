@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from cf_local.errors import ConfigError, InputError
-from cf_local.registry import edit as userfile
-from cf_local.registry import registry as config
-from cf_local.registry.edit import Entry, render
+from cf_local.registry.edit import RegistryEntry, check_name, sources_of, with_entry, write_entry
+from cf_local.registry.registry import CONFIG_VARIABLE, load_registry
 
 MARK = "Written by me."
-ENTRY = Entry(
+ENTRY = RegistryEntry(
     "calibrated",
     {
         "sources": ("ash", "birch"),
@@ -25,7 +24,7 @@ ENTRY = Entry(
     },
     (MARK, "two\nlines"),
 )
-ALONE = Entry("calibrated", {"sources": ("ash",), "mode": "single"}, (MARK,))
+ALONE = RegistryEntry("calibrated", {"sources": ("ash",), "mode": "single"}, (MARK,))
 USUAL = """# my models
 
 default = "mine"  # the one I use
@@ -49,10 +48,10 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     path = tmp_path / "user" / "models.toml"
-    monkeypatch.setattr(config, "user_file", lambda: path)
-    monkeypatch.setattr(userfile, "user_file", lambda: path)
+    monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: path)
+    monkeypatch.setattr("cf_local.registry.edit.user_file", lambda: path)
     return path
 
 
@@ -65,7 +64,7 @@ def begin(user: Path, text: str) -> None:
 
 
 def test_into_an_empty_file() -> None:
-    text = render("", ENTRY)
+    text = with_entry("", ENTRY)
     assert text == (
         "[fusions.calibrated]\n# Written by me.\n# two lines\n"
         'sources = ["ash", "birch"]\nmode = "cool"\nweights = {birch = 0.5}\n'
@@ -86,8 +85,10 @@ def test_into_an_empty_file() -> None:
     ],
 )
 def test_all_else_is_kept_line_by_line(text: str) -> None:
-    once = render(text, ENTRY)
-    twice = render(once, Entry(ALONE.name, ALONE.values, ALONE.notes, {"new": {"file": "/n.gguf"}}))
+    once = with_entry(text, ENTRY)
+    twice = with_entry(
+        once, RegistryEntry(ALONE.name, ALONE.values, ALONE.notes, {"new": {"file": "/n.gguf"}})
+    )
     for new in (once, twice):
         lines = iter(new.splitlines())
         assert all(line in lines for line in text.splitlines())  # all, and in their order
@@ -103,22 +104,22 @@ def test_all_else_is_kept_line_by_line(text: str) -> None:
 
 
 def test_what_stands_behind_a_replaced_entry_stays() -> None:
-    text = render("", ALONE) + '\n# about b\n[fusions.b]\nsources = ["ash"]\n'
-    new = render(text, ENTRY)
+    text = with_entry("", ALONE) + '\n# about b\n[fusions.b]\nsources = ["ash"]\n'
+    new = with_entry(text, ENTRY)
     assert new.index("weights") < new.index("# about b") < new.index("[fusions.b]")
 
 
 def test_a_table_that_cannot_be_added_to() -> None:
-    with pytest.raises(ConfigError, match="cannot be added to"):
-        render('fusions = { a = { sources = ["ash"] } }\n', ENTRY)
+    with pytest.raises(ConfigError, match="cannot be edited"):
+        with_entry('fusions = { a = { sources = ["ash"] } }\n', ENTRY)
 
 
 # ---- The file ------------------------------------------------------------------------------------
 
 
 def test_written_and_read_again(user: Path) -> None:
-    assert userfile.write(ENTRY) == user
-    spec = config.load_registry().fusion("calibrated")
+    assert write_entry(ENTRY) == user
+    spec = load_registry().fusion("calibrated")
     assert (spec.sources, spec.settings.mode, spec.settings.weights) == (
         ("ash", "birch"),
         "cool",
@@ -129,8 +130,8 @@ def test_written_and_read_again(user: Path) -> None:
 
 
 def test_a_source_alone_is_a_fusion(user: Path) -> None:
-    userfile.write(ALONE)
-    spec = config.load_registry().fusion("calibrated")
+    write_entry(ALONE)
+    spec = load_registry().fusion("calibrated")
     assert (spec.sources, spec.settings.mode) == (("ash",), "single")
 
 
@@ -147,7 +148,7 @@ def test_what_would_not_be_read_is_not_written(
 ) -> None:
     begin(user, USUAL)
     with pytest.raises(ConfigError, match=message):
-        userfile.write(Entry("calibrated", values, (MARK,)))
+        write_entry(RegistryEntry("calibrated", values, (MARK,)))
     assert user.read_bytes() == USUAL.encode()
     assert list(user.parent.iterdir()) == [user]
 
@@ -159,17 +160,17 @@ def test_a_link_stays_a_link_and_the_rights_stay(user: Path, tmp_path: Path) -> 
     real.chmod(0o600)
     user.parent.mkdir()
     user.symlink_to(real)
-    userfile.write(ENTRY)
+    write_entry(ENTRY)
     assert user.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o600
     assert "# mine" in real.read_text()
-    assert "calibrated" in config.load_registry().fusions
+    assert "calibrated" in load_registry().fusions
 
 
 def test_a_folder_that_cannot_be_made(user: Path) -> None:
     user.parent.write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
-        userfile.write(ENTRY)
+        write_entry(ENTRY)
 
 
 # ---- Names ---------------------------------------------------------------------------------------
@@ -177,40 +178,40 @@ def test_a_folder_that_cannot_be_made(user: Path) -> None:
 
 def test_a_name_of_ones_own_is_not_taken(user: Path) -> None:
     begin(user, USUAL)
-    userfile.check_name("calibrated", MARK)
-    with pytest.raises(ConfigError, match="a fusion 'mine' already"):
-        userfile.check_name("mine", MARK)
-    userfile.check_name("mine", MARK, force=True)
-    with pytest.raises(ConfigError, match="a fusion 'laptop' already"):
-        userfile.check_name("laptop", MARK)
-    with pytest.raises(ConfigError, match="is no name"):
-        userfile.check_name("a b", MARK, force=True)
+    check_name("calibrated", MARK)
+    with pytest.raises(ConfigError, match="already a fusion 'mine'"):
+        check_name("mine", MARK)
+    check_name("mine", MARK, force=True)
+    with pytest.raises(ConfigError, match="already a fusion 'laptop'"):
+        check_name("laptop", MARK)
+    with pytest.raises(ConfigError, match="is not a valid name"):
+        check_name("a b", MARK, force=True)
 
 
 def test_what_bears_the_mark_may_be_replaced(user: Path) -> None:
-    userfile.write(ENTRY)
-    userfile.check_name("calibrated", MARK)
+    write_entry(ENTRY)
+    check_name("calibrated", MARK)
     with pytest.raises(ConfigError, match="already"):
-        userfile.check_name("calibrated", "Written by somebody else.")
+        check_name("calibrated", "Written by somebody else.")
 
 
 def test_a_name_that_would_be_hidden(user: Path) -> None:
     Path("models.toml").write_text('[fusions.calibrated]\nsources = ["ash"]\n')
     with pytest.raises(ConfigError, match="would hide"):
-        userfile.check_name("calibrated", MARK, force=True)
+        check_name("calibrated", MARK, force=True)
 
 
 # ---- Sources -------------------------------------------------------------------------------------
 
 
 def test_known_sources_keep_their_names_and_files_get_entries(user: Path, tmp_path: Path) -> None:
-    registry = config.load_registry()
+    registry = load_registry()
     ash, birch = (registry.source(name).local_path for name in ("ash", "birch"))
     assert ash is not None
     assert birch is not None
     for name in ("my model (1)", "ash", "b.gguf"):
         (tmp_path / f"{name}.gguf").write_bytes(name.encode())
-    names, tables = userfile.sources_of(
+    names, tables = sources_of(
         {
             "ash": tmp_path / "ash.gguf",  # another one than the built-in
             "birch": birch,
@@ -224,6 +225,6 @@ def test_known_sources_keep_their_names_and_files_get_entries(user: Path, tmp_pa
     }  # fmt: skip
     assert tables["ash-2"] == {"file": str((tmp_path / "ash.gguf").resolve()), "context": 512}
     assert set(tables) == {"ash-2", "my-model-1", "b"}
-    userfile.write(Entry("calibrated", {"sources": tuple(names.values())}, (MARK,), tables))
-    again, none = userfile.sources_of({"ash-2": tmp_path / "ash.gguf", "ash": ash})
+    write_entry(RegistryEntry("calibrated", {"sources": tuple(names.values())}, (MARK,), tables))
+    again, none = sources_of({"ash-2": tmp_path / "ash.gguf", "ash": ash})
     assert (again, none) == ({"ash-2": "ash-2", "ash": "ash"}, {})

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.errors import ConfigError
-from cf_local.registry import registry as config
-from cf_local.registry.registry import load_registry
+from cf_local.registry.registry import CONFIG_VARIABLE, check_file, load_registry
 from cf_local.registry.toml import TomlFile, merge
 
 KEYS = ("start", "a", "b", "quant")
@@ -52,8 +51,8 @@ def test_each_key_is_the_highest_since_the_entry_began(
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
-    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user.toml")
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: tmp_path / "user.toml")
     return tmp_path
 
 
@@ -130,8 +129,8 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
             "line 2: threads is 2147483648; it must be at most",
         ),
         ("[sources.new]\ncontext = 5\n", "line 1: source 'new' names no file."),
-        ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file of a repo"),
-        ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file has a character NUL in it."),
+        ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file in a repo"),
+        ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file contains a NUL character."),
         ("[fusions.builtin]\nweights = {ash = true}\n", "line 2: True is not a weight"),
     ],
 )
@@ -155,8 +154,8 @@ def test_what_two_layers_make_impossible_together(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("default = 'a'\ndefault = 'b'\n", "A key or a table is there twice."),
-        ("[sources.x]\n[sources.x]\n", "A key or a table is there twice."),
+        ("default = 'a'\ndefault = 'b'\n", "A key or a table occurs twice."),
+        ("[sources.x]\n[sources.x]\n", "A key or a table occurs twice."),
         ("x = " + "[" * 5000, "this is not valid TOML"),
         ("x = " + "9" * 5000, "this is not valid TOML"),
     ],
@@ -183,8 +182,8 @@ def test_a_file_is_checked_over_the_users(folders: Path) -> None:
     user(folders, '[sources.x]\nfile = "x.gguf"\n')
     other = folders / "other.toml"
     other.write_text('default = "f"\n[fusions.f]\nsources = ["x"]\n', encoding="utf-8")
-    assert config.check_file(other).files == ("built in", str(folders / "user.toml"), str(other))
-    assert config.check_file(folders / "user.toml").files == (
+    assert check_file(other).files == ("built in", str(folders / "user.toml"), str(other))
+    assert check_file(folders / "user.toml").files == (
         "built in",
         str(folders / "user.toml"),
     )

@@ -6,8 +6,7 @@ import pytest
 
 import cf_local
 from cf_local.errors import ConfigError
-from cf_local.registry import registry as config
-from cf_local.registry.registry import load_registry
+from cf_local.registry.registry import CONFIG_VARIABLE, _builtin_file, load_registry
 from cf_local.settings import Settings
 
 
@@ -17,8 +16,10 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
-    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user" / "models.toml")
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr(
+        "cf_local.registry.registry.user_file", lambda: tmp_path / "user" / "models.toml"
+    )
     return tmp_path
 
 
@@ -80,13 +81,13 @@ class TestBuiltIn:
         text = '[sources.x]\nfile = "builtin:x.gguf"\n[fusions.f]\nsources = ["x"]\n'
         write(package.parent / "models.toml", "no = 1")
         write(package / "models.toml", 'default = "f"\n' + text)
-        monkeypatch.setattr(config, "_PACKAGE", package)
+        monkeypatch.setattr("cf_local.registry.registry._PACKAGE", package)
         assert list(load_registry().sources) == ["x"]
 
     def test_a_damaged_installation_is_said_to_be_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(config, "_PACKAGE", tmp_path / "nowhere")
+        monkeypatch.setattr("cf_local.registry.registry._PACKAGE", tmp_path / "nowhere")
         with pytest.raises(ConfigError, match="built in: cannot be read"):
             load_registry()
 
@@ -103,7 +104,7 @@ class TestLayers:
             "weights = {ash = 2, birch = 0.5}\n",
         )
         extra = write(folders / "extra.toml", 'default = "pair"\n[sources.new]\nfile = "/n.gguf"\n')
-        monkeypatch.setenv(config.CONFIG_VARIABLE, str(extra))
+        monkeypatch.setenv(CONFIG_VARIABLE, str(extra))
 
         registry = load_registry()
 
@@ -126,13 +127,13 @@ class TestLayers:
     ) -> None:
         write(folders / "user/models.toml", '[fusions.f]\nsources = ["late"]\n')
         extra = write(folders / "extra.toml", '[sources.late]\nfile = "late.gguf"\n')
-        monkeypatch.setenv(config.CONFIG_VARIABLE, str(extra))
+        monkeypatch.setenv(CONFIG_VARIABLE, str(extra))
         assert load_registry().fusion("f").sources == ("late",)
 
     def test_in_a_checkout_the_projects_file_is_the_built_in_one(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        builtin = config._builtin_file()
+        builtin = _builtin_file()
         monkeypatch.chdir(builtin.parent)
         assert load_registry().files == ("built in",)
 
@@ -144,7 +145,7 @@ class TestLayers:
     def test_the_named_file_must_exist(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(config.CONFIG_VARIABLE, str(folders / "gone.toml"))
+        monkeypatch.setenv(CONFIG_VARIABLE, str(folders / "gone.toml"))
         with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
             load_registry()
 
@@ -174,11 +175,13 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ("[sources.mine]\n", "line 1: source 'mine' names no file."),
         (
             '[sources."a/b"]\nfile = "m.gguf"\n',
-            "line 1: 'a/b' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+            "line 1: 'a/b' is not a valid name: use letters, digits, dot, - and _, "
+            "and do not end it in .gguf.",
         ),
         (
             "[sources.'m.gguf']\nfile = \"m.gguf\"\n",
-            "line 1: 'm.gguf' is no name: only letters, digits, dot, - and _, not ending in .gguf.",
+            "line 1: 'm.gguf' is not a valid name: use letters, digits, dot, - and _, "
+            "and do not end it in .gguf.",
         ),
         (
             '[fusions.f]\nsources = ["ahs"]\n',

@@ -10,11 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.errors import ConfigError
-from cf_local.registry import edit as userfile
-from cf_local.registry import registry as config
-from cf_local.registry.edit import Entry, without
+from cf_local.registry.edit import (
+    KINDS,
+    RegistryEntry,
+    check_free,
+    remove_entry,
+    with_entry,
+    without_entry,
+    write_entry,
+)
+from cf_local.registry.registry import CONFIG_VARIABLE, load_registry
 
-SOURCE = Entry(
+SOURCE = RegistryEntry(
     "new", {"file": "/n.gguf", "context": 9, "template": "a\n[b]\n# c\n"}, (), kind="sources"
 )
 USUAL = """# my models
@@ -45,10 +52,10 @@ sources = [
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     path = tmp_path / "user" / "models.toml"
-    monkeypatch.setattr(config, "user_file", lambda: path)
-    monkeypatch.setattr(userfile, "user_file", lambda: path)
+    monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: path)
+    monkeypatch.setattr("cf_local.registry.edit.user_file", lambda: path)
     return path
 
 
@@ -61,9 +68,9 @@ def begin(user: Path, text: str) -> None:
     "text", ["", "# only a comment\n", USUAL + "\n", USUAL.replace("\n", "\r\n") + "\r\n"]
 )
 def test_added_and_removed_is_as_before(text: str) -> None:
-    added = userfile.render(text, SOURCE)
+    added = with_entry(text, SOURCE)
     assert added.startswith(text)
-    assert without(added, "sources", "new") == text
+    assert without_entry(added, "sources", "new") == text
 
 
 PARTS = st.lists(
@@ -84,13 +91,13 @@ PARTS = st.lists(
 @given(PARTS)
 def test_any_file_gives_an_entry_back(parts: list[str]) -> None:
     text = "".join(part.replace("{n}", f"n{index}") for index, part in enumerate(parts))
-    assert without(userfile.render(text, SOURCE), "sources", "new").rstrip("\n") == text.rstrip(
+    assert without_entry(with_entry(text, SOURCE), "sources", "new").rstrip("\n") == text.rstrip(
         "\n"
     )
     tables = tomllib.loads(text)
-    for kind in userfile.KINDS:
+    for kind in KINDS:
         for name in tables.get(kind, {}):
-            rest = without(text, kind, name)
+            rest = without_entry(text, kind, name)
             assert name not in tomllib.loads(rest).get(kind, {})
             # what goes is one stretch of lines, and what stays is as it was
             start = next(i for i in range(len(text) + 1) if not rest.startswith(text[: i + 1]))
@@ -101,10 +108,10 @@ def test_any_file_gives_an_entry_back(parts: list[str]) -> None:
 
 
 def test_only_the_entry_goes() -> None:
-    rest = without(USUAL, "sources", "x")
+    rest = without_entry(USUAL, "sources", "x")
     start, end = USUAL.index("[sources.x]"), USUAL.index("\n# about the last")
     assert rest == USUAL[:start] + USUAL[end:]
-    assert without(USUAL, "fusions", "last").endswith("# about the last\n\n# the end")
+    assert without_entry(USUAL, "fusions", "last").endswith("# about the last\n\n# the end")
 
 
 @pytest.mark.parametrize(
@@ -115,14 +122,14 @@ def test_only_the_entry_goes() -> None:
     ],
 )
 def test_an_entry_without_a_header(text: str) -> None:
-    rest = without(text, "sources", "x")
+    rest = without_entry(text, "sources", "x")
     assert "x" not in tomllib.loads(rest).get("sources", {})
     assert all(line in rest for line in text.splitlines() if "x" not in line)
 
 
 def test_a_table_in_one_line() -> None:
     text = 'sources = { x = { file = "x" }, y = { file = "y" } }\n'
-    assert tomllib.loads(without(text, "sources", "x")) == {"sources": {"y": {"file": "y"}}}
+    assert tomllib.loads(without_entry(text, "sources", "x")) == {"sources": {"y": {"file": "y"}}}
 
 
 # ---- The user's file -----------------------------------------------------------------------------
@@ -130,15 +137,15 @@ def test_a_table_in_one_line() -> None:
 
 def test_removed_from_the_users_file(user: Path) -> None:
     begin(user, USUAL)
-    assert userfile.remove("last") == (user, "fusions")
-    assert "last" not in config.load_registry().fusions
+    assert remove_entry("last") == (user, "fusions")
+    assert "last" not in load_registry().fusions
     assert list(user.parent.iterdir()) == [user]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x", "'x' is used by the fusions 'mine', 'last'. Remove that first"),
+        ("x", "'x' is used by the fusions 'mine', 'last'. Remove the fusions first"),
         ("mine", "'mine' is the default fusion"),
         ("ash", "'ash' is built in and cannot be removed"),
         ("lats", r"There is no 'lats' in .* \(did you mean 'last'\?\)"),
@@ -147,7 +154,7 @@ def test_removed_from_the_users_file(user: Path) -> None:
 def test_what_cannot_go(user: Path, name: str, message: str) -> None:
     begin(user, USUAL)
     with pytest.raises(ConfigError, match=message):
-        userfile.remove(name)
+        remove_entry(name)
     assert user.read_bytes() == USUAL.encode()
     assert list(user.parent.iterdir()) == [user]
 
@@ -155,41 +162,41 @@ def test_what_cannot_go(user: Path, name: str, message: str) -> None:
 def test_what_another_file_defines(user: Path) -> None:
     Path("models.toml").write_text('[sources.q]\nfile = "q.gguf"\n')
     with pytest.raises(ConfigError, match=r"'q' is defined in .*models\.toml, not in"):
-        userfile.remove("q")
+        remove_entry("q")
 
 
 def test_a_used_source_may_go_where_a_built_in_one_comes_to_light(user: Path) -> None:
     begin(user, '[sources.ash]\nfile = "mine.gguf"\n[fusions.f]\nsources = ["ash"]\n')
-    userfile.remove("ash")
-    assert config.load_registry().source("ash").origin == "built in"
+    remove_entry("ash")
+    assert load_registry().source("ash").origin == "built in"
 
 
 def test_one_name_for_two_things(user: Path) -> None:
     begin(user, '[sources.x]\nfile = "x.gguf"\n[fusions.x]\nsources = ["ash"]\n')
     with pytest.raises(ConfigError, match="--source or --fusion"):
-        userfile.remove("x")
-    assert userfile.remove("x", "fusions") == (user, "fusions")
-    assert userfile.remove("x") == (user, "sources")
+        remove_entry("x")
+    assert remove_entry("x", "fusions") == (user, "fusions")
+    assert remove_entry("x") == (user, "sources")
 
 
 def test_a_name_is_free_once(user: Path) -> None:
-    userfile.check_free("sources", "new")
-    userfile.write(SOURCE)
-    with pytest.raises(ConfigError, match="a source 'new' already"):
-        userfile.check_free("sources", "new")
-    userfile.check_free("sources", "new", force=True)
-    userfile.check_free("fusions", "new")
+    check_free("sources", "new")
+    write_entry(SOURCE)
+    with pytest.raises(ConfigError, match="already a source 'new'"):
+        check_free("sources", "new")
+    check_free("sources", "new", force=True)
+    check_free("fusions", "new")
     for name in ("a b", "x.gguf", ""):
-        with pytest.raises(ConfigError, match="is no name"):
-            userfile.check_free("sources", name)
+        with pytest.raises(ConfigError, match="is not a valid name"):
+            check_free("sources", name)
     Path("models.toml").write_text("[sources.ash]\ncontext = 5\n")
     with pytest.raises(ConfigError, match="would hide"):
-        userfile.check_free("sources", "ash", force=True)
+        check_free("sources", "ash", force=True)
 
 
 def test_a_mistake_names_the_users_file_and_nothing_is_written(user: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        userfile.write(Entry("x", {"file": "x.gguf", "threads": 0}, (), kind="sources"))
+        write_entry(RegistryEntry("x", {"file": "x.gguf", "threads": 0}, (), kind="sources"))
     assert str(caught.value) == (
         f"{user}, line 3: threads is 0; it must be at least 1. Nothing was written."
     )

@@ -17,8 +17,8 @@ from cf_local.method.session import Readable
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.statecache import folder as folders
-from cf_local.statecache import keep, keeper, owner_of, restore, sealed
-from cf_local.statecache.folder import Folder, cache_folder
+from cf_local.statecache import keeper, owner_of, restore_states, save_states, sealed
+from cf_local.statecache.folder import StateFolder, cache_folder
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.types import Answer, RawText
 
@@ -122,7 +122,7 @@ def test_owners_tell_nothing(tmp_path: Path) -> None:
 # --- The folder
 
 
-def put(folder: Folder, owner: str, n_bytes: int, used_at: float) -> Path:
+def put(folder: StateFolder, owner: str, n_bytes: int, used_at: float) -> Path:
     place = folder.file(owner, KEY)
     assert folder.make_room(n_bytes, place)
     with replacing(place, private=True) as path:
@@ -135,7 +135,7 @@ def test_the_states_not_used_for_longest_make_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "MAX_BYTES", 1000)
-    folder = Folder(tmp_path / "states")
+    folder = StateFolder(tmp_path / "states")
     a, b, c = (put(folder, name, 300, at) for name, at in (("a", 30), ("b", 10), ("c", 20)))
     d = put(folder, "d", 500, 40)
     assert [path.exists() for path in (a, b, c, d)] == [True, False, False, True]
@@ -149,14 +149,14 @@ def test_the_states_not_used_for_longest_make_room(
 
 @posix_only
 def test_only_the_user_can_read_a_state(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "new" / "states")
+    folder = StateFolder(tmp_path / "new" / "states")
     place = put(folder, "a", 10, 1)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
 def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "states")
+    folder = StateFolder(tmp_path / "states")
     place = put(folder, "a", 10, 1)
     (folder.path / "old.unfinished").touch()
     os.utime(folder.path / "old.unfinished", (1, 1))
@@ -166,7 +166,7 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
 
 
 def test_states_are_forgotten_by_owner_or_all(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "states")
+    folder = StateFolder(tmp_path / "states")
     assert folder.forget(None) == 0
     for name in ("a", "b", "c"):
         put(folder, name, 10, 1)
@@ -184,7 +184,7 @@ def test_the_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert cache_folder().parent == tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
-        Folder(Path("~/.cache/read")).make_room(1, Path("place"))
+        StateFolder(Path("~/.cache/read")).make_room(1, Path("place"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,10 +199,10 @@ def test_only_what_is_slow_to_read_is_kept() -> None:
 
 
 @pytest.fixture
-def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFolder:
     monkeypatch.setattr(keeper, "MIN_READING_S", 0.0)
     monkeypatch.setattr(keeper, "MIN_GAIN", 0.0)
-    return Folder(tmp_path / "states")
+    return StateFolder(tmp_path / "states")
 
 
 @pytest.fixture
@@ -236,13 +236,13 @@ def answered(fusion: Fusion, prompt: RawText) -> tuple[Answer, int]:
 
 
 def test_a_conversation_goes_on_where_it_was_left(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     first = open_fusion()
     prompt = gone_on(first)
-    assert keep(first, prompt, OWNER, folder=states) == 2
+    assert save_states(first, prompt, OWNER, folder=states) == 2
     fresh, restored = open_fusion(), open_fusion()
-    assert restore(restored, prompt, OWNER, folder=states) == 2
+    assert restore_states(restored, prompt, OWNER, folder=states) == 2
     expected, n_all = answered(fresh, prompt)
     answer, n_new = answered(restored, prompt)
     assert answer.text == expected.text
@@ -250,91 +250,91 @@ def test_a_conversation_goes_on_where_it_was_left(
 
 
 def test_another_conversation_that_begins_alike_is_taken(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     first = open_fusion()
     prompt = gone_on(first)
-    keep(first, prompt, OWNER, folder=states)
-    assert restore(open_fusion(), prompt, "n" * 16, folder=states) == 2
-    assert restore(open_fusion(), RawText("Something else"), "n" * 16, folder=states) == 0
-    assert restore(first, prompt, "n" * 16, folder=states) == 0  # it knows that already
+    save_states(first, prompt, OWNER, folder=states)
+    assert restore_states(open_fusion(), prompt, "n" * 16, folder=states) == 2
+    assert restore_states(open_fusion(), RawText("Something else"), "n" * 16, folder=states) == 0
+    assert restore_states(first, prompt, "n" * 16, folder=states) == 0  # it knows that already
 
 
 def test_damaged_states_are_deleted_and_harm_nothing(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     first = open_fusion()
     prompt = gone_on(first)
-    keep(first, prompt, OWNER, folder=states)
+    save_states(first, prompt, OWNER, folder=states)
     one, other = states.path.iterdir()
     raw = bytearray(one.read_bytes())
     raw[len(raw) // 2] ^= 255
     one.write_bytes(raw)
     other.write_bytes(other.read_bytes()[:-100])
     fusion = open_fusion()
-    assert restore(fusion, prompt, OWNER, folder=states) == 0
+    assert restore_states(fusion, prompt, OWNER, folder=states) == 0
     assert list(states.path.iterdir()) == []
     assert answered(fusion, prompt)[0].text == answered(open_fusion(), prompt)[0].text
 
 
 def test_states_of_other_caches_and_versions_are_not_touched(
-    open_fusion: Callable[..., Fusion], states: Folder, monkeypatch: pytest.MonkeyPatch
+    open_fusion: Callable[..., Fusion], states: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_fusion()
     prompt = gone_on(first)
-    keep(first, prompt, OWNER, folder=states)
-    assert restore(open_fusion(n_ctx=1024), prompt, OWNER, folder=states) == 0
-    assert restore(open_fusion(kv_type="q8_0"), prompt, OWNER, folder=states) == 0
+    save_states(first, prompt, OWNER, folder=states)
+    assert restore_states(open_fusion(n_ctx=1024), prompt, OWNER, folder=states) == 0
+    assert restore_states(open_fusion(kv_type="q8_0"), prompt, OWNER, folder=states) == 0
     with monkeypatch.context() as other:
         other.setattr("llama_cpp.__version__", "0.0.1")
-        assert restore(open_fusion(), prompt, OWNER, folder=states) == 0
+        assert restore_states(open_fusion(), prompt, OWNER, folder=states) == 0
     one, other = states.path.iterdir()
     one.write_bytes(other.read_bytes())  # under the name of another model
-    assert restore(open_fusion(), prompt, OWNER, folder=states) == 1
+    assert restore_states(open_fusion(), prompt, OWNER, folder=states) == 1
     assert not one.exists()
 
 
 def test_a_model_that_is_replaced_while_it_is_loaded_keeps_its_name(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     first = open_fusion()
     prompt = gone_on(first)
     for source in first.sources:
         file = Path(source.info.file)
         os.utime(file, ns=(1, file.stat().st_mtime_ns + 1_000_000_000))
-    assert keep(first, prompt, OWNER, folder=states) == 2
-    assert restore(open_fusion(), prompt, OWNER, folder=states) == 0
+    assert save_states(first, prompt, OWNER, folder=states) == 2
+    assert restore_states(open_fusion(), prompt, OWNER, folder=states) == 0
 
 
 def test_a_conversation_that_became_another_one_leaves_nothing(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     fusion = open_fusion()
-    keep(fusion, gone_on(fusion), OWNER, folder=states)
+    save_states(fusion, gone_on(fusion), OWNER, folder=states)
     assert len(list(states.path.iterdir())) == 2
-    assert keep(fusion, RawText("Something else"), OWNER, folder=states) == 0
+    assert save_states(fusion, RawText("Something else"), OWNER, folder=states) == 0
     assert list(states.path.iterdir()) == []
 
 
 def test_nothing_is_raised_where_nothing_can_be_kept(
-    open_fusion: Callable[..., Fusion], states: Folder, tmp_path: Path
+    open_fusion: Callable[..., Fusion], states: StateFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    nowhere = Folder(tmp_path / "file" / "states")
+    nowhere = StateFolder(tmp_path / "file" / "states")
     fusion = open_fusion()
     prompt = gone_on(fusion)
-    assert keep(fusion, prompt, OWNER, folder=nowhere) == 0
-    assert restore(fusion, prompt, OWNER, folder=nowhere) == 0
-    assert keep(fusion, prompt, OWNER, folder=states, is_cancelled=lambda: True) == 0
+    assert save_states(fusion, prompt, OWNER, folder=nowhere) == 0
+    assert restore_states(fusion, prompt, OWNER, folder=nowhere) == 0
+    assert save_states(fusion, prompt, OWNER, folder=states, is_cancelled=lambda: True) == 0
     fusion.close()
-    assert keep(fusion, prompt, OWNER, folder=states) == 0
+    assert save_states(fusion, prompt, OWNER, folder=states) == 0
     words = PieceVocabulary([" fox"])
     with Fusion([ScriptedSource("s", words, writes(" fox", words))]) as scripted:
-        assert keep(scripted, prompt, OWNER, folder=states) == 0
+        assert save_states(scripted, prompt, OWNER, folder=states) == 0
 
 
 def test_two_chats_keep_and_restore_at_the_same_time(
-    open_fusion: Callable[..., Fusion], states: Folder
+    open_fusion: Callable[..., Fusion], states: StateFolder
 ) -> None:
     fusions = [open_fusion(), open_fusion()]
     prompts = [gone_on(fusion) for fusion in fusions]
@@ -342,8 +342,8 @@ def test_two_chats_keep_and_restore_at_the_same_time(
 
     def chat(index: int) -> None:
         for _ in range(8):
-            done.append(keep(fusions[index], prompts[index], OWNER, folder=states))
-            restore(fusions[index], prompts[index], OWNER, folder=states)
+            done.append(save_states(fusions[index], prompts[index], OWNER, folder=states))
+            restore_states(fusions[index], prompts[index], OWNER, folder=states)
             answered(fusions[index], prompts[index])
 
     threads = [threading.Thread(target=chat, args=(index,)) for index in (0, 1)]
@@ -355,4 +355,4 @@ def test_two_chats_keep_and_restore_at_the_same_time(
     assert not any(thread.is_alive() for thread in threads)
     assert done == [2] * 16
     assert len(list(states.path.iterdir())) == 2
-    assert restore(open_fusion(), prompts[0], OWNER, folder=states) == 2
+    assert restore_states(open_fusion(), prompts[0], OWNER, folder=states) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cf_local.errors import ConfigError, InputError
-from cf_local.registry.names import hub_spec_of, spec_of, specs_of
+from cf_local.registry.model_names import hub_spec_of, spec_of, specs_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 
@@ -98,9 +98,9 @@ def test_a_source_may_name_a_quantization() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ('repo = "org/a"\nfile = "a.gguf"\nquant = "Q8_0"', 4, "name repo and quant, without file"),
-        ('file = "a.gguf"\nquant = "Q8_0"', 3, "quant chooses a file of a repo"),
-        ('quant = "Q8_0"', 2, "quant chooses a file of a repo"),
+        ('repo = "org/a"\nfile = "a.gguf"\nquant = "Q8_0"', 4, "give repo and quant, without file"),
+        ('file = "a.gguf"\nquant = "Q8_0"', 3, "quant chooses a file in a repo"),
+        ('quant = "Q8_0"', 2, "quant chooses a file in a repo"),
         ('repo = "org/a"\nquant = 8', 3, "quant must be text"),
         ('repo = ""', 1, "names no file"),
     ],

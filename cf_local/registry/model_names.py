@@ -1,4 +1,4 @@
-"""What a user may call a model: an alias of models.toml, a repository of the hub, a path."""
+"""The names that a user may give for a model: an alias, a repository on the hub, a path."""
 
 import re
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ _REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(:(?P<quant>[\w./-]+))?", re.
 
 
 def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
-    """The source that is meant: an alias, ``org/repo``, ``org/repo:QUANT``, or a path.
+    """The source with that name: an alias, ``org/repo``, ``org/repo:QUANT``, or a path.
 
-    Raises ConfigError when it is none of them. What exists as a file is a path.
+    Raises ConfigError if it is none of them. An existing file counts as a path.
     """
     text, path = str(model), Path(model).expanduser()
     if text in registry.sources:
@@ -30,14 +30,14 @@ def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
 
 
 def specs_of(registry: Registry, name: str) -> list[SourceSpec]:
-    """As ``spec_of``, but the name may also be that of a fusion: then its sources."""
+    """Like ``spec_of``, but for the name of a fusion the specs of all its sources."""
     if name in registry.fusions and name not in registry.sources:
         return [registry.source(source) for source in registry.fusions[name].sources]
     return [spec_of(registry, name)]
 
 
 def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
-    """The source of that name, which must be a file of the hub. Raises InputError otherwise."""
+    """The source of that name. Raises InputError if it is not a file on the hub."""
     if name in registry.fusions and name not in registry.sources:
         sources = ", ".join(registry.fusions[name].sources)
         raise InputError(f"{name} is a fusion; name its sources: {sources}.")
@@ -45,7 +45,7 @@ def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
     if spec.repo is None:
         is_builtin = spec.file.startswith(BUILTIN_PREFIX)
         what = "comes with cf-local" if is_builtin else f"is the file {spec.file}"
-        raise InputError(f"{name} {what}: it is no download, so there is nothing to remove.")
+        raise InputError(f"{name} {what}: it is not a download, so there is nothing to remove.")
     return spec
 
 
@@ -60,7 +60,7 @@ def distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
 
 
 def _of_repo(repo: str, quant: str | None) -> SourceSpec:
-    """A file of the hub that no models.toml names; a quantization may also be a file's name."""
+    """A file on the hub that no models.toml names; ``quant`` may also be a file name."""
     name = re.sub(r"[-_.]gguf$", "", repo.partition("/")[2], flags=re.IGNORECASE)
     if quant is not None and quant.lower().endswith(".gguf"):
         return SourceSpec(name=name, file=quant, repo=repo, origin=ORIGIN)

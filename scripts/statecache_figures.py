@@ -1,11 +1,11 @@
-"""What it spares to keep what a model has read of a long conversation, and what that costs.
+"""What caching the state of a long conversation spares, and what it costs.
 
-    python scripts/kept_figures.py --tokens 2000 --megabytes 400
+    python scripts/statecache_figures.py --tokens 2000 --megabytes 400
 
-Makes a model of random weights with a long context, as heavy as wished (see ``inflate``), lets it
-answer behind a conversation of so many tokens, and takes that up again with and without the kept
-state, each in a freshly loaded fusion: seconds from the question to the first word. docs/LOG.md has
-the results. Needs the `gguf` package.
+Makes a model of random weights with a long context and the given size (see ``inflate``), and lets
+it answer after a conversation of the given length. Then it resumes that conversation with and
+without the saved state, each in a newly loaded fusion, and measures the seconds from the question
+to the first word. docs/LOG.md has the results. Needs the `gguf` package.
 """
 
 import argparse
@@ -16,10 +16,12 @@ from pathlib import Path
 
 from inflate import inflate
 
-from cf_local.loading.load import LoadOptions, load
+from cf_local.loading.load import load
+from cf_local.loading.load_options import LoadOptions
+from cf_local.method.session import Resumable
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.statecache import Folder, keep, restore
+from cf_local.statecache import StateFolder, restore_states, save_states
 from cf_local.types import Chat, Message, Step
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,14 +39,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = write_model(folder, given.megabytes)
-        states = Folder(folder / "states")
+        states = StateFolder(folder / "states")
         asked = first_session(model, states, given.tokens)
         for _ in range(given.rounds):
-            ways = {kept: second_session(model, states, asked, kept) for kept in (False, True)}
-            (plain_s, plain), (kept_s, kept) = ways[False], ways[True]
-            ratio = f"{plain_s / kept_s:.0f} times"
-            print(f"first word: {plain_s:.2f} s read anew, {kept_s:.3f} s restored: {ratio}")
-            print(f"texts equal: {plain == kept}")
+            plain_s, plain = second_session(model, states, asked, restores=False)
+            cached_s, cached = second_session(model, states, asked, restores=True)
+            ratio = f"{plain_s / cached_s:.0f} times"
+            print(f"first word: {plain_s:.2f} s read again, {cached_s:.3f} s restored: {ratio}")
+            print(f"texts equal: {plain == cached}")
 
 
 def write_model(folder: Path, n_megabytes: float) -> Path:
@@ -60,36 +62,37 @@ def write_model(folder: Path, n_megabytes: float) -> Path:
 
 
 def opened(model: Path) -> Fusion:
-    """A freshly loaded fusion."""
+    """A newly loaded fusion."""
     return load(models=[model], options=LoadOptions(n_ctx=8192, fit=False), on_notice=print)
 
 
-def first_session(model: Path, states: Folder, n_tokens: int) -> tuple[Message, ...]:
-    """Answer behind a long conversation and keep it; the conversation with its next question."""
+def first_session(model: Path, states: StateFolder, n_tokens: int) -> tuple[Message, ...]:
+    """Answer after a long conversation and save it; returns it with its next question."""
     with opened(model) as fusion:
-        (source,) = fusion.sources
         turns: list[Message] = []
-        while len(source.encode(asked := prompt(turns))) < n_tokens:  # type: ignore[attr-defined]
+        session = fusion.sources[0].sessions[0]
+        assert isinstance(session, Resumable)
+        while len(session.prompt_tokens(asked := prompt(turns))) < n_tokens:
             turns += [Message("user", TURN), Message("assistant", TURN * 3)]
         start_s = time.perf_counter()
         answer = fusion.answer(asked, SETTINGS)
         print(f"{answer.prompt_tokens} tokens, read and answered in {since(start_s):.1f} s")
         turns = [*asked.messages, Message("assistant", answer.text)]
         start_s = time.perf_counter()
-        n_kept = keep(fusion, prompt(turns), "owner", folder=states)
+        n_saved = save_states(fusion, prompt(turns), "owner", folder=states)
         n_bytes = sum(path.stat().st_size for path in states.path.iterdir())
-        print(f"{n_kept} kept in {since(start_s):.3f} s: {n_bytes / 1e6:.1f} MB")
+        print(f"{n_saved} saved in {since(start_s):.3f} s: {n_bytes / 1e6:.1f} MB")
     return prompt(turns).messages
 
 
 def second_session(
-    model: Path, states: Folder, asked: tuple[Message, ...], is_kept: bool
+    model: Path, states: StateFolder, asked: tuple[Message, ...], *, restores: bool
 ) -> tuple[float, str]:
-    """Seconds to the first word behind that conversation, and the text."""
+    """Seconds to the first word after that conversation, and the text."""
     with opened(model) as fusion:
-        if is_kept:
+        if restores:
             start_s = time.perf_counter()
-            assert restore(fusion, Chat(asked), "owner", folder=states)
+            assert restore_states(fusion, Chat(asked), "owner", folder=states)
             print(f"restored in {since(start_s):.3f} s")
         start_s, first_s, text = time.perf_counter(), 0.0, ""
         for event in fusion.stream(Chat(asked), SETTINGS):
@@ -100,7 +103,7 @@ def second_session(
 
 
 def prompt(turns: list[Message]) -> Chat:
-    """The turns and one question more."""
+    """The turns and one more question."""
     return Chat((*turns, Message("user", "Where is the fox?")))
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from cf_local.evaluation.metrics import METRICS, last_choice, last_number, problem_with
+from cf_local.evaluation.answer_metrics import METRICS, last_choice, last_number, problem_with
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_the_last_choice_prefers_what_is_called_the_answer() -> None:
     ("metric", "answer", "part"),
     [
         ("number", "many", "states no number"),
-        ("choice", "Paris", "is no letter"),
+        ("choice", "Paris", "is not a letter"),
         ("exact", "...", "is empty"),
-        ("regex", "(", "is no regular expression"),
+        ("regex", "(", "is not a regular expression"),
     ],
 )
 def test_answers_that_cannot_be_used(metric: str, answer: str, part: str) -> None:

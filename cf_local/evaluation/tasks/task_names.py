@@ -20,7 +20,7 @@ _N_PROBLEMS = 200
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What tasks can be told; None is a task's own default.
+    """The options of tasks; None is a task's own default.
 
     ``n_items`` and ``seed`` draw the built-in problems; ``n_examples`` and ``raw`` are for prompts
     with worked examples; ``offline`` sends nothing.
@@ -35,7 +35,7 @@ class TaskOptions:
 
 
 def open_task(name: str, options: TaskOptions | None = None) -> Task:
-    """The task of that name. Raises InputError when there is none, or an option does not fit it."""
+    """The task of that name. Raises InputError if there is none, or an option does not apply."""
     options = options or TaskOptions()
     kind, _, rest = name.partition(":")
     if kind == "gsm8k":
@@ -47,7 +47,7 @@ def open_task(name: str, options: TaskOptions | None = None) -> Task:
     if name.endswith(SUFFIXES):
         return QuestionFile(Path(name).expanduser(), options.metric)
     if options.metric is not None:
-        raise InputError(f"--metric cannot be chosen for {name}: it judges in its own way.")
+        raise InputError(f"--metric does not apply to {name}, which has its own.")
     if name == "builtin":
         n_items = _N_PROBLEMS if options.n_items is None else options.n_items
         return WordProblems(n_items, options.seed or 0)
@@ -57,7 +57,7 @@ def open_task(name: str, options: TaskOptions | None = None) -> Task:
 
 
 def chosen(items: Sequence[Item], limit: int | None, seed: int | None) -> list[Item]:
-    """At most ``limit`` items: the first ones, or with a seed some drawn by it, in their order."""
+    """At most ``limit`` items: the first ones, or with a seed a random draw, in their order."""
     if limit is None or limit >= len(items):
         return list(items)
     if seed is None:

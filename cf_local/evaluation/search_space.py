@@ -1,8 +1,8 @@
 """What a calibration tries: fused variants, from the method's defaults outwards.
 
-A candidate differs from ``cool`` with default settings and all sources in a few choices, which its
-name tells. What can be chosen is read off the types, so a new score or way to weigh is tried
-without a change here. Left out: which of them are worth trying further (``calibration``).
+Each differs from ``cool`` with default settings and all sources in a few choices, which its name
+lists. The choices are taken from the types, so that a new score is tried without a change here.
+Left out: which variants are worth trying further (``calibration``).
 """
 
 import math
@@ -29,25 +29,25 @@ _CHOICES: Mapping[str, Sequence[Any]] = {
     "segment_words": (1, 2, 4),
 }
 _OF_SEGMENTS = tuple(key for key in ("segments", "segment_words") if key in _KNOWN)
-_MODE_CHANGES = 3  # how many other changes a change of mode counts as: it costs time
+_MODE_CHANGES = 3  # how many other changes a change of mode counts for: it costs time
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """All that can be tried with the sources ``names``, over ``base``.
+class SearchSpace:
+    """All that can be tried with the sources ``names``, based on the settings ``base``.
 
-    Whatever ``base`` says about the settings that are calibrated is put back to the default.
+    The calibrated settings start from their defaults, whatever ``base`` says about them.
     """
 
     base: Settings
     names: tuple[str, ...]
 
     def alone(self) -> list[Variant]:
-        """Each source by itself."""
+        """Each source alone."""
         return alone(self._plain(), self.names)
 
     def first(self) -> list[Variant]:
-        """All modes with all sources, and ``cool`` with some of them; ``cool`` with all leads."""
+        """All modes with all sources, and ``cool`` with some of them; first, ``cool`` with all."""
         modes = [self._variant({"mode": mode}, self.names) for mode in _FUSED_MODES]
         sizes = {len(self.names) - 1}
         if len(self.names) <= _MOST_FOR_PAIRS:
@@ -63,7 +63,7 @@ class Space:
     def near(self, variant: Variant, accuracy: Mapping[str, float]) -> list[Variant]:
         """All that differ from ``variant`` in one choice.
 
-        ``accuracy`` of the sources alone (0 to 1) gives their weights.
+        The weights follow from the ``accuracy`` (0 to 1) of the sources alone.
         """
         chosen = {key: getattr(variant.settings, key) for key in _KNOWN}
         names = variant.sources or self.names
@@ -88,12 +88,12 @@ class Space:
         return len(changed) + n_left_out + (_MODE_CHANGES if "mode" in changed else 0)
 
     def _plain(self) -> Settings:
-        """The base with defaults for what is calibrated."""
+        """The base, with defaults for the calibrated settings."""
         default = Settings()
         return replace(self.base, only=None, **{key: getattr(default, key) for key in _KNOWN})
 
     def _variant(self, changes: Mapping[str, Any], part: tuple[str, ...]) -> Variant:
-        """The variant with these choices, named after what is not the default."""
+        """The variant with these choices, named after those that are not the default."""
         plain = self._plain()
         settings = replace(plain, **changes)
         words = [str(settings.mode)]
@@ -113,15 +113,16 @@ class Space:
 def weights_of(accuracy: Mapping[str, float]) -> dict[str, float]:
     """Weights of sources that are right with these frequencies; the largest is 1.
 
-    The log-odds of being right would be negative for a source that is wrong more often than right,
-    though wrong answers seldom agree; log(1 + odds) stays above 0 and grows likewise.
+    The log-odds of being right are negative for a source that is wrong more often than right,
+    though wrong answers seldom agree. So a weight is log(1 + odds), which grows alike and stays
+    above 0.
     """
     raw = {n: -math.log1p(-min(max(share, 0.005), 0.995)) for n, share in accuracy.items()}
     return {name: round(value / max(raw.values()), 2) or 0.01 for name, value in raw.items()}
 
 
 def _changes(chosen: Mapping[str, Any], accuracy: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """What could be chosen otherwise, one thing at a time."""
+    """What could be chosen differently, one thing at a time."""
     for key, values in _CHOICES.items():
         if key not in chosen or (key in _OF_SEGMENTS and chosen["mode"] == "rerank"):
             continue

@@ -1,8 +1,8 @@
 """How a text is compared with the accepted answers. Each metric gives a number from 0 to 1.
 
-Normalised text (``exact``, ``contains``) is in Unicode form NFKC, without case, with single spaces,
-and without quotes, full stops, exclamation and question marks at its ends. Numbers are read in
-English notation (1,234.5), without currency and percent signs.
+Normalised text (``exact``, ``contains``) is in Unicode form NFKC, case-folded, with single spaces,
+and without quotes, full stops, exclamation marks and question marks at its ends. Numbers are read
+in English notation (1,234.5), without currency and percent signs.
 """
 
 import re
@@ -37,7 +37,7 @@ def last_number(text: str) -> Decimal | None:
 def last_choice(text: str) -> str | None:
     """The letter that ``text`` chooses: after "answer", "choice" or "option", else the last alone.
 
-    The words A and I are letters here only when nothing but them stands in the text.
+    The words A and I count as letters only if the text holds nothing else.
     """
     if stated := _STATED.findall(text):
         return str(stated[-1])
@@ -82,7 +82,7 @@ def contains(text: str, accepted: Sequence[str]) -> float:
 def f1(text: str, accepted: Sequence[str]) -> float:
     """Overlap of words with the best accepted answer, as SQuAD counts it.
 
-    Words are without case, punctuation and the articles a, an, the.
+    Case, punctuation and the articles a, an, the are ignored.
     """
     return max(_overlap(_words(text), _words(answer)) for answer in accepted)
 
@@ -103,14 +103,14 @@ def problem_with(metric: str, accepted: Sequence[str]) -> str | None:
         if metric == "number" and last_number(answer) is None:
             return f"the answer {answer!r} states no number."
         if metric == "choice" and not re.fullmatch(r"\s*\(?[A-Za-z]\)?[.:]?\s*", answer):
-            return f"the answer {answer!r} is no letter."
+            return f"the answer {answer!r} is not a letter."
         if metric in ("exact", "contains") and not normalised(answer):
             return f"the answer {answer!r} is empty once it is normalised."
         if metric == "regex":
             try:
                 re.compile(answer)
             except re.error as error:
-                return f"{answer!r} is no regular expression: {error}."
+                return f"{answer!r} is not a regular expression: {error}."
     return None
 
 
