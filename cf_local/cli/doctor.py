@@ -80,7 +80,7 @@ def _measure(options: dict[str, Any], *, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands read."""
-    found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE}
+    found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE, "CF_LOCAL_DEBUG"}
     commands = list(_commands_of(root))
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}

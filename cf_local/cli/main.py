@@ -1,8 +1,10 @@
 """The group of all commands; decides how errors and Ctrl-C end the process."""
 
+import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,8 @@ import click
 from cf_local import __version__
 from cf_local.errors import Cancelled, CfLocalError
 
+DEBUG_VARIABLE = "CF_LOCAL_DEBUG"
+"""The environment variable that shows where an unexpected error comes from."""
 _COMMANDS = {
     "ask": "ask:ask",
     "bench": "bench:bench",
@@ -45,6 +49,11 @@ class _Group(click.Group):
         command: click.Command = getattr(import_module(f"cf_local.cli.{module}"), name)
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with standard streams whatever the caller closed."""
+        _open_closed_streams()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             ctx.color = False
@@ -52,13 +61,71 @@ class _Group(click.Group):
             if isinstance(stream, io.TextIOWrapper):  # a Windows console may default to cp1252
                 stream.reconfigure(encoding="utf-8", errors="replace")
         try:
-            return super().invoke(ctx)
-        except CfLocalError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(Cancelled.exit_code)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a full disk can still be reported
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported in one line
+            ctx.exit(_reported(error))
+        return result
+
+
+def _reported(error: BaseException) -> int:
+    """The exit code after an error, which is reported on stderr in one line."""
+    if isinstance(error, CfLocalError):
+        _say(f"Error: {error}")
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        _say("Interrupted.")
+        return Cancelled.exit_code
+    if isinstance(error, OSError):
+        if error.errno == errno.EPIPE:  # click ends quietly: the reader has seen enough
+            raise error
+        _say(f"Error: {_what_failed(error)}.")
+        return CfLocalError.exit_code
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    _say(
+        f"Error: {type(error).__name__}: {error}. This is a fault in cf-local. Run it again with "
+        f"{DEBUG_VARIABLE}=1 to see where it is, and report that."
+    )
+    return CfLocalError.exit_code
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where the caller closed a standard stream.
+
+    Otherwise the next file that is opened gets its number, and what llama.cpp writes to standard
+    error ends up in that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    is_closed = sys.stdout is None
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+    if is_closed:
+        _say("Note: standard output is closed; nothing is printed.")
+
+
+def _say(text: str) -> None:
+    """Write to standard error, as far as it can be written to."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _what_failed(error: OSError) -> str:
+    """A failure of the operating system in words; standard output has no name."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    # What is left in its buffer would fail again at the end of the process.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"the output cannot be written: {reason}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

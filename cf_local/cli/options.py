@@ -2,9 +2,10 @@
 
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -68,11 +69,29 @@ _NO_VARIABLE = {"only", "weight", "stop"}  # these belong to one question or one
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 
+
+class ModelName(click.ParamType[str]):
+    """A model as a user names it; a variable may name several, with quotes around spaces."""
+
+    name = "model"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """One name if there is a file of it, else words as a shell splits them."""
+        with suppress(OSError, ValueError, RuntimeError):
+            if Path(rv).expanduser().is_file():
+                return [rv]
+        try:
+            return shlex.split(rv)
+        except ValueError:
+            return rv.split()
+
+
 _NAME_OPTIONS: tuple[Option, ...] = (
     click.option("--fusion", metavar="NAME", help="A fusion of models.toml (see `models`)."),
     click.option(
         "--model",
         "models",
+        type=ModelName(),
         metavar="NAME|REPO|FILE",
         multiple=True,
         help="A source of models.toml, org/repo[:QUANT] on the hub or a .gguf file, instead of a "

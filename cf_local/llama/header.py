@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cf_local.errors import BrokenModelError, MissingModelError
+from cf_local.files import parts
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.library import bridge
 
@@ -190,3 +191,6 @@ def check_file(path: Path) -> None:
         raise BrokenModelError(f"{path} cannot be read: {error.strerror}.") from error
     if magic != _GGUF_MAGIC:
         raise BrokenModelError(f"{path} is not a GGUF file (it starts with {magic!r}).")
+    first = parts(path.name)[0]
+    if first != path.name:
+        raise BrokenModelError(f"{path} is a part of a split model. Name the first: {first}.")

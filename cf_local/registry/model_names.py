@@ -9,24 +9,41 @@ from cf_local.errors import InputError
 from cf_local.registry.registry import BUILTIN_PREFIX, Registry, SourceSpec
 
 ORIGIN = "command line"
+_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:hf\.co|huggingface\.co)/(?:models/)?"
+    r"(?P<repo>[\w-][\w.-]*/[\w.-]+?)"
+    r"(?::(?P<quant>[\w./-]+)|/(?:blob|resolve|tree)/(?P<revision>[\w.-]+)(?:/(?P<file>[^?#]+))?)?"
+    r"/?(?:[?#].*)?",
+    re.ASCII,
+)
 _REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(:(?P<quant>[\w./-]+))?", re.ASCII)
 
 
 def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
     """The source with that name: an alias, ``org/repo``, ``org/repo:QUANT``, or a path.
 
-    Raises ConfigError if it is none of them. An existing file counts as a path.
+    A repository may be written as on the hub's pages, ``hf.co/org/repo:QUANT`` or the address of
+    a page. What exists on the disk is that file, whatever its name looks like; an alias comes
+    before a file of the same name, which ``./name`` names.
+
+    Raises ConfigError if it is none of them, InputError for a path that cannot be one.
     """
-    text, path = str(model), Path(model).expanduser()
-    if text in registry.sources:
+    text = str(model)
+    if isinstance(model, str) and text in registry.sources:
         return registry.source(text)
+    path = _path(text)
+    if isinstance(model, Path) or _exists(path):
+        return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+    if page := _PAGE.fullmatch(text):
+        return _of_page(page, text)
     match = _REPO.fullmatch(text)
     is_named_file = path.suffix.lower() == ".gguf" and ":" not in text
-    if match and isinstance(model, str) and not is_named_file and not path.exists():
+    if match and not is_named_file:
         return _of_repo(match["repo"], match["quant"])
-    if path.suffix != ".gguf" and len(path.parts) <= 1:
-        return registry.source(text)
-    return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+    is_written_as_path = any(sep in text for sep in "/\\") or text.startswith((".", "~"))
+    if path.suffix.lower() == ".gguf" or is_written_as_path:
+        return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+    return registry.source(text)
 
 
 def specs_of(registry: Registry, name: str) -> list[SourceSpec]:
@@ -57,6 +74,34 @@ def distinct(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
         name = next(name for name in candidates if name not in named)
         named[name] = replace(spec, name=name)
     return list(named.values())
+
+
+def _path(text: str) -> Path:
+    """The path that a user means; "~" is the home folder, where there is one."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no home, or no such user
+        return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # of a folder above: opening it says so
+        return True
+    except (OSError, ValueError) as error:  # too long a name, a character NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{str(path)[:200]!r} cannot be a file: {reason}.") from None
+
+
+def _of_page(page: re.Match[str], text: str) -> SourceSpec:
+    """The model of an address on the hub: of a repository, with a quantization, or of a file."""
+    file, revision = page["file"], page["revision"]
+    if file is not None and not file.lower().endswith(".gguf"):
+        raise InputError(f"{text} is not the address of a .gguf file. Name {page['repo']}.")
+    spec = _of_repo(page["repo"], file or page["quant"])
+    return replace(spec, revision=None if revision in (None, "main") else revision)
 
 
 def _of_repo(repo: str, quant: str | None) -> SourceSpec:

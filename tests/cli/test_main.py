@@ -68,3 +68,25 @@ def test_a_command_that_is_not_there() -> None:
     done = CliRunner().invoke(main, ["akk"])
     assert done.exit_code == 2
     assert "No such command 'akk'" in done.stderr
+
+
+def test_what_nobody_expected_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command("broken")
+    def broken() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    @click.command("unreadable")
+    def unreadable() -> None:
+        raise PermissionError(13, "Permission denied", "/etc/cf-local")
+
+    commands = {"broken": broken, "unreadable": unreadable}
+    monkeypatch.setattr(main, "get_command", lambda _context, name: commands[name])
+    monkeypatch.delenv(module.DEBUG_VARIABLE, raising=False)
+    found = CliRunner().invoke(main, ["broken"])
+    assert found.exit_code == 1
+    assert found.stderr.startswith("Error: ZeroDivisionError: division by zero. This is a fault")
+    assert found.stderr.count("\n") == 1
+    found = CliRunner().invoke(main, ["unreadable"])
+    assert (found.exit_code, found.stderr) == (1, "Error: /etc/cf-local: Permission denied.\n")
+    monkeypatch.setenv(module.DEBUG_VARIABLE, "1")
+    assert isinstance(CliRunner().invoke(main, ["broken"]).exception, ZeroDivisionError)

@@ -109,3 +109,51 @@ def test_a_quantization_goes_with_a_repository(text: str, line: int, message: st
     Path("models.toml").write_text(f"[sources.a]\n{text}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=f"line {line}: .*{message}"):
         load_registry(Path("none.toml"))
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny.bin", "noending", "UPPER.GGUF", "two words.gguf", "my model"]
+)
+def test_a_file_that_exists_is_that_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"GGUF")
+    for written in (name, f"./{name}", str(tmp_path / name)):
+        spec = spec_of(load_registry(), written)
+        assert spec.repo is None
+        assert Path(spec.file).resolve() == (tmp_path / name).resolve()
+        assert spec.name == Path(name).stem
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "m.bin").write_bytes(b"GGUF")
+    assert spec_of(load_registry(), "~/m.bin").file == str(tmp_path / "m.bin")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("hf.co/org/repo:Q8_0", ("org/repo", "", "Q8_0", None)),
+        ("huggingface.co/org/repo", ("org/repo", "", None, None)),
+        ("https://huggingface.co/org/repo/", ("org/repo", "", None, None)),
+        ("https://huggingface.co/org/repo/tree/main", ("org/repo", "", None, None)),
+        ("https://hf.co/org/repo/blob/main/a/m.gguf", ("org/repo", "a/m.gguf", None, None)),
+        (
+            "https://huggingface.co/org/repo/resolve/v1/m.gguf?download=true",
+            ("org/repo", "m.gguf", None, "v1"),
+        ),
+    ],
+)
+def test_an_address_of_the_hub(address: str, expected: tuple[str, str, str, str]) -> None:
+    spec = spec_of(load_registry(), address)
+    assert (spec.repo, spec.file, spec.quant, spec.revision) == expected
+
+
+def test_an_address_of_another_file_and_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(InputError, match=r"not the address of a \.gguf file. Name org/repo"):
+        spec_of(load_registry(), "https://huggingface.co/org/repo/blob/main/README.md")
+    with pytest.raises(InputError, match="cannot be a file"):
+        spec_of(load_registry(), "x" * 300 + "/y")
