@@ -73,7 +73,7 @@ def replacing(place: Path, *, private: bool = False) -> Iterator[Path]:
     link, the file it points to is replaced. ``private``: only the owner can read it (mode 0600);
     otherwise it keeps the mode of the file it replaces.
     """
-    place = place.resolve()
+    place = Path(os.path.realpath(place))  # resolve() fails otherwise than with OSError
     new = place.with_name(f".{place.name[:80]}.{secrets.token_hex(6)}{UNFINISHED}")
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
     try:
@@ -103,7 +103,8 @@ def write_text(
         place.write_text(text, encoding="utf-8", newline="")
         return
     with replacing(place, private=private) as new:
-        with new.open("w", encoding="utf-8", newline="") as file:
+        # What only a file's name can contain, half a character, becomes "?".
+        with new.open("w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -70,6 +70,7 @@ class Settings:
     ``speculation``: look ahead to save forward passes; it does not change what the method says.
     ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
     one that can no longer win. Without it the step lacks such scores; its winner is the same.
+    ``score_unanimous``: score a segment even if nothing else is proposed, to know its likelihood.
     ``reserve_tokens``: context that the prompt must leave for the answer.
     ``response_format``: the form the answer must have. An answer that does not finish with "stop"
     is incomplete. Stop strings are ignored, as the form says where the answer may end.
@@ -116,6 +117,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     reserve_tokens: int = 1
     all_scores: bool = True
+    score_unanimous: bool = False
     response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:

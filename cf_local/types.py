@@ -21,6 +21,8 @@ SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
 KV_TYPES: tuple[str, ...] = get_args(KvType)
 DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
 
+MOST_THREADS = 512
+"""The largest pool of threads in ggml; asking for a larger one ends the process."""
 
 FUSED = "(fused)"
 """The proposer of the fused answer in mode "cool+r"; a source cannot have this name."""

@@ -22,7 +22,7 @@ from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import DEVICE_CHOICES, KV_TYPES
+from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -103,7 +103,7 @@ _PLAN_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--threads",
         "n_threads",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST_THREADS),
         help="CPU threads per source; by default, as many as other programs leave free.",
     ),
     click.option(

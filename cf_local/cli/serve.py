@@ -90,6 +90,12 @@ _NEEDED = ("starlette", "uvicorn")
     multiple=True,
     help="Also accept requests to this host name, such as that of a proxy; repeatable.",
 )
+@click.option(
+    "--strict",
+    "is_strict",
+    is_flag=True,
+    help="Refuse requests with parameters that have no effect here, instead of ignoring these.",
+)
 @click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts to the log.")
 @load_options
 def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:

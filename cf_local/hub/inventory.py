@@ -81,14 +81,23 @@ def inventory() -> Inventory:
 
 
 def scan() -> Any | None:
-    """huggingface_hub's HFCacheInfo; None if there is no cache yet."""
+    """huggingface_hub's HFCacheInfo; None if there is no cache yet.
+
+    Raises CfLocalError for a cache that cannot be read.
+    """
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
+    folder = local.cache_folder()
     try:
-        return scan_cache_dir(local.cache_folder())
+        return scan_cache_dir(folder)
     except CacheNotFound:
         return None
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link to itself
+        raise CfLocalError(
+            f"The cache {folder} cannot be read ({error}). Set HF_HOME to another folder, or"
+            " repair this one."
+        ) from error
 
 
 def unfinished(path: Path) -> Unfinished | None:

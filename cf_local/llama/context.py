@@ -5,6 +5,7 @@ contexts, and ``Context`` runs the passes.
 """
 
 import ctypes
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -146,7 +147,7 @@ class States:
         raw = (lib.llama_token * len(tokens))(*tokens)
         return bool(
             lib.llama_state_seq_save_file(
-                self._handle, str(path).encode(), sequence, raw, len(tokens)
+                self._handle, os.fsencode(path), sequence, raw, len(tokens)
             )
         )
 
@@ -158,7 +159,7 @@ class States:
         raw = (lib.llama_token * self._n_max)()
         n_tokens = ctypes.c_size_t()
         is_read = lib.llama_state_seq_load_file(
-            self._handle, str(path).encode(), sequence, raw, self._n_max, ctypes.byref(n_tokens)
+            self._handle, os.fsencode(path), sequence, raw, self._n_max, ctypes.byref(n_tokens)
         )
         if not is_read or self._sequences.n_tokens(sequence) != n_tokens.value:
             self._sequences.drop(sequence)

@@ -5,6 +5,7 @@ checked: with the wrong type that reader would end the process.
 """
 
 import ctypes
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def parsed_file(path: Path) -> Iterator[int]:
     """llama.cpp's handle of a file's header, for its functions gguf_*; raises BrokenModelError."""
     bridge.install()
     initialize = function("gguf_init_from_file", HANDLE, ctypes.c_char_p, _GgufParameters)
-    handle = initialize(str(path).encode(), _GgufParameters(True, None))
+    handle = initialize(os.fsencode(path), _GgufParameters(True, None))
     with _parsed(handle, str(path)) as sound:
         yield sound
 

@@ -1,6 +1,7 @@
 """An open GGUF file: memory-mapped weights and metadata, or the error that says why not."""
 
 import ctypes
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,7 +159,7 @@ def _load(
             return False
 
     params.progress_callback = callback = lib.llama_progress_callback(report)
-    handle: lib.llama_model_p = lib.llama_model_load_from_file(str(path).encode(), params)
+    handle: lib.llama_model_p = lib.llama_model_load_from_file(os.fsencode(path), params)
     del callback  # referenced until here
     if handle and not raised:
         return handle

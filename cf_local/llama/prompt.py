@@ -256,6 +256,9 @@ def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     yield _merged(messages)
     yield _folded(messages)
     yield _merged(_folded(messages))
+    if (opened := _opened(messages)) is not messages:
+        yield opened
+        yield _merged(_folded(opened))
 
 
 def _holds(text: str, messages: Sequence[Message]) -> bool:
@@ -277,13 +280,24 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
     return merged
 
 
+def _opened(messages: Sequence[Message]) -> Sequence[Message]:
+    """A conversation that the assistant begins, with an empty turn of the user before it."""
+    for index, message in enumerate(messages):
+        if message.role == "assistant":
+            return [*messages[:index], Message("user", ""), *messages[index:]]
+        if message.role != "system":
+            break
+    return messages
+
+
 def _folded(messages: Sequence[Message]) -> list[Message]:
     """System text put in front of the first user turn."""
     system = [m.content for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]
     for index, turn in enumerate(turns):
         if turn.role == "user":
-            turns[index] = Message("user", "\n\n".join([*system, turn.content]))
+            parts = [*system, turn.content] if turn.content else system
+            turns[index] = Message("user", "\n\n".join(parts))
             return turns
     return [*(Message("user", text) for text in system), *turns]
 

@@ -29,7 +29,17 @@ from cf_local.method.tokenization import ContextEncoder
 from cf_local.planning.plan import DEFAULT_CONTEXT
 from cf_local.progress import IsCancelled, Progress, never
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Counters, Draft, KvType, Prompt, RawText, Score, SourceInfo
+from cf_local.types import (
+    MOST_THREADS,
+    Candidate,
+    Counters,
+    Draft,
+    KvType,
+    Prompt,
+    RawText,
+    Score,
+    SourceInfo,
+)
 
 
 class LlamaSession:
@@ -250,10 +260,13 @@ class LlamaSource:
         ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
         the costs of its passes.
 
-        Raises InputError for less than one session, and what LlamaModel and Context raise.
+        Raises InputError for less than one session, or threads that ggml cannot have, and what
+        LlamaModel and Context raise.
         """
         if n_sessions < 1:
             raise InputError(f"{n_sessions} conversations at once: choose at least 1.")
+        if n_threads is not None and not 1 <= n_threads <= MOST_THREADS:
+            raise InputError(f"{n_threads} threads: choose 1 to {MOST_THREADS}.")
         self.is_closed = False
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []

@@ -7,6 +7,7 @@ size and modification time: with a copy of it, prompts are read again once.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 def key_of(identity: str, kind: str) -> str:
     """The key of a model's states; ``kind`` is everything else that they depend on."""
-    return hashlib.sha256(f"{kind}\n{identity}".encode()).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode(f"{kind}\n{identity}")).hexdigest()[:32]
 
 
 def identity_of(file: Path) -> str:
@@ -30,11 +31,11 @@ def identity_of(file: Path) -> str:
 
 def owner_of(database: Path, number: int) -> str:
     """The name for the states of a saved conversation; it reveals nothing about it."""
-    return hashlib.sha256(f"{database.resolve()}\n{number}".encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(f"{os.path.realpath(database)}\n{number}")).hexdigest()[:16]
 
 
 def _identity(file: Path) -> str:
-    real = file.resolve()
+    real = Path(os.path.realpath(file))  # a link to itself is an OSError of stat() then
     if _BLOB.fullmatch(real.name):
         return real.name
     status = real.stat()

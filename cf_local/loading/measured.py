@@ -36,7 +36,7 @@ def key_of(*files: Path, of: str) -> str:
     """
     machine = f"{platform.node()}\n{os.cpu_count()}\n{_build()}"
     parts = (str(_FORMAT), of, machine, *map(identity_of, files))
-    return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode("\n\n".join(parts))).hexdigest()[:32]
 
 
 def get(key: str) -> dict[str, Any]:

@@ -222,7 +222,8 @@ class Writer:
     def _rerank(self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch") -> Verdict:
         """The winner; nothing is scored when all sources propose the same (method: "One step")."""
         with watch.phase("score"):
-            if len(proposals.candidates) == 1:
+            is_wanted = self._settings.score_unanimous and proposals.candidates[0] != NOTHING
+            if len(proposals.candidates) == 1 and not is_wanted:
                 return Verdict(winner=0)
             scores = overlap.each(
                 self._sessions, lambda session: session.score(proposals.candidates)

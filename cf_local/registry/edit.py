@@ -203,6 +203,12 @@ def save(path: Path, text: str) -> None:
     Raises ConfigError if it cannot, InputError when the file cannot be written.
     """
     try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            "A path that is not UTF-8 text cannot be in models.toml. Rename the file or folder."
+        ) from None
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text, check=lambda new: _check(new, path))
     except OSError as error:

@@ -33,7 +33,7 @@ def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
         return registry.source(text)
     path = _path(text)
     if isinstance(model, Path) or _exists(path):
-        return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+        return SourceSpec(name=_text_of(path.stem), file=str(path), origin=ORIGIN)
     if page := _PAGE.fullmatch(text):
         return _of_page(page, text)
     match = _REPO.fullmatch(text)
@@ -42,8 +42,13 @@ def spec_of(registry: Registry, model: str | Path) -> SourceSpec:
         return _of_repo(match["repo"], match["quant"])
     is_written_as_path = any(sep in text for sep in "/\\") or text.startswith((".", "~"))
     if path.suffix.lower() == ".gguf" or is_written_as_path:
-        return SourceSpec(name=path.stem, file=str(path), origin=ORIGIN)
+        return SourceSpec(name=_text_of(path.stem), file=str(path), origin=ORIGIN)
     return registry.source(text)
+
+
+def _text_of(name: str) -> str:
+    """A file's name as text: "?" replaces bytes that are not UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def specs_of(registry: Registry, name: str) -> list[SourceSpec]:

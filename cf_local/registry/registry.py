@@ -21,6 +21,7 @@ from cf_local.settings import OPTIONS, Option, Settings
 from cf_local.types import (
     DEVICE_CHOICES,
     KV_TYPES,
+    MOST_THREADS,
     DeviceChoice,
     KvType,
 )
@@ -138,8 +139,8 @@ def check_file(path: Path) -> Registry:
 
     Raises ConfigError as ``load_registry`` does.
     """
-    layers, real = _layer_paths(user_file(), project=False), path.resolve()
-    below = [layer for layer in layers if layer[0].resolve() != real]
+    layers, real = _layer_paths(user_file(), project=False), os.path.realpath(path)
+    below = [layer for layer in layers if os.path.realpath(layer[0]) != real]
     return _registry([TomlFile.read(*layer) for layer in (*below, (path, str(path)))])
 
 
@@ -245,7 +246,13 @@ _STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"source
 _DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
 
 _MINIMUM = {"context": 1, "gpu_layers": -1, "threads": 1, "size_bytes": 1}
-_MAXIMUM = 2**31 - 1  # what llama.cpp accepts; for all numbers but bytes
+_INT32 = 2**31 - 1  # what llama.cpp accepts
+_MAXIMUM = {
+    "context": _INT32,
+    "gpu_layers": _INT32,
+    "threads": MOST_THREADS,
+    "size_bytes": 2**63 - 1,
+}
 _CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
 
@@ -280,7 +287,8 @@ def _source(name: str, entry: Merged) -> SourceSpec:
         raise entry.file_of("file").error(("sources", name), f"source {name!r} names no file.")
     if repo is None and not path.startswith(BUILTIN_PREFIX):
         # a path is relative to the file that contains it
-        values["file"] = str(entry.files_by_key["file"].path.resolve().parent / _expanded(path))
+        folder = Path(os.path.realpath(entry.files_by_key["file"].path)).parent
+        values["file"] = str(folder / _expanded(path))
     return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
 
 
@@ -289,8 +297,8 @@ def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
         if table[key] < _MINIMUM[key]:
             message = f"{key} is {table[key]}; it must be at least {_MINIMUM[key]}."
             raise file.error((*where, key), message)
-        if table[key] > _MAXIMUM and key != "size_bytes":
-            message = f"{key} is {table[key]}; it must be at most {_MAXIMUM}."
+        if table[key] > _MAXIMUM[key]:
+            message = f"{key} is {table[key]}; it must be at most {_MAXIMUM[key]}."
             raise file.error((*where, key), message)
 
 

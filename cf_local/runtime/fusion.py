@@ -22,10 +22,21 @@ from cf_local.runtime.slots import Slots
 from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
-from cf_local.types import FUSED, Answer, Prompt
+from cf_local.types import FUSED, Answer, Chat, Prompt, text_of
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+def _check_text(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                "A text contains half of a character (a lone surrogate). It may come from bytes "
+                "that are not UTF-8."
+            ) from None
 
 
 class Fusion(Closing):
@@ -82,13 +93,25 @@ class Fusion(Closing):
         Read the stream with ``for`` or ``async for``. Nothing is written before the first event is
         requested, and no more than is requested. If all slots are taken, it waits for one.
         ``prefix`` is the text the answer already has; the steps continue it, without speculation.
+        A last turn of the assistant in a Chat is such text, too.
         ``on_progress`` receives the evaluated share of the prompt (0 to 1), in the reading thread.
         After ``cancel``, of this stream or of the fusion, the Answer holds what was written.
         Reading raises InputError, ContextError, ClosedError, and CfLocalError where it would wait
         for a stream that the same reader has left unfinished.
         """
         settings = settings or self.settings
+        if isinstance(prompt, Chat) and prompt.messages and prompt.messages[-1].role == "assistant":
+            *turns, last = prompt.messages
+            prompt, prefix = replace(prompt, messages=tuple(turns)), last.content + prefix
+        if isinstance(prompt, Chat) and not prompt.messages:
+            raise InputError("The conversation has no question. Add a turn of the user.")
+        _check_text(text_of(prompt), prefix, *settings.stop)
         if prefix:
+            if settings.response_format:
+                raise InputError(
+                    "An answer in a required form cannot continue a text. Leave out the form, or "
+                    "the last turn of the assistant."
+                )
             # Speculation records the response from its start, and does not see a prefix.
             settings = replace(settings, speculation=False)
             if settings.mode == "cool+r":

@@ -68,7 +68,10 @@ class Answerer:
                         if isinstance(event, Step):
                             clock.segment()
                         else:
-                            usage = _usage(fusion, event)
+                            try:
+                                usage = _usage(fusion, event)
+                            except CfLocalError as error:  # the model was closed meanwhile
+                                raise of_answer(error) from error
                             ended(event, usage)
                         yield AnswerEvent(index, settings, event, usage)
 

@@ -1,6 +1,8 @@
 """The routes of the server, and its middleware."""
 
 import asyncio
+import logging
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,6 +41,11 @@ _METHODS = {
     "/metrics": "GET, HEAD",
     "/openapi.json": "GET, HEAD",
 }
+
+
+_WHERE = "The interface is at /v1: for example, POST /v1/chat/completions or GET /v1/models."
+_MOST_NAMED = 10
+_log = logging.getLogger(__name__)
 
 
 class Server:
@@ -90,7 +97,7 @@ class Server:
                     allow_origins=self.options.allowed_origins,
                     allow_methods=["GET", "POST"],
                     allow_headers=["*"],
-                    expose_headers=["retry-after"],
+                    expose_headers=["retry-after", "warning"],
                 )
             ]
         # The observer is inside the CORS layer, so that other origins can read errors.
@@ -131,13 +138,22 @@ class Server:
         async def answer(request: Request) -> Response:
             body = read_json(await read_body(request.receive, request.headers, self.options))
             # Checking a response format may take long.
-            parsed = await asyncio.to_thread(parse_request, body, endpoint, secrets.randbits(31))
+            parsed = await asyncio.to_thread(
+                parse_request,
+                body,
+                endpoint,
+                secrets.randbits(31),
+                is_strict=self.options.is_strict,
+            )
+            headers = _warning(parsed.ignored)
             model = self.catalogue.find(parsed.model)
             builder = ResponseBuilder(parsed)
             if not parsed.streams:
-                return WholeResponse(lambda: builder.whole(self._answerer.events(parsed, model)))
+                return WholeResponse(
+                    lambda: builder.whole(self._answerer.events(parsed, model)), headers
+                )
             events = self._answerer.events(parsed, model)
-            return EventStream(builder.chunks(events, model.names), self.options)
+            return EventStream(builder.chunks(events, model.names), self.options, headers)
 
         return answer
 
@@ -165,9 +181,20 @@ class _Other:
         if path in _METHODS or is_model:
             allowed = "GET, HEAD" if is_model else _METHODS[path]
             raise HTTPException(405, headers={"Allow": allowed})
-        if path == "/v1" or path.startswith("/v1/"):
+        if path == "/v1" or path.startswith("/v1/") or scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(404)
         await self._page(scope, receive, send)
+
+
+def _warning(ignored: Sequence[str]) -> dict[str, str]:
+    """The header, and a line in the log, about parameters without effect."""
+    if not ignored:
+        return {}
+    shown = [re.sub(r"[^\w.-]", "?", name[:40], flags=re.ASCII) for name in ignored[:_MOST_NAMED]]
+    more = ", ..." if len(ignored) > _MOST_NAMED else ""
+    text = f"Ignored parameters: {', '.join(shown)}{more}"
+    _log.warning("%s", text)
+    return {"warning": f'299 cf-local "{text}"'}
 
 
 def _json(content: Any) -> Response:
@@ -177,7 +204,10 @@ def _json(content: Any) -> Response:
 async def _as_api_error(_request: Request, error: Exception) -> Response:
     """Turn errors of the routing into OpenAI's format."""
     known = cast(HTTPException, error)
-    messages = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    messages = {
+        404: f"There is nothing at this path. {_WHERE}",
+        405: "This path does not take this method.",
+    }
     code = {404: "unknown_url", 405: "method_not_allowed"}
     status = known.status_code
     raise ApiError(

@@ -6,7 +6,7 @@ first event takes long, the stream starts without it, and comments keep the conn
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -25,15 +25,18 @@ _COMMENT = ": still working\n\n"
 class WholeResponse(Response):
     """A response with one JSON body, which ``work`` computes."""
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, Body]]) -> None:
+    def __init__(
+        self, work: Callable[[], Coroutine[Any, Any, Body]], headers: Mapping[str, str]
+    ) -> None:
         super().__init__()
-        self._work = work
+        self._work, self._more_headers = work, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compute and send the body; raises ClientGone if the client disconnects first."""
 
         async def deliver() -> None:
-            response = JSONResponse(await self._work(), headers={"cache-control": "no-store"})
+            headers = {"cache-control": "no-store", **self._more_headers}
+            response = JSONResponse(await self._work(), headers=headers)
             await response(scope, receive, send)
 
         await _unless_gone(receive, deliver())
@@ -42,9 +45,12 @@ class WholeResponse(Response):
 class EventStream(Response):
     """Server-sent events, one for each of ``bodies``."""
 
-    def __init__(self, bodies: AsyncGenerator[Body], options: ServeOptions) -> None:
+    def __init__(
+        self, bodies: AsyncGenerator[Body], options: ServeOptions, headers: Mapping[str, str]
+    ) -> None:
         super().__init__()
         self._bodies, self._options = bodies, options
+        self._more_headers = [(k.encode(), v.encode()) for k, v in headers.items()]
         self._is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +93,7 @@ class EventStream(Response):
                         (b"content-type", b"text/event-stream; charset=utf-8"),
                         (b"cache-control", b"no-store"),
                         (b"x-accel-buffering", b"no"),
+                        *self._more_headers,
                     ],
                 }
             )

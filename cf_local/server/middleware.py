@@ -40,7 +40,7 @@ def error_response(error: ApiError) -> Response:
 class Observer:
     """Times and logs every request, and turns failures into error responses.
 
-    A log line contains nothing that a client sent except method and path: no prompt.
+    A log line contains nothing that a client sent except method, path and names of parameters.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, options: ServeOptions) -> None:

@@ -54,6 +54,11 @@ def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
     }
 
 
+def _open(properties: Mapping[str, Schema], *required: str) -> Schema:
+    """An object that may have more fields, which are ignored."""
+    return _object(properties, *required) | {"additionalProperties": True}
+
+
 _FLAG = _maybe({"type": "boolean"})
 _ANY: Schema = {}
 _NULL: Schema = {"type": "null"}
@@ -65,32 +70,41 @@ _NO = _maybe({"type": "boolean", "enum": [False]})
 _TEXT_PARTS: Schema = {
     "type": "array",
     "minItems": 1,
-    "items": _object({"type": _text(enum=["text"]), "text": _text()}, "type", "text"),
+    "items": _open({"type": _text(enum=["text"]), "text": _text()}, "type", "text"),
 }
-_CONTENT: Schema = {"anyOf": [_text(), _TEXT_PARTS]}
-_TURN = _object(
+_REPLY_PARTS: Schema = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            _TEXT_PARTS["items"],
+            _open({"type": _text(enum=["refusal"]), "refusal": _text()}, "type", "refusal"),
+        ]
+    },
+}
+# Clients send back what they keep with a message: only content that cannot be read is refused.
+_UNREADABLE = {
+    "images": _NO_LIST,
+    "audio": _NULL,
+    "function_call": _NULL,
+    "tool_calls": _NO_LIST,
+}
+_TURN = _open(
     {
         "role": _text(enum=["system", "developer", "user"]),
-        "content": _CONTENT,
-        "name": _maybe(_text()),
+        "content": {"anyOf": [_text(), _TEXT_PARTS]},
+        **_UNREADABLE,
     },
     "role",
     "content",
 )
-_REPLY = _object(
+_REPLY = _open(
     {
         "role": _text(enum=["assistant"]),
-        "content": _CONTENT,
-        "name": _maybe(_text()),
-        # Client libraries send an answer back with its empty fields.
-        "refusal": _NULL,
-        "audio": _NULL,
-        "function_call": _NULL,
-        "tool_calls": _NO_LIST,
-        "annotations": _NO_LIST,
+        "content": {"anyOf": [_text(), _REPLY_PARTS, _NULL]},
+        "refusal": _maybe(_text()),
+        **_UNREADABLE,
     },
     "role",
-    "content",
 )
 
 _JSON_SCHEMA = _object(
@@ -142,17 +156,22 @@ EXTENSION = _object(
 )
 """The field ``cf_local``: settings that OpenAI's interface lacks."""
 
+NO_LIMIT = -1
+"""The ``max_tokens`` that other local servers take for an answer as long as the context allows."""
+_LIMIT = _whole(NO_LIMIT) | {"not": {"enum": [0]}}
+
 _COMMON: Mapping[str, Schema] = {
     "model": _text(minLength=1),
-    "max_tokens": _whole(1),
+    "max_tokens": _LIMIT,
     "temperature": _number(0, 2),
     "top_p": _number(0, 1),
+    "min_p": _number(0, 1),
     "n": _whole(1, MOST_CHOICES),
     "seed": _whole(-(2**63), 2**63 - 1),
     "stop": {
         "anyOf": [
-            _text(minLength=1),
-            {"type": "array", "maxItems": _MOST_STOPS, "items": _text(minLength=1)},
+            _text(),
+            {"type": "array", "maxItems": _MOST_STOPS, "items": _text()},
             _NULL,
         ]
     },
@@ -170,9 +189,10 @@ _CHAT: Mapping[str, Schema] = {
         "maxItems": _MOST_MESSAGES,
         "items": {"anyOf": [_TURN, _REPLY]},
     },
-    "max_completion_tokens": _whole(1),
+    "max_completion_tokens": _LIMIT,
     "logprobs": _FLAG,
     "top_logprobs": _whole(0, _MOST_LOGPROBS),
+    "chat_template_kwargs": _maybe(_open({"enable_thinking": _FLAG})),
 }
 _COMPLETION: Mapping[str, Schema] = {
     "prompt": {
@@ -191,9 +211,10 @@ _IGNORED: Mapping[str, Schema] = {
         ("reasoning_effort", "safety_identifier", "service_tier", "store", "verbosity"), _ANY
     ),
 }
+PENALTIES: Mapping[str, Schema] = {"frequency_penalty": _ZERO, "presence_penalty": _ZERO}
+"""Sampling fields of OpenAI's that change nothing here, with schemas of the neutral values."""
 _REFUSED: Mapping[str, Schema] = {
-    "frequency_penalty": _ZERO,
-    "presence_penalty": _ZERO,
+    **PENALTIES,
     "logit_bias": _NO_OBJECT,
 }
 _REFUSED_CHAT: Mapping[str, Schema] = {

@@ -1,13 +1,13 @@
 """Parses the body of a request into prompts and settings, or raises a clear error."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cf_local.errors import InputError
 from cf_local.server.api_errors import ApiError, invalid, unsupported
-from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, REFUSED
+from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, NO_LIMIT, PENALTIES, REFUSED
 from cf_local.server.validation import checked
 from cf_local.settings import OPTIONS, Settings
 from cf_local.structured import ResponseFormat
@@ -16,6 +16,7 @@ from cf_local.types import Chat, Message, Prompt, RawText
 Endpoint = Literal["chat", "completion"]
 
 _ROLES = {"developer": "system"}
+_MOST_TOKENS = 2**31 - 1
 _SEED_STRIDE = 1_000_003
 """Distance between the seeds of choices; the sources of a choice use consecutive seeds."""
 
@@ -25,7 +26,7 @@ class ApiRequest:
     """A checked request; ``settings`` holds only what the request sets itself.
 
     ``n_logprobs`` is the number of candidates to report beside the winner; None for no
-    log-probabilities.
+    log-probabilities. ``ignored`` names the parameters that have no effect.
     """
 
     endpoint: Endpoint
@@ -39,6 +40,7 @@ class ApiRequest:
     stop: tuple[str, ...]
     settings: Mapping[str, Any]
     seed: int
+    ignored: tuple[str, ...] = ()
 
     @property
     def choices(self) -> list[tuple[int, Prompt, int]]:
@@ -56,7 +58,12 @@ class ApiRequest:
         given = dict(self.settings)
         form = given.pop("response_format", defaults.response_format)
         all_scores = self.traces or self.n_logprobs is not None
-        settings = replace(defaults, all_scores=all_scores, response_format=form)
+        settings = replace(
+            defaults,
+            all_scores=all_scores,
+            score_unanimous=self.n_logprobs is not None,
+            response_format=form,
+        )
         settings = settings.with_options(
             {**given, "seed": seed, "stop": (*defaults.stop, *self.stop)}
         )
@@ -73,9 +80,18 @@ def read_json(raw: bytes) -> Any:
         raise invalid(f"The body is not JSON: {why}.", None, "invalid_json") from None
 
 
-def parse_request(body: Any, endpoint: Endpoint, seed: int) -> ApiRequest:
-    """The request in a body; ``seed`` applies if the body has none. Raises ApiError."""
+def parse_request(
+    body: Any, endpoint: Endpoint, seed: int, *, is_strict: bool = False
+) -> ApiRequest:
+    """The request in a body; ``seed`` applies if the body has none.
+
+    Unknown parameters and penalties are ignored, unless ``is_strict``. Raises ApiError.
+    """
+    ignored: tuple[str, ...] = ()
     if isinstance(body, dict):
+        if not is_strict:
+            ignored = tuple(_without_effect(body, endpoint))
+            body = {key: value for key, value in body.items() if key not in ignored}
         _refuse_unsupported(body, endpoint)
     given = checked(body, CHAT if endpoint == "chat" else COMPLETION)
     given = {key: value for key, value in given.items() if value is not None}
@@ -88,6 +104,8 @@ def parse_request(body: Any, endpoint: Endpoint, seed: int) -> ApiRequest:
     if (n_tokens := _max_tokens(given)) is not None:
         settings["max_tokens"] = n_tokens
     stop = given.get("stop", [])
+    # Clients send an empty string where they have no stop string.
+    stop = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
     response_format = _response_format(given)
     if response_format is not None:
         settings["response_format"] = response_format
@@ -102,9 +120,10 @@ def parse_request(body: Any, endpoint: Endpoint, seed: int) -> ApiRequest:
         reports_usage=bool(given.get("stream_options", {}).get("include_usage")),
         traces=extension.get("trace", False),
         n_logprobs=_n_logprobs(given, endpoint),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=stop,
         settings=settings,
         seed=given.get("seed", seed),
+        ignored=ignored,
     )  # fmt: skip
     _check_together(request, given)
     return request
@@ -118,12 +137,13 @@ def _check_together(request: ApiRequest, given: Mapping[str, Any]) -> None:
 
 
 def _max_tokens(given: Mapping[str, Any]) -> int | None:
-    if "max_tokens" in given and "max_completion_tokens" in given:
+    limits = {given[key] for key in ("max_tokens", "max_completion_tokens") if key in given}
+    if len(limits) > 1:
         raise invalid(
-            "max_tokens and max_completion_tokens mean the same. Leave one out.", "max_tokens"
+            "max_tokens and max_completion_tokens mean the same, but differ. Leave one out.",
+            "max_tokens",
         )
-    n_tokens: int | None = given.get("max_completion_tokens", given.get("max_tokens"))
-    return n_tokens
+    return next((_MOST_TOKENS if limit == NO_LIMIT else limit for limit in limits), None)
 
 
 def _n_logprobs(given: Mapping[str, Any], endpoint: Endpoint) -> int | None:
@@ -139,15 +159,17 @@ def _n_logprobs(given: Mapping[str, Any], endpoint: Endpoint) -> int | None:
 
 def _prompts(given: Mapping[str, Any], endpoint: Endpoint) -> tuple[Prompt, ...]:
     if endpoint == "chat":
-        return (Chat(tuple(map(_message, given["messages"]))),)
+        thinks = given.get("chat_template_kwargs", {}).get("enable_thinking")
+        return (Chat(tuple(map(_message, given["messages"])), thinks),)
     prompt = given["prompt"]
     return tuple(map(RawText, [prompt] if isinstance(prompt, str) else prompt))
 
 
 def _message(given: Mapping[str, Any]) -> Message:
-    content = given["content"]
-    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
-    return Message(_ROLES.get(given["role"], given["role"]), text)
+    content = given.get("content") or given.get("refusal") or ""
+    if not isinstance(content, str):
+        content = "\n".join(part[part["type"]] for part in content)
+    return Message(_ROLES.get(given["role"], given["role"]), content)
 
 
 def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
@@ -166,6 +188,15 @@ def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
         raise invalid(message, param) from None
 
 
+def _without_effect(body: Mapping[str, Any], endpoint: Endpoint) -> Iterator[str]:
+    """The names of unknown parameters, and of penalties."""
+    known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
+    for key, value in body.items():
+        is_penalty = key in PENALTIES and isinstance(value, int | float) and value != 0
+        if key not in known or is_penalty:
+            yield key
+
+
 def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Raise a clear error for features of OpenAI's that a fusion does not support."""
     known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
@@ -177,7 +208,7 @@ def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
     messages = body.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict):
-            _refuse_parts(message, f"messages[{index}]")
+            _refuse_content(message, f"messages[{index}]")
     prompt = body.get("prompt")
     if isinstance(prompt, list) and any(isinstance(part, int | list) for part in prompt):
         raise unsupported(
@@ -185,15 +216,20 @@ def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
         )
 
 
-def _refuse_parts(message: Mapping[str, Any], where: str) -> None:
+def _refuse_content(message: Mapping[str, Any], where: str) -> None:
     if message.get("role") in ("tool", "function"):
         raise unsupported(f"{where}: tools are not supported by a fusion.", f"{where}.role")
     if message.get("tool_calls") or message.get("function_call"):
         raise unsupported(f"{where}: tools are not supported by a fusion.", f"{where}.tool_calls")
+    for key in ("images", "audio"):
+        if message.get(key):
+            raise unsupported(
+                f"{where}: {key} is not supported; a fusion reads text.", f"{where}.{key}"
+            )
     content = message.get("content")
     for index, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(kind, str) and kind != "text":
+        if isinstance(kind, str) and kind not in ("text", "refusal"):
             raise unsupported(
                 f"{where}: content of type {kind[:60]!r} is not supported; a fusion reads text.",
                 f"{where}.content[{index}].type",

@@ -34,6 +34,8 @@ class ServeOptions:
     alive_s: float = 10.0
     """A stream is never silent for longer than this."""
     logs_prompts: bool = False
+    is_strict: bool = False
+    """Refuse requests with unknown parameters instead of ignoring these."""
 
     @property
     def is_local(self) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import pytest
 from cli.conftest import Run
 from tiny_models import bpe_vocab, make_model
 
+import cf_local
+
 pytestmark = pytest.mark.model
 
 QUESTION = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
+MODELS = Path(cf_local.__file__).parent / "builtin"
 SOURCES = ["ash", "birch", "cedar"]
 
 
@@ -249,6 +253,30 @@ def test_a_file_that_is_no_model(run: Run, work_folder: Path) -> None:
 def test_a_prompt_longer_than_the_context(run: Run) -> None:
     check_error(run("ask", "apples " * 3000), 6, "ash", "context")
     check_error(run("ask", QUESTION, "--context", "8"), 6, "ash", "8")
+
+
+def test_a_name_that_is_not_utf8(run: Run, work_folder: Path) -> None:
+    file = work_folder / os.fsdecode(b"ash\xff.gguf")
+    shutil.copy(MODELS / "ash.gguf", file)
+    page = work_folder / "trace.html"
+    done = run("ask", QUESTION, "--model", str(file), "--json", "--trace", str(page))
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout)[-1]["sources"][0]["name"] == "ash?"
+    assert "ash?" in page.read_text()
+    check_error(run("models", "add", "mine", "--path", str(file)), 2, "not UTF-8", "Rename")
+    check_error(run("ask", "Hi", "--system", os.fsdecode(b"\xff")), 2, "not UTF-8")
+
+
+def test_a_link_to_itself_is_no_model(run: Run, work_folder: Path) -> None:
+    (work_folder / "loop.gguf").symlink_to("loop.gguf")
+    check_error(run("ask", "Hi", "--model", "loop.gguf"), 3, "There is no model file", "loop.gguf")
+
+
+def test_more_threads_than_llama_cpp_has(run: Run, work_folder: Path) -> None:
+    check_error(run("ask", "Hi", "--threads", "100000"), 2, "100000", "512")
+    text = '[sources.a]\nfile = "builtin:ash.gguf"\nthreads = 100000\n'
+    (work_folder / "models.toml").write_text(text)
+    check_error(run("ask", "Hi", "--model", "a"), 2, "threads", "100000", "512")
 
 
 def test_usage_errors(run: Run) -> None:

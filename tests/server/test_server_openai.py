@@ -177,11 +177,8 @@ def test_logprobs_are_of_segments(client: Any, alone: dict[str, cf_local.Answer]
     for token, segment in zip(tokens, segments, strict=True):
         means = [c["mean"] for c in segment["candidates"]]
         won = next(c for c in segment["candidates"] if c["won"])
-        if won["mean"] is None:
-            assert (token.logprob, len(token.top_logprobs)) == (0.0, 1)
-        else:
-            assert token.logprob == -won["mean"] == -min(means)
-            assert [t.logprob for t in token.top_logprobs] == sorted(-m for m in means)[::-1][:3]
+        assert token.logprob == -won["mean"] == -min(means)
+        assert [t.logprob for t in token.top_logprobs] == sorted(-m for m in means)[::-1][:3]
     assert any(len(token.top_logprobs) > 1 for token in tokens)
 
 
@@ -193,8 +190,53 @@ def test_logprobs_of_another_score_are_in_nats(client: Any) -> None:
         extra_body={"cf_local": {"score": "perplexity"}},
     )
     found = [token.logprob for token in done.choices[0].logprobs.content]
-    assert max(found) == 0
+    assert max(found) < 0
     assert min(found) < -0.1
+
+
+def test_logprobs_of_a_single_source_are_those_of_its_text(client: Any) -> None:
+    done = client.chat.completions.create(
+        model="ash", messages=MESSAGES, logprobs=True, top_logprobs=1
+    )
+    choice = done.choices[0]
+    tokens = choice.logprobs.content
+    assert "".join(token.token for token in tokens) == choice.message.content
+    assert all(token.logprob < 0 for token in tokens)
+    with cf_local.load(models=["ash"]) as ash:
+        settings = cf_local.Settings(score_unanimous=True)
+        steps = list(ash.stream(cf_local.chat(QUESTION), settings))[:-1]
+        plain = ash.answer(cf_local.chat(QUESTION))
+    assert [t.logprob for t in tokens] == [-s.candidates[0].mean for s in steps]
+    assert plain.text == choice.message.content
+
+
+def test_a_last_turn_of_the_assistant_is_continued(
+    client: Any, alone: dict[str, cf_local.Answer]
+) -> None:
+    whole = alone["cool"].text
+    start = whole[: whole.index(" apples")]
+    begun = [*MESSAGES, {"role": "assistant", "content": start}]
+    done = client.chat.completions.create(model="builtin", messages=begun)
+    assert start + done.choices[0].message.content == whole
+    for more in ({"model": "builtin:cool+r"}, {"response_format": {"type": "json_object"}}):
+        with pytest.raises(openai.BadRequestError, match="cannot continue"):
+            client.chat.completions.create(**{"model": "builtin", "messages": begun} | more)
+
+
+def test_parameters_without_effect_are_named_in_a_header(client: Any) -> None:
+    for stream in (False, True):
+        reply = client.chat.completions.with_raw_response.create(
+            model="builtin", messages=MESSAGES, stream=stream,
+            extra_body={"top_k": 40, 'x"\r\ny': 1},
+        )  # fmt: skip
+        assert reply.headers["warning"] == '299 cf-local "Ignored parameters: top_k, x???y"'
+    plain = client.chat.completions.with_raw_response.create(model="builtin", messages=MESSAGES)
+    assert "warning" not in plain.headers
+
+
+def test_no_limit_is_the_end_of_the_answer(client: Any, alone: dict[str, cf_local.Answer]) -> None:
+    done = client.chat.completions.create(model="builtin", messages=MESSAGES, max_tokens=-1)
+    assert done.choices[0].message.content == alone["cool"].text
 
 
 def test_completions(client: Any) -> None:
@@ -283,7 +325,7 @@ def test_the_trace_of_a_stream(client: Any, alone: dict[str, cf_local.Answer]) -
         ({"model": "../../etc/passwd"}, "NotFoundError", "model_not_found"),
         ({"tools": [{"type": "function"}]}, "BadRequestError", "unsupported_parameter"),
         ({"messages": []}, "BadRequestError", "invalid_value"),
-        ({"extra_body": {"nonsense": 1}}, "BadRequestError", "unknown_parameter"),
+        ({"extra_body": {"cf_local": {"no": 1}}}, "BadRequestError", "unknown_parameter"),
         ({"extra_body": {"cf_local": {"only": "zoe"}}}, "BadRequestError", None),
         (
             {"messages": [{"role": "user", "content": "many words " * 2000}]},

@@ -22,7 +22,7 @@ def chat(**more: Any) -> ApiRequest:
 
 def refusal(body: Any, endpoint: Any = "chat") -> ApiError:
     with pytest.raises(ApiError) as caught:
-        parse_request(body, endpoint, seed=5)
+        parse_request(body, endpoint, seed=5, is_strict=True)
     assert caught.value.status == 400
     return caught.value
 
@@ -85,6 +85,8 @@ def test_an_unknown_source_is_told() -> None:
         {"audio": {"voice": "x"}},
         {"prediction": {}},
         {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]},
+        {"messages": [{"role": "assistant", "audio": {"id": "x"}}]},
         {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
@@ -133,7 +135,7 @@ def test_what_asks_for_nothing_is_accepted(more: dict[str, Any]) -> None:
         ({"n": 1.5}, "n", "invalid_type"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"max_tokens": 2, "max_completion_tokens": 3}, "max_tokens", None),
-        ({"stop": ""}, "stop", "invalid_value"),
+        ({"max_tokens": -2}, "max_tokens", "invalid_value"),
         ({"stop": ["x"] * 17}, "stop", "invalid_value"),
         ({"stop": ["x", 1]}, "stop[1]", "invalid_type"),
         ({"top_logprobs": 2}, "top_logprobs", None),
@@ -142,7 +144,7 @@ def test_what_asks_for_nothing_is_accepted(more: dict[str, Any]) -> None:
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role", "invalid_value"),
         (
-            {"messages": [{"role": "assistant", "content": None}]},
+            {"messages": [{"role": "user", "content": None}]},
             "messages[0].content",
             "invalid_type",
         ),
@@ -172,3 +174,64 @@ def test_what_is_wrong_is_named(more: dict[str, Any], param: str, code: str | No
 
 def test_the_nearest_name_is_told() -> None:
     assert "Did you mean 'temperature'?" in str(refusal(ASKED | {"temprature": 1}))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None}, ""),
+        ({}, ""),
+        ({"content": None, "refusal": "No."}, "No."),
+        ({"content": [{"type": "refusal", "refusal": "No."}]}, "No."),
+        ({"content": []}, ""),
+        ({"content": "Yes.", "reasoning_content": "Hm.", "id": "m1", "annotations": [{}]}, "Yes."),
+        ({"content": "Yes.", "tool_calls": None, "images": [], "timestamp": 1.5}, "Yes."),
+    ],
+)
+def test_an_assistants_turn_as_clients_keep_it(message: dict[str, Any], text: str) -> None:
+    asked = {"role": "user", "content": "Hi", "id": 1}
+    request = chat(messages=[asked, {"role": "assistant", **message}, asked])
+    turns = (Message("user", "Hi"), Message("assistant", text), Message("user", "Hi"))
+    assert request.prompts == (Chat(turns),)
+    assert request.ignored == ()
+
+
+def test_parts_may_have_more_fields() -> None:
+    part = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
+    assert chat(messages=[{"role": "user", "content": [part]}]).prompts[0] == Chat(
+        (Message("user", "Hi"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "n_tokens"),
+    [
+        ({"max_tokens": -1}, 2**31 - 1),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 5),
+        ({"max_completion_tokens": -1, "max_tokens": None}, 2**31 - 1),
+    ],
+)
+def test_limits_as_other_servers_have_them(more: dict[str, Any], n_tokens: int) -> None:
+    settings = chat(**more).settings_over(Settings(), ["a"], 5)
+    assert settings.max_tokens == n_tokens
+
+
+@pytest.mark.parametrize(("given", "stop"), [("", ()), ([""], ()), (["", "x"], ("x",)), ([], ())])
+def test_an_empty_stop_string_is_none(given: Any, stop: tuple[str, ...]) -> None:
+    assert chat(stop=given).stop == stop
+    assert chat(stop="", response_format={"type": "json_object"}).stop == ()
+
+
+def test_parameters_without_effect_are_ignored_unless_strict() -> None:
+    more = {"top_k": 40, "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": 0}
+    assert chat(**more).ignored == ("top_k", "repeat_penalty", "frequency_penalty")
+    assert refusal(ASKED | {"top_k": 40}).code == "unknown_parameter"
+    assert refusal(ASKED | {"frequency_penalty": 0.5}).code == "unsupported_parameter"
+
+
+def test_sampling_of_other_servers_that_has_an_effect() -> None:
+    assert chat(min_p=0.1).settings == {"min_p": 0.1}
+    for thinks in (True, False):
+        request = chat(chat_template_kwargs={"enable_thinking": thinks, "other": 1})
+        assert isinstance(request.prompts[0], Chat)
+        assert request.prompts[0].thinks is thinks

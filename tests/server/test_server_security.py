@@ -332,6 +332,14 @@ def test_the_page_gives_no_other_files(page: Served, path: str) -> None:
     assert b"secret" not in got[1]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/api/chat", "/v1/v1/models", "/v1/chat"])
+def test_a_path_that_is_not_here_names_the_interface(page: Served, method: str, path: str) -> None:
+    reply = page.ask(method, path, {} if method == "POST" else None)
+    assert (reply.status, reply.error["code"]) == (404, "unknown_url")
+    assert "/v1/chat/completions" in reply.error["message"]
+
+
 # --- The log --------------------------------------------------------------------------------
 
 

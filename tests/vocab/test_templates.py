@@ -51,6 +51,12 @@ CONVERSATIONS = {
     ),
     "user, user": (("user", "One thing."), ("user", "And another.")),
     "user, assistant": (("user", "Count."), ("assistant", "One, two,")),
+    "assistant, user": (("assistant", "How can I help?"), ("user", "Name a colour.")),
+    "system, assistant, user": (
+        ("system", "Be brief."),
+        ("assistant", "How can I help?"),
+        ("user", "Name a colour."),
+    ),
 }
 # Its functions and the date are not optional: the template is for function calls alone.
 NEED_MORE = ("fireworks-ai-llama-3-firefunction-v2",)
@@ -188,6 +194,17 @@ READS_SWITCHES = (  # as SmolLM3 and Hunyuan do
     "<|im_start|>assistant\n"
     "{% if '/no_think' in messages[0].content %}<think>\n\n</think>\n{% endif %}"
 )
+
+
+def test_a_conversation_that_the_assistant_begins_suits_strict_templates() -> None:
+    strict = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}" + (
+        "{{ raise_exception('Roles must alternate') }}{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    template = ChatTemplate(strict, vocabulary("qwen2"), "m")
+    said = chat_of(("assistant", "Hello."), ("user", "Hi."))
+    assert template.render(said.messages) == "[][Hello.][Hi.]"
+    told = chat_of(("system", "Be brief."), ("assistant", "Hello."), ("user", "Hi."))
+    assert template.render(told.messages) == "[Be brief.][Hello.][Hi.]"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from cf_local.evaluation.tasks.textfile import json_objects, read_text
 from cf_local.registry.toml import nearest
 from cf_local.types import Chat, Message, Prompt, chat
 
+_MOST_OF_A_CELL = 2**31 - 1  # what a C long holds everywhere
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 _FIELDS = ("prompt", "messages", "answer", "id", "group", "metric")
@@ -67,6 +68,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
+    usual = csv.field_size_limit(_MOST_OF_A_CELL)
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
@@ -82,6 +84,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield where, {key: _cell(where, key, cell) for key, cell in cells if cell}
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}.") from None
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _cell(where: str, key: str, cell: str) -> Any:

@@ -159,6 +159,13 @@ def test_a_wrong_row_is_named(tmp_path: Path, text: str, part: str) -> None:
     assert f"{path}, {part}" in str(caught.value)
 
 
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    path, text = tmp_path / "long.csv", "word " * 40_000
+    path.write_text(f"prompt,answer\n{text.strip()},yes\n")
+    (item,) = checked_items(open_task(str(path)))
+    assert text_of(item.prompt) == text.strip()
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.jsonl cannot be read: No such file"):
         open_task(str(tmp_path / "none.jsonl"))

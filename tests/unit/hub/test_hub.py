@@ -345,3 +345,18 @@ def test_a_file_that_cannot_go_is_told(cache: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(CfLocalError, match="f could not be removed: Permission denied"):
         hub.remove(removal)
     assert path.exists()
+
+
+def test_a_cache_that_is_a_file_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cache / "file"
+    place.touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place))
+    with pytest.raises(CfLocalError, match="HF_HOME") as caught:
+        hub.inventory()
+    assert str(place) in str(caught.value)
+
+
+def test_a_repository_that_is_a_link_to_itself_is_named(cache: Path) -> None:
+    (cache / "models--a--b").symlink_to("models--a--b")
+    (warning,) = hub.inventory().warnings
+    assert "models--a--b" in warning
