@@ -68,7 +68,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a file; raises BrokenModelError."""
     with parsed_file(path) as handle:
-        return _header(handle)
+        return _header(handle, str(path))
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def parse_header(read: ReadBytes, n_total: int, name: str) -> Header:
     if raised:
         raise raised[0]
     with _parsed(handle, name) as sound:
-        return _header(sound)
+        return _header(sound, name)
 
 
 @contextmanager
@@ -124,16 +124,27 @@ def _parsed(handle: int | None, name: str) -> Iterator[int]:
         function("gguf_free", None, HANDLE)(handle)
 
 
-def _header(handle: int) -> Header:
+def _header(handle: int, name: str) -> Header:
     architecture = _string(handle, "general.architecture")
+    n_ctx_train = _number(handle, f"{architecture}.context_length")
+    if not 0 <= n_ctx_train < 2**31:
+        raise BrokenModelError(absurd_context(name, n_ctx_train))
     return Header(
         architecture=architecture,
         n_blocks=_number(handle, f"{architecture}.block_count"),
-        n_ctx_train=_number(handle, f"{architecture}.context_length"),
+        n_ctx_train=n_ctx_train,
         n_tokens=_length(handle, "tokenizer.ggml.tokens"),
         n_parts=max(1, _number(handle, "split.count")),
         n_bytes=int(function("gguf_get_data_offset", ctypes.c_size_t, HANDLE)(handle)),
         tensors=tuple(_tensors(handle)),
+    )
+
+
+def absurd_context(name: str, n_tokens: int) -> str:
+    """What to say about a context length that no model can have."""
+    return (
+        f"{name} cannot be used: its header gives a context length of {n_tokens} tokens. "
+        "Download it again, or get it from another publisher."
     )
 
 

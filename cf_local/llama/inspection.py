@@ -16,6 +16,7 @@ from cf_local.errors import BrokenModelError, CfLocalError
 from cf_local.llama import child
 from cf_local.llama.card import Card, cache_of, read_card, silence
 from cf_local.llama.header import check_file
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.sizes import SimulatedModel
 from cf_local.progress import IsCancelled, never
 
@@ -101,6 +102,7 @@ def _try(names: Sequence[str]) -> None:
                 model.layout(512, "q8_0")
             finally:
                 model.close()
+            LlamaModel(Path(name), n_gpu_layers=0, devices=(), vocab_only=True).close()
         except CfLocalError:  # the parent meets and reports it
             pass
         child.emit({"survived": name})

@@ -14,7 +14,7 @@ from cf_local.errors import (
 )
 from cf_local.llama.devices import device_handle
 from cf_local.llama.ggml import is_copied
-from cf_local.llama.header import Header, check_file
+from cf_local.llama.header import Header, absurd_context, check_file
 from cf_local.llama.library import bridge, lib, system_info
 from cf_local.method.costs import PassCosts, WeightFormat
 from cf_local.progress import IsCancelled, Progress, never
@@ -66,6 +66,10 @@ class LlamaModel:
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
             self._refuse_unfit()
+            if self.n_ctx_train < 1:
+                n_ctx_train = self.n_ctx_train % 2**32
+                self.close()
+                raise BrokenModelError(absurd_context(str(path), n_ctx_train))
 
     @property
     def architecture(self) -> str:

@@ -33,6 +33,9 @@ _BYTES_PER_MODEL = 4_000_000
 _BYTES_PER_CONTEXT_TOKEN = 300
 _ROWS_TOGETHER = 8
 
+_LONGEST_SIMULATED = 1 << 20
+"""Tokens of context. A simulation takes memory, too: some bytes for every cell of the cache."""
+
 _PASS_ROWS = MAX_PASS_LOGITS // 2
 """Rows of logits that llama.cpp allocates: the buffer grows on demand, seldom to the maximum."""
 
@@ -84,6 +87,8 @@ class SimulatedModel:
 
     def layout(self, n_ctx: int, kv_type: KvType) -> Layout | None:
         """The memory of a context of ``n_ctx`` tokens; None if llama.cpp refuses it."""
+        if n_ctx > _LONGEST_SIMULATED:
+            return self._extrapolated(n_ctx, kv_type)
         key = (n_ctx, kv_type)
         if key not in self._layouts:
             self._layouts[key] = self._simulate(n_ctx, kv_type)
@@ -92,6 +97,17 @@ class SimulatedModel:
     def close(self) -> None:
         """Free the header. May be called twice."""
         self._model.close()
+
+    def _extrapolated(self, n_ctx: int, kv_type: KvType) -> Layout | None:
+        short, long = _LONGEST_SIMULATED // 2, _LONGEST_SIMULATED
+        some, more = self.layout(short, kv_type), self.layout(long, kv_type)
+        if some is None or more is None:
+            return None
+        values = (
+            b + (b - a) * (n_ctx - long) // (long - short)
+            for a, b in zip(some, more, strict=True)
+        )
+        return Layout(*values)
 
     def _simulate(self, n_ctx: int, kv_type: KvType) -> Layout | None:
         plain = self._reported(n_ctx, kv_type, on_gpu=False)

@@ -7,6 +7,7 @@ test run, and so that whatever native code prints is seen.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,65 @@ for name in sys.argv[2:]:
 Path(sys.argv[1]).write_text(json.dumps(found))
 """
 
+MUTATIONS = """
+import os, random, signal, sys, time, traceback
+from pathlib import Path
+
+import cf_local.cli.ask, cf_local.cli.plan, cf_local.cli.show
+import cf_local.llama.source, cf_local.loading.load
+from cf_local.cli.main import main
+
+file, values, n_header = Path(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
+whole, place, out = file.read_bytes(), file.with_name("mutated.gguf"), file.with_name("out.txt")
+extremes = (0, 1, 3, 7, 10**6, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
+
+
+def mutated(dice):
+    data = bytearray(whole)
+    for _ in range(dice.choice((1, 1, 1, 2, 4))):
+        near = dice.choice(values) + dice.choice((0, 0, 0, 1, 2, 3, -4, 4, 8))
+        at = min(max(0, near if dice.random() < 0.6 else dice.randrange(n_header)), n_header - 40)
+        kind = dice.randrange(4)
+        if kind == 0:
+            data[at] = dice.randrange(256)
+        elif kind < 3:
+            n = 4 * kind
+            data[at : at + n] = (dice.choice(extremes) % 256**n).to_bytes(n, "little")
+        else:
+            data[at : at + dice.randrange(30)] = dice.randbytes(dice.randrange(30))
+    return bytes(data)
+
+
+def outcome(arguments):
+    if (process := os.fork()) == 0:
+        code = 70
+        try:
+            file = os.open(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(file, stream)
+            signal.alarm(60)
+            sys.argv = ["cf-local", *arguments]
+            main()
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), out.read_text(errors="replace")
+
+
+for seed in range(int(sys.argv[4])):
+    place.write_bytes(mutated(random.Random(seed)))
+    model = ("--model", str(place))
+    ask = ("ask", "Hi", *model, "--max-tokens", "4", "--threads", "1")
+    for arguments in (("show", str(place)), ("plan", *model), ask):
+        code, text = outcome(arguments)
+        if code not in (0, 2, 4, 5, 6) or "Traceback" in text or "fault in cf-local" in text:
+            print(seed, arguments[0], code, text)
+"""
+N_MUTATIONS = int(os.environ.get("TEST_MUTATIONS", "15"))
+
 BROKEN, UNSUPPORTED = "BrokenModelError", "UnsupportedModelError"
 EXPECTED = {
     "missing.gguf": ("MissingModelError", "no model file"),
@@ -66,6 +126,8 @@ EXPECTED = {
     "vocabulary.gguf": (BROKEN, "cannot be loaded"),
     "bert.gguf": (UNSUPPORTED, "embedding model"),
     "t5.gguf": (UNSUPPORTED, "encoder"),
+    "no-context.gguf": (BROKEN, "a context length of 0 tokens"),
+    "endless-context.gguf": (BROKEN, "a context length of 4294967295 tokens"),
     "not-numbers.gguf": (BROKEN, "not numbers"),
     "bad-template.gguf": (BROKEN, "chat template"),
     "sound.gguf": ("none", ""),  # the last: it still opens after all the others
@@ -110,6 +172,11 @@ def make_files(folder: Path, sound: Path) -> None:
     }.items():
         (folder / f"{name}.gguf").write_bytes(whole[:n_bytes])
     (folder / "future-version.gguf").write_bytes(whole[:4] + b"\x63\0\0\0" + whole[8:])
+    field = gguf.GGUFReader(folder / "sound.gguf").fields["llama.context_length"]
+    at = field.offset + 12 + len("llama.context_length")
+    for name, n_tokens in {"no-context": 0, "endless-context": 2**32 - 1}.items():
+        changed = whole[:at] + n_tokens.to_bytes(4, "little") + whole[at + 4 :]
+        (folder / f"{name}.gguf").write_bytes(changed)
     unknown = whole.replace(b"llama", b"lamma")
     (folder / "unknown-architecture.gguf").write_bytes(unknown)
     tiny.make_vocab_only(folder / "vocabulary.gguf", tiny.bpe_vocab())
@@ -174,6 +241,23 @@ def test_a_bad_file_raises_the_error_of_its_kind(name: str, child: Any) -> None:
     if kind != "none" and name not in NAMELESS:
         assert name in message
         assert "\n" not in message
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process for each would take long")
+def test_changed_headers_end_no_process(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+    file = tmp_path / "sound.gguf"
+    file.write_bytes(tiny_model("llama").read_bytes())
+    reader = gguf.GGUFReader(file)
+    values = [field.offset + 12 + len(name) for name, field in reader.fields.items()]
+    arguments = (str(values), str(reader.data_offset), str(N_MUTATIONS))
+    done = subprocess.run(
+        [sys.executable, "-c", MUTATIONS, str(file), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120 + 60 * N_MUTATIONS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_loading_can_be_cancelled(tiny_model: Callable[..., Path]) -> None:

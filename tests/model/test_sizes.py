@@ -64,6 +64,18 @@ def test_every_conversation_takes_a_context(tiny_model: TinyModel) -> None:
     four.close()
 
 
+def test_a_huge_context_is_not_simulated(tiny_model: TinyModel) -> None:
+    model = SimulatedModel(tiny_model("llama", n_ctx=2**31 - 1), n_forks=3)
+    near, huge = model.layout(1 << 21, "f16"), model.layout(2**31 - 1, "f16")
+    simulated = model._simulate(1 << 21, "f16")
+    model.close()
+    assert near
+    assert simulated
+    assert near == pytest.approx(simulated, rel=0.01)
+    assert huge
+    assert huge.cache == pytest.approx(near.cache * 2**10, rel=0.01)
+
+
 def test_weights_are_those_of_the_file(tiny_model: TinyModel) -> None:
     path = tiny_model("llama")
     model = SimulatedModel(path, n_forks=3)
