@@ -99,7 +99,9 @@ _NAME_OPTIONS: tuple[Option, ...] = (
     ),
 )
 _PLAN_OPTIONS: tuple[Option, ...] = (
-    click.option("--context", "n_ctx", type=click.IntRange(8, 2**31 - 1), help="Context length in tokens."),
+    click.option(
+        "--context", "n_ctx", type=click.IntRange(8, 2**31 - 1), help="Context length in tokens."
+    ),
     click.option(
         "--threads",
         "n_threads",

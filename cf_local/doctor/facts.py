@@ -237,7 +237,9 @@ def _on_pci(devices: Path) -> Iterator[Gpu]:
 
 def check_folder(path: Path) -> CacheFolder:
     """Write a file and a link into ``path``, or its nearest existing parent, and delete both."""
-    there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    # Path.exists() raises where a folder on the way cannot be entered.
+    parents = (path, *path.parents)
+    there = next(each for each in parents if os.path.exists(each) or each == each.parent)  # noqa: PTH110
     n_free = shutil.disk_usage(there).free
     if not there.is_dir():
         return CacheFolder(path, n_free, f"{there} is not a folder", False)

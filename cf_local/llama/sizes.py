@@ -104,8 +104,7 @@ class SimulatedModel:
         if some is None or more is None:
             return None
         values = (
-            b + (b - a) * (n_ctx - long) // (long - short)
-            for a, b in zip(some, more, strict=True)
+            b + (b - a) * (n_ctx - long) // (long - short) for a, b in zip(some, more, strict=True)
         )
         return Layout(*values)
 

@@ -251,6 +251,7 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
         facts.check_folder(tmp_path / "file" / "inside").error
         == f"{tmp_path / 'file'} is not a folder"
     )
+    assert facts.check_folder(tmp_path / ("x" * 300) / "hub").n_free > 0  # nor can it be looked at
 
 
 # ---- The child -----------------------------------------------------------------------------------
