@@ -49,11 +49,11 @@ class Device:
 
 
 def main_memory() -> Memory:
-    """What this process can have, also in a container that may use less than the machine has."""
+    """What this process can have, also where a container or ``ulimit -v`` allows less."""
     import psutil  # here: `import cf_local.llama` must stay fast, and few users need this
 
     machine = psutil.virtual_memory()
-    limits = list(_container_limits(_OWN_CGROUPS, _CGROUPS))
+    limits = [*_container_limits(_OWN_CGROUPS, _CGROUPS), *_process_limits()]
     return Memory(
         min([machine.total, *(limit.total_bytes for limit in limits)]),
         max(0, min([machine.available, *(limit.available_bytes for limit in limits)])),
@@ -65,6 +65,18 @@ def own_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def _process_limits() -> Iterator[Memory]:
+    """The limit of this process's addresses (``ulimit -v``), if it has one."""
+    import psutil
+
+    if not hasattr(psutil, "RLIMIT_AS"):  # Linux and FreeBSD have it
+        return
+    process = psutil.Process()
+    limit, _ = process.rlimit(psutil.RLIMIT_AS)
+    if limit != psutil.RLIM_INFINITY:
+        yield Memory(limit, max(0, limit - process.memory_info().vms))
 
 
 def _container_limits(own: Path, mount: Path) -> Iterator[Memory]:

@@ -1,8 +1,11 @@
 """Container limits from made-up control groups, and the real memory of this machine."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from cf_local.planning.memory import Memory, _container_limits, main_memory, own_bytes
 
@@ -51,3 +54,15 @@ def test_this_machine_has_memory_and_never_more_than_it_has() -> None:
     memory = main_memory()
     assert 0 < memory.available_bytes <= memory.total_bytes <= psutil.virtual_memory().total
     assert 1_000_000 < own_bytes() < memory.total_bytes
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="no such limit on this system")
+def test_a_limit_of_the_process_counts() -> None:
+    code = (
+        "import psutil; from cf_local.planning.memory import main_memory\n"
+        "psutil.Process().rlimit(psutil.RLIMIT_AS, (2 * 10**9, psutil.RLIM_INFINITY))\n"
+        "found = main_memory(); print(found.total_bytes, found.available_bytes)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    total, available = map(int, done.stdout.split())
+    assert 0 < available < total == 2 * 10**9
