@@ -242,6 +242,12 @@ def test_a_template_may_escape_what_was_typed() -> None:
     assert template.render(chat_of(("user", "a < b")).messages) == "a &lt; b"
 
 
+DOUBLE = (
+    "{{% set n = namespace(s='a') %}}{{% for i in range(60) %}}{{% set n.s = n.s {} n.s %}}"
+    "{{% endfor %}}"
+)
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
@@ -249,6 +255,17 @@ def test_a_template_may_escape_what_was_typed() -> None:
         ("{{ messages[9].content }}", r"no element 9 \(line 1"),
         ("{{ 'x' * 10**10 }}", "OverflowError"),
         ("{{ 7 ** 1000000000 }}", "OverflowError"),
+        ("{{ 'x' | center(10**10) }}", "a result of center is too large"),
+        ("{{ 'x'.ljust(10**10) }}", "a result of ljust is too large"),
+        ("{{ '%10000000000d' % 5 }}", "a result of % is too large"),
+        ("{{ '{:>10000000000}'.format(5) }}", "a result of format is too large"),
+        ("{{ '{:>{}}'.format(5, 10**10) }}", "a result of format is too large"),
+        ("{{ ('a' * 10**6) | replace('a', 'b' * 10**6) }}", "a result of replace is too large"),
+        ("{{ (['a' * 10**6] * 10**5) | join }}", "a result of join is too large"),
+        ("{{ [1] | batch(10**10, 'x') | list }}", "a result of batch is too large"),
+        (f"{DOUBLE.format('~')}{{{{ n.s }}}}", "a result of join is too large"),
+        (f"{DOUBLE.format('+')}{{{{ n.s }}}}", r"a result of \+ is too large"),
+        ("{% for i in range(99999) %}{{ 'a' * 10**6 }}{% endfor %}", "it writes more than"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{{ messages[0].content[:2] }}", "leaves out part"),
         ("{{ raise_exception('No way') }}", "No way"),
