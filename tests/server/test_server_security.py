@@ -229,7 +229,6 @@ def test_a_body_that_does_not_come_is_refused(scripted: Served) -> None:
         b'{"model": 7, "messages": [{"role": "user", "content": "x"}]}',
         b'{"model": "builtin", "messages": [{"role": "user", "content": "\\ud800"}]}',
         b'{"model": "\\ud800", "messages": [{"role": "user", "content": "x"}]}',
-        b'{"\\ud800": 1, "model": "builtin", "messages": [{"role": "user", "content": "x"}]}',
         b'{"model": "builtin", "messages": [{"role": "user", "content": "x"}], "seed": 1e999}',
     ],
 )
@@ -270,7 +269,9 @@ def test_a_request_names_no_file(scripted: Served) -> None:
     for more in ({"grammar": "/etc/passwd"}, {"response_format": {"type": "file"}},
                  {"cf_local": {"models": ["/etc/passwd"]}}, {"file": "/etc/passwd"}):  # fmt: skip
         reply = scripted.ask("POST", CHAT, QUESTION | more)
-        assert reply.status == 400
+        is_ignored = "Ignored parameters: file" in reply.headers.get("warning", "")
+        assert reply.status == (200 if is_ignored else 400)
+        assert is_ignored == ("file" in more)
         assert b"root:" not in reply.body
 
 
