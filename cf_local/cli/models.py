@@ -13,7 +13,6 @@ from cf_local.cli import columns
 from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
-from cf_local.llama.header import check_file
 from cf_local.registry.edit import (
     Kind,
     RegistryEntry,
@@ -265,5 +264,7 @@ def _checked(path: Path) -> Path:
         path = path.expanduser().absolute()  # keep links: the hub's cache uses them
     except RuntimeError as error:  # "~name" of an unknown user
         raise InputError(f"{path}: {error}") from None
+    from cf_local.llama.header import check_file  # here: it loads the native library
+
     check_file(path)
     return path

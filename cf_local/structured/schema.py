@@ -9,7 +9,6 @@ supported.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
@@ -333,6 +332,8 @@ def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
                 f"{where}/{key}: this keyword is not supported; remove it, and check the answer "
                 "yourself"
             )
+        from difflib import get_close_matches  # here, so that `import cf_local` stays fast
+
         if meant := get_close_matches(key, _SUPPORTED, n=1, cutoff=_NEAR):
             raise InputError(f"{where}/{key}: there is no such keyword; {meant[0]} is one")
     if "$id" in schema and where != "#":

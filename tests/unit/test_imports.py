@@ -251,3 +251,16 @@ def test_import_loads_no_native_library() -> None:
     )
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
+
+
+def test_help_loads_no_native_library() -> None:
+    code = (
+        "import sys\n"
+        "from cf_local.cli.main import main\n"
+        "sys.argv = ['cf-local', '--help']\n"
+        "try:\n    main()\nfinally:\n    print('llama_cpp' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
