@@ -63,6 +63,15 @@ def chat(question: str, *, system: str | None = None) -> Chat:
     return Chat((*turns, Message("user", question)))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` has no lone surrogates: a str, JSON and file names may, UTF-8 may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text_of(prompt: Prompt) -> str:
     """The text of a prompt, without roles or template."""
     if isinstance(prompt, Chat):

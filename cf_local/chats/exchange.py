@@ -11,7 +11,7 @@ from typing import Any
 
 from cf_local.chats.transcript import Transcript, from_messages
 from cf_local.errors import InputError
-from cf_local.types import Message
+from cf_local.types import Message, is_unicode
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
@@ -90,7 +90,7 @@ def _message(number: int, entry: Any) -> Message:
     if not isinstance(role, str) or role not in _ROLES:
         raise InputError(f"message {number} has the role {role!r}, not one of {', '.join(_ROLES)}.")
     text = _text(entry.get("content"))
-    if text is None or not _is_unicode(text):
+    if text is None or not is_unicode(text):
         raise InputError(f"message {number} has no text as content.")
     return Message(_ROLES[role], text)
 
@@ -102,12 +102,3 @@ def _text(content: Any) -> str | None:
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if len(texts) == len(parts) else None
     return content if isinstance(content, str) else None
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether the text has no lone surrogates: JSON allows them, UTF-8 does not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

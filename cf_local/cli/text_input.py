@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cf_local.errors import InputError
+from cf_local.types import is_unicode
 
 
 def read_question(words: str | None, file: str | None) -> str:
@@ -46,8 +47,6 @@ def read_text(file: str) -> str:
 
 
 def _checked(words: str) -> str:
-    try:
-        words.encode()
-    except UnicodeEncodeError:
-        raise InputError("The prompt is not UTF-8. Set a UTF-8 locale or use a file.") from None
+    if not is_unicode(words):
+        raise InputError("The prompt is not UTF-8. Set a UTF-8 locale or use a file.")
     return words

@@ -29,6 +29,7 @@ from cf_local.registry.registry import (
     user_file,
 )
 from cf_local.registry.toml import TomlFile, nearest
+from cf_local.types import is_unicode
 
 Kind = Literal["sources", "fusions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -202,12 +203,10 @@ def save(path: Path, text: str) -> None:
 
     Raises ConfigError if it cannot, InputError when the file cannot be written.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(text):
         raise InputError(
             "A path that is not UTF-8 text cannot be in models.toml. Rename the file or folder."
-        ) from None
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text, check=lambda new: _check(new, path))

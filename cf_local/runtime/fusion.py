@@ -22,21 +22,18 @@ from cf_local.runtime.slots import Slots
 from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
-from cf_local.types import FUSED, Answer, Chat, Prompt, text_of
+from cf_local.types import FUSED, Answer, Chat, Prompt, is_unicode, text_of
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 def _check_text(*texts: str) -> None:
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                "A text contains half of a character (a lone surrogate). It may come from bytes "
-                "that are not UTF-8."
-            ) from None
+    if not all(map(is_unicode, texts)):
+        raise InputError(
+            "A text contains half of a character (a lone surrogate). It may come from bytes that "
+            "are not UTF-8."
+        )
 
 
 class Fusion(Closing):

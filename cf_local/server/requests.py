@@ -15,6 +15,7 @@ from cf_local.types import Chat, Message, Prompt, RawText
 
 Endpoint = Literal["chat", "completion"]
 
+_BODIES: Mapping[Endpoint, Mapping[str, Any]] = {"chat": CHAT, "completion": COMPLETION}
 _ROLES = {"developer": "system"}
 _MOST_TOKENS = 2**31 - 1
 _SEED_STRIDE = 1_000_003
@@ -93,7 +94,7 @@ def parse_request(
             ignored = tuple(_without_effect(body, endpoint))
             body = {key: value for key, value in body.items() if key not in ignored}
         _refuse_unsupported(body, endpoint)
-    given = checked(body, CHAT if endpoint == "chat" else COMPLETION)
+    given = checked(body, _BODIES[endpoint])
     given = {key: value for key, value in given.items() if value is not None}
     extension = {k: v for k, v in given.get("cf_local", {}).items() if v is not None}
     settings = {
@@ -190,7 +191,7 @@ def _response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
 
 def _without_effect(body: Mapping[str, Any], endpoint: Endpoint) -> Iterator[str]:
     """The names of unknown parameters, and of penalties."""
-    known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
+    known = _BODIES[endpoint]["properties"]
     for key, value in body.items():
         is_penalty = key in PENALTIES and isinstance(value, int | float) and value != 0
         if key not in known or is_penalty:
@@ -199,7 +200,7 @@ def _without_effect(body: Mapping[str, Any], endpoint: Endpoint) -> Iterator[str
 
 def _refuse_unsupported(body: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Raise a clear error for features of OpenAI's that a fusion does not support."""
-    known = (CHAT if endpoint == "chat" else COMPLETION)["properties"]
+    known = _BODIES[endpoint]["properties"]
     for key in REFUSED.keys() & body.keys() & known.keys():
         try:
             checked(body[key], REFUSED[key], key)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cf_local.server.api_errors import ApiError, invalid
+from cf_local.types import is_unicode
 
 Schema = Mapping[str, Any]
 
@@ -133,11 +134,9 @@ def _checked_object(value: dict[str, Any], schema: Schema, param: str) -> dict[s
 
 
 def _check_text(value: str, param: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(value):
         message = "contains half of a character (a lone surrogate), which is not text"
-        raise _wrong(param, message, "invalid_value") from None
+        raise _wrong(param, message, "invalid_value")
 
 
 def _short(key: str) -> str:

@@ -21,6 +21,7 @@ from prompt_toolkit.validation import Validator
 from cf_local.cli.chat.lines import MORE, PROMPT, is_open, is_yes, unquoted
 from cf_local.cli.chat.lines import Completion as CommandCompletion
 from cf_local.cli.interrupt import Interrupt
+from cf_local.types import is_unicode
 
 
 class EditedLines:
@@ -54,9 +55,7 @@ class EditedLines:
                 continue
             except EOFError:
                 return None
-            try:
-                text.encode()
-            except UnicodeEncodeError:
+            if not is_unicode(text):
                 click.echo("Error: that line is not UTF-8.", err=True)
                 continue
             return unquoted(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cf_local.errors import InputError
+from cf_local.types import is_unicode
 
 
 def read_text(path: Path) -> str:
@@ -36,17 +37,10 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: this is not JSON: {error.msg}.") from None
-        if re.search(r"\\u[dD][89a-fA-F]", line) and not _is_text(record):
+        if re.search(r"\\u[dD][89a-fA-F]", line) and not is_unicode(
+            json.dumps(record, ensure_ascii=False)
+        ):
             raise InputError(f"{where}: a \\u escape is half a character (a lone surrogate).")
         if not isinstance(record, dict):
             raise InputError(f"{where}: this is not a JSON object.")
         yield where, record
-
-
-def _is_text(record: object) -> bool:
-    """Whether all its text can be written as UTF-8."""
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
