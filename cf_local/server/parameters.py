@@ -158,7 +158,7 @@ EXTENSION = _object(
 
 NO_LIMIT = -1
 """The ``max_tokens`` that other local servers take for an answer as long as the context allows."""
-_LIMIT = _whole(NO_LIMIT) | {"not": {"enum": [0]}}
+_LIMIT: Schema = {"anyOf": [_whole(1), _whole(NO_LIMIT, NO_LIMIT)]}
 
 _COMMON: Mapping[str, Schema] = {
     "model": _text(minLength=1),

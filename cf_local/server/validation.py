@@ -42,8 +42,6 @@ def checked(value: Any, schema: Schema, param: str = "") -> Any:
     if "enum" in schema and value not in schema["enum"]:
         allowed = ", ".join(map(str, schema["enum"]))
         raise _wrong(param, f"must be one of {allowed}", "invalid_value")
-    if "not" in schema and value in schema["not"]["enum"]:
-        raise _wrong(param, f"must not be {value}", "invalid_value")
     _check_bounds(value, schema, kind, param)
     if kind == "array" and "items" in schema:
         return [checked(v, schema["items"], f"{param}[{i}]") for i, v in enumerate(value)]
