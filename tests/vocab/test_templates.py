@@ -279,7 +279,7 @@ def test_a_template_that_fails_is_one_line_about_it(source: str, problem: str) -
 
 
 def test_a_template_that_does_not_end_is_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cf_local.llama.prompt._LIMIT_S", 0.2)
+    monkeypatch.setattr("cf_local.llama.sandbox._LIMIT_S", 0.2)
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     template = ChatTemplate(endless, vocabulary("qwen2"), "mine")
     assert template.opens_thinking() == frozenset()
