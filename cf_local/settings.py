@@ -12,11 +12,24 @@ from typing import Any, Literal
 
 from cf_local.errors import InputError
 from cf_local.structured import ResponseFormat
-from cf_local.types import MODES, SCORES, SEGMENTS, Mode, ScoreKind, SegmentKind
+from cf_local.types import (
+    MODES,
+    SCORES,
+    SEGMENTS,
+    WEIGHTINGS,
+    Mode,
+    ScoreKind,
+    SegmentKind,
+    SourceInfo,
+    Weighting,
+)
 
 OptionKind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
 """The type of a value: one of ``choices``, an int, a float, a bool, the name of a source, a tuple
 of texts, or a number for each named source."""
+
+SIZE_POWER = 1.0
+"""How the weight of a source grows with its number of parameters (docs/scores.md)."""
 
 _SEEDS = 2**63
 _NONE = ("off", "none", "default")
@@ -65,11 +78,12 @@ class Settings:
     ``max_tokens``: the answer ends when it has that many tokens in one source's vocabulary.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
-    ``weights``: by the names of sources; a source not named has 1. None: equal weights.
+    ``weights``: by the names of sources; a source not named has 1. "size": by the number of
+    parameters, to the power ``SIZE_POWER``; "equal": 1 for all.
     ``only``: the source that writes in mode "single" (default: the first).
     ``speculation``: look ahead to save forward passes; it does not change what the method says.
-    ``all_scores``: let every source score every whole answer (modes "rerank" and "cool+r"), even
-    one that can no longer win. Without it the step lacks such scores; its winner is the same.
+    ``all_scores``: ask every source at every step, even one that can no longer change the winner.
+    Without it the step lacks such drafts and scores; its winner is the same.
     ``score_unanimous``: score a segment even if nothing else is proposed, to know its likelihood.
     ``reserve_tokens``: context that the prompt must leave for the answer.
     ``response_format``: the form the answer must have. An answer that does not finish with "stop"
@@ -82,7 +96,8 @@ class Settings:
         default="cool", metadata=_about("choice", "How the sources work together.", choices=MODES)
     )
     score: ScoreKind = field(
-        default="nll", metadata=_about("choice", "What decides between candidates.", choices=SCORES)
+        default="mixture",
+        metadata=_about("choice", "What decides between candidates.", choices=SCORES),
     )
     segments: SegmentKind = field(
         default="aligned", metadata=_about("choice", "Where a segment may end.", choices=SEGMENTS)
@@ -93,9 +108,11 @@ class Settings:
     segment_limit: int = field(
         default=32, metadata=_about("whole", "Cut a segment after this many tokens.", low=1)
     )
-    weights: Mapping[str, float] | None = field(
-        default=None,
-        metadata=_about("weights", "Weight of a source's vote (default: 1).", low=0),
+    weights: Mapping[str, float] | Weighting = field(
+        default="size",
+        metadata=_about(
+            "weights", "Weight of a source; or size or equal for all.", choices=WEIGHTINGS, low=0
+        ),
         hash=False,
     )
     only: str | None = field(
@@ -116,7 +133,10 @@ class Settings:
     )
     sampling: Sampling = field(default_factory=Sampling)
     reserve_tokens: int = 1
-    all_scores: bool = True
+    all_scores: bool = field(
+        default=False,
+        metadata=_about("switch", "Ask every source at every step, even if it cannot matter."),
+    )
     score_unanimous: bool = False
     response_format: ResponseFormat | None = None
 
@@ -145,20 +165,26 @@ class Settings:
         sampling = {name: values.pop(name) for name in list(values) if OPTIONS[name].is_sampling}
         return replace(self, sampling=replace(self.sampling, **sampling), **values)
 
-    def weights_of(self, names: Sequence[str]) -> list[float]:
-        """The weight of each source, in the order of ``names``.
+    def weights_of(self, sources: Sequence[SourceInfo]) -> list[float]:
+        """The weight of each source, in their order; of one source alone 1.
 
-        Raises InputError for weights of other sources, or when all weights are 0.
+        By "size" it is the number of parameters to the power ``SIZE_POWER``, 1 for all where a
+        number is unknown. Raises InputError for weights of other sources, or when all are 0.
         """
-        given = self.weights or {}
-        for name in given:
+        names = [source.name for source in sources]
+        if isinstance(self.weights, str):
+            sizes = [source.n_parameters for source in sources]
+            if self.weights == "equal" or not all(sizes):
+                return [1.0] * len(sources)
+            return [(size / max(sizes)) ** SIZE_POWER for size in sizes]
+        for name in self.weights:
             if name not in names:
                 known = ", ".join(names)
                 raise InputError(f"weights: no source is named {name[:60]!r}; there are {known}.")
-        weights = [float(given.get(name, 1.0)) for name in names]
+        weights = [float(self.weights.get(name, 1.0)) for name in names]
         if not any(weights):
             raise InputError("All weights are zero; at least one source needs a positive weight.")
-        return weights
+        return weights if len(weights) > 1 else [1.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +202,10 @@ class Option:
 
     def parse(self, text: str) -> Any:
         """The value that a text stands for; "off" means none. Raises InputError."""
-        if self.kind in ("source", "texts", "weights") and text.lower() in _NONE:
-            return () if self.kind == "texts" else None
         if self.kind == "weights":
-            return _weights(self.name, text.split())
+            return text if text in self.choices else _weights(self.name, text.split())
+        if self.kind in ("source", "texts") and text.lower() in _NONE:
+            return () if self.kind == "texts" else None
         if self.kind == "texts":
             return (text,)
         if self.kind == "switch":
@@ -198,7 +224,7 @@ class Option:
             return "on" if value else "off"
         if value is None or value == ():
             return "off"
-        if self.kind == "weights":
+        if isinstance(value, Mapping):
             return " ".join(f"{name}={weight:g}" for name, weight in value.items())
         return " ".join(map(repr, value)) if self.kind == "texts" else str(value)
 
@@ -209,8 +235,11 @@ class Option:
             raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")
         if self.kind in ("whole", "number"):
             _check_range(self.name, value, self.low, self.high)
-        if self.kind == "weights":
-            for name, weight in (value or {}).items():
+        if self.kind == "weights" and isinstance(value, str) and value not in self.choices:
+            known = ", ".join(self.choices)
+            raise InputError(f"{self.name} is {value!r}; it must be {known}, or NAME=NUMBER.")
+        if isinstance(value, Mapping):
+            for name, weight in value.items():
                 _check_range(f"the weight of {name}", weight, self.low)
         if self.kind == "texts" and "" in value:
             raise InputError("A stop string is empty; it would end every answer at once.")

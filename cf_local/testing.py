@@ -13,14 +13,26 @@ import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
-from cf_local.method.boundary import is_word_boundary
+from cf_local.method.boundary import is_word_boundary, last_character
 from cf_local.method.costs import PassCosts
+from cf_local.method.session import Joins, Others
 from cf_local.method.tokenization import ContextEncoder, Vocabulary
+from cf_local.method.word_starts import WordStarts
 from cf_local.progress import IsCancelled, never
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Counters, Draft, Prompt, Score, SourceInfo, text_of
+from cf_local.types import (
+    Candidate,
+    Counters,
+    Draft,
+    Prompt,
+    Score,
+    SourceInfo,
+    is_unicode,
+    text_of,
+)
 
 PASS_TOKENS = 256
 """Tokens of a prompt that are read in one pass."""
@@ -59,6 +71,11 @@ class PieceVocabulary:
         """The bytes of a token."""
         return self._pieces[token]
 
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes of all tokens."""
+        return self._pieces
+
 
 def writes(text: str | bytes, vocabulary: Vocabulary, confidence: float = 0.9) -> Script:
     """A model that writes ``text`` and ends, giving each next token probability ``confidence``.
@@ -92,7 +109,7 @@ class ScriptedSource:
     def __init__(
         self,
         name: str,
-        vocabulary: Vocabulary,
+        vocabulary: PieceVocabulary,
         script: Script,
         *,
         n_ctx: int = 4096,
@@ -104,11 +121,16 @@ class ScriptedSource:
         self.costs = PassCosts()  # all the same
         self.is_closed = False
         self.vocabulary, self.script, self.n_ctx, self.obeys = vocabulary, script, n_ctx, obeys
+        self.word_starts = WordStarts(vocabulary.pieces)
         self.sessions = [self.open_session() for _ in range(n_sessions)]
 
     def open_session(self) -> "ScriptedSession":
         """A session of this source; they share nothing but the script."""
         return ScriptedSession(self)
+
+    def joins(self, char: str) -> frozenset[str]:
+        """What follows ``char`` within a token (see Source.joins)."""
+        return self.word_starts.joins(char)
 
     def n_tokens(self, text: str) -> int:
         """Tokens of ``text`` on its own."""
@@ -236,7 +258,7 @@ class ScriptedSession:
         self.source.check_open()
         return self._encoder.token_ends(text)
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], *, word_ends: bool = False) -> list[Score]:
         """Negative log-likelihood of each candidate under the script (see Session.score)."""
         self._check_prefilled()
         own = self._own_candidate()
@@ -244,7 +266,57 @@ class ScriptedSession:
         if new:
             self._pass(sum(len(self._encoder.encode(text)) for text in new))
             self._known |= new
-        return [self._score(candidate) for candidate in candidates]
+        return [self._score(candidate, word_ends) for candidate in candidates]
+
+    def others(self, candidates: Sequence[Candidate], joins: Joins) -> list[Others]:
+        """What no candidate has, at each place where one goes on or ends (see Session.others)."""
+        paths = {candidate: self._path_of(candidate) for candidate in candidates}
+        if any(path is None for path in paths.values()):
+            return [Others(b"", 1.0)]
+        places = {path[:n] for path in paths.values() if path for n in range(len(path) + 1)}
+        return [self._departing(place, paths, joins) for place in places if END not in place]
+
+    def _departing(
+        self, place: tuple[int, ...], paths: Mapping[Candidate, Any], joins: Joins
+    ) -> Others:
+        """The probability of all that departs from the candidates after the tokens ``place``."""
+        text, left = self._text(place), 1.0
+        said = self.source.script(self._text([*self._tokens, *place]))
+        following = {
+            path[len(place)]
+            for path in paths.values()
+            if path[: len(place)] == place and len(path) > len(place)
+        }
+        left -= sum(said.get(token, 0.0) for token in following)
+        last = last_character(text).strip()
+        is_whole = is_unicode(last)
+        if not any(path == place for path in paths.values()):  # a segment may end here
+            left = max(left, self._new_words(last, said) if last else 0.0)
+        elif last and is_whole:
+            left -= self._new_words(last, said, joins(last))
+        # A token that the script does not list has _FLOOR, although the others leave nothing.
+        return Others(text, math.exp(-self._nll_nats(place)) * (max(0.0, left) + _FLOOR))
+
+    def _nll_nats(self, place: Sequence[int]) -> float:
+        """Minus the log of the probability of some tokens after the response."""
+        texts = (self._text([*self._tokens, *place[:n]]) for n in range(len(place)))
+        shares = (
+            self.source.script(text).get(token, _FLOOR)
+            for text, token in zip(texts, place, strict=True)
+        )
+        return -sum(map(math.log, shares))
+
+    def _word_end_nats(self, text: bytes, said: Mapping[int, float]) -> float:
+        """Minus the log of the probability that a word ends after ``text``."""
+        last = last_character(text).strip()
+        return -math.log(self._new_words(last, said) or _FLOOR) if last else 0.0
+
+    def _new_words(
+        self, last: str, said: Mapping[int, float], but: frozenset[str] = frozenset()
+    ) -> float:
+        """The share of the listed tokens that begin a new word after the character ``last``."""
+        starts = set(self.source.word_starts.after(last, but).tolist())
+        return sum(share for token, share in said.items() if token in starts)
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
@@ -307,17 +379,22 @@ class ScriptedSession:
             if self.source.obeys(self._grammar, text + self._piece(token), token == END)
         }
 
-    def _score(self, candidate: Candidate) -> Score:
+    def _path_of(self, candidate: Candidate) -> tuple[int, ...] | None:
+        """The tokens of a candidate, with its end; None if they do not fit the context."""
         own = candidate == self._own_candidate()
         tokens = self._own_draft().tokens if own else self._encoder.encode(candidate.text)
-        path = [*tokens, *([END] if candidate.ends else [])]
-        if len(path) > self.n_free + _SLACK:
+        path = (*tokens, *([END] if candidate.ends else []))
+        return path if len(path) <= self.n_free + _SLACK else None
+
+    def _score(self, candidate: Candidate, word_ends: bool) -> Score:
+        path = self._path_of(candidate)
+        if path is None:
             return Score(math.inf, 1)
-        nll_nats = 0.0
-        for index, token in enumerate(path):
-            so_far = self._text([*self._tokens, *path[:index]])
-            nll_nats -= math.log(self.source.script(so_far).get(token, _FLOOR))
-        return Score(nll_nats, len(path))
+        end_nats = 0.0
+        if word_ends and not candidate.ends:
+            said = self.source.script(self._text([*self._tokens, *path]))
+            end_nats = self._word_end_nats(candidate.text, said)
+        return Score(self._nll_nats(path), len(path), end_nats)
 
     def _score_of_text(self, text: bytes) -> Score:
         tokens = self.source.vocabulary.encode(text)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Mode = Literal["cool", "rerank", "cool+r", "single"]
-ScoreKind = Literal["perplexity", "nll", "bits_per_byte"]
+ScoreKind = Literal["mixture", "nll", "perplexity", "bits_per_byte"]
+Weighting = Literal["size", "equal"]
 SegmentKind = Literal["aligned", "shortest", "sentence"]
 KvType = Literal["f16", "q8_0"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]
@@ -17,6 +18,7 @@ FinishReason = Literal["stop", "length", "repetition", "stuck", "cancelled"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SCORES: tuple[str, ...] = get_args(ScoreKind)
+WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
 KV_TYPES: tuple[str, ...] = get_args(KvType)
 DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
@@ -117,10 +119,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one source thinks of a candidate: negative log-likelihood summed over ``n_terms``."""
+    """What one source thinks of a candidate: negative log-likelihood summed over ``n_terms``.
+
+    ``word_end_nats`` is minus the log of the probability that its last word ends there (0 for a
+    candidate that ends the answer, and where it was not asked for).
+    """
 
     nll_nats: float
     n_terms: int
+    word_end_nats: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +157,9 @@ class ScoredCandidate:
 class Step:
     """One fused segment, or (``whole``) one choice among complete answers.
 
-    ``text`` is what the step adds to the shown text. ``passes`` counts forward passes per source;
-    ``timings_s`` has the seconds of "draft", "score", "rerank" and "commit".
+    ``text`` is what the step adds to the shown text. ``asked`` names the sources that had a part in
+    the decision; what the others would have said could not change it. ``passes`` counts forward
+    passes per source; ``timings_s`` has the seconds of "draft", "score", "rerank" and "commit".
     """
 
     text: str
@@ -161,6 +169,7 @@ class Step:
     passes: Mapping[str, int]
     timings_s: Mapping[str, float]
     whole: bool = False
+    asked: tuple[str, ...] = ()
 
     @property
     def winners(self) -> tuple[str, ...]:
@@ -177,6 +186,8 @@ class Step:
 class SourceInfo:
     """The model that a name stands for, with its tokens of context and its threads.
 
+    ``n_parameters`` counts those that compute a token, so not all of a mixture of experts; 0 if
+    unknown.
     ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag that
     opens thinking, so that the answer starts inside.
     """
@@ -185,6 +196,7 @@ class SourceInfo:
     file: str
     n_ctx: int = 0
     n_threads: int = 0
+    n_parameters: int = 0
     opens_thinking: frozenset[bool | None] = frozenset()
 
 

@@ -1,11 +1,17 @@
 """Count how often a calibration recommends a fusion on simulated verdicts.
 
-    python scripts/calibration_noise.py noise    no fusion is better: how often is one recommended?
-    python scripts/calibration_noise.py power    one is 10 points better: how often is it found?
+    python scripts/calibration_noise.py noise       no fusion is better: is one recommended?
+    python scripts/calibration_noise.py power       one is 10 points better: is it found?
+    python scripts/calibration_noise.py references  both, on simulated walks along texts
 
 Each verdict is a coin with the accuracy of its variant. Independent errors: a coin for every
 variant and question. Correlated errors: with probability one half, all variants share one draw of
 the question (its difficulty). There are three sources; the calibration is that of the command.
+
+A simulated walk has texts of 20 to 60 words. At each word the sources agree or each has its own
+draft, and all score all drafts. Where no fusion is better, scores and the right draft have nothing
+to do with each other, so whatever chooses is right equally often. Texts differ: in how often any
+draft is right and, as "moods", in whose draft is then more often the right one.
 """
 
 import argparse
@@ -23,11 +29,15 @@ from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.statistics import wilson
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
+from cf_local.evaluation.walk import Walk, Word
+from cf_local.evaluation.word_calibration import calibrate_words
+from cf_local.evaluation.word_marks import WordMarks
 from cf_local.settings import Settings
-from cf_local.types import RawText
+from cf_local.types import Candidate, RawText, Score, SourceInfo
 
 NAMES = ("one", "two", "three")
 SIZES = (60, 200, 600)
+N_TEXTS = (24, 72, 200)
 GAIN = 0.1
 
 
@@ -95,13 +105,70 @@ def outcome(accuracy: Callable[[Variant], float], shared: float, n_items: int, s
     return found.recommended.name if found.is_fused else "floor"
 
 
+def walk(rng: np.random.Generator, name: str, gain: float, mood: float) -> Walk:
+    """A simulated walk; ``gain`` says how much more the sources think of the right draft."""
+    n_words, share = int(rng.integers(20, 61)), rng.beta(4, 3)
+    favour = np.exp(rng.normal(0, mood, len(NAMES))) if mood else np.ones(len(NAMES))
+    words = tuple(word(rng, share, favour, gain) for _ in range(n_words))
+    return Walk(name, n_words, words)
+
+
+def word(rng: np.random.Generator, share: float, favour: Sequence[float], gain: float) -> Word:
+    """A simulated word: a draft is right with probability ``share``, and by ``favour`` whose."""
+    n = 1 if rng.random() < 0.5 else len(NAMES)
+    chances = np.array(favour[:n]) / np.sum(favour[:n])
+    right = int(rng.choice(n, p=chances)) if rng.random() < share else None
+    nats = rng.gamma(2, 1, (len(NAMES), n))
+    n_terms = rng.integers(1, 4, (len(NAMES), n))
+    if right is not None:
+        nats[:, right] *= 1 - gain
+    scores = tuple(
+        tuple(Score(float(nll), int(terms), 0.1) for nll, terms in zip(*rows, strict=True))
+        for rows in zip(nats, n_terms, strict=True)
+    )
+    return Word(
+        tuple(Candidate(b" word%d" % index, False) for index in range(n)),
+        tuple(range(n)) if n > 1 else (0,) * len(NAMES),
+        tuple(index == right for index in range(n)),
+        scores if n > 1 else (),
+        tuple(Score(float(nll), 1) for nll in rng.gamma(2, 1, len(NAMES))),
+    )
+
+
+def outcome_on_words(gain: float, mood: float, n_texts: int, seed: int) -> str:
+    """What one run on simulated walks recommends."""
+    rng = np.random.default_rng([seed, n_texts])
+    items = [Item(str(i), RawText("?"), "", group="ab"[i % 2]) for i in range(n_texts)]
+    marks = WordMarks(
+        [walk(rng, item.id, gain, mood) for item in items],
+        [SourceInfo(name, "", n_parameters=n) for n, name in enumerate(NAMES, start=2)],
+    )
+    found = calibrate_words(SearchSpace(Settings(), NAMES), items, marks, seed=seed)
+    return found.recommended.name if found.is_fused else "floor"
+
+
+def print_references(n_runs: int, jobs: int) -> None:
+    """Print how often a fusion is recommended on reference texts."""
+    with ProcessPoolExecutor(jobs) as pool:
+        for gain, what in ((0.0, "no fusion is better"), (0.1, "right drafts score 10% better")):
+            for mood in (0.0, 1.0):
+                for n_texts in N_TEXTS:
+                    one = partial(outcome_on_words, gain, mood, n_texts)
+                    names = Counter(pool.map(one, range(n_runs), chunksize=5))
+                    about = f"{what}, {n_texts:3} texts{', with moods' if mood else ''}"
+                    print(f"  {about}: {counted(names)}", flush=True)
+
+
 def main() -> None:
     """Parse the command line and print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("figure", choices=["noise", "power"])
+    parser.add_argument("figure", choices=["noise", "power", "references"])
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
+    if given.figure == "references":
+        print_references(given.runs, given.jobs)
+        return
     worlds = (equal, unequal) if given.figure == "noise" else (fusing_helps, one_helps)
     start = time.perf_counter()
     with ProcessPoolExecutor(given.jobs) as pool:
@@ -118,15 +185,19 @@ def main() -> None:
 
 def line(n_items: int, share: float, shared: float, names: Counter[str]) -> str:
     """One row: how many runs recommended a fusion, and which most often."""
+    errors = "correlated" if shared else "independent"
+    return f"  {n_items:3} questions, {100 * share:.0f}% right, {errors:11}: {counted(names)}"
+
+
+def counted(names: Counter[str]) -> str:
+    """How many runs recommended a fusion, and which most often."""
     n_runs, n_floor = names.total(), names.pop("floor", 0)
     n_fused = n_runs - n_floor
     low, high = wilson(n_fused, n_runs)
-    errors = "correlated" if shared else "independent"
-    return (
-        f"  {n_items:3} questions, {100 * share:.0f}% right, {errors:11}: a fusion in {n_fused} of "
-        f"{n_runs} runs, {100 * n_fused / n_runs:.2f}% ({100 * low:.2f}-{100 * high:.2f})"
-        f"; {', '.join(f'{name} {n}' for name, n in names.most_common(2))}"
-    )
+    found = f"a fusion in {n_fused} of {n_runs} runs, {100 * n_fused / n_runs:.2f}%"
+    interval = f"({100 * low:.2f}-{100 * high:.2f})"
+    most = ", ".join(f"{name} {n}" for name, n in names.most_common(2))
+    return f"{found} {interval}{'; ' if most else ''}{most}"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from cf_local import __version__
-from cf_local.cli import columns
+from cf_local.cli import columns, references
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import loaded, model_options
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.evaluation import (
     FolderStore,
     Item,
+    ReferenceFile,
     Store,
     Task,
     TaskOptions,
@@ -32,16 +33,21 @@ from cf_local.evaluation import (
     record_of,
     run,
     settings_for,
+    walk_settings,
     with_system,
 )
-from cf_local.evaluation.calibration import Calibration, Outcome, Tried, expected, halves
+from cf_local.evaluation.calibration import Calibration, Outcome, Tried, Unit, expected, halves
 from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.search_space import SearchSpace
+from cf_local.evaluation.word_calibration import calibrate_words, check_enough
+from cf_local.evaluation.word_marks import WordMarks
 from cf_local.progress import IsCancelled
 from cf_local.registry.edit import RegistryEntry, check_name, sources_of, write_entry
 from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 
 _N_TIMED = 2  # questions used to estimate the time
+_N_SHOWN = 12
 
 
 @click.command("calibrate")
@@ -95,9 +101,14 @@ def calibrate(
     more than chance; otherwise that source is recommended and written. Use the result with
     `cf-local ask --fusion calibrated`.
 
+    With references:FILE, no questions with answers are needed, only texts such as you would like
+    to get (see `eval`). Scores, weights (learnt ones too) and sets of sources are compared by the
+    words of the texts that they would have written.
+
     \b
     cf-local calibrate questions.jsonl --fusion laptop
     cf-local calibrate builtin --limit 200 --dry-run
+    cf-local calibrate references:texts.jsonl --name mine
     cf-local calibrate questions.jsonl --model a.gguf --model b.gguf --name mine --out run1
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     if resume and out is None:
@@ -109,9 +120,14 @@ def calibrate(
     items = chosen(checked_items(task), limit, seed)
     if system:
         items = [with_system(item, system) for item in items]
+    if isinstance(task, ReferenceFile) and max_tokens is not None:
+        raise click.UsageError("--max-tokens: on reference texts no answers are written.")
     n_ctx = options["n_ctx"]
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        outcome = _run(fusion, task, items, seed, max_tokens, out, resume, interrupt)
+        if isinstance(task, ReferenceFile):
+            outcome = _run_on_words(fusion, task, items, seed, out, resume, interrupt)
+        else:
+            outcome = _run(fusion, task, items, seed, max_tokens, out, resume, interrupt)
         files = {source.info.name: Path(source.info.file) for source in fusion.sources}
     entry = _entry(name, outcome, task, seed, files, n_ctx)
     _finish(outcome, entry, writes=not dry_run, as_json=as_json)
@@ -128,7 +144,7 @@ def _run(
     interrupt: Interrupt,
 ) -> Outcome:
     """The outcome. On Ctrl-C, prints the results so far and raises Cancelled."""
-    # Whole answers that can no longer win are not scored; the winner stays the same.
+    # Sources that cannot change a winner are not asked; the winner stays the same.
     settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
     space = SearchSpace(settings, tuple(source.info.name for source in fusion.sources))
     with ExitStack() as opened:
@@ -145,10 +161,36 @@ def _run(
         except Cancelled as error:
             answering.clear()
             if tried := calibration.tried():
-                click.echo(_table(tried), err=True)
+                click.echo(_table(tried, "questions"), err=True)
             raise Cancelled(_how_to_go_on(len(store.results), out)) from error
         finally:
             answering.clear()
+
+
+def _run_on_words(
+    fusion: Fusion,
+    task: ReferenceFile,
+    items: Sequence[Item],
+    seed: int,
+    out: Path | None,
+    resume: bool,
+    interrupt: Interrupt,
+) -> Outcome:
+    """The outcome on reference texts. Raises Cancelled on Ctrl-C."""
+    settings = walk_settings(replace(fusion.settings, segments=Settings().segments))
+    infos = [source.info for source in fusion.sources]
+    space = SearchSpace(settings, tuple(info.name for info in infos))
+    check_enough(space, items)
+    record = {} if out is None else record_of(fusion.sources, task, items, [])
+    with references.opened_store(record, items, settings, out, resume=resume) as store:
+        walks, stopped = references.walked(fusion, items, settings, store, interrupt)
+    if stopped:
+        raise Cancelled(references.how_to_go_on(len(walks), len(items), out))
+    read = {walk.item for walk in walks if walk.words}
+    if n_left_out := len(items) - len(read):
+        click.echo(f"Note: {n_left_out} texts whose prompt does not fit are left out.", err=True)
+    items = [item for item in items if item.id in read]
+    return calibrate_words(space, items, WordMarks(walks, infos), seed=seed)
 
 
 def _entry(
@@ -180,21 +222,31 @@ def _finish(outcome: Outcome, entry: RegistryEntry, *, writes: bool, as_json: bo
     if as_json:
         click.echo(json.dumps(_as_json(outcome, entry, path), indent=2))
     else:
-        click.echo(f"{_table(outcome.tried)}\n{evidence.verdict(outcome)}")
+        click.echo(f"{_table(outcome.tried, outcome.unit)}\n{evidence.verdict(outcome)}")
     if failure is not None:
         raise failure
     used = f"cf-local ask --fusion {entry.name}"
     click.echo(f"Written to {path}: {used}" if path else "Nothing was written.", err=True)
 
 
-def _table(tried: Sequence[Tried]) -> str:
-    """The result of each variant on the search half: best first, dropped ones last."""
-    rows = [("search half", "right (95%)", "questions")]
-    for each in sorted(tried, key=lambda each: (each.is_dropped, -each.accuracy.value)):
+def _table(tried: Sequence[Tried], unit: Unit) -> str:
+    """The results on the search half: best first, dropped ones last.
+
+    Of the ways to choose words there are many, so only the best are shown.
+    """
+    rows: list[tuple[str, ...]] = [("search half", "right (95%)", unit)]
+    fused = [each for each in _best_first(tried) if not each.is_alone]
+    left_out = fused[_N_SHOWN:] if unit == "words" else []
+    for each in _best_first([each for each in tried if each not in left_out]):
         dropped = " (dropped)" if each.is_dropped else ""
         name = f"{each.variant.name} alone" if each.is_alone else each.variant.name
         rows.append((name, evidence.share_text(each.accuracy), f"{each.accuracy.n}{dropped}"))
-    return "\n".join(columns.lines(rows))
+    more = [f"and {len(left_out)} more ways to fuse (--json has all)"] if left_out else []
+    return "\n".join([*columns.lines(rows), *more])
+
+
+def _best_first(tried: Sequence[Tried]) -> list[Tried]:
+    return sorted(tried, key=lambda each: (each.is_dropped, -each.accuracy.value))
 
 
 def _as_json(outcome: Outcome, entry: RegistryEntry, path: Path | None) -> dict[str, Any]:
@@ -209,6 +261,7 @@ def _as_json(outcome: Outcome, entry: RegistryEntry, path: Path | None) -> dict[
         "best_alone": outcome.best_alone.name,
         "chosen": None if outcome.chosen is None else outcome.chosen.name,
         **{k: found[k] for k in ("reason", "versus", "accuracy", "alone", "groups", "falling")},
+        "unit": outcome.unit,
         "n_search": outcome.n_search,
         "n_confirm": outcome.n_confirm,
         "tried": [

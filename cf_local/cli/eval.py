@@ -11,19 +11,21 @@ from typing import Any
 import click
 
 from cf_local import files
-from cf_local.cli import columns
+from cf_local.cli import columns, references
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
-from cf_local.errors import Cancelled, InputError
+from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation import (
     FolderStore,
     Item,
+    ReferenceFile,
     Result,
     Store,
     Summary,
     Task,
     TaskOptions,
     Variant,
+    WordSummary,
     alone,
     checked_items,
     chosen,
@@ -35,12 +37,14 @@ from cf_local.evaluation import (
     run,
     settings_for,
     summarize,
+    summarize_words,
     with_system,
 )
 from cf_local.evaluation import report as html
 from cf_local.runtime.fusion import Fusion
 
 _HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
+_NO_SPEED = _HEAD.index("bytes/s")
 
 
 @click.command("eval")
@@ -93,10 +97,15 @@ def evaluate(
     MODULE:CLASS. By default each source answers alone, then all are fused in modes rerank, cool
     and cool+r. --mode selects one mode, --only one source. The table goes to stdout.
 
+    With references:FILE, nothing is answered: at each word of good answers (.jsonl, with prompt and
+    reference), it is counted who would have written that word. It compares each source alone and
+    cool; each --variant is a score, weights or a set of sources.
+
     \b
     cf-local eval builtin --limit 100 --report report.html
     cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest"
     cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest" --resume
+    cf-local eval references:texts.jsonl --variant "cool score=nll weights=equal"
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     if resume and out is None:
         raise click.UsageError("--resume needs the folder of the run. Add --out FOLDER.")
@@ -109,6 +118,9 @@ def evaluate(
     items = chosen(checked_items(task), limit, options["seed"])
     if system:
         items = [with_system(item, system) for item in items]
+    if isinstance(task, ReferenceFile):
+        _evaluate_words(task, items, variant_texts, out, resume, as_json, report, options)
+        return
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion, ExitStack() as opened:
         variants = _variants(fusion, task, variant_texts, options)
         record = record_of(fusion.sources, task, items, variants)
@@ -126,14 +138,43 @@ def evaluate(
         raise Cancelled(_how_to_go_on(len(results), len(items) * len(variants), out))
 
 
+def _evaluate_words(
+    task: ReferenceFile,
+    items: Sequence[Item],
+    variant_texts: Sequence[str],
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    report: Path | None,
+    options: dict[str, Any],
+) -> None:
+    """Compare all variants along reference texts."""
+    references.refuse_unused(options)
+    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+        settings = references.settings_on_walk(fusion, options)
+        variants = references.variants_of(fusion, settings, variant_texts, options)
+        record = record_of(fusion.sources, task, items, variants)
+        infos = [source.info for source in fusion.sources]
+        with references.opened_store(record, items, settings, out, resume=resume) as store:
+            walks, stopped = references.walked(fusion, items, settings, store, interrupt)
+    summary = summarize_words(task.name, variants, items, walks, infos)
+    if summary is not None:
+        click.echo(json.dumps(asdict(summary), indent=2) if as_json else _table(summary))
+        if report is not None:
+            page = html.render_words(summary, record, variants, items, walks, infos)
+            files.write_result(report, page)
+    if stopped:
+        raise Cancelled(references.how_to_go_on(len(walks), len(items), out))
+    if summary is None:
+        raise ContextError("No prompt leaves room for its text. Choose a larger --context.")
+
+
 def _variants(
     fusion: Fusion, task: Task, texts: Sequence[str], options: dict[str, Any]
 ) -> list[Variant]:
     """The ways to answer that the command line selects, with the task's stops and length."""
     mode, only, max_tokens = options["mode"], options["only"], options["max_tokens"]
-    # Only the winner matters here, so an answer that can no longer win is not scored.
-    given = replace(settings_of(fusion, options), all_scores=False)
-    settings = settings_for(task, given, max_tokens=max_tokens)
+    settings = settings_for(task, settings_of(fusion, options), max_tokens=max_tokens)
     names = [source.info.name for source in fusion.sources]
     if only is not None and only not in names:
         raise InputError(f"There is no source {only!r}. The sources are {', '.join(names)}.")
@@ -194,7 +235,7 @@ def _how_to_go_on(n_done: int, n_answers: int, out: Path | None) -> str:
 
 
 def _table(summary: Summary) -> str:
-    rows = [_HEAD]
+    rows: list[tuple[str, ...]] = [_HEAD]
     for row in summary.rows:
         share, versus = row.accuracy, row.versus
         interval = f"({100 * share.low:.1f}-{100 * share.high:.1f})"
@@ -209,9 +250,14 @@ def _table(summary: Summary) -> str:
             )
         )
     head = f"{summary.task}: {summary.n_items} questions"
+    remarks = _remarks(summary)
+    if isinstance(summary, WordSummary):
+        head = f"{summary.task}: {summary.n_words} words of {summary.n_items} texts"
+        remarks = references.remarks(summary)
+        rows = [(*row[:_NO_SPEED], *row[_NO_SPEED + 1 :]) for row in rows]
     if summary.best_alone is not None:
         head += f"; won/lost and p against {summary.best_alone}, the best source alone"
-    return "\n".join([head, *columns.lines(rows), *_remarks(summary)])
+    return "\n".join([head, *columns.lines(rows), *remarks])
 
 
 def _remarks(summary: Summary) -> list[str]:

@@ -22,7 +22,7 @@ from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS
+from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS, WEIGHTINGS
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -162,7 +162,7 @@ def _setting_option(setting: settings.Option) -> Option:
             "weights",
             metavar="SOURCE=NUMBER",
             multiple=True,
-            help=f"{setting.help.rstrip('.')}; repeat for more.",
+            help=f"{setting.help.rstrip('.')}; repeat for more sources.",
         )
     if setting.kind == "texts":
         return click.option(
@@ -350,8 +350,10 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     return replace(fusion.settings, **rest).with_options(given)
 
 
-def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """Weights by source, from texts "SOURCE=NUMBER". Raises InputError."""
+def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float] | str:
+    """Weights by source from texts "SOURCE=NUMBER", or "size" or "equal". Raises InputError."""
+    if len(given) == 1 and given[0] in WEIGHTINGS:
+        return given[0]
     weights = {}
     for text in given:
         name, _, number = text.rpartition("=")

@@ -29,7 +29,6 @@ UNSET = {
     "revision": "main",
     "template": "the one in the file",
     "threads": "as many as other programs leave free",
-    "weights": "equal",
 }
 """What applies when no value is given."""
 _CACHE_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")

@@ -8,12 +8,15 @@
     results = list(run(fusion, task, items, variants))
     summary = summarize(task.name, variants, results)
 
+Along reference texts: ``walks`` and ``summarize_words``.
+
 A task of your own derives from ``Task`` (see docs/evaluation.md).
 """
 
 from cf_local.evaluation.runner import Result, Store, run
-from cf_local.evaluation.store import FolderStore, record_of
+from cf_local.evaluation.store import FolderStore, WalkFolder, record_of, record_of_walks
 from cf_local.evaluation.summary import Summary, summarize
+from cf_local.evaluation.tasks.references import ReferenceFile
 from cf_local.evaluation.tasks.task import (
     Item,
     Task,
@@ -29,16 +32,23 @@ from cf_local.evaluation.variants import (
     distinct,
     parse_variant,
 )
+from cf_local.evaluation.walk import Walk, WalkStore, walk_settings, walks
+from cf_local.evaluation.word_summary import WordSummary, summarize_words
 
 __all__ = [
     "FolderStore",
     "Item",
+    "ReferenceFile",
     "Result",
     "Store",
     "Summary",
     "Task",
     "TaskOptions",
     "Variant",
+    "Walk",
+    "WalkFolder",
+    "WalkStore",
+    "WordSummary",
     "alone",
     "checked_items",
     "chosen",
@@ -47,8 +57,12 @@ __all__ = [
     "open_task",
     "parse_variant",
     "record_of",
+    "record_of_walks",
     "run",
     "settings_for",
     "summarize",
+    "summarize_words",
+    "walk_settings",
+    "walks",
     "with_system",
 ]

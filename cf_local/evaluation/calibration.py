@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cf_local.errors import InputError
-from cf_local.evaluation.marks import Evaluate, Marks, Verdict
+from cf_local.evaluation.marks import Counted, Evaluate, Marks, Verdict
 from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.summary import Comparison, Share, share
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
 
 Reason = Literal["confirmed", "nothing above", "not confirmed", "a group falls"]
+Unit = Literal["questions", "words"]
 
 ALPHA = 0.05
 MIN_ITEMS = 20
@@ -32,7 +33,7 @@ _MAX_ROUNDS = 3  # of trying the neighbours of what is best so far
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The result of one variant on the search half; a dropped one has answered fewer questions."""
+    """The result of one variant on the search half; a dropped one was tried on less of it."""
 
     variant: Variant
     accuracy: Share
@@ -48,7 +49,8 @@ class Outcome:
     the search half chose, None if none was better than the best source there. ``recommended`` is
     one of these two. ``versus`` and ``groups`` compare ``chosen`` with ``best_alone`` on the
     confirm half; ``accuracy`` has both there, by name, and ``alone`` every source on both halves.
-    ``falling`` names groups in which ``chosen`` is worse beyond chance.
+    ``falling`` names groups in which ``chosen`` is worse beyond chance. ``unit`` is what shares and
+    comparisons count; ``n_search`` and ``n_confirm`` count questions, or texts.
     """
 
     recommended: Variant
@@ -63,6 +65,7 @@ class Outcome:
     tried: tuple[Tried, ...]
     n_search: int
     n_confirm: int
+    unit: Unit = "questions"
 
     @property
     def is_fused(self) -> bool:
@@ -109,7 +112,10 @@ class Calibration:
         finding = chosen.name if chosen else "no fusion was above the best source"
         self._on_stage(f"confirm half ({n_confirm} questions): {finding}")
         self._marks.fill([*self._alone, *([chosen] if chosen else [])], self._confirm)
-        return self._judge(chosen)
+        outcome = confirm(
+            self._marks, self._alone, chosen, self._search, self._confirm, min_group=MIN_GROUP
+        )
+        return replace(outcome, tried=self.tried())
 
     def tried(self) -> tuple[Tried, ...]:
         """All variants that were started, with the part of the search half that they answered."""
@@ -191,53 +197,65 @@ class Calibration:
         better = [v for v in pool if self._marks.versus(v, simplest, self._search).is_better(alpha)]
         return max(better, key=self._rank, default=simplest)
 
-    # ---- The confirm half
-
-    def _judge(self, chosen: Variant | None) -> Outcome:
-        both = [*self._search, *self._confirm]
-        best = self._marks.best(self._alone, both)
-        outcome = Outcome(
-            recommended=best,
-            reason="nothing above",
-            best_alone=best,
-            chosen=chosen,
-            versus=None,
-            accuracy={v.name: self._marks.share(v, self._confirm) for v in (best, chosen) if v},
-            alone={v.name: self._marks.share(v, both) for v in self._alone},
-            groups={},
-            falling=(),
-            tried=self.tried(),
-            n_search=len(self._search),
-            n_confirm=len(self._confirm),
-        )
-        if chosen is None:
-            return outcome
-        versus = self._marks.versus(chosen, best, self._confirm)
-        groups = self._groups(chosen, best)
-        outcome = replace(outcome, versus=versus, groups=groups, falling=falling(groups))
-        if not versus.is_better(ALPHA):
-            return replace(outcome, reason="not confirmed")
-        if outcome.falling:
-            return replace(outcome, reason="a group falls")
-        return replace(outcome, reason="confirmed", recommended=chosen)
-
-    def _groups(self, chosen: Variant, best: Variant) -> dict[str, Comparison]:
-        """The comparison in each group that is large enough, if there are several groups."""
-        by_group: dict[str, list[Item]] = {}
-        for item in self._confirm:
-            by_group.setdefault(item.group, []).append(item)
-        if len(by_group) < 2:
-            return {}
-        return {
-            group: self._marks.versus(chosen, best, items)
-            for group, items in sorted(by_group.items())
-            if len(items) >= MIN_GROUP
-        }
-
     def _rank(self, variant: Variant, items: Sequence[Item] | None = None) -> tuple[float, int]:
         """The key to sort by: right answers, then closeness to the defaults."""
         n_right = self._marks.n_right(variant, self._search if items is None else items)
         return n_right, -self._space.n_changes(variant)
+
+
+def confirm(
+    marks: Counted,
+    alone: Sequence[Variant],
+    chosen: Variant | None,
+    search_half: Sequence[Item],
+    confirm_half: Sequence[Item],
+    *,
+    min_group: int,
+    unit: Unit = "questions",
+) -> Outcome:
+    """What follows for the variant that the search half chose; all verdicts must be known.
+
+    It must not be worse in any group of at least ``min_group`` items.
+    """
+    both = [*search_half, *confirm_half]
+    best = marks.best(alone, both)
+    outcome = Outcome(
+        recommended=best,
+        reason="nothing above",
+        best_alone=best,
+        chosen=chosen,
+        versus=None,
+        accuracy={v.name: marks.share(v, confirm_half) for v in (best, chosen) if v},
+        alone={v.name: marks.share(v, both) for v in alone},
+        groups={},
+        falling=(),
+        tried=(),
+        n_search=len(search_half),
+        n_confirm=len(confirm_half),
+        unit=unit,
+    )
+    if chosen is None:
+        return outcome
+    versus = marks.versus(chosen, best, confirm_half)
+    groups = {
+        group: marks.versus(chosen, best, items)
+        for group, items in _by_group(confirm_half).items()
+        if len(items) >= min_group
+    }
+    outcome = replace(outcome, versus=versus, groups=groups, falling=falling(groups))
+    if not versus.is_better(ALPHA):
+        return replace(outcome, reason="not confirmed")
+    if outcome.falling:
+        return replace(outcome, reason="a group falls")
+    return replace(outcome, reason="confirmed", recommended=chosen)
+
+
+def _by_group(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """The items of each group; nothing if there is only one group."""
+    names = sorted({item.group for item in items})
+    if len(names) < 2:
+        return {}
+    return {name: [item for item in items if item.group == name] for name in names}
 
 
 def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:

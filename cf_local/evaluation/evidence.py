@@ -4,11 +4,17 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from cf_local.evaluation.calibration import Outcome
+from cf_local.evaluation.calibration import Outcome, Unit
 from cf_local.evaluation.search_space import CALIBRATED
 from cf_local.evaluation.summary import Comparison, Share
 from cf_local.evaluation.variants import Variant, is_alone
 from cf_local.settings import Settings
+
+_ANSWERS: Mapping[Unit, str] = {
+    "questions": "answers {share} of {n} questions right",
+    "words": "would write {share} of {n} words of the reference texts",
+}
+_ITEMS: Mapping[Unit, str] = {"questions": "questions", "words": "texts"}
 
 MARK = "Written by `cf-local calibrate`; a later run of it may replace this entry."
 
@@ -23,16 +29,20 @@ def names_of(variant: Variant, all_names: tuple[str, ...]) -> tuple[str, ...]:
 def values_of(variant: Variant, names: Mapping[str, str]) -> dict[str, Any]:
     """The keys of a fusion in models.toml that answers as ``variant`` does.
 
-    Of the defaults, only mode and score are written, since the default score has changed before.
+    Of the defaults, only mode, score and weights are written, since those have changed before.
     ``names`` are the names in models.toml of the sources that the variant needs, in order.
     """
     default, settings = Settings(), variant.settings
     chosen = {key: getattr(settings, key) for key in CALIBRATED if hasattr(settings, key)}
     changed = {key: value for key, value in chosen.items() if value != getattr(default, key)}
-    score = {} if is_alone(variant) else {"score": settings.score}
-    if "weights" in changed:
-        changed["weights"] = {names[each]: w for each, w in changed["weights"].items()}
-    return {"sources": tuple(names.values()), "mode": settings.mode, **score, **changed}
+    if is_alone(variant):
+        fixed: dict[str, Any] = {}
+    else:
+        weights = settings.weights
+        if not isinstance(weights, str):
+            weights = {names[each]: weight for each, weight in weights.items()}
+        fixed = {"score": settings.score, "weights": weights}
+    return {"sources": tuple(names.values()), "mode": settings.mode, **changed, **fixed}
 
 
 def sentence(outcome: Outcome, task: str, day: dt.date) -> str:
@@ -43,14 +53,11 @@ def sentence(outcome: Outcome, task: str, day: dt.date) -> str:
         own, other = outcome.accuracy[chosen], outcome.accuracy[best]
         assert outcome.versus is not None
         return (
-            f"{when}{chosen} answers {share_text(own)} of {own.n} questions right that played no "
-            f"part in its choice, {best} alone {share_text(other)} ({p_text(outcome.versus)})."
+            f"{when}{chosen} {_answers(own, outcome.unit)} that played no part in its choice, "
+            f"{best} alone {share_text(other)} ({p_text(outcome.versus)})."
         )
     own = outcome.alone[best]
-    return (
-        f"{when}{best} alone answers {share_text(own)} of {own.n} questions right; "
-        "no fusion was better beyond chance."
-    )
+    return f"{when}{best} alone {_answers(own, outcome.unit)}; no fusion was better beyond chance."
 
 
 def verdict(outcome: Outcome) -> str:
@@ -61,8 +68,8 @@ def verdict(outcome: Outcome) -> str:
     assert outcome.versus is not None
     own, other = outcome.accuracy[chosen.name], outcome.accuracy[best]
     facts = (
-        f"on {own.n} questions that played no part in the choice, {chosen.name!r} was right on "
-        f"{share_text(own)}, {best} alone on {share_text(other)}: "
+        f"on {own.n} {outcome.unit} that played no part in the choice, {chosen.name!r} was right "
+        f"on {share_text(own)}, {best} alone on {share_text(other)}: "
         f"won {outcome.versus.won}, lost {outcome.versus.lost}, {p_text(outcome.versus)}."
     )
     if outcome.reason == "confirmed":
@@ -80,7 +87,7 @@ def notes(outcome: Outcome, seed: int, models: Mapping[str, str], *, version: st
     """Comment lines for the entry: what was measured, and on what."""
     lines = [
         MARK,
-        f"cf-local {version}, seed {seed}; {outcome.n_search} questions to search, "
+        f"cf-local {version}, seed {seed}; {outcome.n_search} {_ITEMS[outcome.unit]} to search, "
         f"{outcome.n_confirm} to confirm; {len(outcome.tried)} ways to answer tried.",
     ]
     lines += [
@@ -98,6 +105,10 @@ def notes(outcome: Outcome, seed: int, models: Mapping[str, str], *, version: st
         for group, versus in outcome.groups.items()
     ]
     return [*lines, *(f"{name}: {file}" for name, file in models.items())]
+
+
+def _answers(share: Share, unit: Unit) -> str:
+    return _ANSWERS[unit].format(share=share_text(share), n=share.n)
 
 
 def share_text(share: Share) -> str:

@@ -1,10 +1,10 @@
 """How likely a text is under a fusion, and whether the fusion would write it.
 
-The log-likelihood of a text is minus the mean of the sources' negative log-likelihoods, each in its
-own tokens, weighted with the fusion's weights. That is the logarithm of a geometric mean of
-probabilities. It is the same for all kinds of score: sums over tokens can be added from window to
-window and compared between vocabularies; means per token, which "perplexity" and "nll" rank by,
-cannot. The mean of ``bits_per_byte`` is this one, per byte and in bits.
+With the score "mixture" the probability of a text is the weighted mean of the sources'
+probabilities, each of the text in its own tokens. With every other score its log-likelihood is the
+weighted mean of theirs (a geometric mean of probabilities): sums over tokens can be added from
+window to window and compared between vocabularies; means per token, which "perplexity" and "nll"
+rank by, cannot.
 
 Only the Session interface is used: ``prefill`` with what comes before the text, then ``score``.
 """
@@ -21,11 +21,11 @@ import numpy as np
 from cf_local.errors import ContextError
 from cf_local.evaluation.windows import ending, windows
 from cf_local.method.boundary import is_boundary_between
-from cf_local.method.reranker import weighted_mean
+from cf_local.method.reranker import pool
 from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
-from cf_local.types import Candidate, Event, Prompt, RawText, Step, text_of
+from cf_local.types import Candidate, Event, Prompt, RawText, ScoreKind, Step, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ class Judge:
         self._fusion, self._settings = fusion, settings
         sources = fusion.speakers(settings)
         self._sessions = [source.sessions[0] for source in sources]
-        names = [source.info.name for source in sources]
-        self._weights = settings.weights_of(names) if len(names) > 1 else [1.0]
+        self._weights = settings.weights_of([source.info for source in sources])
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The log-likelihood of each text after ``opening``, in nats.
@@ -137,10 +136,11 @@ class Judge:
         ]
 
     def _nlls_nats(self, opening: Opening, texts: Sequence[str]) -> list[float]:
-        """The mean over the sources of the negative log-likelihood of each text."""
+        """The negative log-likelihood of each text by all sources: pooled."""
         rows = [_nlls_nats(session, opening, texts) for session in self._sessions]
-        means: list[float] = weighted_mean(np.array(rows), self._weights).tolist()
-        return means
+        kind: ScoreKind = "mixture" if self._settings.score == "mixture" else "nll"
+        pooled: list[float] = pool(np.array(rows), kind, self._weights).tolist()
+        return pooled
 
 
 def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Event]:

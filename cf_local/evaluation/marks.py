@@ -1,6 +1,7 @@
 """Verdicts by variant and question, each computed once, and what can be counted with them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from cf_local.evaluation.summary import Comparison, Share, compare_verdicts, share
 from cf_local.evaluation.tasks.task import Item
@@ -12,7 +13,20 @@ Evaluate = Callable[[Sequence[Variant], Sequence[Item]], Iterable[Verdict]]
 """Answers every item by every variant."""
 
 
-class Marks:
+class Counted(Protocol):
+    """What is known of some variants on some items, counted by question or by word."""
+
+    def best(self, variants: Sequence[Variant], items: Sequence[Item]) -> Variant:
+        """The variant that is right most often; a tie goes to the first."""
+
+    def versus(self, one: Variant, other: Variant, items: Sequence[Item]) -> Comparison:
+        """One variant compared with another."""
+
+    def share(self, variant: Variant, items: Sequence[Item]) -> Share:
+        """How often it is right, with an interval."""
+
+
+class Marks(Counted):
     """The verdicts that ``evaluate`` has given so far. Raises KeyError for a missing one."""
 
     def __init__(self, evaluate: Evaluate) -> None:

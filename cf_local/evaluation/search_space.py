@@ -6,7 +6,7 @@ Left out: which variants are worth trying further (``calibration``).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import Any
@@ -49,16 +49,20 @@ class SearchSpace:
     def first(self) -> list[Variant]:
         """All modes with all sources, and ``cool`` with some of them; first, ``cool`` with all."""
         modes = [self._variant({"mode": mode}, self.names) for mode in _FUSED_MODES]
-        sizes = {len(self.names) - 1}
-        if len(self.names) <= _MOST_FOR_PAIRS:
-            sizes.add(2)
-        parts = [
-            self._variant({"mode": "cool"}, part)
-            for size in sorted(sizes, reverse=True)
-            if 1 < size < len(self.names)
-            for part in combinations(self.names, size)
-        ]
+        parts = [self._variant({"mode": "cool"}, part) for part in self._parts()]
         return [modes[0], *parts, *modes[1:]]
+
+    def walked(self, learn: Callable[[Sequence[str]], Mapping[str, float]]) -> list[Variant]:
+        """All that one walk along texts can tell apart: each score with each way to weigh.
+
+        ``learn`` gives the weights that suit the texts, for all sources or some.
+        """
+        return [
+            self._variant({"mode": "cool", "score": score, "weights": weights}, part)
+            for part in (self.names, *self._parts())
+            for weights in (*types.WEIGHTINGS, learn(part))
+            for score in types.SCORES
+        ]
 
     def near(self, variant: Variant, accuracy: Mapping[str, float]) -> list[Variant]:
         """All that differ from ``variant`` in one choice.
@@ -76,7 +80,7 @@ class SearchSpace:
                 found.append(self._variant(settings, names))
             except InputError:  # two choices that exclude each other
                 continue
-        if len(names) > 2 and chosen["weights"] is None:
+        if len(names) > 2 and isinstance(chosen["weights"], str):
             found += [self._variant(chosen, part) for part in combinations(names, len(names) - 1)]
         return found
 
@@ -86,6 +90,18 @@ class SearchSpace:
         changed = {k for k in _KNOWN if getattr(variant.settings, k) != getattr(plain, k)}
         n_left_out = len(self.names) - len(variant.sources or self.names)
         return len(changed) + n_left_out + (_MODE_CHANGES if "mode" in changed else 0)
+
+    def _parts(self) -> list[tuple[str, ...]]:
+        """Some of the sources: all but one, and pairs."""
+        sizes = {len(self.names) - 1}
+        if len(self.names) <= _MOST_FOR_PAIRS:
+            sizes.add(2)
+        return [
+            part
+            for size in sorted(sizes, reverse=True)
+            if 1 < size < len(self.names)
+            for part in combinations(self.names, size)
+        ]
 
     def _plain(self) -> Settings:
         """The base, with defaults for the calibrated settings."""
@@ -103,7 +119,7 @@ class SearchSpace:
             value = getattr(settings, key)
             if value == getattr(plain, key) or key == "mode":
                 continue
-            if key == "weights":
+            if isinstance(value, Mapping):
                 words += [f"{WEIGHT}{name}={weight:g}" for name, weight in value.items()]
             else:
                 words.append(f"{key}={value}")
@@ -129,6 +145,9 @@ def _changes(chosen: Mapping[str, Any], accuracy: Mapping[str, float]) -> Iterat
         for value in values:
             if value != chosen[key]:
                 yield {key: value}
+    if not isinstance(chosen["weights"], str):
+        return
+    yield from ({"weights": kind} for kind in types.WEIGHTINGS if kind != chosen["weights"])
     weights = weights_of(accuracy)
-    if chosen["weights"] is None and len(set(weights.values())) > 1:
+    if len(set(weights.values())) > 1:
         yield {"weights": weights}

@@ -1,14 +1,15 @@
 """An evaluation on disk: a folder from which an interrupted run can be resumed.
 
 ``run.json`` says what is evaluated (task, questions, settings, models); only the same evaluation
-can resume it. ``items.jsonl`` has the questions, ``results.jsonl`` one line per answer, each
-flushed when it is written. A killed process may leave an incomplete last line; it is dropped.
+can resume it. ``items.jsonl`` has the questions, ``results.jsonl`` one line per answer or
+``walks.jsonl`` one per reference text, each flushed when it is written. A killed process may leave
+an incomplete last line; it is dropped.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from cf_local.evaluation.runner import Result, Store
 from cf_local.evaluation.tasks.task import Item, Task
 from cf_local.evaluation.tasks.textfile import json_objects
 from cf_local.evaluation.variants import Variant
+from cf_local.evaluation.walk import Walk, WalkStore, Word
 from cf_local.files import write_text
 from cf_local.method.session import Source
 from cf_local.progress import Closing
+from cf_local.settings import Settings
+from cf_local.types import Candidate, Score
 
 _FORMAT = 1
-_ABOUT, _ITEMS, _RESULTS = "run.json", "items.jsonl", "results.jsonl"
+_ABOUT, _ITEMS, _RESULTS, _WALKS = "run.json", "items.jsonl", "results.jsonl", "walks.jsonl"
 _NOT_COMPARED = ("cf_local", "path")  # what may differ between the parts of one run
 _MAX_REPORTED = 4  # differences
 
@@ -48,35 +52,44 @@ def record_of(
     }
 
 
-class FolderStore(Store, Closing):
-    """Results in a folder, for a ``with`` statement; ``n_dropped`` counts incomplete lines."""
+def record_of_walks(record: Record, settings: Settings) -> Record:
+    """The part of a record that decides walks: any variant can be tried on them later."""
+    kept = {key: value for key, value in record.items() if key != "variants"}
+    return kept | {"segments": settings.segments, "segment_limit": settings.segment_limit}
+
+
+class RunFolder(Closing):
+    """The folder of a run, for a ``with`` statement; ``n_dropped`` counts incomplete lines."""
 
     def __init__(
-        self, folder: Path, record: Record, items: Sequence[Item], *, resume: bool
+        self, folder: Path, name: str, record: Record, items: Sequence[Item], *, resume: bool
     ) -> None:
         """Start a run, or with ``resume`` go on with the one in the folder if there is one.
 
-        Raises InputError when the folder already holds a run and ``resume`` is not set, when that
-        run evaluates something else, or when its files cannot be read or written.
+        ``name`` is that of the file with the lines. Raises InputError when the folder already holds
+        a run and ``resume`` is not set, when that run evaluates something else, or when its files
+        cannot be read or written.
         """
-        super().__init__()
-        self._path = folder / _RESULTS
+        self._path = folder / name
         self.n_dropped = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / _ABOUT).exists():
                 self._go_on(folder, record, resume)
             else:
-                _start(folder, record, items)
+                _start(folder, self._path, record, items)
             self._file = self._path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise InputError(f"{folder} cannot be used for results: {error.strerror}.") from error
 
-    def append(self, result: Result) -> None:
-        """Store a result; it is in the file when this returns."""
-        super().append(result)
+    def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The lines that are there, each with its place."""
+        return json_objects(self._path)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Add a line; it is in the file when this returns."""
         try:
-            self._file.write(_line(asdict(result)) + "\n")
+            self._file.write(_line(line) + "\n")
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self._path} cannot be written: {error.strerror}.") from error
@@ -92,16 +105,60 @@ class FolderStore(Store, Closing):
                 "folder."
             )
         _check_same(folder, record)
-        if not self._path.exists():
-            return
-        self.n_dropped = _drop_incomplete_line(self._path)
-        for where, line in json_objects(self._path):
+        if self._path.exists():
+            self.n_dropped = _drop_incomplete_line(self._path)
+
+
+class FolderStore(Store, Closing):
+    """Results in a folder (see RunFolder)."""
+
+    def __init__(
+        self, folder: Path, record: Record, items: Sequence[Item], *, resume: bool
+    ) -> None:
+        """Start or go on with a run. Raises what RunFolder raises."""
+        super().__init__()
+        self._folder = RunFolder(folder, _RESULTS, record, items, resume=resume)
+        self.n_dropped = self._folder.n_dropped
+        for where, line in self._folder.lines():
             super().append(_result(where, line))
 
+    def append(self, result: Result) -> None:
+        """Store a result; it is in the file when this returns."""
+        super().append(result)
+        self._folder.write(asdict(result))
 
-def _start(folder: Path, record: Record, items: Sequence[Item]) -> None:
+    def close(self) -> None:
+        """Close the file; a ``with`` statement does it."""
+        self._folder.close()
+
+
+class WalkFolder(WalkStore, Closing):
+    """Walks in a folder (see RunFolder)."""
+
+    def __init__(
+        self, folder: Path, record: Record, items: Sequence[Item], *, resume: bool
+    ) -> None:
+        """Start or go on with a run. Raises what RunFolder raises."""
+        super().__init__()
+        self._folder = RunFolder(folder, _WALKS, record, items, resume=resume)
+        self.n_dropped = self._folder.n_dropped
+        for where, line in self._folder.lines():
+            super().append(_walk(where, line))
+
+    def append(self, walked: Walk) -> None:
+        """Store a walk; it is in the file when this returns."""
+        super().append(walked)
+        words = [_word_line(word) for word in walked.words]
+        self._folder.write({"item": walked.item, "n_words": walked.n_words, "words": words})
+
+    def close(self) -> None:
+        """Close the file; a ``with`` statement does it."""
+        self._folder.close()
+
+
+def _start(folder: Path, path: Path, record: Record, items: Sequence[Item]) -> None:
     # run.json comes last and is written atomically: if it exists, the other files are whole.
-    (folder / _RESULTS).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     lines = "".join(_line(_item(item)) + "\n" for item in items)
     write_text(folder / _ITEMS, lines)
     write_text(folder / _ABOUT, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
@@ -157,6 +214,37 @@ def _result(where: str, line: Mapping[str, Any]) -> Result:
     if set(line) != {field.name for field in fields(Result)}:
         raise InputError(f"{where}: this is not a result of this version; choose another folder.")
     return Result(**line)
+
+
+def _word_line(word: Word) -> dict[str, Any]:
+    return {
+        # Bytes as the characters of the same numbers: a draft need not be UTF-8.
+        "candidates": [[each.text.decode("latin-1"), each.ends] for each in word.candidates],
+        "drafts": word.drafts,
+        "right": word.right,
+        "scores": [[astuple(score) for score in row] for row in word.scores],
+        "next_scores": [astuple(score) for score in word.next_scores],
+    }
+
+
+def _walk(where: str, line: Mapping[str, Any]) -> Walk:
+    try:
+        words = tuple(_word(word) for word in line["words"])
+        return Walk(line["item"], line["n_words"], words)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{where}: this is not a walk of this version; choose another folder."
+        ) from None
+
+
+def _word(line: Mapping[str, Any]) -> Word:
+    return Word(
+        tuple(Candidate(text.encode("latin-1"), ends) for text, ends in line["candidates"]),
+        tuple(line["drafts"]),
+        tuple(line["right"]),
+        tuple(tuple(Score(*score) for score in row) for row in line["scores"]),
+        tuple(Score(*score) for score in line["next_scores"]),
+    )
 
 
 def _model(source: Source) -> dict[str, Any]:

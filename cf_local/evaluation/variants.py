@@ -1,8 +1,8 @@
 """Variants: the ways to answer that an evaluation compares.
 
 A variant is written as a mode and what differs from the given settings: ``cool score=nll
-weight.ash=2``, or ``cool sources=ash,birch`` for some of the sources. Its keys are those of the
-table of settings.
+weight.ash=2``, ``cool weights=equal``, or ``cool sources=ash,birch`` for some of the sources. Its
+keys are those of the table of settings.
 """
 
 import shlex
@@ -13,7 +13,7 @@ from typing import Any
 from cf_local.errors import InputError
 from cf_local.registry.toml import nearest
 from cf_local.settings import OPTIONS, Option, Settings
-from cf_local.types import MODES
+from cf_local.types import MODES, Weighting
 
 WEIGHT = "weight."
 SOURCES = "sources"
@@ -75,7 +75,7 @@ def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Vari
                 f"There are {', '.join(known)}."
             )
     names = sources if part is None else part
-    values["weights"] = _weights(text, weights, names, settings)
+    values["weights"] = _weights(text, values.get("weights"), weights, names, settings)
     try:
         return Variant(" ".join(text.split()), settings.with_options(values), part)
     except InputError as error:
@@ -114,13 +114,23 @@ def _source(text: str, name: str, sources: Sequence[str]) -> str:
 
 
 def _weights(
-    text: str, given: Mapping[str, float], names: Sequence[str], settings: Settings
-) -> Mapping[str, float] | None:
-    """Weights of the sources that take part: those given, else those of the settings."""
+    text: str,
+    weighting: Mapping[str, float] | Weighting | None,
+    given: Mapping[str, float],
+    names: Sequence[str],
+    settings: Settings,
+) -> Mapping[str, float] | Weighting:
+    """Weights of the sources that take part: those of the variant, else those of the settings."""
+    if isinstance(weighting, Mapping):
+        given = {**weighting, **given}
+    elif weighting and given:
+        raise InputError(f"variant {text!r}: give weights={weighting}, or the weight of a source.")
     for name in given:
         _source(text, name, names)
-    if given or settings.weights is None:
-        return given or None
+    if given:
+        return given
+    if weighting or isinstance(settings.weights, str):
+        return weighting or settings.weights
     return {name: weight for name, weight in settings.weights.items() if name in names}
 
 
@@ -131,8 +141,4 @@ def _parsed(text: str, key: str, option: Option, value: str) -> Any:
         raise InputError(f"variant {text!r}: {key} cannot be {value!r}.") from None
 
 
-_KEYS = tuple(
-    name
-    for name, option in OPTIONS.items()
-    if name != "mode" and option.kind not in ("texts", "weights")
-)
+_KEYS = tuple(name for name, option in OPTIONS.items() if name != "mode" and option.kind != "texts")

@@ -22,6 +22,9 @@ from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes, TokenRow
 from cf_local.llama.tree import CachedRows, Forks, Node, Pending
 
+_MOST_DEFERRED = 32
+"""Tokens: one more costs a quarter of a pass over one, and half as much as among four."""
+
 
 class Cache:
     """The committed tokens of one conversation, and the tree of what was read after them."""
@@ -43,7 +46,7 @@ class Cache:
 
     @property
     def root(self) -> Node:
-        """The last committed token that was evaluated; ``head`` may be one token further."""
+        """The last committed token that was evaluated; ``head`` may be further."""
         return self._tree.root
 
     @property
@@ -52,7 +55,7 @@ class Cache:
         return self.head.position + 1
 
     def settle(self) -> None:
-        """Evaluate the last committed token if that was deferred."""
+        """Evaluate the committed tokens that were deferred."""
         self.read([(self.head, ())])
 
     def prefill(
@@ -105,14 +108,31 @@ class Cache:
         self._tree.root = self.head = start
 
     def commit(self, end: Node) -> None:
-        """Make ``end`` the last committed token; of the tree, what follows it stays."""
+        """Make ``end`` the last committed token; of the tree, what follows it stays.
+
+        Where passes may be deferred, text that was not read is read later, many tokens at a time:
+        when something follows it, or when ``_MOST_DEFERRED`` tokens wait.
+        """
         self.head = end
         is_read = self._tree.is_resident(end) and end.expected.knows(None)
-        if self._is_lazy and not is_read and end.parent and self._knows_nll(end):
-            self._move_root(end.parent)
-            self._tree.root.children = {end.token: end}
-        else:
+        if self._is_lazy and not is_read:
+            self._defer(end)
+        if not self._is_lazy or end.position - self.root.position >= _MOST_DEFERRED:
             self.settle()
+        elif is_read:
+            self._move_root(end)
+
+    def _defer(self, end: Node) -> None:
+        """Leave what was not read of the committed text for later; nothing else follows it."""
+        path = end.path_from(self.root)
+        there = [node for node in path[:-1] if self._tree.is_resident(node)]
+        if there:
+            self._move_root(there[-1])
+        self._tree.drop_all()
+        for node in path[len(there) :]:
+            assert node.parent is not None
+            node.parent.children = {node.token: node}
+        end.children = {}
 
     # ---- Saved states
 
@@ -134,7 +154,7 @@ class Cache:
 
     def fits(self, n_tokens: int) -> bool:
         """Whether the committed text can grow by ``n_tokens``."""
-        return len(self._committed.tokens) + n_tokens <= self._context.n_max
+        return self.n_tokens + n_tokens <= self._context.n_max
 
     def known(self, parent: Node, token: int, *, whole_row: bool = False) -> Node | None:
         """The node of ``token`` after ``parent``, if what follows it is known without a pass."""
@@ -185,6 +205,9 @@ class Cache:
         A last token whose likelihood follows from the row before it is left for later, if no pass
         is needed at all or if passes may be deferred.
         """
+        paths = [end.path_from(self.head) for end, _ in ends]
+        if any(not node.knows_nll and node.holders for path in paths for node in path):
+            self._tree.drop_all()  # the row before it was not computed, or is gone: read all again
         missing = [(end, ()) for end, wants_row in ends if wants_row or not self._knows_nll(end)]
         if missing and not self._is_lazy:
             missing = [(end, ()) for end, _ in ends]
@@ -198,10 +221,11 @@ class Cache:
     def drop_all(self) -> None:
         """Forget all continuations."""
         self._tree.drop_all()
-        self._tree.root.children = {}
-        if self.head is not self._tree.root:
-            self._tree.root.children = {self.head.token: self.head}
-            self.head.children = {}
+        self.root.children = {}
+        for node in self.head.path_from(self.root):  # committed, and not read yet
+            assert node.parent is not None
+            node.parent.children = {node.token: node}
+        self.head.children = {}
 
     def close(self) -> None:
         """Free all memory at once: nodes refer to each other, and so do texts."""
@@ -243,11 +267,18 @@ class Cache:
         for start in range(0, len(pending), MAX_PASS_LOGITS):
             chunk = pending[start : start + MAX_PASS_LOGITS]
             self._keep_rows()
+            # What follows a committed token that was deferred is known: its row is not needed.
+            starts = self.head.position
             self._passes.run(
-                [TokenRow(w.node.token, w.node.position, tuple(w.forks), True) for w in chunk]
+                [
+                    TokenRow(
+                        w.node.token, w.node.position, tuple(w.forks), w.node.position >= starts
+                    )
+                    for w in chunk
+                ]
             )
             for index, (node, *_) in enumerate(chunk):
-                if node.expected.knows(None):
+                if node.position < starts or node.expected.knows(None):
                     continue  # read again for another fork
                 node.expected = self._context.expected(index)
                 if all_rows or node in wanted:

@@ -8,7 +8,8 @@ from cf_local.llama.cache import Cache
 from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
-from cf_local.method.boundary import is_word_boundary
+from cf_local.method.boundary import is_word_boundary, last_character
+from cf_local.method.session import Joins, Others
 from cf_local.method.tokenization import ContextEncoder
 from cf_local.types import Candidate, Draft, Score
 
@@ -104,15 +105,19 @@ class Candidates:
         return self.own is not None and candidate == self.own.candidate
 
     def find(self, candidate: Candidate) -> Node | None:
-        """The end of a candidate; None if it does not fit the context."""
-        if self._node(candidate) is None:
-            self._read([candidate])
-        return self._node(candidate)
+        """The end of a candidate, which may not be read yet; None if it does not fit."""
+        node = self._node(candidate)
+        if node is None:
+            tokens = self._encoder.encode(candidate.text)
+            if not self._cache.fits(len(tokens)):
+                return None
+            node = self._scored[candidate.text] = self._cache.head.grow(tokens)
+        return node
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], word_ends: bool) -> list[Score]:
         """Negative log-likelihood of each candidate; one pass for all that are not yet read."""
-        self._read(candidates)
-        return [self._score(candidate) for candidate in candidates]
+        self._read(candidates, word_ends=word_ends)
+        return [self._score(candidate, word_ends) for candidate in candidates]
 
     def _node(self, candidate: Candidate) -> Node | None:
         """The end of the own draft if it is this very candidate, else of its text as read."""
@@ -120,21 +125,19 @@ class Candidates:
             return self.own.end
         return self._scored.get(candidate.text)
 
-    def _read(self, candidates: Iterable[Candidate]) -> None:
+    def _read(self, candidates: Iterable[Candidate], *, word_ends: bool = False) -> None:
         """Evaluate candidates after the response, as far as their scores need it."""
         ends: list[tuple[Node, bool]] = []
         for candidate in candidates:
-            node = self._node(candidate)
+            node = self.find(candidate)
             if node is None:
-                tokens = self._encoder.encode(candidate.text)
-                if not self._cache.fits(len(tokens)):
-                    continue
-                node = self._scored[candidate.text] = self._cache.head.grow(tokens)
-            if candidate.ends or not self.is_own(candidate):
-                ends.append((node, candidate.ends))
+                continue
+            wants_row = word_ends or candidate.ends
+            if wants_row or not self.is_own(candidate):
+                ends.append((node, wants_row))
         self._cache.read_to_score(ends)
 
-    def _score(self, candidate: Candidate) -> Score:
+    def _score(self, candidate: Candidate, word_ends: bool) -> Score:
         node = self._node(candidate)
         if node is None:  # it does not fit the context, so it must not win
             return Score(math.inf, 1)
@@ -143,4 +146,70 @@ class Candidates:
         if candidate.ends:
             nll_nats += node.expected.nll_of_any(self._vocabulary.end_tokens)
             n_terms += 1
+        elif word_ends:
+            return Score(nll_nats, n_terms, self._word_end_nats(node, candidate.text))
         return Score(nll_nats, n_terms)
+
+    def _word_end_nats(self, node: Node, text: bytes) -> float:
+        """Minus the log of the probability that a word ends after ``text``, at its ``node``."""
+        last = last_character(text)
+        if not last or last.isspace():
+            return 0.0
+        return node.expected.nll_of_any(self._vocabulary.word_starts.after(last))
+
+    def others(self, candidates: Sequence[Candidate], joins: Joins) -> list[Others]:
+        """Upper bounds of all segments of one word but the candidates (see Session.others).
+
+        The tokens of another segment depart from those of all candidates somewhere: at the first
+        token, later, or by going on where a candidate ends.
+        """
+        ends: dict[Node, set[Candidate]] = {}
+        for candidate in candidates:
+            node = self._node(candidate)
+            if node is None:  # it does not fit the context
+                return [Others(b"", 1.0)]
+            ends.setdefault(node, set()).add(candidate)
+        head = self._cache.head
+        followed: dict[Node, set[int]] = {head: set()}  # tokens by which candidates go on
+        for end in ends:
+            followed.setdefault(end, set())
+            for node in end.path_from(head):
+                assert node.parent is not None
+                followed.setdefault(node.parent, set()).add(node.token)
+        found = [] if head in ends else self._first_tokens(head, followed.pop(head))
+        for node, tokens in followed.items():
+            path = node.path_from(head)
+            reached = math.exp(-sum(step.nll_nats for step in path))
+            text = self._vocabulary.decode([step.token for step in path])
+            share = self._departing(node, tokens, ends.get(node, set()), joins, text)
+            found.append(Others(text, reached * share))
+        return found
+
+    def _first_tokens(self, head: Node, tokens: set[int]) -> list[Others]:
+        """Bounds by the first token, for the likeliest but ``tokens``; an empty text may end."""
+        expected = head.expected
+        ending = math.exp(-expected.nll_of_any(self._vocabulary.end_tokens))
+        likely, rest = expected.likely_but(tokens)
+        found = [Others(self._vocabulary.piece(token), share) for token, share in likely]
+        return [*found, Others(b"", max(ending, rest))]
+
+    def _departing(
+        self, node: Node, tokens: set[int], ends: set[Candidate], joins: Joins, text: bytes
+    ) -> float:
+        """The probability, after ``node``, of all that is none of the candidates.
+
+        ``tokens`` lead to other candidates, ``ends`` are those that end here.
+        """
+        left = 1.0 - sum(math.exp(-node.children[token].nll_nats) for token in tokens)
+        for candidate in ends:
+            if candidate.ends:
+                left -= math.exp(-node.expected.nll_of_any(self._vocabulary.end_tokens))
+            elif last := last_character(text).strip():
+                starts = self._vocabulary.word_starts.after(last, joins(last))
+                left -= math.exp(-node.expected.nll_of_any(starts))
+        # A segment may end where another goes on with what begins a new word.
+        if all(candidate.ends for candidate in ends) and any(
+            is_word_boundary(text, self._vocabulary.piece(token)) for token in tokens
+        ):
+            return 1.0
+        return max(0.0, left)

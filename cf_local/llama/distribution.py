@@ -1,6 +1,7 @@
 """What a model expects next: one row of logits, read as probabilities."""
 
 import math
+from collections.abc import Set
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,10 @@ import numpy.typing as npt
 from cf_local.errors import BrokenModelError
 
 Logits = npt.NDArray[np.float32]
+
+
+_NEAR = 4.0  # nats: tokens that are 50 times less likely than the best are one bound together
+_MOST_LIKELY = 16
 
 
 class Rows:
@@ -121,6 +126,21 @@ class Distribution:
         if not len(tokens):
             return math.inf
         return self._normalizer() - _log_sum_exp(self.logits[tokens])
+
+    def likely_but(self, tokens: Set[int]) -> tuple[list[tuple[int, float]], float]:
+        """The likeliest tokens that are not among ``tokens``, and the most of any other token."""
+        logits = self.logits
+        _ = self.best
+        near = np.flatnonzero(logits > self._best_logit - _NEAR)
+        near = near[np.argsort(-logits[near], kind="stable")][: _MOST_LIKELY + len(tokens)]
+        lowest = float(logits[near[-1]]) if len(near) >= _MOST_LIKELY else self._best_logit - _NEAR
+        normalizer = self._normalizer()
+        likely = [
+            (token, math.exp(float(logits[token]) - normalizer))
+            for token in near.tolist()
+            if token not in tokens
+        ]
+        return likely, math.exp(lowest - normalizer)
 
     def _normalizer(self) -> float:
         if self._log_normalizer is None:

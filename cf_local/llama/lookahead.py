@@ -30,36 +30,41 @@ class LlamaLookahead:
         self._encoder, self._vocabulary = encoder, vocabulary
         self._n_ctx = n_ctx
 
-    def known(self) -> KnownText:
+    def known(self, after: bytes = b"") -> KnownText:
         """What is known of the next draft without a pass."""
-        head = self._cache.head
-        if head is not self._cache.root:
+        start = self._node_after(after)
+        if start is None:
             return KnownText(b"", False)
-        path = list(self._chooser.known_path(head))
-        next_token = self._chooser.choose(path[-1] if path else head)
+        path = list(self._chooser.known_path(start))
+        next_token = self._chooser.choose(path[-1] if path else start)
         text = b"".join(self._vocabulary.piece(node.token) for node in path)
         if not self._chooser.goes_on(next_token):
             return KnownText(text, True)
         return KnownText(text + self._vocabulary.piece(next_token), False)
 
-    def extend(self, n_tokens: int) -> None:
-        """Write up to ``n_tokens`` further ahead."""
-        self._cache.settle()
-        head = self._cache.head
-        *_, node = head, *self._chooser.known_path(head)
+    def extend(self, n_tokens: int, after: bytes = b"") -> None:
+        """Write up to ``n_tokens`` further ahead, once ``after`` has been read."""
+        start = self._node_after(after)
+        if start is None:
+            head = self._cache.head
+            tokens = self._tokens_ahead(after)
+            if len(tokens) < self._n_left(head):
+                self._cache.read([(head, tokens)], all_rows=True)
+            return
+        *_, node = start, *self._chooser.known_path(start)
         for _ in range(min(n_tokens, self._n_left(node))):
             token = self._chooser.choose(node)
             if not self._chooser.goes_on(token):
                 break
             node = self._chooser.advance(node, token)
 
-    def confidence(self, start: int) -> float:
+    def confidence(self, start: int, after: bytes = b"") -> float:
         """The lowest probability of a token of the known text after byte ``start``."""
-        head = end = self._cache.head
-        if head is not self._cache.root:
+        end = self._node_after(after)
+        if end is None:
             return 1.0
         n_bytes, highest = 0, 0.0
-        for end in self._chooser.known_path(head):
+        for end in self._chooser.known_path(end):
             n_bytes += len(self._vocabulary.piece(end.token))
             if n_bytes > start:
                 highest = max(highest, end.nll_nats)
@@ -75,6 +80,16 @@ class LlamaLookahead:
         self._cache.read(
             [(head, self._tokens_ahead(text)[:n_left]) for text in texts], all_rows=True
         )
+
+    def _node_after(self, text: bytes) -> Node | None:
+        """The node after the response and ``text``; None if that was not read."""
+        head = self._cache.head
+        if head is not self._cache.root:
+            return None
+        node: Node | None = head
+        for token in self._tokens_ahead(text) if text else ():
+            node = node and self._chooser.known(node, token)
+        return node
 
     def _known_tokens(self) -> Iterator[int]:
         """The tokens it would write after the response; the last one is not evaluated."""

@@ -94,6 +94,23 @@ class LlamaModel:
         return not (recurrent or lib.llama_model_is_hybrid(self.handle))
 
     @property
+    def n_parameters(self) -> int:
+        """The parameters that compute a token: of a mixture's experts, only those it uses."""
+        n_all = int(lib.llama_model_n_params(self.handle))
+        n_experts, n_used = self._number("expert_count"), self._number("expert_used_count")
+        if not 0 < n_used < n_experts:
+            return n_all
+        width = self._number("expert_feed_forward_length") or self._number("feed_forward_length")
+        n_blocks = self._number("block_count") - self._number("leading_dense_block_count")
+        n_expert = 3 * self._number("embedding_length") * width * n_blocks
+        return max(1, n_all - (n_experts - n_used) * n_expert)
+
+    def _number(self, key: str) -> int:
+        """A whole number among the metadata of the architecture; 0 if there is none."""
+        text = self.metadata(f"{self.architecture}.{key}") or ""
+        return int(text) if text.isdecimal() else 0
+
+    @property
     def costs(self) -> PassCosts:
         """The estimated cost of its forward passes, from its size and the format of its weights."""
         return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())

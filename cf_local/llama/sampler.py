@@ -314,14 +314,17 @@ class TokenChooser:
 
     def advance(self, node: Node, token: int) -> Node:
         """The node of ``token`` after ``node``, by a forward pass if it is not known."""
-        known = self._cache.known(node, token, whole_row=self._wants_rows)
-        return known or self._cache.read([(node, [token])])[0]
+        return self.known(node, token) or self._cache.read([(node, [token])])[0]
+
+    def known(self, node: Node, token: int) -> Node | None:
+        """The node of ``token`` after ``node``, if what it would choose there is known."""
+        return self._cache.known(node, token, whole_row=self._wants_rows)
 
     def known_path(self, start: Node) -> Iterator[Node]:
         """The nodes of its choices after ``start``, as far as they are known."""
         node: Node | None = start
         while node and self.goes_on(token := self.choose(node)):
-            node = self._cache.known(node, token, whole_row=self._wants_rows)
+            node = self.known(node, token)
             if node is not None:
                 yield node
 

@@ -24,7 +24,7 @@ from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import Readable
+from cf_local.method.session import Joins, Others, Readable
 from cf_local.method.tokenization import ContextEncoder
 from cf_local.planning.plan import DEFAULT_CONTEXT
 from cf_local.progress import IsCancelled, Progress, never
@@ -147,10 +147,15 @@ class LlamaSession:
         self._check_open()
         return self._encoder.token_ends(text)
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], *, word_ends: bool = False) -> list[Score]:
         """Negative log-likelihood of each candidate (see Session.score)."""
         self._check_prefilled()
-        return self._candidates.score(candidates)
+        return self._candidates.score(candidates, word_ends)
+
+    def others(self, candidates: Sequence[Candidate], joins: Joins) -> list[Others]:
+        """Upper bounds of all other segments (see Session.others)."""
+        self._check_prefilled()
+        return self._candidates.others(candidates, joins)
 
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response (see Session.commit)."""
@@ -303,7 +308,12 @@ class LlamaSource:
             raise
         self.costs = costs or self._model.costs
         self.info = SourceInfo(
-            name, str(path), self.n_ctx, n_threads, self.template.opens_thinking()
+            name,
+            str(path),
+            self.n_ctx,
+            n_threads,
+            self._model.n_parameters,
+            self.template.opens_thinking(),
         )
         self.state_key = key_of(identity, self._kind(kv_type))
         self._last_prompt: tuple[Prompt, list[int]] | None = None
@@ -342,6 +352,10 @@ class LlamaSource:
         Changes nothing of what was read.
         """
         return self.sessions[0].time_pass(n_tokens)
+
+    def joins(self, char: str) -> frozenset[str]:
+        """What follows ``char`` within a token (see Source.joins)."""
+        return self.vocabulary.word_starts.joins(char)
 
     def n_tokens(self, text: str) -> int:
         """Tokens of a text on its own (see Source.n_tokens)."""

@@ -34,6 +34,12 @@ class Node:
             self._nll_nats = self.parent.expected.nll(self.token)
         return self._nll_nats
 
+    @property
+    def knows_nll(self) -> bool:
+        """Whether ``nll_nats`` is available."""
+        known = self.parent is not None and self.parent.expected.knows(self.token)
+        return self._nll_nats is not None or known
+
     def grow(self, tokens: Iterable[int]) -> "Node":
         """The last node of ``tokens`` after this one; adds those that are missing."""
         node: Node = self
@@ -50,8 +56,9 @@ class Node:
         With ``best`` the most likely token stays known.
         """
         for child in self.children.values():
-            _ = child.nll_nats
-        if best:
+            if self.expected.knows(child.token):
+                _ = child.nll_nats
+        if best and self.expected.knows_best:
             self.expected.summarize()
         else:
             self.expected.drop()

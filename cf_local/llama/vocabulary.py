@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cf_local.llama.library import lib
 from cf_local.llama.model import LlamaModel
+from cf_local.method.word_starts import WordStarts
 
 # Runs of characters that a tokenizer may spoil (stray bytes, U+2581), and of all others.
 _RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
@@ -47,6 +48,15 @@ class LlamaVocabulary:
     def end_token_set(self) -> frozenset[int]:
         """The same ids, for fast lookup."""
         return frozenset(self.end_tokens.tolist())
+
+    @cached_property
+    def word_starts(self) -> WordStarts:
+        """Which tokens begin a new word; takes 0.3 s with a vocabulary of 150,000."""
+        size = 1024
+        buffer = ctypes.create_string_buffer(size)
+        to_piece, handle = lib.llama_token_to_piece, self._handle
+        sizes = (to_piece(handle, token, buffer, size, 0, False) for token in range(self.n_tokens))
+        return WordStarts([buffer.raw[:n] if n > 0 else b"" for n in sizes])
 
     @property
     def bos_token(self) -> int | None:

@@ -8,6 +8,7 @@ without spaces, count each character as a word. Whitespace belongs to the word t
 import codecs
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 _ZERO_WIDTH_JOINER = "\u200d"
 _FULL_STOPS = ".!?…‼⁇⁈⁉"  # they end a sentence if whitespace follows
@@ -35,8 +36,13 @@ _UNSPACED_SCRIPTS = (
 
 
 @lru_cache(maxsize=4096)
-def _class_of(char: str) -> str:
-    """Class of one character: "space", "unspaced", "letter", "number" or "other"."""
+def class_of(char: str) -> str:
+    """Class of one character, which decides where words end after it.
+
+    "space", "unspaced", "letter", "number", "other", or "joiner" (zero-width), which ends no word.
+    """
+    if char == _ZERO_WIDTH_JOINER:
+        return "joiner"
     if char.isspace():
         return "space"
     if unicodedata.name(char, "").startswith(_UNSPACED_SCRIPTS):
@@ -56,17 +62,32 @@ def _continues(char: str) -> bool:
 
 def is_unspaced(char: str) -> bool:
     """Whether a character belongs to a script without spaces, where it counts as a word."""
-    return _class_of(char) == "unspaced"
+    return class_of(char) == "unspaced"
 
 
 def is_boundary_between(prev: str, next_: str) -> bool:
     """Whether a word ends between two neighbouring characters (method: "Word boundary")."""
-    if prev == _ZERO_WIDTH_JOINER or _continues(next_):
+    before = class_of(prev)
+    if before in ("space", "joiner") or _continues(next_):
         return False
-    before, after = _class_of(prev), _class_of(next_)
-    if before == "space":
-        return False
+    after = class_of(next_)
     return before != after or before in ("other", "unspaced")
+
+
+def first_character(text: bytes) -> str:
+    """The first character of ``text``; empty if only a part of it is there."""
+    return _decode_whole(text[:4])[:1]
+
+
+def last_character(text: bytes) -> str:
+    """The last character of ``text``; empty without text."""
+    return _decode(text[-16:])[-1:]
+
+
+def partial_character(char: str, index: int) -> str:
+    """The byte ``index`` of a character as text shows a single byte; an ASCII one is whole."""
+    raw = char.encode("utf-8", errors="surrogateescape")
+    return char if len(raw) < 2 else chr(0xDC00 + raw[index])
 
 
 def is_character_boundary(text: bytes, after: bytes) -> bool:
@@ -130,6 +151,12 @@ def last_words(text: bytes, n_words: int) -> bytes:
         if start <= 0:
             return text
     return chars[start:].encode("utf-8", errors="surrogateescape")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of ``text``, each with the whitespace before it."""
+    cuts = [i for i in range(1, len(text)) if _is_boundary_at(text, i)]
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])] if text else []
 
 
 def _is_boundary_at(chars: str, index: int) -> bool:

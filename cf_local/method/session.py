@@ -16,7 +16,7 @@ Optional capabilities are separate: ``Lookahead`` saves passes, ``Resumable`` sa
 file.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, Required, TypedDict, Unpack, runtime_checkable
 
@@ -24,6 +24,16 @@ from cf_local.method.costs import PassCosts
 from cf_local.progress import IsCancelled, Progress, drained
 from cf_local.settings import Sampling
 from cf_local.types import Candidate, Counters, Draft, KnownText, Prompt, Score, SourceInfo
+
+Joins = Callable[[str], frozenset[str]]
+"""After a character: those that may follow it as the next word's first, within one token."""
+
+
+class Others(NamedTuple):
+    """Segments that begin with ``text``: each of them has at most this probability."""
+
+    text: bytes
+    probability: float
 
 
 class Source(Protocol):
@@ -43,6 +53,12 @@ class Source(Protocol):
 
         A prefix that a prompt shares with the text of another session is not evaluated again (as
         far as the model's cache can share it).
+        """
+
+    def joins(self, char: str) -> frozenset[str]:
+        """The first characters of a next word that some token holds together with ``char``.
+
+        Characters of which a token has only a part are surrogates (``partial_character``).
         """
 
     def n_tokens(self, text: str) -> int:
@@ -130,8 +146,11 @@ class Session(Protocol):
     def token_ends(self, text: bytes) -> frozenset[int]:
         """Byte offsets in ``text`` at which tokens end when it is tokenized after the response."""
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], *, word_ends: bool = False) -> list[Score]:
         """Negative log-likelihood of each candidate after the response, one forward pass for all.
+
+        With ``word_ends`` also that of the end of its last word: of all tokens that begin a new
+        word there, or of none after whitespace, where no word can end.
 
         Its own draft is scored with the very tokens it was written in, other text with this
         source's tokenization; an ending adds minus the log of the summed probability of all
@@ -139,8 +158,18 @@ class Session(Protocol):
         scores infinity.
         """
 
+    def others(self, candidates: Sequence[Candidate], joins: Joins) -> Sequence[Others]:
+        """Upper bounds of the probability of any other segment of one word; no pass.
+
+        All ``candidates`` were scored with their word ends. ``joins`` gives the characters before
+        which a word may go on after a given one in some vocabulary. Every other segment begins with
+        the text of some entry, and has at most its probability.
+        """
+
     def commit(self, candidate: Candidate) -> None:
         """Append a candidate to the response; no pass if it was already drafted or scored.
+
+        With a lookahead, the pass for other text may be deferred.
 
         Raises ContextError when it does not fit the context.
         """
@@ -161,13 +190,16 @@ class Lookahead(Protocol):
     Drafts, scores and commits along it cost no forward pass. Nothing else changes.
     """
 
-    def known(self) -> KnownText:
-        """What the session would write after the response, as far as known without a pass."""
+    def known(self, after: bytes = b"") -> KnownText:
+        """What the session would write next, as far as known without a pass.
 
-    def extend(self, n_tokens: int) -> None:
-        """Write up to ``n_tokens`` further ahead."""
+        ``after`` is text that may follow the response: what would come after it.
+        """
 
-    def confidence(self, start: int) -> float:
+    def extend(self, n_tokens: int, after: bytes = b"") -> None:
+        """Write up to ``n_tokens`` further ahead; first, in one pass, read ``after`` if need be."""
+
+    def confidence(self, start: int, after: bytes = b"") -> float:
         """The lowest probability of a token of the known text after byte ``start``."""
 
     def prefetch(self, texts: Sequence[bytes]) -> None:

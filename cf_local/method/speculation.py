@@ -6,10 +6,10 @@ here decides what is written: sources cache what they evaluated ahead, and draft
 committing along it costs no pass. ``docs/speed.md`` has the cost model.
 """
 
-import math
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from cf_local.method.boundary import is_boundary_between, whole_characters
 from cf_local.method.session import Lookahead, Session
@@ -53,17 +53,15 @@ class LookUp:
 
 
 MOST_AHEAD = 32
-"""The most tokens a leader writes ahead."""
-_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities that divide a leader's doubts into classes
-_MOST_GUESSED = 8  # most tokens of one guess by look-up
-_MOST_PASSES = 8  # most passes of a source to finish a word that departs from the block
-_FEW_TOKENS = 24  # of all sources: too few to estimate bytes per token
-_USUAL_BLOCK = 8  # tokens
-_FORGETS = 0.2  # weight of a new observation
-_DISPUTE_PASSES = 2.0  # what a disagreement costs each source, roughly
-_DISPUTE_TOKENS = 1.5  # what it adds to the answer, roughly
-_GAIN = 0.75  # looking ahead must promise to take less than this share of the time
-_RUN_BYTES = 15.0  # initial length of agreement: what real models show (docs/LOG.md, 2026-11-28)
+"""The most tokens that are read ahead of the response."""
+_DOUBTS = (0.5, 0.9, 0.99, 0.999)  # probabilities that divide doubts into classes
+_FEW_TOKENS = 24  # too few to estimate bytes per token
+_MOST_GUESSED = 12  # most tokens of one guess
+_RETRY = 6  # tokens after which a leader that did not pay is tried again
+_HOPE = 0.8  # that a token of a leader comes true, before it is written
+_HORIZON = 4  # tokens: passes get cheaper at multiples of four
+_COMES_TRUE = (0.4, 0.75, 0.95, 0.98, 0.99)  # by doubt (docs/LOG.md, 2026-11-29)
+_SEEN = 10  # tokens that this counts for
 _TINY_PASS_S = 0.001  # below this, bookkeeping costs more than the passes it saves
 
 
@@ -89,8 +87,20 @@ class _Odds:
         self._n_wrong = 0.95 * self._n_wrong + n_wrong
 
 
+def _by_doubt() -> list[_Odds]:
+    """For each class of doubt, how often a token comes true: at first, as it usually does."""
+    return [_Odds(_SEEN * usual, _SEEN * (1 - usual)) for usual in _COMES_TRUE]
+
+
+class _Guess(NamedTuple):
+    """Text that may follow, and where its tokens end, each with the odds that it comes true."""
+
+    text: bytes
+    tokens: Sequence[tuple[int, _Odds]]
+
+
 class Speculator:
-    """Keeps a block of evaluated text ahead of the response.
+    """Keeps text ahead of the response that the first source would write: the expected text.
 
     One per answer: its decisions depend on the prompt and the response alone, so that the same
     question leads to the same passes, and so to the same text.
@@ -99,50 +109,76 @@ class Speculator:
     def __init__(self) -> None:
         self._look_up = LookUp()
         self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
-        # By how much a leader doubts a token: how often the others write the same one.
-        self._agreement = [_Odds(d, 1 - d) for d in (0.3, 0.7, 0.8, 0.9, 0.95)]
-        self._block: list[tuple[int, int]] = []  # where its pieces end (bytes), how sure it is
+        self._accepted = _by_doubt()  # the leader's tokens
+        self._followed = _by_doubt()  # the first source's tokens: whether they won
+        self._asked: dict[Session, _Odds] = {}
         self._sessions: list[Session] = []
+        self._first: Session | None = None
+        self._leader: Session | None = None
+        self._expected: list[tuple[int, int]] = []  # where its tokens end, and their doubt
+        self._n_led, self._led_s, self._n_unled = 0.0, 0.0, 0  # tokens written with a leader
         self._n_bytes = 0  # of the response
-        self._run_bytes = 0  # of agreement since the last dispute
-        self._mean_run_bytes = _RUN_BYTES
         self._bytes_per_token = 3.0
 
-    def start(self, sessions: Sequence[Session], prompt: str) -> None:
-        """Start an answer; does nothing with fewer than two sources that can look ahead."""
-        able = [session for session in sessions if session.lookahead is not None]
-        self._sessions = able if len(able) > 1 else []
-        self._block = []
-        self._run_bytes = self._n_bytes = 0
-        if self._sessions:
-            self._look_up.start(prompt)
+    def start(self, sessions: Sequence[Session], order: Sequence[int], prompt: str) -> None:
+        """Start an answer; does nothing unless the first source and another can look ahead.
+
+        ``order`` has the indices of the sessions in the order in which they are asked.
+        """
+        able = [s for s in sessions if s.lookahead is not None]
+        self._sessions, self._first, self._leader = [], None, None
+        if len(able) < 2 or self._token_cost(max(able, key=self._token_cost)) < _TINY_PASS_S:
+            return
+        self._sessions = able
+        self._look_up.start(prompt)
+        if sessions[order[0]] in able:
+            self._first = sessions[order[0]]
+            self._leader = min((s for s in able if s is not self._first), key=self._token_cost)
+            self._asked = {s: _Odds(0.5, 0.5) for s in able if s is not self._first}
 
     def prepare(self) -> None:
-        """Make sure that all sources have evaluated the next word, if that is expected to pay."""
-        if not self._n_bytes:
+        """Make sure that the first source knows its next word, and more if that should pay."""
+        if self._first is None or not self._n_bytes:
             return  # for the first word, latency matters more than cost
-        if all(_has_word(_ahead(session).known(), 0) for session in self._sessions):
-            return
-        if self._token_s() >= _TINY_PASS_S and self._pays():
-            self._look_ahead(self.by_cost(self._sessions))
+        first = _ahead(self._first)
+        known = first.known()
+        while not has_word(known, 0) or self._is_worth_more(known):
+            n_before = len(known.text)
+            self._extend(self._first)
+            known = first.known()
+            if len(known.text) > n_before:
+                doubt = bisect(_DOUBTS, first.confidence(n_before))
+                self._expected.append((len(known.text), doubt))
+            elif not known.ends:
+                break  # the context is full
 
-    def advance(self, winner: bytes, n_candidates: int) -> None:
-        """The response has grown by ``winner``."""
+    def expected(self) -> Sequence[bytes] | None:
+        """The text that is likely to follow, for sources that are asked; None if not looking."""
+        if not self._sessions:
+            return None
+        if self._first is None or not (text := _whole_words(_ahead(self._first).known())):
+            return []
+        return [text]
+
+    def advance(self, winner: bytes, asked: Sequence[Session]) -> None:
+        """The response has grown by ``winner``, for which some sources were asked."""
         if not self._sessions:
             return
         self._look_up.append(winner)
         self._n_bytes += len(winner)
-        n_tokens = sum(session.n_response_tokens for session in self._sessions)
+        for session, odds in self._asked.items():
+            odds.note(session in asked, session not in asked)
+        if self._first is None:
+            return
+        n_tokens = self._first.n_response_tokens
         if n_tokens >= _FEW_TOKENS:
-            self._bytes_per_token = self._n_bytes * len(self._sessions) / n_tokens
-        self._run_bytes += len(winner)
-        passed = [sure for end, sure in self._block if end <= len(winner)]
+            self._bytes_per_token = self._n_bytes / n_tokens
+        passed = [doubt for end, doubt in self._expected if end <= len(winner)]
+        is_followed = _ahead(self._first).known().text != b""
         if passed:
-            self._agreement[min(passed)].note(n_candidates == 1, n_candidates > 1)
-        self._block = [(e - len(winner), sure) for e, sure in self._block if e > len(winner)]
-        if n_candidates > 1:
-            self._mean_run_bytes += _FORGETS * (self._run_bytes - self._mean_run_bytes)
-            self._run_bytes = 0
+            self._followed[min(passed)].note(is_followed, not is_followed)
+        left = [(end - len(winner), doubt) for end, doubt in self._expected if end > len(winner)]
+        self._expected = left if is_followed else []
 
     def end_response(self) -> None:
         """The response is complete; the sources' own answers may follow (mode "cool+r")."""
@@ -158,136 +194,144 @@ class Speculator:
 
         Look-up guesses from the prompt and from the text written so far.
         """
-        if session in self._sessions and self._token_cost(session) >= _TINY_PASS_S:
+        if session in self._sessions:
             known = _ahead(session).known()
-            if not known.ends and not _has_word(known, n_bytes):
-                self._go_on(session, known)
+            if not known.ends and not has_word(known, n_bytes):
+                self._extend(session, has_leader=False)
 
-    # ---- One block
+    # ---- One pass
 
-    def _look_ahead(self, by_cost: list[Session]) -> None:
-        """Let the fastest source write a block, and the others read it.
-
-        Each reads what those before it would write, up to the end of the first word on which they
-        differ: so it has also read the candidates that it will have to score. They run in sequence
-        even where sources overlap: passes over several tokens keep all cores busy.
-        """
-        leader, *others = by_cost
-        self._write_ahead(leader)
-        paths = [_whole_words(_ahead(leader).known())]
-        for session in others:
-            self._read(session, paths)
-            paths = _merged(paths, _ahead(session).known().text)
-
-    def _write_ahead(self, leader: Session) -> None:
-        """Let ``leader`` write whole words ahead while the others are likely to agree.
-
-        The last word is one that it doubts. It is still completed, as it will have to be scored.
-        """
-        known, n_seen = _ahead(leader).known(), 0
-        all_true, n_true, doubted = 1.0, 0.0, -1
-        block: list[tuple[int, int]] = []
-        once_s, more_s = self._block_costs(leader)
-        for _ in range(MOST_AHEAD):
-            if len(known.text) > n_seen:
-                sure = bisect(_DOUBTS, _ahead(leader).confidence(n_seen))
-                block.append((len(known.text), sure))
-                all_true *= self._agreement[sure].probability
-                n_tokens = n_seen / self._bytes_per_token
-                if doubted < 0 and all_true * (once_s + n_tokens * more_s) < n_true * more_s:
-                    doubted = n_seen
-                n_true += all_true * (len(known.text) - n_seen) / self._bytes_per_token
-                n_seen = len(known.text)
-            if known.ends or (doubted >= 0 and _has_word(known, doubted)):
-                break
-            known = self._go_on(leader, known)
-        self._block = block
-
-    def _read(self, session: Session, paths: list[bytes]) -> None:
-        """Let a source read ``paths``, and complete a word in which it departs from all of them."""
-        _ahead(session).prefetch(paths)
-        known = _ahead(session).known()
-        for _ in range(_MOST_PASSES):
-            n_common = _n_followed(paths, known.text)
-            if n_common is None or _has_word(known, n_common):
-                break
-            known = self._go_on(session, known)
-
-    def _go_on(self, session: Session, known: KnownText) -> KnownText:
+    def _extend(self, session: Session, *, has_leader: bool = True) -> None:
         """One pass of a source along its own text, with a guess of what follows if that pays."""
-        n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
-        guess, key = self._look_up.propose(known.text, n_bytes)
-        odds = self._guesses.setdefault(key, _Odds(1, 3))
-        n_guessed = self._n_guessed(session, odds.probability) if guess else 0
-        guess = whole_characters(guess[: round(n_guessed * self._bytes_per_token)])
-        if guess:
-            _ahead(session).prefetch([known.text + guess])
-        else:
+        known = _ahead(session).known()
+        guess = self._looked_up(session, known.text)
+        led_s = 0.0
+        if guess is None and has_leader and (leader := self._leader_for(session)):
+            n_before = leader.counters.n_passes
+            guess = self._led(session, leader, known.text)
+            led_s = (leader.counters.n_passes - n_before) * self._token_cost(leader)
+        n_right = 0
+        if guess is None:
             _ahead(session).extend(1)
-        found = _ahead(session).known()
-        if guess:
-            n_right = _n_common(known.text + guess, found.text) - len(known.text)
-            odds.note(n_right / self._bytes_per_token, n_right < len(guess))
-        return found
+        else:
+            _ahead(session).prefetch([known.text + guess.text])
+            n_bytes = _n_common(known.text + guess.text, _ahead(session).known().text)
+            for end, odds in guess.tokens:
+                is_right = len(known.text) + end <= n_bytes
+                odds.note(is_right, not is_right)
+                if not is_right:
+                    break
+                n_right += 1
+        if led_s:
+            pass_s = session.source.costs.of(1 + (len(guess.tokens) if guess else 0))
+            self._n_led = 0.9 * self._n_led + n_right + 1
+            self._led_s = 0.9 * self._led_s + led_s + pass_s
+
+    def _leader_for(self, session: Session) -> Session | None:
+        """The source that guesses for ``session``; one that did not pay is tried now and then."""
+        self._n_unled += 1
+        is_slower = self._led_rate(session) * self._token_cost(session) < 1
+        return None if is_slower and self._n_unled % _RETRY else self._leader
+
+    def _looked_up(self, session: Session, text: bytes) -> _Guess | None:
+        """What followed the end of the text before, if its odds make it worth reading."""
+        n_bytes = int(_MOST_GUESSED * self._bytes_per_token)
+        found, key = self._look_up.propose(text, n_bytes)
+        if not found:
+            return None
+        odds = self._guesses.setdefault(key, _Odds(1, 3))
+        n_tokens, rate = self._best(session, odds.probability, 0.0)
+        if rate < self._led_rate(session):
+            return None
+        found = whole_characters(found[: round(n_tokens * self._bytes_per_token)])
+        ends = [round(i * self._bytes_per_token) for i in range(1, n_tokens)]
+        return _Guess(found, [(end, odds) for end in [*ends, len(found)]]) if found else None
+
+    def _led(self, session: Session, leader: Session, text: bytes) -> _Guess | None:
+        """What the fastest source would write after ``text``, as far as that pays."""
+        cost, ahead = self._token_cost(leader), _ahead(leader)
+        costs = session.source.costs
+        tokens: list[tuple[int, _Odds]] = []
+        reached, gained = 1.0, 1.0
+        rates = [1 / costs.of(1)]  # tokens per second if the guess ends there
+        while len(tokens) < _MOST_GUESSED:
+            n = len(tokens)
+            hopes = [
+                (gained + sum(reached * _HOPE**i for i in range(1, more + 1)))
+                / ((n + more) * cost + costs.of(n + more + 1))
+                for more in range(1, _HORIZON + 1)
+            ]
+            if max(hopes) <= max(rates):
+                break
+            n_seen = tokens[-1][0] if tokens else 0
+            ahead.extend(1, after=text)
+            known = ahead.known(after=text)
+            if len(known.text) <= n_seen:
+                break
+            odds = self._accepted[bisect(_DOUBTS, ahead.confidence(n_seen, after=text))]
+            tokens.append((len(known.text), odds))
+            reached *= odds.probability
+            gained += reached
+            rates.append(gained / ((n + 1) * cost + costs.of(n + 2)))
+            if known.ends:
+                break
+        n_kept = rates.index(max(rates))
+        if not n_kept:
+            return None
+        guessed = ahead.known(after=text).text[: tokens[n_kept - 1][0]]
+        return _Guess(whole_characters(guessed), tokens[:n_kept])
 
     # ---- What pays
 
-    def _n_guessed(self, session: Session, probability: float) -> int:
-        """Tokens of a guess to read in one pass: those that yield most known tokens per second."""
-        costs, n_right = session.source.costs, 0.0
+    def _led_rate(self, session: Session) -> float:
+        """Tokens per second of ``session`` with a leader, as it went so far."""
+        return self._n_led / self._led_s if self._led_s else 1 / self._token_cost(session)
+
+    def _best(self, session: Session, probability: float, cost: float) -> tuple[int, float]:
+        """How many tokens to guess, and the tokens per second of ``session`` that this gives.
+
+        Each guessed token takes ``cost`` seconds, and comes true with ``probability``.
+        """
+        costs, gained = session.source.costs, 1.0
         best, best_rate = 0, 1 / costs.of(1)
         for n_tokens in range(1, _MOST_GUESSED + 1):
-            n_right += probability**n_tokens
-            rate = (1 + n_right) / costs.of(n_tokens + 1)
+            gained += probability**n_tokens
+            rate = gained / (n_tokens * cost + costs.of(n_tokens + 1))
             if rate > best_rate:
                 best, best_rate = n_tokens, rate
-        return best
+        return best, best_rate
 
-    def _block_costs(self, leader: Session) -> tuple[float, float]:
-        """Seconds that a block costs once, and for each of its tokens.
+    def _is_worth_more(self, known: KnownText) -> bool:
+        """Whether one more token of the expected text should pay.
 
-        One more token pays while its chance to come true, per second of its cost, is higher than
-        that of the tokens before it per second of the whole block.
+        The other sources read the expected text in one pass each, if they are asked. One more token
+        pays while its chance to win, per second of its cost, is higher than that of the tokens
+        before it per second of all those passes.
         """
-        once_s, more_s = 0.0, self._token_cost(leader)
-        for session in self._sessions:
-            if session is not leader:
-                costs = session.source.costs
-                slope_s = max(0.0, costs.of(_USUAL_BLOCK) - costs.of(1)) / (_USUAL_BLOCK - 1)
-                once_s += max(0.0, costs.of(1) - slope_s)
-                more_s += slope_s
-        return once_s, more_s
-
-    def _pays(self) -> bool:
-        """Whether looking ahead is expected to be clearly faster than plain steps.
-
-        Compares the cost of a run of agreement and of the dispute that ends it. The margin covers
-        what is left out: drafts that are dropped, and words that are read again for their scores.
-        """
-        probability = self._probability()
-        n_run = probability / (1 - probability)
-        n_tokens = n_run + _DISPUTE_TOKENS
-        leader, *others = self.by_cost(self._sessions)
-        ahead_s = n_tokens * self._token_cost(leader) + _DISPUTE_PASSES * self._token_s()
-        ahead_s += sum(session.source.costs.of(n_tokens) for session in others)
-        plain_s = (n_tokens + 1) * self._token_s()
-        return ahead_s < _GAIN * plain_s
-
-    def _probability(self) -> float:
-        """The probability that the sources agree on one more token."""
-        run = max(self._mean_run_bytes, self._run_bytes / 2, 1.0)
-        return math.exp(-self._bytes_per_token / run)
+        assert self._first is not None
+        n_tokens = len(known.text) / self._bytes_per_token
+        if known.ends or n_tokens >= MOST_AHEAD:
+            return False
+        once_s = 0.0
+        more_s = min(1 / self._led_rate(self._first), self._token_cost(self._first))
+        for session, odds in self._asked.items():
+            costs = session.source.costs
+            slope_s = max(0.0, costs.of(8) - costs.of(1)) / 7
+            once_s += odds.probability * max(0.0, costs.of(1) - slope_s)
+            more_s += odds.probability * slope_s
+        all_true, n_true, n_seen = 1.0, 0.0, 0
+        for end, doubt in self._expected:
+            all_true *= self._followed[doubt].probability
+            n_true += all_true * (end - n_seen) / self._bytes_per_token
+            n_seen = end
+        return all_true * (once_s + n_tokens * more_s) > n_true * more_s
 
     def _token_cost(self, session: Session) -> float:
         """Seconds of a single-token pass of a source."""
         return session.source.costs.of(1)
 
-    def _token_s(self) -> float:
-        """Seconds of a single-token pass of all sources."""
-        return sum(map(self._token_cost, self._sessions))
 
-
-def _has_word(known: KnownText, start: int) -> bool:
+def has_word(known: KnownText, start: int) -> bool:
     """Whether a word ends after byte ``start`` of the known text, so that no pass is needed."""
     return known.ends or _end_of_word(known.text, start) < len(known.text)
 
@@ -296,23 +340,6 @@ def _n_common(one: bytes, other: bytes) -> int:
     """Length of the common prefix of two texts, in bytes."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-def _n_followed(paths: Sequence[bytes], text: bytes) -> int | None:
-    """How far ``text`` follows one of ``paths``; None if it follows one to its end."""
-    n_common = [_n_common(path, text) for path in paths]
-    if any(n == len(path) for n, path in zip(n_common, paths, strict=True)):
-        return None
-    return max(n_common)
-
-
-def _merged(paths: list[bytes], text: bytes) -> list[bytes]:
-    """``paths`` and a text that departs from all of them, cut after the word where it departs."""
-    n_common = _n_followed(paths, text)
-    if n_common is None:
-        return paths
-    cut = (path[: _end_of_word(path, n_common)] for path in (*paths, text))
-    return list(dict.fromkeys(cut))
 
 
 def _end_of_word(text: bytes, start: int) -> int:

@@ -7,19 +7,20 @@ be cut (``synchronizer``) and how scores become a winner (``reranker``).
 
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cache
+from typing import NamedTuple, Self
 
 from cf_local.errors import ContextError
+from cf_local.method.deciding import NOTHING, Hearing, in_order, score_answers
 from cf_local.method.output import TextStream, is_looping, text_of_bytes
 from cf_local.method.overlap import Overlap
 from cf_local.method.reranker import Verdict, decide
 from cf_local.method.session import Session
-from cf_local.method.speculation import Speculator
+from cf_local.method.speculation import Speculator, has_word
 from cf_local.method.synchronizer import draft_segment
-from cf_local.method.whole import score_answers
 from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
 from cf_local.types import (
@@ -32,9 +33,6 @@ from cf_local.types import (
     Step,
     text_of,
 )
-
-NOTHING = Candidate(b"", ends=False)
-"""The draft of a source whose vocabulary cannot continue the required form of the answer."""
 
 _Whole = tuple[Candidate, FinishReason]
 
@@ -55,7 +53,13 @@ class Writer:
         self._is_cancelled = is_cancelled
         self._names = tuple(session.source.info.name for session in sessions)
         # A single source needs no weight.
-        self._weights = settings.weights_of(self._names) if len(sessions) > 1 else [1.0]
+        infos = [session.source.info for session in sessions]
+        self._weights = settings.weights_of(infos) if len(sessions) > 1 else [1.0]
+        self._order = in_order(sessions, self._weights)
+        self._decides_early = decides_early(settings) and len(sessions) > 1
+        self._joins = cache(
+            lambda char: frozenset().union(*(s.source.joins(char) for s in sessions))
+        )
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
         # The form itself says where the answer may end: a stop string would break it.
@@ -95,7 +99,7 @@ class Writer:
                 session.commit(Candidate(prefix, ends=False))
             self._n_prefix = max(session.n_response_tokens for session in self._sessions)
         able = self._sessions if self._settings.speculation else ()
-        self._speculator.start(able, text_of(prompt))
+        self._speculator.start(able, self._order, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
         self._prompt_s = time.perf_counter() - self._start
 
@@ -125,14 +129,41 @@ class Writer:
         watch = _StepWatch(self._sessions)
         with watch.phase("draft"):
             self._speculator.prepare()
-            drafts = self._drafts()
-            proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
-        verdict = self._rerank(proposals, self._overlap, watch)
+        proposals, verdict, asked = self._hear(watch) if self._decides_early else self._ask(watch)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
-            self._speculator.advance(winner.text, len(proposals.candidates))
-        return watch.report(text, proposals, verdict)
+            self._speculator.advance(winner.text, [self._sessions[index] for index in asked])
+        return watch.report(text, proposals, verdict, asked)
+
+    def _ask(self, watch: "_StepWatch") -> "_Decided":
+        """What wins when every source drafts, and scores what any of them drafted."""
+        with watch.phase("draft"):
+            drafts = self._drafts()
+            proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
+        everyone = range(len(self._sessions))
+        return _Decided(proposals, self._rerank(proposals, self._overlap, watch), everyone)
+
+    def _hear(self, watch: "_StepWatch") -> "_Decided":
+        """The same winner, found by asking as few sources as possible."""
+        hearing = Hearing(
+            self._sessions,
+            self._weights,
+            self._joins,
+            self._draft,
+            expected=self._speculator.expected(),
+            phase=watch.phase,
+        )
+        winner = hearing.winner()
+        drafts = sorted(hearing.drafts.items())
+        proposals = _Proposals.gather((self._names[index], draft) for index, draft in drafts)
+        candidates = proposals.candidates
+        with watch.phase("rerank"):
+            scores = hearing.scores(candidates)
+            verdict = decide(scores, candidates, self._settings.score, self._weights)
+            if winner is not None:
+                verdict = replace(verdict, winner=candidates.index(winner))
+        return _Decided(proposals, verdict, hearing.asked)
 
     def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
         """One choice among the sources' whole answers and the ``fused`` one, if any."""
@@ -147,7 +178,8 @@ class Writer:
         self.finish_reason = {**fused, **dict(own.values())}[winner]
         self._stream, self._shown = TextStream(self._stop), []
         text = self._stream.feed(winner.text)
-        yield replace(watch.report(self._show(text), proposals, verdict), whole=True)
+        everyone = range(len(self._sessions))
+        yield replace(watch.report(self._show(text), proposals, verdict, everyone), whole=True)
 
     def _answers(self) -> Generator[None, None, list[_Whole]]:
         """The whole answer of each source, pausing after every segment."""
@@ -189,6 +221,9 @@ class Writer:
 
     def _draft(self, session: Session) -> Candidate:
         """The next segment of one source."""
+        expected, ahead = self._speculator.expected(), session.lookahead
+        if expected and ahead is not None and not has_word(ahead.known(), 0):
+            ahead.prefetch(expected)
         others = [other for other in self._sessions if other is not session]
         limit = min(self._settings.segment_limit, self._room(session))
         kind, n_words = self._settings.segments, self._settings.segment_words
@@ -219,30 +254,34 @@ class Writer:
         has_form = [answer for answer in answers if answer[1][1] == "stop"]
         return has_form if self._format and has_form else answers
 
-    def _rerank(self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch") -> Verdict:
+    def _rerank(
+        self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch", *, whole: bool = False
+    ) -> Verdict:
         """The winner; nothing is scored when all sources propose the same (method: "One step")."""
+        candidates, kind = proposals.candidates, self._settings.score
         with watch.phase("score"):
-            is_wanted = self._settings.score_unanimous and proposals.candidates[0] != NOTHING
-            if len(proposals.candidates) == 1 and not is_wanted:
+            is_wanted = self._settings.score_unanimous and candidates[0] != NOTHING
+            if len(candidates) == 1 and not is_wanted:
                 return Verdict(winner=0)
+            ends = kind == "mixture" and not whole
             scores = overlap.each(
-                self._sessions, lambda session: session.score(proposals.candidates)
+                self._sessions, lambda session: session.score(candidates, word_ends=ends)
             )
-        kind = self._settings.score
         with watch.phase("rerank"):
-            return decide(scores, proposals.candidates, kind, self._weights)
+            return decide(scores, candidates, kind, self._weights, whole=whole)
 
     def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> Verdict:
         """The winner among whole answers; scores only those that may win, unless all are wanted."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
-            return self._rerank(proposals, Overlap(0), watch)  # long texts keep all cores busy
+            # Long texts keep all cores busy.
+            return self._rerank(proposals, Overlap(0), watch, whole=True)
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sessions)
         with watch.phase("score"):
             scores = score_answers(self._sessions, candidates, wrote, order, kind, self._weights)
         with watch.phase("rerank"):
-            return decide(scores, candidates, kind, self._weights)
+            return decide(scores, candidates, kind, self._weights, whole=True)
 
     def _commit(self, winner: Candidate) -> str:
         """Bring every source to the end of the winner; returns the text that can be shown now."""
@@ -282,6 +321,24 @@ class Writer:
         """Tokens that ``session`` may still write."""
         n_most = self._settings.max_tokens + self._n_prefix
         return min(n_most - session.n_response_tokens, session.n_free)
+
+
+class _Decided(NamedTuple):
+    """The proposals of a step, the verdict, and the indices of the sources that were asked."""
+
+    proposals: "_Proposals"
+    verdict: Verdict
+    asked: Sequence[int]
+
+
+def decides_early(settings: Settings) -> bool:
+    """Whether a step may end before all sources were asked.
+
+    A mean of scores that have no bound can be changed by any source, and segments of several words
+    can go on where a word ends.
+    """
+    is_word = settings.segments != "sentence" and settings.segment_words == 1
+    return settings.score == "mixture" and is_word and not settings.all_scores
 
 
 def chosen_at_first(settings: Settings, first: str) -> str:
@@ -346,7 +403,9 @@ class _StepWatch:
         before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
         self._timings_s[name] = before_s + time.perf_counter() - start
 
-    def report(self, text: str, proposals: _Proposals, verdict: Verdict) -> Step:
+    def report(
+        self, text: str, proposals: _Proposals, verdict: Verdict, asked: Sequence[int]
+    ) -> Step:
         """The step as the rest of the program sees it."""
         names = [session.source.info.name for session in self._sessions]
         passes = [
@@ -360,6 +419,7 @@ class _StepWatch:
             candidates=tuple(_scored(names, proposals, verdict)),
             passes=dict(zip(names, passes, strict=True)),
             timings_s=self._timings_s,
+            asked=tuple(names[index] for index in asked),
         )
 
 
@@ -368,7 +428,7 @@ def _scored(names: list[str], proposals: _Proposals, verdict: Verdict) -> Iterat
         zip(proposals.candidates, proposals.proposers, strict=True)
     ):
         column = [] if verdict.matrix is None else verdict.matrix[:, index].tolist()
-        mean = math.nan if verdict.means is None else float(verdict.means[index])
+        mean = math.nan if verdict.pooled is None else float(verdict.pooled[index])
         yield ScoredCandidate(
             text=text_of_bytes(candidate.text),
             ends=candidate.ends,

@@ -33,7 +33,7 @@ from cf_local.types import is_unicode
 
 Kind = Literal["sources", "fusions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_KEYS: dict[Kind, Mapping[str, type]] = {
+_KEYS: dict[Kind, Mapping[str, object]] = {
     "sources": SOURCE_KEYS,
     "fusions": FUSION_KEYS,
 }

@@ -16,7 +16,7 @@ from typing import Any, cast
 import platformdirs
 
 from cf_local.errors import ConfigError, InputError
-from cf_local.registry.toml import Layer, Merged, Origin, TomlFile, merge, nearest
+from cf_local.registry.toml import Layer, Merged, Origin, TomlFile, ValueType, merge, nearest
 from cf_local.settings import OPTIONS, Option, Settings
 from cf_local.types import (
     DEVICE_CHOICES,
@@ -221,27 +221,27 @@ def _builtin_file() -> Path:
     return installed if installed.exists() else _PACKAGE.parent / "models.toml"
 
 
-_TOP: dict[str, type] = {"default": str, "sources": dict, "fusions": dict}
-_SOURCE: dict[str, type] = {
+_TOP: dict[str, ValueType] = {"default": str, "sources": dict, "fusions": dict}
+_SOURCE: dict[str, ValueType] = {
     **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
     **dict.fromkeys(("licence", "description", "device", "kv_type"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
-_TYPES: Mapping[str, type] = {
+_TYPES: Mapping[str, ValueType] = {
     **dict.fromkeys(("choice", "source"), str),
-    **{"whole": int, "number": float, "switch": bool, "texts": list, "weights": dict},
+    **{"whole": int, "number": float, "switch": bool, "texts": list, "weights": (dict, str)},
 }
-_FUSION: dict[str, type] = {
+_FUSION: dict[str, ValueType] = {
     "sources": list,
     **{name: _TYPES[option.kind] for name, option in OPTIONS.items()},
     "description": str,
 }
-SOURCE_KEYS: Mapping[str, type] = _SOURCE
+SOURCE_KEYS: Mapping[str, ValueType] = _SOURCE
 """The keys of a source, and their types."""
-FUSION_KEYS: Mapping[str, type] = _FUSION
+FUSION_KEYS: Mapping[str, ValueType] = _FUSION
 """The keys of a fusion, and their types."""
 
-_KINDS = {"sources": _SOURCE, "fusions": _FUSION}
+_KINDS: Mapping[str, Mapping[str, ValueType]] = {"sources": _SOURCE, "fusions": _FUSION}
 _STARTS = {"sources": frozenset({"file", "repo"}), "fusions": frozenset({"sources"})}
 _DROPS = {"quant": frozenset({"file", "size_bytes"})}  # another quantization is another file
 
@@ -258,7 +258,7 @@ _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
 
 
 def _entries(
-    file: TomlFile, kind: str, known: Mapping[str, type]
+    file: TomlFile, kind: str, known: Mapping[str, ValueType]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tables of one kind, "sources" or "fusions", with their names, keys and values checked."""
     file.check_keys((), file.tables, _TOP)
@@ -304,7 +304,7 @@ def _check_numbers(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
 
 def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, Any]) -> None:
     for key in _CHOICES.keys() & table.keys():
-        if table[key] not in _CHOICES[key]:
+        if isinstance(table[key], str) and table[key] not in _CHOICES[key]:
             hint = nearest(table[key], _CHOICES[key])
             message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
             raise file.error((*where, key), message)
@@ -334,12 +334,12 @@ def _checked(
         if not all(isinstance(text, str) for text in value):
             raise file.error(where, f"{option.name} must be a list of texts.")
         value = tuple(value)
-    if option.kind in ("weights", "source"):
-        for each in value if option.kind == "weights" else [value]:
+    if option.kind == "source" or isinstance(value, Mapping):
+        for each in value if isinstance(value, Mapping) else [value]:
             if each not in names:
                 hint = nearest(each, names)
                 raise file.error(where, f"{option.name}: {each!r} is not one of sources{hint}.")
-    if option.kind == "weights":
+    if isinstance(value, Mapping):
         _check_weights(value, names, file, where)
     try:
         option.check(value)

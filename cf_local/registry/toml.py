@@ -16,7 +16,12 @@ from cf_local.errors import ConfigError
 
 _TWICE = re.compile("overwrite a value|[Cc]annot declare|[Cc]annot mutate")
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
-_TYPE_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+ValueType = type | tuple[type, ...]
+"""The type of a value in a file, or the types that it may have."""
+_TYPE_NAMES: dict[ValueType, str] = {
+    **{str: "text", int: "a whole number", list: "a list", dict: "a table"},
+    (dict, str): 'a table, or "size" or "equal"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +64,17 @@ class TomlFile:
         return ConfigError(f"{place}: {message}")
 
     def check_keys(
-        self, where: tuple[str, ...], table: Mapping[str, object], known: Mapping[str, type]
+        self, where: tuple[str, ...], table: Mapping[str, object], known: Mapping[str, ValueType]
     ) -> None:
         """Raise ConfigError for an unknown key in the table, or one of the wrong type."""
         for key, value in table.items():
             if key not in known:
                 hint = nearest(key, known)
                 raise self.error((*where, key), f"the key {key!r} is not known{hint}.")
-            types = (int, float) if known[key] is float else (known[key],)
+            kind = known[key]
+            types = (int, float) if kind is float else kind if isinstance(kind, tuple) else (kind,)
             if type(value) not in types:  # not isinstance: true is not a whole number
-                message = f"{key} must be {_TYPE_NAMES[known[key]]}, not {value!r}."
+                message = f"{key} must be {_TYPE_NAMES[kind]}, not {value!r}."
                 raise self.error((*where, key), message)
             if isinstance(value, str) and "\0" in value:  # not in a path, a template or a name
                 raise self.error((*where, key), f"{key} contains a NUL character.")

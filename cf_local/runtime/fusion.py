@@ -9,7 +9,7 @@ import copy
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -235,7 +235,7 @@ class Fusion(Closing):
         settings = self.settings
         only = settings.only if settings.only in names else None
         weights = settings.weights
-        if weights is not None:
+        if isinstance(weights, Mapping):
             weights = {name: weight for name, weight in weights.items() if name in names}
         return replace(settings, only=only, weights=weights)
 
@@ -246,7 +246,7 @@ class Fusion(Closing):
     def speakers(self, settings: Settings) -> tuple[Source, ...]:
         """The sources that take part. Raises InputError if the settings do not match them."""
         names = [source.info.name for source in self.sources]
-        settings.weights_of(names)
+        settings.weights_of([source.info for source in self.sources])
         if settings.mode != "single":
             return self.sources
         if settings.only is not None and settings.only not in names:

@@ -54,10 +54,10 @@ class Answerer:
         async with self._pool.slot(model) as fusion:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
             defaults = replace(model.settings, stop=fusion.settings.stop)
-            names = [source.info.name for source in fusion.sources]
+            sources = [source.info for source in fusion.sources]
             for index, prompt, seed in request.choices:
                 try:
-                    settings = request.settings_over(defaults, names, seed)
+                    settings = request.settings_over(defaults, sources, seed)
                     stream = fusion.stream(prompt, settings)
                 except CfLocalError as error:
                     raise of_answer(error) from error

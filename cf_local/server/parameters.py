@@ -138,7 +138,8 @@ def _setting(option: Option) -> Schema:
         return _maybe(_text())
     if option.kind == "weights":
         weight = {"type": "number", "minimum": 0, "maximum": 1e6}
-        return _maybe({"type": "object", "additionalProperties": weight})
+        named = {"type": "object", "additionalProperties": weight}
+        return {"anyOf": [_choice(option.choices), named, _NULL]}
     bounds = [bound for bound in (option.low, option.high) if math.isfinite(bound)]
     return _whole(*map(int, bounds)) if option.kind == "whole" else _number(*bounds)
 

@@ -1,7 +1,7 @@
 """Parses the body of a request into prompts and settings, or raises a clear error."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from cf_local.server.parameters import CHAT, COMPLETION, MOST_CHOICES, NO_LIMIT,
 from cf_local.server.validation import checked
 from cf_local.settings import OPTIONS, Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import Chat, Message, Prompt, RawText
+from cf_local.types import Chat, Message, Prompt, RawText, SourceInfo
 
 Endpoint = Literal["chat", "completion"]
 
@@ -51,24 +51,22 @@ class ApiRequest:
             (index, prompt, self.seed + i * _SEED_STRIDE) for index, (prompt, i) in enumerate(pairs)
         ]
 
-    def settings_over(self, defaults: Settings, names: list[str], seed: int) -> Settings:
-        """The settings of one answer by a fusion of sources ``names``, over its ``defaults``.
+    def settings_over(
+        self, defaults: Settings, sources: Sequence[SourceInfo], seed: int
+    ) -> Settings:
+        """The settings of one answer by a fusion of ``sources``, over its ``defaults``.
 
         Raises InputError for settings that make no sense together.
         """
         given = dict(self.settings)
         form = given.pop("response_format", defaults.response_format)
-        all_scores = self.traces or self.n_logprobs is not None
-        settings = replace(
-            defaults,
-            all_scores=all_scores,
-            score_unanimous=self.n_logprobs is not None,
-            response_format=form,
-        )
+        has_logprobs = self.n_logprobs is not None
+        settings = replace(defaults, score_unanimous=has_logprobs, response_format=form)
+        everyone = {"all_scores": True} if has_logprobs else {}
         settings = settings.with_options(
-            {**given, "seed": seed, "stop": (*defaults.stop, *self.stop)}
+            {**given, **everyone, "seed": seed, "stop": (*defaults.stop, *self.stop)}
         )
-        settings.weights_of(names)
+        settings.weights_of(sources)
         return settings
 
 

@@ -12,6 +12,7 @@ import pytest
 from cli.conftest import Run
 
 import cf_local
+from cf_local.builtin.problems import generate
 
 pytestmark = pytest.mark.model
 
@@ -118,6 +119,56 @@ def test_interrupted_it_says_what_was_found(
     assert b"Run the same command with --resume to continue" in stderr
     assert b"Traceback" not in stderr
     assert not user_file.exists()
+
+
+def test_on_reference_texts(run: Run, work_folder: Path, user_file: Path) -> None:
+    lines = [
+        {"prompt": problem.question, "reference": problem.answer, "group": "ab"[i % 2]}
+        for i, problem in enumerate(generate(24, seed=5, split="test"))
+    ]
+    (work_folder / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ("calibrate", "references:t.jsonl", "--out", "run", *SAME)
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stdout.decode().splitlines()
+    assert head.split() == ["search", "half", "right", "(95%)", "words"]
+    assert len(rows) == 12 + 3 + 2
+    assert rows[-2] == "and 36 more ways to fuse (--json has all)"
+    assert rows[-1].startswith("Recommended: cool. Confirmed: on ")
+    fusion = tomllib.loads(user_file.read_text())["fusions"]["calibrated"]
+    assert fusion["sources"] == ["ash", "birch", "cedar"]
+    assert (fusion["mode"], fusion["score"], fusion["weights"]) == ("cool", "mixture", "size")
+    assert "words of the reference texts" in fusion["description"]
+    assert "12 texts to search, 12 to confirm" in user_file.read_text()
+    asked = run("ask", "What is 7 times 8?", "--fusion", "calibrated", *SAME)
+    assert asked.returncode == 0, asked.stderr
+
+    # The saved walks serve `eval`, too.
+    shown = run("eval", "references:t.jsonl", "--out", "run", "--resume", "--json", *SAME)
+    assert b"24 of 24 texts are already saved" in shown.stderr
+    again = run(*arguments, "--resume", "--json", "--dry-run")
+    found = json.loads(again.stdout)
+    assert (found["unit"], found["n_search"], found["is_fused"]) == ("words", 12, True)
+    assert len(found["tried"]) == 3 + 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("references:t.jsonl", "--max-tokens", "9"), b"--max-tokens: on reference texts"),
+        (("references:t.jsonl",), b"1 texts are too few"),
+        (("references:t.jsonl", "--model", "ash"), b"name two or more"),
+        (("references:none.jsonl",), b"none.jsonl cannot be read"),
+    ],
+)
+def test_wrong_use_of_texts(
+    run: Run, work_folder: Path, arguments: tuple[str, ...], part: bytes
+) -> None:
+    (work_folder / "t.jsonl").write_text('{"prompt": "?", "reference": "x"}\n')
+    done = run("calibrate", *arguments)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

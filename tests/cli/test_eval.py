@@ -128,6 +128,121 @@ def test_questions_of_ones_own(run: Run, work_folder: Path) -> None:
     assert b"q.jsonl, line 1: there is no answer" in done.stderr
 
 
+# ---- Along reference texts -----------------------------------------------------------------------
+
+SEVEN_EIGHT = "7 * 8 = 56. The answer is 56."
+
+
+@pytest.fixture
+def texts(work_folder: Path) -> str:
+    """A task of four short texts, in two groups."""
+    path = work_folder / "texts.jsonl"
+    lines = [
+        {"prompt": "What is 7 times 8?", "reference": SEVEN_EIGHT, "group": "mul"},
+        {"prompt": "What is 9 times 6?", "reference": "9 * 6 = 54.", "group": "mul"},
+        {"prompt": "What is 3 plus 4?", "reference": "3 + 4 = 7. The answer is 7.", "group": "add"},
+        {"prompt": "What is 8 plus 8?", "reference": "Sixteen.", "group": "add"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return f"references:{path.name}"
+
+
+def test_along_reference_texts(run: Run, work_folder: Path, texts: str) -> None:
+    arguments = ("eval", texts, "--out", "run", *SAME)
+    done = run(*arguments, "--variant", "cool score=nll weights=equal", "--report", "r.html")
+    assert done.returncode == 0, done.stderr
+    head, columns, *rows, ceiling, agreed = done.stdout.decode().splitlines()
+    assert head.startswith("texts.jsonl: 38 words of 4 texts; won/lost and p against ")
+    assert columns.split() == ["right", "(95%)", "won/lost", "p", "wins"]
+    names = ["ash ", "birch ", "cedar ", "cool ", "cool score=nll weights=equal "]
+    assert [row[: len(name)] for row, name in zip(rows, names, strict=True)] == names
+    assert ceiling.startswith("any source right, the ceiling of fusing: ")
+    assert agreed.startswith("all sources agree on ")
+    page = (work_folder / "r.html").read_text(encoding="utf-8")
+    assert "38 words of 4 texts" in page
+
+    # What was read serves new variants.
+    walks = (work_folder / "run" / "walks.jsonl").read_bytes()
+    more = ("--variant", "cool sources=ash,birch", "--json", "--resume")
+    again = run(*arguments, *more)
+    assert again.returncode == 0, again.stderr
+    assert b"4 of 4 texts are already saved" in again.stderr
+    assert (work_folder / "run" / "walks.jsonl").read_bytes() == walks
+    found = json.loads(again.stdout)
+    assert (found["n_items"], found["n_words"], found["n_cut"]) == (4, 38, 0)
+    assert [row["variant"] for row in found["rows"]][3:] == ["cool", "cool sources=ash,birch"]
+    cool = found["rows"][3]["accuracy"]
+    assert cool["value"] <= found["ceiling"]["value"] < 1
+    assert cool["n"] == 38
+    (work_folder / "run" / "walks.jsonl").write_bytes(walks[:-9])  # a kill within a write
+    once_more = run(*arguments, *more)
+    assert b"the last saved text is incomplete" in once_more.stderr
+    assert once_more.stdout == again.stdout
+
+    other = run(*arguments, "--segments", "shortest", "--resume")
+    assert other.returncode == 2
+    assert b"holds a different evaluation: segments is" in other.stderr
+
+
+def test_some_of_the_ways_and_a_prompt_that_does_not_fit(
+    run: Run, work_folder: Path, texts: str
+) -> None:
+    done = run("eval", texts, "--only", "ash", "--limit", "1", "--json", *SAME)
+    assert done.returncode == 0, done.stderr
+    assert [row["variant"] for row in json.loads(done.stdout)["rows"]] == ["ash"]
+    with (work_folder / "texts.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "apples " * 3000, "reference": "No."}) + "\n")
+    done = run("eval", texts, "--mode", "single", *SAME)
+    assert done.returncode == 0, done.stderr
+    assert b"texts whose prompt does not fit (--context), left out: 1" in done.stdout
+    assert b"cool" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send to a child")
+def test_ctrl_c_along_a_text(work_folder: Path, environment: dict[str, str], run: Run) -> None:
+    lines = [{"prompt": f"What is {n} times 8?", "reference": SEVEN_EIGHT * 8} for n in range(99)]
+    (work_folder / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cf_local", "eval", "references:t.jsonl", "--out", "run", *SAME],
+        cwd=work_folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    path, end = work_folder / "run" / "walks.jsonl", time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert b"of 99 texts. They are saved in run. Run the same command with --resume" in stderr
+    assert b"Traceback" not in stderr
+    assert stdout.startswith(b"t.jsonl: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--variant", "rerank"), b"mode rerank cannot be measured on reference texts"),
+        (("--variant", "cool segments=shortest"), b"segments cannot be measured"),
+        (("--variant", "cool weight.ash=0 weight.birch=0 weight.cedar=0"), b"weights are zero"),
+        (("--mode", "cool+r"), b"--mode: not on reference texts"),
+        (("--temperature", "1", "--max-tokens", "9"), b"--max-tokens, --temperature: not on"),
+        (("--segments", "sentence"), b"words are compared, not sentences"),
+        (("--only", "oak"), b"'oak'"),
+    ],
+)
+def test_what_texts_cannot_show(
+    run: Run, texts: str, arguments: tuple[str, ...], part: bytes
+) -> None:
+    done = run("eval", texts, *arguments)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

@@ -91,13 +91,13 @@ def settings_of(
     common: dict[str, Any] = {
         "mode": mode,
         "segments": segments,
-        "score": draw.choice(SCORES),
+        "score": draw.choice(["mixture", *SCORES]),
         "max_tokens": MAX_TOKENS,
         "segment_limit": draw.choice([32, 32, 4]),
     }
     common["segment_words"] = 1 if segments == "sentence" else draw.choice([1, 1, 2, 4])
     weights = draw.choice([None, (1.0, 2.0, 0.5)])
-    by_name = None if weights is None else dict(zip(names, weights, strict=True))
+    by_name = "equal" if weights is None else dict(zip(names, weights, strict=True))
     return (
         Settings(**common, weights=by_name, repetition_guard=False),
         ref.RefSettings(**common, weights=weights, tie_tolerance=NEAR_TIE),
@@ -142,11 +142,14 @@ def test_scores_are_those_of_the_reference(trio: Trio) -> None:
         prefill(session, PROMPT, sampling=Sampling())
         session.commit(Candidate(response, False))
         before = prompt + known.encode(response)
-        for candidate, score in zip(candidates, session.score(candidates), strict=True):
+        scores = session.score(candidates, word_ends=True)
+        for candidate, score in zip(candidates, scores, strict=True):
             tokens = known.encode_in_context(response, candidate.text)
             terms = known.nlls(before, tokens, candidate.ends)
             assert score.n_terms == len(terms)
             assert score.nll_nats == pytest.approx(sum(terms), abs=NEAR_TIE * len(terms))
+            end = 0.0 if candidate.ends else known.word_end(before, tokens)
+            assert score.word_end_nats == pytest.approx(end, abs=NEAR_TIE)
 
 
 # --- Passes (issue 2, figure 4) -------------------------------------------------------------
@@ -182,10 +185,10 @@ class Counted:
             self.n_cuts, self.n_reread = 1, len(draft.token_ends)
         return draft
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], *, word_ends: bool) -> list[Score]:
         others = {c.text for c in candidates} - {self.own}
         self.n_read = sum(len(self._session.token_ends(text)) for text in others)
-        return self._session.score(candidates)
+        return self._session.score(candidates, word_ends=word_ends)
 
     def _noted(self, draft: Draft) -> Draft:
         self.n_drafted, self.own = len(draft.token_ends), draft.text
@@ -204,7 +207,11 @@ def test_a_segment_of_n_tokens_costs_at_most_n_and_one_passes(trio: Trio) -> Non
         ]
     )
     settings = Settings(
-        max_tokens=MAX_TOKENS, segment_limit=6, repetition_guard=False, speculation=False
+        score="nll",
+        max_tokens=MAX_TOKENS,
+        segment_limit=6,
+        repetition_guard=False,
+        speculation=False,
     )
     n_before = [source.counters.n_tokens for source in counted]
     for event in fusion.stream(PROMPT, settings):

@@ -92,7 +92,6 @@ def test_the_engine_writes_what_the_reference_writes(
 ) -> None:
     if looks_ahead:  # these models are too quick for it to pay
         monkeypatch.setattr("cf_local.method.speculation._TINY_PASS_S", 0.0)
-        monkeypatch.setattr("cf_local.method.speculation.Speculator._pays", lambda _self: True)
     draw = random.Random(f"{request.node.callspec.params['trio']} {mode} {form}")
     common: dict[str, Any] = {
         "mode": mode,
@@ -104,7 +103,11 @@ def test_the_engine_writes_what_the_reference_writes(
     form_asked = FORMATS[form]
     ref_settings = ref.RefSettings(**common, grammar=form_asked.grammar, tie_tolerance=NEAR_TIE)
     settings = Settings(
-        **common, repetition_guard=False, response_format=form_asked, speculation=looks_ahead
+        **common,
+        weights="equal",
+        repetition_guard=False,
+        response_format=form_asked,
+        speculation=looks_ahead,
     )
     expected = ref.fuse(trio.references, trio.prompts, ref_settings)
     *steps, answer = trio.fusion.stream(PROMPT, settings)

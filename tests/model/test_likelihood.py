@@ -76,7 +76,7 @@ def by_name(fusion: Fusion) -> dict[str, float]:
 
 
 def judge_of(fusion: Fusion) -> Judge:
-    return Judge(fusion, Settings(weights=by_name(fusion)))
+    return Judge(fusion, Settings(score="nll", weights=by_name(fusion)))
 
 
 def after(context: str) -> Opening:
@@ -89,6 +89,23 @@ def test_continuations_of_one_context_are_the_mean_of_the_sources_sums(trio: Tri
     expected = [trio.log_likelihood("The quick brown", text) if text else 0 for text in texts]
     assert found == pytest.approx(expected, abs=10 * NOISE)
     assert len(set(found)) == len(texts) - 1
+
+
+def test_the_mixture_is_the_mean_of_the_sources_probabilities(trio: Trio) -> None:
+    texts = [" fox jumps", " dog sleeps"]
+    alone = np.array(
+        [
+            Judge(trio.fusion, Settings(mode="single", only=name)).log_likelihoods(
+                after("The quick brown"), texts
+            )
+            for name in by_name(trio.fusion)
+        ]
+    )
+    found = Judge(trio.fusion, Settings(weights=by_name(trio.fusion))).log_likelihoods(
+        after("The quick brown"), texts
+    )
+    shares = np.array(WEIGHTS) / sum(WEIGHTS)
+    assert np.exp(found) == pytest.approx(shares @ np.exp(alone), rel=0.1)
 
 
 def test_a_continuation_of_hundreds_of_tokens(trio: Trio) -> None:
@@ -168,7 +185,7 @@ def test_settings_must_match_the_sources(trio: Trio) -> None:
 @pytest.mark.model
 def test_an_answer_that_has_started_is_continued() -> None:
     with cf_local.load() as fusion:
-        settings = Settings(max_tokens=150, weights=by_name(fusion))
+        settings = Settings(score="nll", max_tokens=150, weights=by_name(fusion))
         judge = Judge(fusion, settings)
         for problem in generate(5, seed=31, split="test"):
             prompt = chat(problem.question)

@@ -23,6 +23,9 @@ def first_difference(steps: list[Step], expected: list[ref.RefStep]) -> ref.RefS
         if known is None or step is None:
             return known
         texts = [(show(c.text), c.ends) for c in known.candidates]
-        if candidates_of(step) != texts or step.winner != known.winner:
+        mine = candidates_of(step) or []
+        # A step that was decided early has fewer candidates.
+        is_part = set(mine) <= set(texts) if len(step.asked) < len(step.passes) else mine == texts
+        if not is_part or mine[step.winner] != texts[known.winner]:
             return known
     return None

@@ -162,6 +162,7 @@ class RefSource:
         self._evaluated: list[int] = []
         self._after_last: Floats = np.zeros(0)
         self._pieces: dict[int, bytes] = {}
+        self._starts: dict[str, list[bool]] = {}  # by the last character of a word
 
     def close(self) -> None:
         lc.llama_free(self._context)
@@ -273,11 +274,32 @@ class RefSource:
         bits = lc.LLAMA_TOKEN_ATTR_CONTROL | lc.LLAMA_TOKEN_ATTR_UNKNOWN
         return bool(lc.llama_vocab_get_attr(self._vocab, token) & bits)
 
-    def nlls(self, before: list[int], tokens: list[int], ends: bool) -> list[float]:
-        """Nats: a term for each token after `before`, and one for all EOG tokens together."""
+    def log_probabilities(self, before: list[int], tokens: list[int]) -> Floats:
+        """(len(tokens) + 1, n_vocab): what follows `before`, and each of `tokens`, in nats."""
         logits = self.logits(before + tokens, len(tokens) + 1)
         top = logits.max(axis=1, keepdims=True)
-        log_p = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        return np.asarray(logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True)))
+
+    def word_end(self, before: list[int], tokens: list[int]) -> float:
+        """Nats of the end of the last word: of "all tokens that begin a new word" after it."""
+        text = self.text(tokens)
+        chars = [char for _, char in characters(text)]
+        if not chars or chars[-1] is None or chars[-1].isspace():
+            return 0.0
+        if chars[-1] not in self._starts:
+            self._starts[chars[-1]] = [
+                bool(piece := self.piece(token))
+                and (first := characters(piece)[0][1]) is not None
+                and is_word_boundary(chars[-1], first)
+                for token in range(self.n_vocab)
+            ]
+        row = self.log_probabilities(before, tokens)[-1]
+        total = float(np.exp(row[self._starts[chars[-1]]]).sum())
+        return -math.log(total) if total > 0 else math.inf
+
+    def nlls(self, before: list[int], tokens: list[int], ends: bool) -> list[float]:
+        """Nats: a term for each token after `before`, and one for all EOG tokens together."""
+        log_p = self.log_probabilities(before, tokens)
         terms = [-float(log_p[i, token]) for i, token in enumerate(tokens)]
         if ends:
             terms.append(-math.log(max(float(np.exp(log_p[-1, self.eog]).sum()), 1e-300)))
@@ -292,7 +314,7 @@ class RefSettings:
     mode: Literal["cool", "rerank", "cool+r", "single"] = "cool"
     segments: Literal["aligned", "shortest", "sentence"] = "aligned"
     segment_words: int = 1
-    score: Literal["perplexity", "nll", "bits_per_byte"] = "nll"  # the paper: perplexity
+    score: Literal["mixture", "perplexity", "nll", "bits_per_byte"] = "mixture"  # paper: perplexity
     weights: tuple[float, ...] | None = None  # default: equal
     max_tokens: int = 64
     segment_limit: int = 32
@@ -454,7 +476,7 @@ def score_of(terms: list[float], n_bytes: int, kind: str) -> float:
     if kind == "bits_per_byte":
         return sum(terms) / math.log(2) / max(1, n_bytes)
     mean = sum(terms) / max(1, len(terms))
-    return mean if kind == "nll" else math.exp(min(mean, 700.0))
+    return math.exp(min(mean, 700.0)) if kind == "perplexity" else mean
 
 
 def score_matrix(
@@ -463,14 +485,23 @@ def score_matrix(
     candidates: list[RefCandidate],
     ways: list[list[list[int]]],
     kind: str,
+    *,
+    whole: bool = False,
 ) -> Floats | None:
-    """Score (rule 2): `ways[k][j]` is candidate j in tokens of source k. None: unanimous."""
+    """Score (rule 2): `ways[k][j]` is candidate j in tokens of source k. None: unanimous.
+
+    `mixture` of `whole` answers is a mean of terms like `nll`.
+    """
     if len(candidates) == 1:
         return None
     scores = np.zeros((len(sources), len(candidates)))
     for k, j in np.ndindex(scores.shape):
         terms = sources[k].nlls(before[k], ways[k][j], candidates[j].ends)
-        scores[k, j] = score_of(terms, len(candidates[j].text), kind)
+        if kind == "mixture" and not whole:
+            ends = candidates[j].ends
+            scores[k, j] = sum(terms) + (0 if ends else sources[k].word_end(before[k], ways[k][j]))
+        else:
+            scores[k, j] = score_of(terms, len(candidates[j].text), kind)
     return scores
 
 
@@ -491,7 +522,10 @@ def rerank(
     """Rerank (rule 3): weighted mean over the sources, the lowest wins, the first at a tie."""
     means, winner, lead = None, 0, math.inf
     if scores is not None:
-        means = weighted_means(scores, settings.weights or (1.0,) * len(scores))
+        weights = settings.weights or (1.0,) * len(scores)
+        means = pooled(scores, weights) if settings.score == "mixture" else (
+            weighted_means(scores, weights)
+        )
         winner = int(np.argmin(means))
         best, second = sorted(means)[:2]
         lead = float(math.log(second / best) if settings.score == "perplexity" else second - best)
@@ -506,6 +540,19 @@ def weighted_means(scores: Floats, weights: Sequence[float]) -> Floats:
         counted = [(s, w) for s, w in zip(column, weights, strict=True) if w > 0]
         means.append(sum(s * w for s, w in counted) / sum(w for _, w in counted))
     return np.array(means)
+
+
+def pooled(scores: Floats, weights: Sequence[float]) -> Floats:
+    """`mixture`: minus the log of the weighted mean of probabilities, of each candidate."""
+    found = []
+    for column in scores.T.tolist():
+        counted = [(-s, w / sum(weights)) for s, w in zip(column, weights, strict=True) if w > 0]
+        top = max(log_p for log_p, _ in counted)
+        if top == -math.inf:
+            found.append(math.inf)
+            continue
+        found.append(-top - math.log(sum(w * math.exp(log_p - top) for log_p, w in counted)))
+    return np.array(found)
 
 
 def cool(
@@ -577,7 +624,7 @@ def choose_answer(
         ]
         for k in range(len(sources))
     ]
-    scores = score_matrix(sources, prompts, candidates, ways, settings.score)
+    scores = score_matrix(sources, prompts, candidates, ways, settings.score, whole=True)
     step = rerank(candidates, scores, (math.inf,), settings)
     won = answers[candidates[step.winner].proposers[0]]
     return RefResult(won.text, [step], won.finish_reason, won.tokens, answers)

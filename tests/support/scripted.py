@@ -64,6 +64,33 @@ def noise(vocabulary: PieceVocabulary, seed: int, end: float = 0.05) -> Script:
     return script
 
 
+def agreeing(vocabulary: PieceVocabulary, text: str, seed: int, own: float) -> Script:
+    """Writes ``text`` more or less surely; at a share ``own`` of all places something else."""
+    something, known = surer(noise(vocabulary, seed)), writes(text, vocabulary)
+
+    def script(response: bytes) -> Mapping[int, float]:
+        draw = random.Random(zlib.crc32(response, seed))
+        sure = draw.choice((0.3, 0.6, 0.9, 0.99)) * (draw.random() > own)
+        (token,) = known(response)
+        shares = {each: (1 - sure) * share for each, share in something(response).items()}
+        return {**shares, token: shares.get(token, 0.0) + sure} if sure else shares
+
+    return script
+
+
+def surer(script: Script) -> Script:
+    """The same likeliest tokens, with more of the probability; it seldom ends."""
+
+    def surely(response: bytes) -> Mapping[int, float]:
+        shares = {
+            token: max(1e-9, share / 30 if token == END else share) ** 3
+            for token, share in script(response).items()
+        }
+        return {token: share / sum(shares.values()) for token, share in shares.items()}
+
+    return surely
+
+
 def writer_of(
     name: str, text: str, vocabulary: PieceVocabulary = VOCABULARIES[0]
 ) -> ScriptedSource:

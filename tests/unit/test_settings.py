@@ -12,7 +12,8 @@ from cf_local.errors import InputError
 from cf_local.evaluation.variants import parse_variant
 from cf_local.registry.registry import FUSION_KEYS
 from cf_local.server.parameters import CHAT
-from cf_local.settings import OPTIONS, Sampling, Settings
+from cf_local.settings import OPTIONS, SIZE_POWER, Sampling, Settings
+from cf_local.types import SourceInfo
 
 NAMES = ("ash", "birch")
 # Another value than the default of each kind, as text and as it is.
@@ -87,7 +88,7 @@ def test_text_that_says_nothing(name: str, text: str, problem: str) -> None:
         OPTIONS[name].parse(text)
 
 
-@pytest.mark.parametrize("name", ["only", "stop", "weights"])
+@pytest.mark.parametrize("name", ["only", "stop"])
 def test_off_takes_it_back(name: str) -> None:
     assert OPTIONS[name].parse("off") == OPTIONS[name].default
     assert OPTIONS[name].text(OPTIONS[name].default) == "off"
@@ -99,13 +100,79 @@ def test_one_source_alone_implies_its_mode_unless_another_is_given() -> None:
     assert Settings(mode="rerank").with_options({"only": None}).mode == "rerank"
 
 
-def test_weights_are_by_name_and_1_unless_given() -> None:
-    assert Settings().weights_of(NAMES) == [1.0, 1.0]
-    assert Settings(weights={"birch": 0.5}).weights_of(NAMES) == [1.0, 0.5]
+def infos(*sizes: int) -> list[SourceInfo]:
+    return [
+        SourceInfo(name, "", n_parameters=size) for name, size in zip(NAMES, sizes, strict=False)
+    ]
+
+
+def test_named_weights_are_1_unless_given() -> None:
+    both = infos(10, 20)
+    assert Settings(weights={"birch": 0.5}).weights_of(both) == [1.0, 0.5]
+    assert Settings(weights={}).weights_of(both) == [1.0, 1.0]
     with pytest.raises(InputError, match="no source is named 'oak'; there are ash, birch"):
-        Settings(weights={"oak": 1.0}).weights_of(NAMES)
+        Settings(weights={"oak": 1.0}).weights_of(both)
     with pytest.raises(InputError, match="All weights are zero"):
-        Settings(weights={"ash": 0.0}).weights_of(["ash"])
+        Settings(weights={"ash": 0.0}).weights_of(both[:1])
+
+
+def test_weights_by_size_grow_with_the_number_of_parameters() -> None:
+    assert Settings().weights == "size"
+    weights = Settings().weights_of(infos(500, 2000))
+    assert weights[1] / weights[0] == pytest.approx(4**SIZE_POWER)
+    assert Settings().weights_of(infos(7, 7)) == [1.0, 1.0]
+
+
+def test_weights_by_size_are_equal_where_a_size_is_unknown() -> None:
+    assert Settings().weights_of(infos(500, 0)) == [1.0, 1.0]
+    assert Settings().weights_of(infos(0, 0)) == [1.0, 1.0]
+
+
+def test_equal_weights_ignore_sizes() -> None:
+    assert Settings(weights="equal").weights_of(infos(500, 2000)) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("weights", ["size", "equal", {"ash": 2.0}])
+def test_one_source_alone_has_weight_1(weights: Any) -> None:
+    assert Settings(weights=weights).weights_of(infos(500)) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("size", "size"),
+        ("equal", "equal"),
+        ("ash=2", {"ash": 2.0}),
+        ("ash=0 birch=1.5", {"ash": 0.0, "birch": 1.5}),
+        ("a=b=3", {"a=b": 3.0}),  # a name may have an equals sign
+    ],
+)
+def test_all_kinds_of_weights_as_text(text: str, value: Any) -> None:
+    option = OPTIONS["weights"]
+    assert option.parse(text) == value
+    assert option.text(value) == text
+    option.check(value)
+    assert Settings().with_options({"weights": value}).weights == value
+
+
+@pytest.mark.parametrize("text", ["off", "none", "age", "ash"])
+def test_other_words_are_no_weights(text: str) -> None:
+    with pytest.raises(InputError, match=f"'{text}' is not SOURCE=NUMBER"):
+        OPTIONS["weights"].parse(text)
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ("age", "it must be size, equal, or NAME=NUMBER"),
+        ({"ash": -1.0}, "the weight of ash is -1.0"),
+        ({"ash": float("inf")}, "the weight of ash is inf"),
+        ({"ash": float("nan")}, "the weight of ash is nan"),
+    ],
+)
+def test_weights_that_make_no_sense(weights: Any, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Settings(weights=weights)
 
 
 def test_settings_can_be_keys() -> None:

@@ -9,7 +9,8 @@ a mistake.
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ _MOST_OF_A_CELL = 2**31 - 1  # what a C long holds everywhere
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 _FIELDS = ("prompt", "messages", "answer", "id", "group", "metric")
+_TEXTS = {"id", "group", "metric"}
 _ROLES = ("system", "user", "assistant")
+
+ReadRecord = Callable[[str, dict[str, Any], int], Item]
+"""Makes an item of a record: its place for error messages, its keys, and its number in the file."""
 
 
 class QuestionFile(Task):
@@ -40,19 +45,9 @@ class QuestionFile(Task):
     def __init__(self, path: Path, metric: str | None = None) -> None:
         self.name = path.name
         _check_metric("--metric", metric)
-        self._items: list[Item] = []
         self._metrics: dict[str, str] = {}
-        places: dict[str, str] = {}
         records = json_objects(path) if path.suffix == ".jsonl" else _rows(path)
-        for number, (where, record) in enumerate(records, start=1):
-            item, chosen = _read(where, record, str(number), metric)
-            if item.id in places:
-                raise InputError(
-                    f"{where}: the id {item.id!r} occurs before, in {places[item.id]}."
-                )
-            places[item.id] = where
-            self._items.append(item)
-            self._metrics[item.id] = chosen
+        self._items = read_items(records, partial(self._read, metric))
 
     def items(self) -> Sequence[Item]:
         """The questions in the order of the file."""
@@ -61,6 +56,48 @@ class QuestionFile(Task):
     def is_right(self, item: Item, text: str) -> float:
         """The verdict of the question's metric."""
         return METRICS[self._metrics[item.id]](text, item.accepted)
+
+    def _read(self, metric: str | None, where: str, record: Mapping[str, Any], number: int) -> Item:
+        """The question of a record; its metric is kept."""
+        item = read_item(where, record, number, _answer_of, _FIELDS)
+        chosen = record.get("metric") or metric or _usual_metric(record["answer"])
+        _check_metric(where, chosen)
+        if reason := problem_with(chosen, item.accepted):
+            raise InputError(f"{where}: metric {chosen}: {reason}")
+        self._metrics[item.id] = chosen
+        return item
+
+
+def read_items(records: Iterable[tuple[str, dict[str, Any]]], read: ReadRecord) -> list[Item]:
+    """The items of a file, in its order. Raises InputError if two share an id."""
+    items: list[Item] = []
+    places: dict[str, str] = {}
+    for number, (where, record) in enumerate(records, start=1):
+        item = read(where, record, number)
+        if item.id in places:
+            raise InputError(f"{where}: the id {item.id!r} occurs before, in {places[item.id]}.")
+        places[item.id] = where
+        items.append(item)
+    return items
+
+
+def read_item(
+    where: str,
+    record: Mapping[str, Any],
+    number: int,
+    answer_of: Callable[[str, Mapping[str, Any]], tuple[str, ...]],
+    fields: Sequence[str],
+) -> Item:
+    """The item of a record that may have these ``fields``; without an id, its number is its id.
+
+    Raises InputError, with ``where``, for anything that is not valid.
+    """
+    _check_keys(where, list(record), fields)
+    for key in _TEXTS & set(fields):
+        if not isinstance(record.get(key, ""), str | int):
+            raise InputError(f"{where}: {key} must be text.")
+    answer, group = answer_of(where, record), str(record.get("group", ""))
+    return Item(str(record.get("id", number)), _prompt(where, record), answer, group)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -76,7 +113,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             if header is None:
                 header = [name.strip() for name in row]
-                _check_keys(where, header)
+                _check_keys(where, header, _FIELDS)
             elif len(row) != len(header):
                 raise InputError(f"{where}: {len(row)} cells for {len(header)} columns.")
             else:
@@ -99,12 +136,12 @@ def _cell(where: str, key: str, cell: str) -> Any:
         ) from None
 
 
-def _check_keys(where: str, keys: Sequence[str]) -> None:
+def _check_keys(where: str, keys: Sequence[str], known: Sequence[str]) -> None:
     for key in keys:
-        if key not in _FIELDS and not key.startswith("_"):
+        if key not in known and not key.startswith("_"):
             raise InputError(
-                f"{where}: the key {key!r} is not known{nearest(key, _FIELDS)}. "
-                f"Known are {', '.join(_FIELDS)}; begin others with _ to have them ignored."
+                f"{where}: the key {key!r} is not known{nearest(key, known)}. "
+                f"Known are {', '.join(known)}; begin others with _ to have them ignored."
             )
 
 
@@ -116,33 +153,24 @@ def _check_metric(where: str, metric: str | None) -> None:
         )
 
 
-def _read(
-    where: str, record: Mapping[str, Any], number: str, metric: str | None
-) -> tuple[Item, str]:
-    """The question of a record and its metric."""
-    _check_keys(where, list(record))
-    for key in ("id", "group", "metric"):
-        if not isinstance(record.get(key, ""), str | int):
-            raise InputError(f"{where}: {key} must be text.")
-    answer, chosen = _answer(where, record)
-    chosen = record.get("metric") or metric or chosen
-    _check_metric(where, chosen)
-    if reason := problem_with(chosen, answer):
-        raise InputError(f"{where}: metric {chosen}: {reason}")
-    group = str(record.get("group", ""))
-    return Item(str(record.get("id", number)), _prompt(where, record), answer, group), chosen
-
-
-def _answer(where: str, record: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """The accepted answers as text, and the metric that suits them."""
+def _answer_of(where: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The accepted answers as text."""
     if "answer" not in record:
         raise InputError(f"{where}: there is no answer.")
-    given = record["answer"]
-    accepted = given if isinstance(given, list) else [given]
-    kinds = {type(one) for one in accepted}
-    if not accepted or not kinds <= {str, int, float}:  # type(True) is bool, which is not an answer
+    accepted = _as_list(record["answer"])
+    # type(True) is bool, which is not an answer
+    if not accepted or not {type(one) for one in accepted} <= {str, int, float}:
         raise InputError(f"{where}: the answer must be text, a number or a list of them.")
-    return tuple(map(str, accepted)), "number" if str not in kinds else "exact"
+    return tuple(map(str, accepted))
+
+
+def _usual_metric(answer: object) -> str:
+    """The metric that suits an answer."""
+    return "exact" if any(isinstance(one, str) for one in _as_list(answer)) else "number"
+
+
+def _as_list(given: object) -> list[object]:
+    return given if isinstance(given, list) else [given]
 
 
 def _prompt(where: str, record: Mapping[str, Any]) -> Prompt:

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cf_local.errors import InputError
-from cf_local.evaluation.tasks import gsm8k, mgsm
+from cf_local.evaluation.tasks import gsm8k, mgsm, references
 from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.evaluation.tasks.custom import load_task
 from cf_local.evaluation.tasks.file import SUFFIXES, QuestionFile
 from cf_local.evaluation.tasks.gsm8k import Gsm8k
 from cf_local.evaluation.tasks.mgsm import Mgsm
+from cf_local.evaluation.tasks.references import ReferenceFile
 from cf_local.evaluation.tasks.task import Item, Task
 
-NAMES = "builtin, gsm8k:FILE, mgsm:LANGUAGE[:FILE], a .jsonl, .csv or .tsv file, or MODULE:CLASS"
+NAMES = (
+    "builtin, gsm8k:FILE, mgsm:LANGUAGE[:FILE], references:FILE, a .jsonl, .csv or .tsv file, or "
+    "MODULE:CLASS"
+)
 _N_PROBLEMS = 200
 
 
@@ -44,6 +48,8 @@ def open_task(name: str, options: TaskOptions | None = None) -> Task:
         return _mgsm(kind, rest, options)
     if options.n_examples is not None or options.raw:
         raise InputError(f"--examples and --raw-prompts are for gsm8k and mgsm, not for {name}.")
+    if kind == references.KIND:
+        return _references(rest, options)
     if name.endswith(SUFFIXES):
         return QuestionFile(Path(name).expanduser(), options.metric)
     if options.metric is not None:
@@ -87,6 +93,14 @@ def _mgsm(kind: str, rest: str, options: TaskOptions) -> Task:
         n_examples=_n_examples(options, mgsm.N_EXAMPLES),
         raw=options.raw,
     )
+
+
+def _references(file: str, options: TaskOptions) -> Task:
+    if not file:
+        raise InputError(references.NO_FILE)
+    if options.metric is not None:
+        raise InputError("--metric does not apply to references: their words are compared.")
+    return ReferenceFile(Path(file).expanduser())
 
 
 def _n_examples(options: TaskOptions, most: int) -> int:

@@ -211,9 +211,15 @@ def test_neighbours_differ_in_one_choice_and_names_tell_all() -> None:
     again = [each.name for each in SPACE.near(shortest, dict.fromkeys(NAMES, 0.5))]
     assert "rerank" in again  # it has no segments
     assert "cool score=perplexity segments=shortest" in again
-    assert not any("weight" in name for name in again)
+    assert "cool segments=shortest weights=equal" in again
+    assert not any("weight." in name for name in again)  # all are equally good
+    (equal,) = [each for each in near if each.name == "cool weights=equal"]
+    assert "cool weight.ash=0.3 weight.birch=1 weight.cedar=0.15" in [
+        each.name for each in SPACE.near(equal, {"ash": 0.5, "birch": 0.9, "cedar": 0.3})
+    ]
     assert SPACE.n_changes(cool) == 0
     assert SPACE.n_changes(shortest) == 1
+    assert SPACE.n_changes(equal) == 1
     assert SPACE.n_changes(SPACE.first()[4]) > SPACE.n_changes(SPACE.first()[1]) == 1
 
 

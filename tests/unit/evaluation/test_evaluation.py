@@ -105,10 +105,16 @@ def test_every_item_is_answered_by_every_variant(fusion: Counting) -> None:
     assert (cool.group, cool.finish_reason, cool.n_bytes) == ("even", "stop", len(TEXTS[0]))
     assert ada.wins == {}
     assert rerank.wins == {"ada": 1, "bob": 1}
-    assert cool.wins == {"ada": 1, "bob": 1}  # the one segment that was disputed
+    assert cool.wins == {}  # ada and bob agree, so cy is not asked
     assert rerank.chosen == "ada"
     assert bob.chosen == "bob"
     assert fusion.n_asked == len(results)
+
+
+def test_with_all_sources_asked_all_disputes_are_known(fusion: Counting) -> None:
+    cool = Variant("cool", Settings(max_tokens=32, all_scores=True))
+    (found,) = run(fusion, TASK, ITEMS[:1], [cool])
+    assert found.wins == {"ada": 1, "bob": 1}  # the one segment that was disputed
 
 
 def test_the_whole_answer_is_what_is_won_in_cool_r(fusion: Counting) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from cf_local.evaluation.report import changes, p_value, percent, render
+from cf_local.evaluation import Walk, alone, summarize_words
+from cf_local.evaluation.report import changes, p_value, percent, render, render_words
 from cf_local.evaluation.runner import Result
 from cf_local.evaluation.store import record_of
 from cf_local.evaluation.summary import Summary, summarize
 from cf_local.evaluation.tasks.builtin import WordProblems
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant
+from cf_local.evaluation.walk import Word
+from cf_local.method.boundary import words_of
 from cf_local.settings import Settings
-from cf_local.types import chat
+from cf_local.types import Candidate, Score, SourceInfo, chat
 
 EVIL = "<script>alert('x')</script> & \"quoted\" </pre></details>"
 VARIANTS = [
@@ -121,6 +124,40 @@ def test_without_a_source_alone_there_is_nothing_to_compare_with() -> None:
     assert only is not None
     record = record_of([], WordProblems(), ITEMS, VARIANTS[1:])
     assert "Fixed" not in render(only, record, ITEMS, RESULTS)
+
+
+def test_words_along_a_text_are_marked() -> None:
+    text = f"One {EVIL}"
+    walk_item = Item("w<i>", chat("?"), (text,), "g")
+    words = words_of(text)
+
+    def walked(word: str, index: int) -> Word:
+        """The two sources are right in turn, and the right one is surer."""
+        candidates = Candidate(word.encode(), False), Candidate(b"<b>", False)
+        right = index % 2 == 0
+        scores = tuple((Score(float(not right), 1), Score(float(right), 1)) for _ in range(2))
+        order = candidates if right else candidates[::-1]
+        flags = (True, False) if right else (False, True)
+        return Word(order, (0, 1), flags, scores, (Score(1.0, 1),) * 2)
+
+    walk = Walk("w<i>", len(words), tuple(walked(w, i) for i, w in enumerate(words)))
+    sources = [SourceInfo("ada", ""), SourceInfo("bob", "")]
+    variants = [*alone(Settings(), ["ada", "bob"]), Variant("cool <b>", Settings())]
+    found = summarize_words("t", variants, [walk_item], [walk], sources)
+    assert found is not None
+    record = record_of([], WordProblems(), [walk_item], variants)
+    page = render_words(found, record, variants, [walk_item], [walk], sources)
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    assert reader.tags.count("span") == 2 + len(words) // 2  # the legend, and what was fixed
+    shown = "".join(reader.text)
+    assert text in shown
+    assert f"{len(words)} words of 1 texts" in shown
+    assert "bytes/s" not in shown
+    titles = [value for name, value in reader.attributes if name == "title"]
+    assert titles[0] == f"cool <b>: {words[1]} · ada: <b>"
 
 
 def test_figures() -> None:

@@ -43,6 +43,14 @@ def test_the_keys_of_a_fusion() -> None:
         "sources": ("birch",),
         "mode": "single",
     }
+    equal = Variant("cool weights=equal", Settings(weights="equal", segments="shortest"))
+    assert evidence.values_of(equal, {"a": "a", "b": "b"}) == {
+        "sources": ("a", "b"),
+        "mode": "cool",
+        "segments": "shortest",
+        "score": "mixture",
+        "weights": "equal",
+    }
     assert evidence.names_of(BIRCH, ("ash", "birch")) == ("birch",)
     assert evidence.names_of(PART, ("ash", "birch", "cedar")) == ("ash", "cedar")
     assert evidence.names_of(Variant("cool", Settings()), ("a", "b")) == ("a", "b")

@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors
 
 from cf_local.builtin.problems import generate
 from cf_local.errors import InputError
-from cf_local.evaluation import TaskOptions, checked_items, chosen, open_task
+from cf_local.evaluation import Item, TaskOptions, checked_items, chosen, open_task
 from cf_local.evaluation.tasks.mgsm import LANGUAGES
 from cf_local.types import Chat, Message, RawText, chat, text_of
 
@@ -175,6 +175,53 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("prompt,answer\n")
     with pytest.raises(InputError, match="has no questions"):
         checked_items(open_task(str(tmp_path / "empty.csv")))
+
+
+# ---- Files of reference texts --------------------------------------------------------------------
+
+
+def test_a_file_of_references(tmp_path: Path) -> None:
+    name = jsonl(
+        tmp_path / "r.jsonl",
+        {"prompt": "Say hello.", "reference": "Hello there!\n", "group": "polite"},
+        {
+            "messages": [{"role": "user", "content": "Bye?"}],
+            "reference": "Bye.",
+            "id": "b",
+            "_x": 1,
+        },
+    )
+    task = open_task(f"references:{name}")
+    first, second = checked_items(task)
+    assert (task.name, first.id, second.id) == ("r.jsonl", "1", "b")
+    assert first == Item("1", chat("Say hello."), ("Hello there!",), "polite")
+    assert second.prompt == Chat((Message("user", "Bye?"),))
+    assert task.is_right(first, "Hello there! ")
+    assert not task.is_right(first, "Hello!")
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("{", "this is not JSON"),
+        ('{"prompt": "?"}', "there is no reference"),
+        ('{"prompt": "?", "reference": " "}', "the reference must be text"),
+        ('{"prompt": "?", "reference": ["a"]}', "the reference must be text"),
+        ('{"reference": "x"}', "either a prompt or messages"),
+        ('{"prompt": "?", "refrence": "x"}', "did you mean 'reference'?"),
+        ('{"prompt": "?", "reference": "x", "answer": "y"}', "the key 'answer' is not known"),
+        ('{"prompt": "?", "reference": "x", "metric": "exact"}', "the key 'metric' is not known"),
+        ('{"prompt": "?", "reference": "x", "group": []}', "group must be text"),
+        ('{"prompt": "?", "reference": "x", "id": "1"}', "the id '1' occurs before"),
+    ],
+)
+def test_a_wrong_reference_is_named(tmp_path: Path, line: str, part: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"prompt": "?", "reference": "x"}\n\n' + line + "\n")
+    with pytest.raises(InputError) as caught:
+        open_task(f"references:{path}")
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+    assert part in str(caught.value)
 
 
 # ---- Data sets -----------------------------------------------------------------------------------
@@ -383,6 +430,9 @@ def test_an_import_that_fails_inside_is_not_hidden(
         ("builtin", TaskOptions(raw=True), "--examples and --raw-prompts are for"),
         ("q.jsonl", TaskOptions(n_examples=1), "--examples and --raw-prompts are for"),
         ("q.jsonl", TaskOptions(metric="best"), "--metric: there is no metric 'best'"),
+        ("references:", TaskOptions(), "Name the file with the texts"),
+        ("references:r.jsonl", TaskOptions(metric="exact"), "--metric does not apply to ref"),
+        ("references:r.jsonl", TaskOptions(raw=True), "--examples and --raw-prompts are for"),
         ("gsm8k:t.jsonl", TaskOptions(n_examples=9), "0 to 8 worked examples"),
         ("gsm8k:t.jsonl", TaskOptions(metric="f1"), "gsm8k has no metric 'f1'"),
     ],

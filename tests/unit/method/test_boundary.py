@@ -7,12 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.method.boundary import (
+    class_of,
     ends_sentence,
+    first_character,
     is_boundary_between,
     is_character_boundary,
     is_word_boundary,
+    last_character,
     last_words,
+    partial_character,
     whole_characters,
+    words_of,
 )
 
 # Text of many scripts in which boundaries of every kind are likely.
@@ -50,6 +55,92 @@ RAW = st.one_of(TEXTS.map(str.encode), st.binary(max_size=20))
 )
 def test_the_rule_between_two_characters(prev: str, next_: str, expected: bool) -> None:
     assert is_boundary_between(prev, next_) is expected
+
+
+@pytest.mark.parametrize(
+    ("chars", "expected"),
+    [
+        (" \n\u3000", "space"),
+        ("aéن한\u0301", "letter"),
+        ("7½Ⅷ", "number"),
+        (".'👍\udcff", "other"),
+        ("東カกー々๓", "unspaced"),
+        ("\u200d", "joiner"),
+    ],
+)
+def test_the_class_of_a_character(chars: str, expected: str) -> None:
+    assert {class_of(char) for char in chars} == {expected}
+
+
+@given(CHARS, CHARS, CHARS)
+def test_where_a_word_ends_depends_on_the_class_of_its_last_character(
+    one: str, other: str, next_: str
+) -> None:
+    if class_of(one) == class_of(other):
+        assert is_boundary_between(one, next_) == is_boundary_between(other, next_)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"", ""),
+        (b"abc", "a"),
+        ("東京".encode(), "東"),
+        ("👍🏽".encode(), "👍"),
+        ("東".encode()[:2], ""),  # only a part of it
+        ("東".encode()[1:], "\udc9d"),  # bytes that begin no character
+        (b"\xffa", "\udcff"),
+    ],
+)
+def test_the_first_character(text: bytes, expected: str) -> None:
+    assert first_character(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"", ""),
+        (b"abc", "c"),
+        ("a" * 30 + "東", "東"),
+        ("a東" * 30, "東"),  # wherever the last bytes begin
+        ("🏽" * 30, "🏽"),
+        (b"a\xff", "\udcff"),
+    ],
+)
+def test_the_last_character(text: bytes | str, expected: str) -> None:
+    assert last_character(text.encode() if isinstance(text, str) else text) == expected
+
+
+@given(TEXTS.filter(bool))
+def test_first_and_last_characters_of_whole_text_are_its_own(text: str) -> None:
+    assert first_character(text.encode()) == text[0]
+    assert last_character(text.encode()) == text[-1]
+
+
+def test_a_part_of_a_character_is_what_its_byte_decodes_to() -> None:
+    for char in "é東👍":
+        for index, byte in enumerate(char.encode()):
+            part = bytes([byte]).decode(errors="surrogateescape")
+            assert partial_character(char, index) == part
+    assert partial_character("a", 0) == partial_character("a", -1) == "a"
+    assert partial_character("\udcff", 0) == "\udcff"  # is one byte already
+
+
+def test_words_carry_the_whitespace_before_them() -> None:
+    assert words_of("She sells  24 shells.\n\nThe end\n") == [
+        *("She", " sells", "  24", " shells", ".", "\n\nThe", " end", "\n"),
+    ]
+    assert words_of("東京 x") == ["東", "京", " x"]
+    assert words_of("") == []
+
+
+@given(TEXTS)
+def test_words_are_cut_at_boundaries_and_nowhere_else(text: str) -> None:
+    words = words_of(text)
+    assert "".join(words) == text
+    assert all(words)
+    ends = {len("".join(words[:n])) for n in range(1, len(words))}
+    assert ends == {i for i in range(1, len(text)) if is_boundary_between(text[i - 1], text[i])}
 
 
 @pytest.mark.parametrize(

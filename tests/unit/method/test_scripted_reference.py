@@ -58,6 +58,19 @@ class ScriptRef(ref.RefSource):
         shares = [self.shares([*before, *path[:i]]) for i in range(len(path))]
         return [-math.log(s.get(token, FLOOR)) for s, token in zip(shares, path, strict=True)]
 
+    def word_end(self, before: list[int], tokens: list[int]) -> float:
+        """Of the tokens that the script lists: the others have next to nothing together."""
+        *_, (_, last) = ref.characters(self.text(tokens)) or [(0, " ")]
+        if last is not None and last.isspace():
+            return 0.0
+        begun = 0.0
+        for token, share in self.shares([*before, *tokens]).items():
+            piece = self.piece(token)
+            first = ref.characters(piece)[0][1] if piece else None
+            if None not in (last, first) and ref.is_word_boundary(last or "", first or ""):
+                begun += share
+        return -math.log(begun or FLOOR)
+
 
 def chatter(vocabulary: PieceVocabulary, seed: int) -> Script:
     """Noise of whole characters that seldom ends before it has said something.
@@ -88,7 +101,8 @@ def check(seeds: Sequence[int], common: dict[str, Any]) -> list[ref.RefStep]:
     weights = common.get("weights")
     if weights is not None:
         common = {**common, "weights": dict(zip("abc", weights, strict=False))}
-    steps, answer = run(Fusion(sources), Settings(**common, repetition_guard=False))
+    settings = Settings(**common, all_scores=True, repetition_guard=False)
+    steps, answer = run(Fusion(sources), settings)
     assert answer.text.encode() == show(expected.text).encode()
     assert answer.finish_reason == expected.finish_reason
     if common["mode"] in ("rerank", "cool+r"):

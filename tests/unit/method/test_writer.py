@@ -41,11 +41,11 @@ def rivals(**shares: float) -> list[ScriptedSource]:
 
 def test_sources_that_agree_are_not_scored() -> None:
     fusion = Fusion([writer_of("a", TEXT, WORDS), writer_of("b", TEXT, PARTS)])
-    steps, answer = run(fusion)
+    steps, answer = run(fusion, Settings(all_scores=True))
     assert answer.text == TEXT
     assert answer.finish_reason == "stop"
     for step in steps:
-        assert step.winners == ("a", "b")
+        assert step.winners == step.asked == ("a", "b")
         assert step.candidates[0].mean is None
         assert step.candidates[0].scores == {}
 
@@ -102,7 +102,7 @@ def test_scores_differ_by_kind() -> None:
         for name, said in zip("ab", says, strict=True)
     ]
     texts = {kind: run(Fusion(sources), Settings(score=kind))[1].text for kind in SCORES}  # type: ignore[arg-type]
-    assert texts == {"perplexity": " a", "nll": " a", "bits_per_byte": " bcdefgh"}
+    assert texts == {"mixture": " a", "nll": " a", "perplexity": " a", "bits_per_byte": " bcdefgh"}
 
 
 def test_the_ending_belongs_to_the_last_word() -> None:
@@ -134,7 +134,8 @@ def test_a_source_goes_on_with_a_word_that_another_ended() -> None:
     a = table(vocabulary, {"": {" 8": 0.9}, " 8": {" fox": 0.9}})
     b = table(digits, {"": {" 85": 0.9, " 8": 0.1}, " 8": {"5": 0.99}, " 85": {END: 1.0}})
     fusion = Fusion([ScriptedSource("a", vocabulary, a), ScriptedSource("b", digits, b)])
-    steps, answer = run(fusion, Settings(segments="shortest", weights={"b": 0.01}))
+    settings = Settings(segments="shortest", weights={"b": 0.01}, all_scores=True)
+    steps, answer = run(fusion, settings)
     assert steps[0].text == " 8"
     assert [c.text for c in steps[1].candidates] == [" fox", "5"]
     assert answer.text == " 8 fox"
@@ -327,8 +328,8 @@ def test_not_scoring_what_cannot_win_does_not_change_who_wins(
         )
 
     settings = Settings(mode=mode, score=score, max_tokens=12)  # type: ignore[arg-type]
-    every, answer = run(trio_of_noise(), settings)
-    some, same = run(trio_of_noise(), replace(settings, all_scores=False))
+    every, answer = run(trio_of_noise(), replace(settings, all_scores=True))
+    some, same = run(trio_of_noise(), settings)
     assert (same.text, same.chosen) == (answer.text, answer.chosen)
     full, partial = every[-1].candidates, some[-1].candidates
     for one, other in zip(full, partial, strict=True):
@@ -346,7 +347,7 @@ def test_an_answer_that_cannot_win_any_more_is_not_read() -> None:
             [ScriptedSource("a", vocabulary, sure), ScriptedSource("b", vocabulary, unsure)]
         )
 
-    settings = Settings(mode="rerank", all_scores=False)
+    settings = Settings(mode="rerank", score="nll")
     (whole,), answer = run(sure_and_unsure(), settings)
     fox, dog = whole.candidates
     assert answer.text == " fox"
@@ -469,10 +470,10 @@ class Failing(ScriptedSource):
 class FailingSession(ScriptedSession):
     source: Failing
 
-    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+    def score(self, candidates: Sequence[Candidate], *, word_ends: bool = False) -> list[Score]:
         if self.source.fails_in == "score":
             raise ContextError("full")
-        return super().score(candidates)
+        return super().score(candidates, word_ends=word_ends)
 
     def commit(self, candidate: Candidate) -> None:
         if self.source.fails_in == "commit":

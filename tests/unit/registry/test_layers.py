@@ -102,7 +102,7 @@ def test_another_model_inherits_nothing(folders: Path) -> None:
 def test_other_sources_inherit_no_weights(folders: Path) -> None:
     user(folders, '[fusions.f]\nsources = ["ash", "birch"]\nweights = {ash = 2}\n')
     project(folders, '[fusions.f]\nsources = ["cedar"]\n')
-    assert load_registry().fusion("f").settings.weights is None
+    assert load_registry().fusion("f").settings.weights == "size"
 
 
 def test_another_quantization_is_another_file_of_the_same_repository(folders: Path) -> None:
@@ -121,7 +121,11 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[fusions.builtin]\nweights = [1]\n", "line 2: weights must be a table, not [1]."),
+        (
+            "[fusions.builtin]\nweights = [1]\n",
+            'line 2: weights must be a table, or "size" or "equal", not [1].',
+        ),
+        ('[fusions.builtin]\nweights = "age"\n', "line 2: weights is 'age'"),
         ('[fusions.builtin]\nmode = "hot"\n', "line 2: mode is 'hot'"),
         ("[sources.ash]\ncontext = 0\n", "line 2: context is 0; it must be at least 1."),
         (

@@ -118,6 +118,12 @@ class TestLayers:
         assert registry.fusion().settings.weights == {"ash": 2.0, "birch": 0.5}
         assert registry.fusion("builtin").sources == ("ash", "birch", "cedar")
 
+    @pytest.mark.parametrize("weights", ["size", "equal"])
+    def test_weights_may_be_a_word(self, folders: Path, weights: str) -> None:
+        text = f'[fusions.f]\nsources = ["ash", "birch"]\nweights = "{weights}"\n'
+        write(folders / "user/models.toml", text)
+        assert load_registry().fusion("f").settings.weights == weights
+
     def test_a_user_file_is_enough(self, folders: Path) -> None:
         write(folders / "user/models.toml", '[fusions.solo]\nsources = ["ash"]\n')
         assert load_registry().fusion("solo").sources == ("ash",)
@@ -203,7 +209,7 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nscore = "ppl"\n',
-            "line 3: score is 'ppl'; known are perplexity, nll, bits_per_byte.",
+            "line 3: score is 'ppl'; known are mixture, nll, perplexity, bits_per_byte.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nsegments = "words"\n',
