@@ -31,6 +31,9 @@ of texts, or a number for each named source."""
 SIZE_POWER = 1.0
 """How the weight of a source grows with its number of parameters (docs/scores.md)."""
 
+PAPER: Mapping[str, Any] = {"mode": "cool", "score": "perplexity", "weights": "equal"}
+"""The paper's own choices where the defaults differ (Cool-Fusion, section 3.3)."""
+
 _SEEDS = 2**63
 _NONE = ("off", "none", "default")
 _SWITCH = {
@@ -72,8 +75,9 @@ class Sampling:
 class Settings:
     """How an answer is fused.
 
-    The defaults are those of the paper, except the score: the mean of perplexities lets one bad
-    source decide alone, "nll" does not (docs/scores.md).
+    The defaults are those of the paper, except score and weights: a mean of perplexities lets one
+    bad source decide alone, a mean of probabilities does not (docs/scores.md). ``PAPER`` has its
+    own choices.
 
     ``max_tokens``: the answer ends when it has that many tokens in one source's vocabulary.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
@@ -251,6 +255,8 @@ def _weights(name: str, pairs: Sequence[str]) -> Mapping[str, float]:
     for pair in pairs:
         source, _, number = pair.rpartition("=")
         try:
+            if not source:
+                raise ValueError
             found[source] = float(number)
         except ValueError:
             raise InputError(f"{name}: {pair!r} is not SOURCE=NUMBER.") from None

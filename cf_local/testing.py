@@ -309,7 +309,7 @@ class ScriptedSession:
     def _word_end_nats(self, text: bytes, said: Mapping[int, float]) -> float:
         """Minus the log of the probability that a word ends after ``text``."""
         last = last_character(text).strip()
-        return -math.log(self._new_words(last, said) or _FLOOR) if last else 0.0
+        return -math.log(self._new_words(last, said) or _FLOOR) if last else math.inf
 
     def _new_words(
         self, last: str, said: Mapping[int, float], but: frozenset[str] = frozenset()

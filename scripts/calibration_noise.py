@@ -9,9 +9,8 @@ variant and question. Correlated errors: with probability one half, all variants
 the question (its difficulty). There are three sources; the calibration is that of the command.
 
 A simulated walk has texts of 20 to 60 words. At each word the sources agree or each has its own
-draft, and all score all drafts. Where no fusion is better, scores and the right draft have nothing
-to do with each other, so whatever chooses is right equally often. Texts differ: in how often any
-draft is right and, as "moods", in whose draft is then more often the right one.
+draft, and all score all drafts. Texts differ: in how often any draft is right and, as "moods", in
+whose draft is then more often the right one.
 """
 
 import argparse
@@ -32,13 +31,22 @@ from cf_local.evaluation.variants import Variant
 from cf_local.evaluation.walk import Walk, Word
 from cf_local.evaluation.word_calibration import calibrate_words
 from cf_local.evaluation.word_marks import WordMarks
+from cf_local.method.reranker import Matrix, decide
 from cf_local.settings import Settings
 from cf_local.types import Candidate, RawText, Score, SourceInfo
 
 NAMES = ("one", "two", "three")
 SIZES = (60, 200, 600)
-N_TEXTS = (24, 72, 200)
 GAIN = 0.1
+
+N_TEXTS = (24, 72)
+SOURCES = [SourceInfo(name, "", n_parameters=n) for n, name in enumerate(NAMES, start=2)]
+WEIGHTS = Settings().weights_of(SOURCES)
+WORLDS = {
+    "equal": "sources and fusions are all equally good",
+    "rival": "the first source and `cool` are equally good, where they differ; the others are not",
+    "helps": "the sources find right drafts 10% likelier, in nats",
+}
 
 
 class World:
@@ -105,44 +113,51 @@ def outcome(accuracy: Callable[[Variant], float], shared: float, n_items: int, s
     return found.recommended.name if found.is_fused else "floor"
 
 
-def walk(rng: np.random.Generator, name: str, gain: float, mood: float) -> Walk:
-    """A simulated walk; ``gain`` says how much more the sources think of the right draft."""
+def walk(rng: np.random.Generator, name: str, world: str, mood: float) -> Walk:
+    """A simulated walk in one of the WORLDS."""
     n_words, share = int(rng.integers(20, 61)), rng.beta(4, 3)
-    favour = np.exp(rng.normal(0, mood, len(NAMES))) if mood else np.ones(len(NAMES))
-    words = tuple(word(rng, share, favour, gain) for _ in range(n_words))
+    favour = np.exp(rng.normal(0, mood, len(NAMES)))
+    words = tuple(word(rng, share, favour, world) for _ in range(n_words))
     return Walk(name, n_words, words)
 
 
-def word(rng: np.random.Generator, share: float, favour: Sequence[float], gain: float) -> Word:
+def word(rng: np.random.Generator, share: float, favour: Matrix, world: str) -> Word:
     """A simulated word: a draft is right with probability ``share``, and by ``favour`` whose."""
     n = 1 if rng.random() < 0.5 else len(NAMES)
-    chances = np.array(favour[:n]) / np.sum(favour[:n])
-    right = int(rng.choice(n, p=chances)) if rng.random() < share else None
-    nats = rng.gamma(2, 1, (len(NAMES), n))
-    n_terms = rng.integers(1, 4, (len(NAMES), n))
-    if right is not None:
-        nats[:, right] *= 1 - gain
-    scores = tuple(
-        tuple(Score(float(nll), int(terms), 0.1) for nll, terms in zip(*rows, strict=True))
-        for rows in zip(nats, n_terms, strict=True)
+    candidates = tuple(Candidate(b" word%d" % index, False) for index in range(n))
+    nats, n_terms = (
+        rng.gamma(2, 1, (len(NAMES), n)),
+        rng.integers(1, 4, (len(NAMES), n)).astype(np.float64),
     )
+    chances = favour[:n].copy()
+    if world == "rival" and n > 1:
+        winner = decide(scores_of(nats, n_terms), candidates, "mixture", WEIGHTS).winner
+        chances *= [index in (0, winner) for index in range(n)]
+    right = int(rng.choice(n, p=chances / chances.sum())) if rng.random() < share else None
+    if world == "helps" and right is not None:
+        nats[:, right] *= 1 - GAIN
     return Word(
-        tuple(Candidate(b" word%d" % index, False) for index in range(n)),
+        candidates,
         tuple(range(n)) if n > 1 else (0,) * len(NAMES),
         tuple(index == right for index in range(n)),
-        scores if n > 1 else (),
+        scores_of(nats, n_terms) if n > 1 else (),
         tuple(Score(float(nll), 1) for nll in rng.gamma(2, 1, len(NAMES))),
     )
 
 
-def outcome_on_words(gain: float, mood: float, n_texts: int, seed: int) -> str:
+def scores_of(nats: Matrix, n_terms: Matrix) -> tuple[tuple[Score, ...], ...]:
+    """The scores of a word from two arrays of shape (n_sources, n_candidates)."""
+    return tuple(
+        tuple(Score(float(nll), int(terms), 0.1) for nll, terms in zip(*rows, strict=True))
+        for rows in zip(nats, n_terms, strict=True)
+    )
+
+
+def outcome_on_words(world: str, mood: float, n_texts: int, seed: int) -> str:
     """What one run on simulated walks recommends."""
     rng = np.random.default_rng([seed, n_texts])
     items = [Item(str(i), RawText("?"), "", group="ab"[i % 2]) for i in range(n_texts)]
-    marks = WordMarks(
-        [walk(rng, item.id, gain, mood) for item in items],
-        [SourceInfo(name, "", n_parameters=n) for n, name in enumerate(NAMES, start=2)],
-    )
+    marks = WordMarks([walk(rng, item.id, world, mood) for item in items], SOURCES)
     found = calibrate_words(SearchSpace(Settings(), NAMES), items, marks, seed=seed)
     return found.recommended.name if found.is_fused else "floor"
 
@@ -150,13 +165,14 @@ def outcome_on_words(gain: float, mood: float, n_texts: int, seed: int) -> str:
 def print_references(n_runs: int, jobs: int) -> None:
     """Print how often a fusion is recommended on reference texts."""
     with ProcessPoolExecutor(jobs) as pool:
-        for gain, what in ((0.0, "no fusion is better"), (0.1, "right drafts score 10% better")):
+        for world, about in WORLDS.items():
+            print(f"{world}: {about}")
             for mood in (0.0, 1.0):
                 for n_texts in N_TEXTS:
-                    one = partial(outcome_on_words, gain, mood, n_texts)
+                    one = partial(outcome_on_words, world, mood, n_texts)
                     names = Counter(pool.map(one, range(n_runs), chunksize=5))
-                    about = f"{what}, {n_texts:3} texts{', with moods' if mood else ''}"
-                    print(f"  {about}: {counted(names)}", flush=True)
+                    moods = ", with moods" if mood else ""
+                    print(f"  {n_texts:3} texts{moods}: {counted(names)}", flush=True)
 
 
 def main() -> None:

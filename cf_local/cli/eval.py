@@ -153,7 +153,8 @@ def _evaluate_words(
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
         settings = references.settings_on_walk(fusion, options)
         variants = references.variants_of(fusion, settings, variant_texts, options)
-        record = record_of(fusion.sources, task, items, variants)
+        is_kept = out is not None or report is not None  # a record takes reading all model files
+        record = record_of(fusion.sources, task, items, variants) if is_kept else {}
         infos = [source.info for source in fusion.sources]
         with references.opened_store(record, items, settings, out, resume=resume) as store:
             walks, stopped = references.walked(fusion, items, settings, store, interrupt)

@@ -185,6 +185,9 @@ def _type_of(setting: settings.Option) -> "click.ParamType[Any]":
 _SETTING_OPTIONS = tuple(map(_setting_option, settings.OPTIONS.values()))
 _FUSION_OPTIONS: tuple[Option, ...] = (
     *_SETTING_OPTIONS,
+    click.option(
+        "--paper", is_flag=True, default=None, help="The paper's score and weights, unless given."
+    ),
     click.option("--system", metavar="TEXT", help="Instructions for all sources."),
 )
 
@@ -338,12 +341,15 @@ def shows_colour() -> bool:
 def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     """The fusion's settings, changed by the options of the command line.
 
-    ``options`` are the values of ``fusion_options`` without ``system``; None or an empty tuple
+    ``options`` are the values of ``fusion_options`` without ``system`` (``paper`` sets what other
+    options leave open); None or an empty tuple
     means that an option is not given. Raises InputError for values that make no sense.
     """
     given = {key: value for key, value in options.items() if value not in (None, ())}
+    if given.pop("paper", False):
+        given = {**settings.PAPER, **given}
     rest = {key: given.pop(key) for key in list(given) if key not in settings.OPTIONS}
-    if "weights" in given:
+    if isinstance(given.get("weights"), tuple):
         given["weights"] = weights_of(given["weights"], [s.info.name for s in fusion.sources])
     if "stop" in given:
         given["stop"] = (*fusion.settings.stop, *given["stop"])

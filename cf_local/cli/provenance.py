@@ -19,7 +19,7 @@ from cf_local.registry.registry import (
     Registry,
     SourceSpec,
 )
-from cf_local.settings import OPTIONS, Settings
+from cf_local.settings import OPTIONS, PAPER, Settings
 
 UNSET = {
     "context": "4096, or less if the model was trained with less",
@@ -139,6 +139,9 @@ def _fusing(
     if "weight" in given:
         weight = given["weight"]
         overridden["weights"] = Given(weights_of(weight.value, names), weight.origin)
+    if "paper" in given and given["paper"].value:
+        for key, value in PAPER.items():
+            overridden.setdefault(key, Given(value, given["paper"].origin))
     if spec is not None:
         place = registry.origin("fusions", spec.name, "sources")
         yield SettingRow(section, "sources", spec.sources, str(place or BUILTIN_ORIGIN))

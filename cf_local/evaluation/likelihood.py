@@ -50,7 +50,8 @@ class Judge:
         self._fusion, self._settings = fusion, settings
         sources = fusion.speakers(settings)
         self._sessions = [source.sessions[0] for source in sources]
-        self._weights = settings.weights_of([source.info for source in sources])
+        infos = [source.info for source in sources]
+        self._weights = settings.weights_of(infos) if len(infos) > 1 else [1.0]
 
     def log_likelihoods(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The log-likelihood of each text after ``opening``, in nats.

@@ -7,6 +7,7 @@ drafts and scores of all sources, so every score and every weighing can be tried
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -177,12 +178,13 @@ def walk(
 def _words(
     sessions: Sequence[Session], item: Item, settings: Settings, is_cancelled: IsCancelled
 ) -> tuple[Word, ...]:
-    """The words of an item's answer; none if its prompt does not fit."""
+    """The words of an item's answer as far as they fit; none if its prompt does not."""
     (reference,) = item.accepted
-    try:
-        return tuple(walk(sessions, item.prompt, reference, settings, is_cancelled=is_cancelled))
-    except ContextError:
-        return ()
+    words: list[Word] = []
+    with suppress(ContextError):
+        # Those before an error stay in the list.
+        words.extend(walk(sessions, item.prompt, reference, settings, is_cancelled=is_cancelled))
+    return tuple(words)
 
 
 def _word(sessions: Sequence[Session], rest: bytes, n_next: int, settings: Settings) -> Word:

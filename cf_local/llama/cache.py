@@ -113,14 +113,16 @@ class Cache:
         Where passes may be deferred, text that was not read is read later, many tokens at a time:
         when something follows it, or when ``_MOST_DEFERRED`` tokens wait.
         """
-        self.head = end
         is_read = self._tree.is_resident(end) and end.expected.knows(None)
-        if self._is_lazy and not is_read:
-            self._defer(end)
-        if not self._is_lazy or end.position - self.root.position >= _MOST_DEFERRED:
-            self.settle()
-        elif is_read:
+        n_waiting = end.position - self.root.position
+        if not is_read and (not self._is_lazy or n_waiting >= _MOST_DEFERRED):
+            self.read([(end, ())])  # before it is committed: the pass may be cancelled
+            is_read = True
+        self.head = end
+        if is_read:
             self._move_root(end)
+        else:
+            self._defer(end)
 
     def _defer(self, end: Node) -> None:
         """Leave what was not read of the committed text for later; nothing else follows it."""

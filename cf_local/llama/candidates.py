@@ -11,7 +11,7 @@ from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.boundary import is_word_boundary, last_character
 from cf_local.method.session import Joins, Others
 from cf_local.method.tokenization import ContextEncoder
-from cf_local.types import Candidate, Draft, Score
+from cf_local.types import Candidate, Draft, Score, is_unicode
 
 
 class OwnDraft:
@@ -152,9 +152,9 @@ class Candidates:
 
     def _word_end_nats(self, node: Node, text: bytes) -> float:
         """Minus the log of the probability that a word ends after ``text``, at its ``node``."""
-        last = last_character(text)
-        if not last or last.isspace():
-            return 0.0
+        last = last_character(text).strip()
+        if not last:
+            return math.inf  # no word ends after whitespace
         return node.expected.nll_of_any(self._vocabulary.word_starts.after(last))
 
     def others(self, candidates: Sequence[Candidate], joins: Joins) -> list[Others]:
@@ -200,16 +200,18 @@ class Candidates:
 
         ``tokens`` lead to other candidates, ``ends`` are those that end here.
         """
+        is_whole = is_unicode(last_character(text))
         left = 1.0 - sum(math.exp(-node.children[token].nll_nats) for token in tokens)
         for candidate in ends:
             if candidate.ends:
                 left -= math.exp(-node.expected.nll_of_any(self._vocabulary.end_tokens))
-            elif last := last_character(text).strip():
+            elif is_whole and (last := last_character(text).strip()):
                 starts = self._vocabulary.word_starts.after(last, joins(last))
                 left -= math.exp(-node.expected.nll_of_any(starts))
-        # A segment may end where another goes on with what begins a new word.
-        if all(candidate.ends for candidate in ends) and any(
-            is_word_boundary(text, self._vocabulary.piece(token)) for token in tokens
+        # A segment may end where another goes on with what begins a new word, or cut a character.
+        if all(candidate.ends for candidate in ends) and (
+            not is_whole
+            or any(is_word_boundary(text, self._vocabulary.piece(token)) for token in tokens)
         ):
             return 1.0
         return max(0.0, left)

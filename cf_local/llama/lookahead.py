@@ -64,7 +64,8 @@ class LlamaLookahead:
         if end is None:
             return 1.0
         n_bytes, highest = 0, 0.0
-        for end in self._chooser.known_path(end):
+        for node in self._chooser.known_path(end):
+            end = node
             n_bytes += len(self._vocabulary.piece(end.token))
             if n_bytes > start:
                 highest = max(highest, end.nll_nats)

@@ -23,8 +23,10 @@ from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
+from cf_local.types import SourceInfo
 
 _log = logging.getLogger(__name__)
+_DOMINANT = 2 / 3  # of all weight
 _PROGRESS_S = 0.05  # from one report of progress to the next
 
 PLAIN_STOP = "\nUser:"
@@ -96,6 +98,11 @@ def load_chosen(
                 f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
             )
             settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
+        if name := dominant(settings, [source.info for source in sources]):
+            on_notice(
+                f"{name} is much larger than the others; it will mostly write alone. "
+                "`cf-local calibrate` measures whether the others help."
+            )
         n_threads = [options.n_threads_of(spec) for spec in specs]
         loaded = _fused(sources, settings, options.overlap, MeasuredOverlap(paths, n_threads))
         opened.pop_all()
@@ -112,6 +119,15 @@ def _fused(
     if overlap is None:
         loaded.after_answer(lambda: known.measure(sources))
     return loaded
+
+
+def dominant(settings: Settings, sources: Sequence[SourceInfo]) -> str | None:
+    """The source whose size gives it nearly all of the vote; None if there is none."""
+    if settings.weights != "size" or len(sources) < 2:
+        return None
+    weights = settings.weights_of(sources)
+    largest = max(weights)
+    return sources[weights.index(largest)].name if largest > _DOMINANT * sum(weights) else None
 
 
 def choose(

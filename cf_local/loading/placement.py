@@ -63,10 +63,13 @@ class MeasuredOverlap:
 def overlap_pays(sources: Sequence[Timed]) -> bool:
     """Whether passes over one token take less time together than one after the other."""
     together_s, in_turn_s = [], []
-    with ThreadPoolExecutor(len(sources)) as pool:
-        for _ in range(_TRIALS):
-            in_turn_s.append(sum(source.time_pass(1) for source in sources))
-            together_s.append(max(pool.map(lambda source: source.time_pass(1), sources)))
+    try:
+        with ThreadPoolExecutor(len(sources)) as pool:
+            for _ in range(_TRIALS):
+                in_turn_s.append(sum(source.time_pass(1) for source in sources))
+                together_s.append(max(pool.map(lambda source: source.time_pass(1), sources)))
+    except RuntimeError as error:  # pools accept no more work
+        raise Cancelled("Python is exiting.") from error
     is_tiny = min(in_turn_s) < _TINY_PASS_S * len(sources)
     return not is_tiny and min(together_s) < _GAIN * min(in_turn_s)
 

@@ -150,7 +150,7 @@ class Session(Protocol):
         """Negative log-likelihood of each candidate after the response, one forward pass for all.
 
         With ``word_ends`` also that of the end of its last word: of all tokens that begin a new
-        word there, or of none after whitespace, where no word can end.
+        word there (infinite after whitespace, where no word ends).
 
         Its own draft is scored with the very tokens it was written in, other text with this
         source's tokenization; an ending adds minus the log of the summed probability of all

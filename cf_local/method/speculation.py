@@ -142,7 +142,9 @@ class Speculator:
             return  # for the first word, latency matters more than cost
         first = _ahead(self._first)
         known = first.known()
-        while not has_word(known, 0) or self._is_worth_more(known):
+        while self._is_worth_more(known) or (
+            len(self._expected) < MOST_AHEAD and not has_word(known, 0)
+        ):
             n_before = len(known.text)
             self._extend(self._first)
             known = first.known()

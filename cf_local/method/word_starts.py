@@ -31,7 +31,7 @@ class WordStarts:
         for token, piece in enumerate(pieces):
             if len(piece) < 4 and piece[:1] >= b"\xc2":  # may be only a part of a character
                 texts[token] = first_character(piece) and texts[token]
-        firsts = np.array([ord(text[0]) if text else 0 for text in texts], dtype=np.uint32)
+        firsts = np.array([ord((text or _SEPARATOR)[0]) for text in texts], dtype=np.uint32)
         codes, self._of_token = np.unique(firsts, return_inverse=True)
         self._chars = [chr(code) for code in codes.tolist()]
         self._joined_text = _SEPARATOR.join(p.decode("utf-8", "surrogateescape") for p in pieces)
@@ -45,7 +45,7 @@ class WordStarts:
         key = class_of(char), but
         if key not in self._after:
             begins = [
-                c != "\0"
+                c != _SEPARATOR
                 and is_boundary_between(char, c)
                 and not (but and (c in but or partial_character(c, 0) in but))
                 for c in self._chars

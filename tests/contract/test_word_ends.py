@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -32,6 +32,14 @@ SYLLABLES = ("ru", "n", "ning", "the", "fo", "x", "do", "ll", "ar", "s", "a", "Ã
 def starts_of(session: Session) -> Any:
     source: Any = session.source
     return source.word_starts if hasattr(source, "word_starts") else source.vocabulary.word_starts
+
+
+def pieces_of(session: Session) -> list[bytes]:
+    """The texts of all tokens, in their order."""
+    vocabulary: Any = session.source.vocabulary  # type: ignore[attr-defined]
+    if hasattr(vocabulary, "pieces"):
+        return list(vocabulary.pieces)
+    return [vocabulary.piece(token) for token in range(vocabulary.n_tokens)]
 
 
 def probability(score: Score) -> float:
@@ -63,22 +71,21 @@ def test_word_ends_can_be_asked_for_after_the_score(source: Session) -> None:
     assert again == after
 
 
-def test_a_word_ends_as_often_as_the_next_token_begins_another(source: Session, kind: str) -> None:
+def test_a_word_ends_as_often_as_the_next_token_begins_another(source: Session) -> None:
     """Of the tokens that begin a word, and of the others, some are tried one by one."""
     word = Candidate(b" fox", False)
     (score,) = source.score([word], word_ends=True)
-    starts, vocabulary = set(starts_of(source).after("x").tolist()), source.source.vocabulary  # type: ignore[attr-defined]
-    begun = gone_on = 0.0
-    for token in range(len(vocabulary.pieces) if kind == "scripted" else vocabulary.n_tokens):
-        piece = vocabulary.piece(token)
+    starts = set(starts_of(source).after("x").tolist())
+    shares = {token in starts: 0.0 for token in (*starts, -1)}
+    for token, piece in enumerate(pieces_of(source)):
         longer = word.text + piece
-        if not piece or not 1 < len(piece) < 4 or not longer.isascii():
+        if not 1 < len(piece) < 4 or not longer.isascii():
             continue
         (found,) = source.score([Candidate(longer, False)])
         source.rollback()
-        if found.n_terms == score.n_terms + 1 and len(piece) in source.token_ends(piece):
-            share = math.exp(score.nll_nats - found.nll_nats)
-            begun, gone_on = begun + share * (token in starts), gone_on + share * (token not in starts)
+        if found.n_terms == score.n_terms + 1:
+            shares[token in starts] += math.exp(score.nll_nats - found.nll_nats)
+    begun, gone_on = shares[True], shares[False]
     assert begun > 0
     noise = math.exp(3 * NLL_NOISE)
     assert begun <= math.exp(-score.word_end_nats) * noise
@@ -106,9 +113,7 @@ def one_word(draw: random.Random, session: Session) -> bytes:
 
 def _piece_of(draw: random.Random, session: Session) -> bytes:
     """The text of a token, which may join two words."""
-    vocabulary: Any = session.source.vocabulary  # type: ignore[attr-defined]
-    n_tokens = len(vocabulary.pieces) if hasattr(vocabulary, "pieces") else vocabulary.n_tokens
-    pieces = [vocabulary.piece(token) for token in range(n_tokens)]
+    pieces = pieces_of(session)
     texts = [piece for piece in pieces if piece.decode(errors="ignore").encode() == piece]
     return draw.choice([text for text in texts if text.strip()])
 
@@ -182,6 +187,8 @@ def test_what_has_been_read_of_a_sure_text_leaves_little_to_others(open_source: 
 def test_nothing_is_known_of_other_words_where_a_candidate_does_not_fit(
     open_source: Opener, kind: str
 ) -> None:
+    if kind == "mamba":
+        pytest.skip("its state has one size however much it read")
     source = prefilled(open_source(n_ctx=64))
     endless = Candidate(b" the fox" * 4000, False)
     (score,) = source.score([endless], word_ends=True)
@@ -222,34 +229,38 @@ def test_text_that_waits_is_read_from_time_to_time(open_source: Opener) -> None:
         assert n_passes <= source.n_response_tokens / 32
 
 
+def do_something(source: Session, text: bytes, draw: random.Random) -> None:
+    """Anything but a commit; ``text`` may come next."""
+    asks: list[Callable[[], object]] = [
+        lambda: source.score([Candidate(text, False), *MIXED], word_ends=draw.random() < 0.5),
+        lambda: source.draft(draw.randint(1, 4)),
+        source.rollback,
+    ]
+    if source.lookahead is not None:
+        asks += [
+            lambda: ahead(source).prefetch([text, text + b" hill", b" zqx"]),
+            lambda: ahead(source).extend(2),
+            lambda: ahead(source).extend(2, after=text),
+        ]
+    draw.choice(asks)()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_reading_later_changes_nothing(open_source: Opener, seed: int) -> None:
     """Whatever else is asked in between."""
     draw, source, fresh = random.Random(seed), lazily(open_source()), prefilled(open_source())
+    known = [*MIXED, Candidate(b" shells", True)]
     for _ in range(50):
         text = "".join(draw.choices(WORDS, k=draw.choice((1, 1, 1, 9)))).encode()
-        chosen = Candidate(text, False)
-        for ask in draw.sample(range(6), draw.choice((0, 0, 1, 2))):
-            if ask == 0:
-                source.score([chosen, *MIXED], word_ends=draw.random() < 0.5)
-            elif ask == 1:
-                source.draft(draw.randint(1, 4))
-            elif ask == 2:
-                source.rollback()
-            elif source.lookahead is not None and ask == 3:
-                ahead(source).prefetch([text, text + b" hill", b" zqx"])
-            elif source.lookahead is not None and ask == 4:
-                ahead(source).extend(2)
-            elif source.lookahead is not None:
-                ahead(source).extend(2, after=text)
-        source.commit(chosen)
-        fresh.commit(chosen)
+        for _ in range(draw.choice((0, 0, 1, 2))):
+            do_something(source, text, draw)
+        source.commit(Candidate(text, False))
+        fresh.commit(Candidate(text, False))
         if draw.random() < 0.2:
-            found = source.score([*MIXED, Candidate(b" shells", True)], word_ends=True)
-            expected = fresh.score([*MIXED, Candidate(b" shells", True)], word_ends=True)
+            found, expected = (each.score(known, word_ends=True) for each in (source, fresh))
             assert_same(found, expected)
-            for one, other in zip(found, expected, strict=True):
-                assert one.word_end_nats == pytest.approx(other.word_end_nats, abs=NLL_NOISE)
+            ends = [score.word_end_nats for score in expected]
+            assert [s.word_end_nats for s in found] == pytest.approx(ends, abs=NLL_NOISE)
     assert source.n_response_tokens == fresh.n_response_tokens
     assert source.n_free == fresh.n_free
     assert candidate(source.draft(LIMIT)).text  # it can go on

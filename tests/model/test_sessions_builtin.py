@@ -34,7 +34,7 @@ def alone() -> list[str]:
 
 @pytest.mark.parametrize("mode", ["cool", "cool+r"])
 def test_threads_get_the_answers_that_each_would_get_alone(mode: str, alone: list[str]) -> None:
-    settings = cf_local.Settings(mode=mode, score="nll")  # type: ignore[arg-type]
+    settings = cf_local.Settings(mode=mode)  # type: ignore[arg-type]
     if mode != "cool":
         with cf_local.load() as one:
             alone = [one.answer(cf_local.chat(q), settings).text for q in QUESTIONS]

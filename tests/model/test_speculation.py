@@ -47,6 +47,18 @@ def test_a_reader_needs_a_pass_per_block_and_a_leader_one_per_token(twins: Fusio
     assert max(ahead.passes.values()) < 1.2 * max(plain.passes.values())
 
 
+def only_lines(piece: bytes) -> float:
+    return 60.0 * (piece == b"\n")
+
+
+def test_text_without_words_is_not_read_ahead_for_ever(tiny_model: Callable[..., Path]) -> None:
+    path = tiny_model("llama", seed=3, eog_bias=-60.0, bias=only_lines)
+    with Fusion([LlamaSource(name, path, n_threads=1) for name in ("left", "right")]) as fusion:
+        answer = written(fusion)
+    assert not answer.text.strip()
+    assert max(answer.passes.values()) < 2 * 96
+
+
 def test_the_answers_of_cool_r_are_read_along_the_fused_one(twins: Fusion) -> None:
     plain, ahead = written(twins, mode="cool+r", speculation=False), written(twins, mode="cool+r")
     assert ahead.text == plain.text

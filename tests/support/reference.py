@@ -285,7 +285,7 @@ class RefSource:
         text = self.text(tokens)
         chars = [char for _, char in characters(text)]
         if not chars or chars[-1] is None or chars[-1].isspace():
-            return 0.0
+            return math.inf  # no word ends there
         if chars[-1] not in self._starts:
             self._starts[chars[-1]] = [
                 bool(piece := self.piece(token))
@@ -523,8 +523,10 @@ def rerank(
     means, winner, lead = None, 0, math.inf
     if scores is not None:
         weights = settings.weights or (1.0,) * len(scores)
-        means = pooled(scores, weights) if settings.score == "mixture" else (
-            weighted_means(scores, weights)
+        means = (
+            pooled(scores, weights)
+            if settings.score == "mixture"
+            else (weighted_means(scores, weights))
         )
         winner = int(np.argmin(means))
         best, second = sorted(means)[:2]

@@ -93,8 +93,8 @@ def read_item(
     Raises InputError, with ``where``, for anything that is not valid.
     """
     _check_keys(where, list(record), fields)
-    for key in _TEXTS & set(fields):
-        if not isinstance(record.get(key, ""), str | int):
+    for key in fields:
+        if key in _TEXTS and not isinstance(record.get(key, ""), str | int):
             raise InputError(f"{where}: {key} must be text.")
     answer, group = answer_of(where, record), str(record.get("group", ""))
     return Item(str(record.get("id", number)), _prompt(where, record), answer, group)

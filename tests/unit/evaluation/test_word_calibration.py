@@ -175,9 +175,9 @@ def test_what_is_said_and_written() -> None:
 # ---- Noise, counted ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mood", [0.0, 1.0])
-def test_noise_is_seldom_recommended(mood: float) -> None:
+@pytest.mark.parametrize(("world", "mood"), [("equal", 1.0), ("rival", 0.0)])
+def test_noise_is_seldom_recommended(world: str, mood: float) -> None:
     n_runs = 20
-    names = [NOISE["outcome_on_words"](0.0, mood, 24, seed) for seed in range(n_runs)]
+    names = [NOISE["outcome_on_words"](world, mood, 24, seed) for seed in range(n_runs)]
     n_fused = sum(name != "floor" for name in names)
     assert wilson(n_fused, n_runs)[0] < 0.05

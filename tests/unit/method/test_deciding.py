@@ -288,7 +288,7 @@ def settings_for(seed: int) -> Settings:
     weights = ("equal", {"a": 2.0}, {"b": 3.0, "c": 0.5}, {"a": 0.0}, {"c": 5.0}, {"b": 0.0})
     return Settings(
         weights=weights[seed % 6],  # type: ignore[arg-type]
-        segments=("aligned", "shortest")[seed // 6 % 2],  # type: ignore[arg-type]
+        segments=("aligned", "shortest")[seed // 6 % 2],
         repetition_guard=False,
     )
 

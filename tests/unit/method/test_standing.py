@@ -31,6 +31,11 @@ def drawn_shares(draw: random.Random) -> Shares:
     return {segment: share / total for segment, share in shares.items()}
 
 
+def drawn_draft(shares: Shares, draw: random.Random) -> Candidate:
+    """A draft is greedy: it is not always the likeliest segment."""
+    return max(shares, key=lambda segment: shares[segment] * draw.random())
+
+
 def drawn_bounds(shares: Shares, but: Iterable[Candidate], draw: random.Random) -> list[Others]:
     """Bounds that hold for all segments except some; loose or as tight as can be."""
     texts = {b"", *draw.sample(TEXTS, draw.randrange(len(TEXTS)))}
@@ -60,10 +65,7 @@ def test_it_never_decides_against_what_all_would_decide() -> None:
         weights = [draw.choice((0.0, 0.3, 1.0, 1.0, 4.0)) for _ in range(n_sources)]
         weights[draw.randrange(n_sources)] = 2.0
         shares = [drawn_shares(draw) for _ in range(n_sources)]
-        drafts = [
-            max(s, key=lambda segment, s=s: s[segment] * draw.random())  # not always the best
-            for s in shares
-        ]
+        drafts = [drawn_draft(each, draw) for each in shares]
         everything = best_of_all(weights, shares, dict.fromkeys(drafts))
         standing, known = Standing(weights), dict[Candidate, None]()
         openings = [b""] * n_sources  # of what each may still propose

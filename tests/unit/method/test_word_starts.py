@@ -64,9 +64,7 @@ SOME = st.lists(st.binary(max_size=5).filter(lambda piece: piece[:1] != b"\0"), 
 def test_it_is_the_rule_for_every_token(char: str, pieces: list[bytes]) -> None:
     firsts = [first_character(piece) for piece in pieces]
     expected = [
-        token
-        for token, first in enumerate(firsts)
-        if first and is_boundary_between(char, first)
+        token for token, first in enumerate(firsts) if first and is_boundary_between(char, first)
     ]
     assert WordStarts(pieces).after(char).tolist() == expected
 
