@@ -86,11 +86,7 @@ def ask(
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     response_format = format_of(options)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
-        settings = replace(
-            settings_of(fusion, options),
-            all_scores=as_json or trace_file is not None,
-            response_format=response_format,
-        )
+        settings = replace(settings_of(fusion, options), response_format=response_format)
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         # In modes that rerank whole answers, the first text written may not win.

@@ -21,6 +21,8 @@ from cf_local.trace import (
     covering,
     in_one_line,
     letter,
+    listeners,
+    not_asked,
     number,
     proposers,
     visible,
@@ -180,7 +182,11 @@ def _agreement(step: Step, names: Sequence[str]) -> str:
     """Why there was only one candidate."""
     if set(names) <= set(step.winners):
         return "all agreed" if len(names) > 1 else "no other source took part"
-    return f"{', '.join(step.winners)} wrote this; no other source was asked"
+    others = listeners(step)
+    parts = [f"{', '.join(step.winners)} wrote this"]
+    parts += [f"{', '.join(others)} proposed nothing else"] if others else []
+    parts += ["no other source was asked"] if not_asked(step, names) else []
+    return "; ".join(parts)
 
 
 def _table(step: Step, names: Sequence[str], start: int) -> "Table":

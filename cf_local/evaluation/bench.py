@@ -127,8 +127,7 @@ def fused_cases(fusion: Fusion, max_tokens: int) -> list[Case]:
     return [
         fused_case("cool, no speculation", fusion, replace(settings, speculation=False)),
         fused_case("cool", fusion, settings),
-        # Like `ask`: whole answers that can no longer win are not scored.
-        fused_case("cool+r", fusion, replace(settings, mode="cool+r", all_scores=False)),
+        fused_case("cool+r", fusion, replace(settings, mode="cool+r")),
     ]
 
 

@@ -19,6 +19,8 @@ from cf_local.method.boundary import (
 )
 
 _SEPARATOR = "\U0010ffff"  # no text has this character
+_NONE = ord(_SEPARATOR)  # the first character of a token without text
+_FIRST_PART, _LAST_PART = 0xDCC2, 0xDCF4  # bytes that begin a character, as text shows them
 Tokens = npt.NDArray[np.intp]
 
 
@@ -27,14 +29,14 @@ class WordStarts:
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         """``pieces`` are the texts of all tokens, in their order."""
-        texts = [piece.decode("utf-8", errors="surrogateescape") for piece in pieces]
-        for token, piece in enumerate(pieces):
-            if len(piece) < 4 and piece[:1] >= b"\xc2":  # may be only a part of a character
-                texts[token] = first_character(piece) and texts[token]
-        firsts = np.array([ord((text or _SEPARATOR)[0]) for text in texts], dtype=np.uint32)
+        self._joined_text = _SEPARATOR.encode().join(pieces).decode("utf-8", "surrogateescape")
+        texts = self._joined_text.split(_SEPARATOR)
+        firsts = np.array([ord(text[0]) if text else _NONE for text in texts], dtype=np.uint32)
+        for token in np.flatnonzero((firsts >= _FIRST_PART) & (firsts <= _LAST_PART)).tolist():
+            if not first_character(pieces[token]):  # only a part of a character
+                firsts[token] = _NONE
         codes, self._of_token = np.unique(firsts, return_inverse=True)
         self._chars = [chr(code) for code in codes.tolist()]
-        self._joined_text = _SEPARATOR.join(p.decode("utf-8", "surrogateescape") for p in pieces)
         self._after: dict[tuple[str, Set[str]], Tokens] = {}
 
     def after(self, char: str, but: Set[str] = frozenset()) -> Tokens:

@@ -75,6 +75,7 @@ _SEGMENT = _object(
         "ends": {"type": "boolean"},
         "agreed": {"type": "boolean"},
         "winners": _list(_TEXT),
+        "asked": _list(_TEXT),
         "candidates": _list(
             _object(
                 {

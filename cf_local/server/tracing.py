@@ -22,6 +22,7 @@ def segment(step: Step, names: Sequence[str]) -> Fields:
         "ends": step.ends,
         "agreed": set(names) <= set(step.winners),
         "winners": list(step.winners),
+        "asked": list(step.asked),
         "candidates": [
             {
                 "text": candidate.text,

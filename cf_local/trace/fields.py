@@ -57,9 +57,9 @@ class Fields:
             raise self._wrong(key, "a number or null")
         return value
 
-    def names(self, key: str) -> tuple[str, ...]:
+    def names(self, key: str, default: list[str] = _MISSING) -> tuple[str, ...]:
         """A list of strings."""
-        values = self._get(key, list, "a list of names")
+        values = self._get(key, list, "a list of names", default)
         if not all(isinstance(value, str) for value in values):
             raise self._wrong(key, "a list of names")
         return tuple(map(clean, values))

@@ -63,6 +63,7 @@ def step_line(step: Step, mode: str | None) -> str:
             "timings_s": step.timings_s,
             "winner": step.winner,
             "whole": step.whole,
+            "asked": step.asked,
         }
     )
 
@@ -272,6 +273,7 @@ def _step(fields: Fields) -> Step:
         passes=_counts(fields.inner("passes")),
         timings_s=_timings(fields),
         whole=fields.flag("whole", fields.values["type"] == "rerank"),
+        asked=fields.names("asked", []),
     )
 
 

@@ -33,6 +33,8 @@ from cf_local.trace.words import (
     AnswerPiece,
     in_one_line,
     letter,
+    listeners,
+    not_asked,
     number,
     pieces,
     proposers,
@@ -208,14 +210,24 @@ def _row(trace: Trace, n: int, step: Step, prefix: str) -> StepRow:
 
 
 def _verdict(step: Step, names: Sequence[str]) -> str:
-    winners = ", ".join(in_one_line(name, 40) for name in step.winners)
+    winners = _list(step.winners)
+    left_out = not_asked(step, names)
     if len(step.candidates) > 1:
-        return f"won by {winners} among {len(step.candidates)} candidates"
+        rest = f"; {_list(left_out)} not asked" if left_out else ""
+        return f"won by {winners} among {len(step.candidates)} candidates{rest}"
     if len(names) < 2:
         return f"written by {winners} alone"
     if set(names) <= set(step.winners):
         return "all agreed"
-    return f"by {winners}; no other source asked"
+    others = listeners(step)
+    parts = [f"by {winners}"]
+    parts += [f"{_list(others)} proposed nothing else"] if others else []
+    parts += ["no other source asked"] if left_out else []
+    return "; ".join(parts)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(in_one_line(name, 40) for name in names)
 
 
 def _cost(step: Step, names: Sequence[str]) -> str:

@@ -57,6 +57,17 @@ class Covered:
     pieces: tuple[AnswerPiece, ...]
 
 
+def listeners(step: Step) -> list[str]:
+    """The sources that were asked and did not propose the winner."""
+    return [name for name in step.asked if name not in step.winners]
+
+
+def not_asked(step: Step, names: Sequence[str]) -> list[str]:
+    """The sources that a step did without; older traces do not say who was asked."""
+    asked = step.asked or (step.winners if len(step.candidates) == 1 else names)
+    return [name for name in names if name not in asked]
+
+
 def shown(steps: Sequence[Step]) -> Sequence[Step]:
     """The steps whose texts make up the answer: its segments, or the choice of a whole answer."""
     if not steps or not steps[-1].whole:

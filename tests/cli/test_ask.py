@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
     assert all(step["type"] == "step" for step in steps)
     assert set(steps[0]) == {
         "type", "text", "ends", "winners", "candidates", "passes", "elapsed_s",
-        "timings_s", "winner", "whole",
+        "timings_s", "winner", "whole", "asked",
     }  # fmt: skip
     assert answer["type"] == "answer"
     assert "".join(step["text"] for step in steps) == answer["text"]
@@ -55,23 +57,49 @@ def test_json_has_a_line_per_step_and_one_for_the_answer(run: Run) -> None:
         assert source["sha256"] == hashlib.sha256(Path(source["file"]).read_bytes()).hexdigest()
 
 
-def test_json_shows_what_each_source_thought_of_each_candidate(run: Run) -> None:
-    steps = lines(run("ask", QUESTION, "--json").stdout)[:-1]
+def arithmetic(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def of_probabilities(scores: Sequence[float]) -> float:
+    return -math.log(arithmetic([math.exp(-score) for score in scores]))
+
+
+@pytest.mark.parametrize(("score", "mean"), [("mixture", of_probabilities), ("nll", arithmetic)])
+def test_json_shows_what_each_source_thought_of_each_candidate(
+    run: Run, score: str, mean: Callable[[Sequence[float]], float]
+) -> None:
+    options = ["--score", score, "--weight", "equal", "--all-scores"]
+    steps = lines(run("ask", QUESTION, "--json", *options).stdout)[:-1]
     disputed = [step for step in steps if len(step["candidates"]) > 1]
     assert disputed, "the sources agreed on every word"
+    assert all(step["asked"] == SOURCES for step in steps)
     for step in disputed:
         means = []
         for candidate in step["candidates"]:
             assert list(candidate["scores"]) == SOURCES
-            means.append(sum(candidate["scores"].values()) / len(SOURCES))
+            means.append(mean(list(candidate["scores"].values())))
             assert candidate["mean"] == pytest.approx(means[-1])
         winner = step["candidates"][means.index(min(means))]
         assert step["winners"] == winner["sources"]
         assert step["text"] == winner["text"]
 
 
+def test_json_tells_who_was_asked(run: Run) -> None:
+    *steps, answer = lines(run("ask", QUESTION, "--json").stdout)
+    for step in steps:
+        assert step["asked"]
+        assert step["winner"] in range(len(step["candidates"]))
+        for candidate in step["candidates"]:
+            assert {*candidate["sources"], *candidate["scores"]} <= {*step["asked"]}
+    assert any(step["asked"] != SOURCES for step in steps), "every step asked everyone"
+    full = lines(run("ask", QUESTION, "--json", "--all-scores").stdout)
+    assert answer["text"] == full[-1]["text"]
+    assert [step["text"] for step in steps] == [step["text"] for step in full[:-1]]
+
+
 def test_json_of_agreement_has_no_scores(run: Run) -> None:
-    steps = lines(run("ask", QUESTION, "--json").stdout)[:-1]
+    steps = lines(run("ask", QUESTION, "--json", "--all-scores").stdout)[:-1]
     agreed = [step for step in steps if len(step["candidates"]) == 1]
     assert agreed
     assert all(step["candidates"][0]["scores"] == {} for step in agreed)

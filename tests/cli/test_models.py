@@ -52,7 +52,7 @@ def test_transcript(small_registry: Path) -> None:
     near = small_registry.resolve() / "near.gguf"
     assert result.output == (
         "pair (default): Two of them\n"
-        "  cool, nll, aligned segments, weights far=0.5; built in\n"
+        "  cool, mixture, aligned segments, weights far=0.5; built in\n"
         f"    near  here         2.5 MB   MIT         {near}\n"
         "    far   to download  2.02 GB  Apache-2.0  org/repo/far-Q4_K_M.gguf\n"
         "\n"

@@ -1,6 +1,7 @@
 """Who won which words, and why, as a terminal shows it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -96,6 +97,19 @@ def test_why_says_where_there_was_nothing_to_choose() -> None:
     assert why(alone, NAMES, 1, in_colour=False).endswith(
         "ash wrote this; no other source was asked"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["ash"], "ash wrote this; no other source was asked"),
+        (["ash", "birch"], "birch proposed nothing else; no other source was asked"),
+        (NAMES, "ash wrote this; birch, cedar proposed nothing else"),
+    ],
+)
+def test_why_tells_who_was_asked(asked: Sequence[str], told: str) -> None:
+    step = replace(agreed("Hi", ends=True, names=["ash"]), asked=tuple(asked))
+    assert why([step], NAMES, 1, in_colour=False).endswith(told)
 
 
 def test_why_in_colour_says_the_same() -> None:

@@ -10,9 +10,10 @@ from cf_local.errors import InputError
 from cf_local.server.api_errors import ApiError
 from cf_local.server.requests import ApiRequest, parse_request
 from cf_local.settings import Settings
-from cf_local.types import Chat, Message, RawText
+from cf_local.types import Chat, Message, RawText, SourceInfo
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+SOURCES = [SourceInfo("a", ""), SourceInfo("b", "")]
 PROMPTED = {"model": "m", "prompt": "Once"}
 
 
@@ -30,7 +31,7 @@ def refusal(body: Any, endpoint: Any = "chat") -> ApiError:
 def test_what_is_left_out_is_the_fusions_own() -> None:
     defaults = Settings(mode="cool+r", max_tokens=7, stop=("\nUser:",))
     ask = chat(temperature=None, stop=None, n=None, cf_local=None, max_tokens=None)
-    settings = ask.settings_over(defaults, ["a", "b"], 5)
+    settings = ask.settings_over(defaults, SOURCES, 5)
     assert (settings.mode, settings.max_tokens, settings.stop) == ("cool+r", 7, ("\nUser:",))
     assert settings.sampling.temperature == 0
     assert not settings.all_scores  # which nobody would see
@@ -40,7 +41,7 @@ def test_what_is_left_out_is_the_fusions_own() -> None:
 def test_what_is_given_overrules() -> None:
     extension = {"mode": "rerank", "score": "perplexity", "weights": {"b": 2}, "min_p": 0.1}
     ask = chat(stop="x", temperature=1, top_p=0.5, max_tokens=3.0, cf_local=extension, seed=-1)
-    settings = ask.settings_over(Settings(stop=("y",)), ["a", "b"], ask.seed)
+    settings = ask.settings_over(Settings(stop=("y",)), SOURCES, ask.seed)
     assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", {"b": 2})
     assert settings.stop == ("y", "x")
     assert settings.max_tokens == 3
@@ -69,7 +70,7 @@ def test_choices_of_several_prompts() -> None:
 def test_an_unknown_source_is_told() -> None:
     ask = chat(cf_local={"weights": {"zoe": 1}})
     with pytest.raises(InputError, match="no source is named 'zoe'; there are a, b"):
-        ask.settings_over(Settings(), ["a", "b"], 5)
+        ask.settings_over(Settings(), SOURCES, 5)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_parts_may_have_more_fields() -> None:
     ],
 )
 def test_limits_as_other_servers_have_them(more: dict[str, Any], n_tokens: int) -> None:
-    settings = chat(**more).settings_over(Settings(), ["a"], 5)
+    settings = chat(**more).settings_over(Settings(), SOURCES, 5)
     assert settings.max_tokens == n_tokens
 
 

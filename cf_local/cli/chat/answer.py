@@ -77,7 +77,7 @@ class AnswerWriter:
         """
         if former is None:
             self._autosave.save(base.with_turn(turn))
-        settings = replace(self._engine.settings, all_scores=False)
+        settings = self._engine.settings
         streams = settings.mode in ("cool", "single")
         shown = AnswerView(self._view, self._engine.names, streams=streams, opened=self._opened)
         has_failed = False

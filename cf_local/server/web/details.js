@@ -54,7 +54,7 @@ function summary(segment, sources) {
   const names = winnersOf(segment, sources).map((index) => sources[index]);
   if (names.length) return `${names.join(" and ")} won`;
   if (segment.winners.includes("(fused)")) return "the fused answer won";
-  return isAlone(segment, sources) ? `${segment.winners.join(" and ")} alone` : "all agreed";
+  return isAlone(segment, sources) ? `by ${segment.winners.join(" and ")}` : "all agreed";
 }
 
 function isAlone(segment, sources) {
@@ -63,6 +63,8 @@ function isAlone(segment, sources) {
 
 function Undisputed({ segment, sources }) {
   const words = html`<span class="words">${marked(segment.text, segment.ends)}</span>`;
+  const others = (segment.asked ?? []).filter((name) => !segment.winners.includes(name));
+  if (others.length) return html`<p>${others.join(" and ")} proposed nothing else: ${words}</p>`;
   if (isAlone(segment, sources)) return html`<p>Nobody else was asked: ${words}</p>`;
   return html`<p>Every source proposed ${words}, so nothing had to be scored.</p>`;
 }

@@ -32,6 +32,15 @@ def test_what_is_written_is_read(tmp_path: Path, steps: Any) -> None:
     check_same(tmp_path / "t.jsonl", traced(steps))
 
 
+def test_who_was_asked_is_written_and_older_traces_lack_it(tmp_path: Path) -> None:
+    step = replace(disputed(" 23", " 24"), asked=("ash", "birch"))
+    check_same(tmp_path / "t.jsonl", traced([step]))
+    record = json.loads(trace.step_line(step, "cool"))
+    assert record.pop("asked") == ["ash", "birch"]
+    (found,) = trace.read_from(io.BytesIO(json.dumps(record).encode()), "older")
+    assert found.steps == (replace(step, asked=()),)
+
+
 def test_several_answers_lie_in_one_file(tmp_path: Path) -> None:
     cut_off = replace(traced(STEPS[:2]), answer=None)
     check_same(tmp_path / "t.jsonl", traced(STEPS), cut_off, traced(BOTH))

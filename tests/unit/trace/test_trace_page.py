@@ -10,7 +10,7 @@ import pytest
 from answers import NAMES, agreed, disputed, traced, whole
 
 from cf_local.trace import Trace, page
-from cf_local.types import FUSED, Chat, Message
+from cf_local.types import FUSED, Chat, Message, Step
 
 NASTY = [
     "</script><script>alert(1)</script>", "</style>", "</title>", "-->", "<!--", "]]>",
@@ -169,6 +169,10 @@ def test_whole_answers_show_the_choice() -> None:
     assert "A+(fused)" in both.text
 
 
+def asked(step: Step, *names: str) -> Step:
+    return replace(step, asked=names)
+
+
 @pytest.mark.parametrize(
     ("one", "told"),
     [
@@ -178,6 +182,8 @@ def test_whole_answers_show_the_choice() -> None:
         (replace(traced([agreed("Hi")]), heading=None), "no settings and versions"),
         (traced([agreed("Hi", names=["ash"])], names=["ash"]), "written by ash alone"),
         (traced([agreed("Hi", names=["ash"])]), "by ash; no other source asked"),
+        (traced([asked(agreed("Hi", names=["ash"]), *NAMES)]), "birch, cedar proposed nothing"),
+        (traced([asked(disputed("a", "b"), "ash", "birch")]), "2 candidates; cedar not asked"),
         (Trace(None, (), (), None), "broken off"),
     ],
 )  # fmt: skip
