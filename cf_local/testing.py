@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -71,6 +72,11 @@ class PieceVocabulary:
         """The bytes of a token."""
         return self._pieces[token]
 
+    @cached_property
+    def word_starts(self) -> WordStarts:
+        """Which tokens begin a new word."""
+        return WordStarts(self._pieces)
+
     @property
     def pieces(self) -> Sequence[bytes]:
         """The bytes of all tokens."""
@@ -121,7 +127,7 @@ class ScriptedSource:
         self.costs = PassCosts()  # all the same
         self.is_closed = False
         self.vocabulary, self.script, self.n_ctx, self.obeys = vocabulary, script, n_ctx, obeys
-        self.word_starts = WordStarts(vocabulary.pieces)
+        self.word_starts = vocabulary.word_starts
         self.sessions = [self.open_session() for _ in range(n_sessions)]
 
     def open_session(self) -> "ScriptedSession":

@@ -63,7 +63,9 @@ def plain_gemma(_need_models: None) -> Iterator[RefSource]:
 
 
 def test_the_answer_streams_word_by_word(set_a: Fusion) -> None:
-    steps, answer = written(set_a, cf_local.chat(models.FRUITS), Settings(max_tokens=24))
+    steps, answer = written(
+        set_a, cf_local.chat(models.FRUITS), Settings(max_tokens=24, all_scores=True)
+    )
     assert "".join(step.text for step in steps) == answer.text
     assert len(answer.text.split()) >= 3
     assert len(steps) >= len(answer.text.split())

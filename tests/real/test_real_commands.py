@@ -101,7 +101,7 @@ def test_trace_draws_it(
 def test_ask_prints_words_as_they_come(
     command: list[str], environment: dict[str, str], work_folder: Path
 ) -> None:
-    asks = ["ask", "Tell me a long story.", *models.options_for(models.PAIR), *ONE_CORE]
+    asks = ["ask", "Why is the sky blue?", *models.options_for(models.PAIR), *ONE_CORE]
     with subprocess.Popen(
         [*command, *asks, "--max-tokens", "40"],
         stdout=subprocess.PIPE,

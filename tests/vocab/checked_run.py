@@ -134,7 +134,8 @@ def fuse(
         RecordingSource(f"{index}:{name}", memoized(name), script_of(index, name))
         for index, name in enumerate(names)
     ]
-    settings = Settings(segments=segments, segment_limit=limit, repetition_guard=False)
+    # With this score every source is asked at every step, so that all drafts are checked.
+    settings = Settings(score="nll", segments=segments, segment_limit=limit, repetition_guard=False)
     sessions = [cast(Recording, source.sessions[0]) for source in sources]
     with Fusion(sources, settings) as fusion:
         *steps, answer = fusion.stream(RawText("prompt"))

@@ -52,6 +52,7 @@ class Memoized:
         self._known: dict[bytes, tuple[int, ...]] = {}
         self.piece = vocabulary.piece
         self.n_tokens = vocabulary.n_tokens
+        self.word_starts = vocabulary.word_starts
 
     def encode(self, text: bytes) -> Sequence[int]:
         tokens = self._known.get(text)
