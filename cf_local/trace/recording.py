@@ -126,9 +126,9 @@ def _versions() -> Iterator[tuple[str, str]]:
 class TraceSummary:
     """Figures of one answer; None where the trace does not say.
 
-    ``n_segments`` counts the fused segments (whole answers, if nothing else was written). All
-    sources proposed the same in ``n_agreed`` of them; ``n_disputed`` had several candidates, and
-    ``wins`` counts those by source. ``timings_s`` sums each phase over all steps.
+    ``n_segments`` counts the fused segments (whole answers, if nothing else was written). In
+    ``n_agreed`` of them nobody who was asked proposed anything else; ``n_disputed`` had several
+    candidates, and ``wins`` counts those by source. ``timings_s`` sums each phase over all steps.
     """
 
     mode: str | None
@@ -167,7 +167,7 @@ def summarize(trace: Trace) -> TraceSummary:
         finish_reason=answer.finish_reason if answer is not None else None,
         n_bytes=n_bytes,
         n_segments=len(segments),
-        n_agreed=sum(set(trace.names) <= set(step.winners) for step in segments),
+        n_agreed=sum(len(step.candidates) == 1 for step in segments),
         n_disputed=len(disputed),
         wins={name: wins[name] for name in [*trace.names, *sorted(proposers - set(trace.names))]},
         passes=dict(answer.passes if answer is not None else passes),

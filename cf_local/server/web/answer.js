@@ -88,7 +88,7 @@ export function tally(answer) {
   for (const segment of segments) {
     for (const name of isDisputed(segment) && !segment.agreed ? segment.winners : []) wins[name] = (wins[name] ?? 0) + 1;
   }
-  const agreed = segments.filter((segment) => segment.agreed).length;
+  const agreed = segments.filter((segment) => !isDisputed(segment)).length;
   return { agreement: segments.length ? agreed / segments.length : null, wins };
 }
 
