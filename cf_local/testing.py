@@ -75,7 +75,7 @@ class PieceVocabulary:
     @cached_property
     def word_starts(self) -> WordStarts:
         """Which tokens begin a new word."""
-        return WordStarts(self._pieces)
+        return WordStarts.of(self._pieces)
 
     @property
     def pieces(self) -> Sequence[bytes]:

@@ -7,6 +7,7 @@ each class of characters needs its set of tokens once.
 
 from collections.abc import Sequence, Set
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +22,37 @@ from cf_local.method.boundary import (
 _SEPARATOR = "\U0010ffff"  # no text has this character
 _NONE = ord(_SEPARATOR)  # the first character of a token without text
 _FIRST_PART, _LAST_PART = 0xDCC2, 0xDCF4  # bytes that begin a character, as text shows them
+Codes = npt.NDArray[np.uint32]
+Pairs = npt.NDArray[np.uint64]
 Tokens = npt.NDArray[np.intp]
 
 
 class WordStarts:
     """The first characters of all tokens, and the neighbouring characters that tokens join."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        """``pieces`` are the texts of all tokens, in their order."""
-        self._joined_text = _SEPARATOR.encode().join(pieces).decode("utf-8", "surrogateescape")
-        texts = self._joined_text.split(_SEPARATOR)
+    def __init__(self, firsts: Codes, pairs: Pairs) -> None:
+        """Use the arrays of an earlier ``of``.
+
+        ``firsts`` has the code of each token's first character, shape (n_tokens,), ``pairs`` two
+        codes of neighbours each, in one number.
+        """
+        self.firsts, self.pairs = firsts, pairs
+        codes, self._of_token = np.unique(firsts, return_inverse=True)
+        self._chars = [chr(code) for code in codes.tolist()]
+        self._after: dict[tuple[str, Set[str]], Tokens] = {}
+
+    @classmethod
+    def of(cls, pieces: Sequence[bytes]) -> Self:
+        """Those of a vocabulary; ``pieces`` are the texts of all tokens, in their order."""
+        joined = _SEPARATOR.encode().join(pieces).decode("utf-8", "surrogateescape")
+        texts = joined.split(_SEPARATOR)
         firsts = np.array([ord(text[0]) if text else _NONE for text in texts], dtype=np.uint32)
         for token in np.flatnonzero((firsts >= _FIRST_PART) & (firsts <= _LAST_PART)).tolist():
             if not first_character(pieces[token]):  # only a part of a character
                 firsts[token] = _NONE
-        codes, self._of_token = np.unique(firsts, return_inverse=True)
-        self._chars = [chr(code) for code in codes.tolist()]
-        self._after: dict[tuple[str, Set[str]], Tokens] = {}
+        codes = np.frombuffer(joined.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+        pairs = np.unique(codes[:-1].astype(np.uint64) << np.uint64(32) | codes[1:])
+        return cls(firsts, pairs)
 
     def after(self, char: str, but: Set[str] = frozenset()) -> Tokens:
         """Ids of the tokens that begin a new word after ``char``, in order.
@@ -65,13 +80,8 @@ class WordStarts:
 
     @cached_property
     def _joined(self) -> dict[str, frozenset[str]]:
-        codes = np.frombuffer(
-            self._joined_text.encode("utf-32-le", errors="surrogatepass"), np.uint32
-        )
-        self._joined_text = ""
-        pairs = np.unique(codes[:-1].astype(np.uint64) << np.uint64(32) | codes[1:])
         found: dict[str, set[str]] = {}
-        for pair in pairs.tolist():
+        for pair in self.pairs.tolist():
             char, next_ = chr(pair >> 32), chr(pair & 0xFFFFFFFF)
             if _SEPARATOR not in (char, next_) and is_boundary_between(char, next_):
                 found.setdefault(char, set()).add(next_)

@@ -137,3 +137,35 @@ def test_work_after_an_answer_waits_for_other_answers(files: list[Path]) -> None
         assert done == []
         list(other)
     assert done == [1]
+
+
+def test_word_starts_are_saved_and_a_damaged_file_is_made_anew(files: list[Path]) -> None:
+    def starts() -> list[int]:
+        source = LlamaSource("ash", files[0])
+        try:
+            return list(source.vocabulary.word_starts.firsts)
+        finally:
+            source.close()
+
+    first = starts()
+    (saved,) = (files[0].parent / "cache" / "vocabularies").iterdir()
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: len(whole) // 2])
+    assert starts() == first
+    assert saved.read_bytes() == whole
+    saved.write_bytes(b"")
+    assert starts() == first
+    written = saved.stat().st_mtime_ns
+    assert starts() == first
+    assert saved.stat().st_mtime_ns == written  # used, not made anew
+
+
+def test_word_starts_work_where_nothing_can_be_saved(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = files[0].parent / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("CF_LOCAL_CACHE", str(blocked))
+    source = LlamaSource("ash", files[0])
+    assert len(source.vocabulary.word_starts.after("a")) > 0
+    source.close()

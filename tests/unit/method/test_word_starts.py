@@ -15,7 +15,7 @@ PIECES = [
     *("東".encode()[:1], "東".encode()[:2], "東".encode()[1:], "東".encode()[2:] + b"a"),
     *(b"a" + "東".encode()[:2], b"\xff", b"\x00", "👍".encode()[:3], "👍".encode()[3:], b"a\x00"),
 ]
-STARTS = WordStarts(PIECES)
+STARTS = WordStarts.of(PIECES)
 
 
 def begun(char: str, but: frozenset[str] = frozenset()) -> set[bytes]:
@@ -66,7 +66,7 @@ def test_it_is_the_rule_for_every_token(char: str, pieces: list[bytes]) -> None:
     expected = [
         token for token, first in enumerate(firsts) if first and is_boundary_between(char, first)
     ]
-    assert WordStarts(pieces).after(char).tolist() == expected
+    assert WordStarts.of(pieces).after(char).tolist() == expected
 
 
 def test_tokens_that_begin_with_some_characters_are_left_out() -> None:
@@ -91,8 +91,8 @@ def test_neighbours_within_a_token_are_joined() -> None:
 
 
 def test_what_belongs_to_two_tokens_is_not_joined() -> None:
-    assert WordStarts([b"n", b".", b"4"]).joins("n") == frozenset()
-    assert WordStarts([b"n."]).joins("n") == {"."}
+    assert WordStarts.of([b"n", b".", b"4"]).joins("n") == frozenset()
+    assert WordStarts.of([b"n."]).joins("n") == {"."}
 
 
 def test_a_join_with_a_part_of_a_character_names_the_part() -> None:
@@ -101,7 +101,7 @@ def test_a_join_with_a_part_of_a_character_names_the_part() -> None:
 
 @given(st.lists(st.text(st.sampled_from("ab4. 東é"), max_size=5), max_size=6))
 def test_all_joins_are_found(texts: list[str]) -> None:
-    starts = WordStarts([text.encode() for text in texts])
+    starts = WordStarts.of([text.encode() for text in texts])
     pairs = {(text[i - 1], text[i]) for text in texts for i in range(1, len(text))}
     for char in "ab4. 東é":
         after = {b for a, b in pairs if a == char and is_boundary_between(a, b)}
