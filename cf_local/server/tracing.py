@@ -85,7 +85,8 @@ def _token(text: str, logprob: float) -> Fields:
 def _logprobs(step: Step, score: ScoreKind) -> tuple[float, list[tuple[str, float]]]:
     """The log-probability of the winner, and those of all candidates, the likeliest first.
 
-    It is the mean log-likelihood in nats per token (per byte for the score "bits_per_byte").
+    By "mixture" it is that of the whole word, in nats; else the mean log-likelihood in nats per
+    token (per byte for the score "bits_per_byte").
     """
     found = [(c.text, _likelihood(c.mean, score)) for c in step.candidates]
     winner = found[step.winner][1]
