@@ -2,8 +2,10 @@
 
 import click
 import pytest
+from scripted import writer_of
 
-from cf_local.cli.options import OnOff, Size
+from cf_local.cli.options import OnOff, Size, settings_of
+from cf_local.runtime.fusion import Fusion
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,14 @@ def test_on_and_off() -> None:
     assert OnOff().convert("off", None, None) is False
     with pytest.raises(click.BadParameter, match="neither"):
         OnOff().convert("yes", None, None)
+
+
+def test_the_papers_settings_are_one_flag_away_and_give_way_to_others() -> None:
+    fusion = Fusion([writer_of("a", "Yes."), writer_of("b", "No.")])
+    plain = settings_of(fusion, {"paper": None, "weights": (), "score": None})
+    paper = settings_of(fusion, {"paper": True, "weights": (), "score": None})
+    given = settings_of(fusion, {"paper": True, "weights": ("a=2",), "score": "nll"})
+    assert (plain.score, plain.weights) == ("mixture", "size")
+    assert (paper.score, paper.weights, paper.mode) == ("perplexity", "equal", "cool")
+    assert (given.score, given.weights) == ("nll", {"a": 2.0})
+    assert settings_of(fusion, {"weights": ("equal",)}).weights == "equal"
