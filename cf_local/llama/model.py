@@ -113,7 +113,8 @@ class LlamaModel:
     @property
     def costs(self) -> PassCosts:
         """The estimated cost of its forward passes, from its size and the format of its weights."""
-        return PassCosts.estimated(int(lib.llama_model_size(self.handle)), self._weights())
+        n_bytes, n_layers = lib.llama_model_size(self.handle), lib.llama_model_n_layer(self.handle)
+        return PassCosts.estimated(int(n_bytes), self._weights(), int(n_layers))
 
     def _weights(self) -> WeightFormat:
         if self.is_on_gpu:

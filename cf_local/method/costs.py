@@ -27,12 +27,15 @@ _CURVES: dict[WeightFormat, tuple[float, ...]] = {
     "gpu": (1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.4, 3.5),
 }
 _BYTES_PER_S: dict[WeightFormat, float] = {
-    "packed-wide": 15e9,
+    "packed-wide": 16.5e9,
     "packed": 15e9,
     "plain": 10e9,
     "heavy": 15e9,
     "gpu": 200e9,
 }
+
+
+_LAYER_S = 1e-4  # its parts end with threads that wait for each other; small models feel it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,10 @@ class PassCosts:
     seconds: tuple[tuple[int, float], ...] = ((1, 1.0),)
 
     @classmethod
-    def estimated(cls, n_bytes: int, weights: WeightFormat) -> Self:
+    def estimated(cls, n_bytes: int, weights: WeightFormat, n_layers: int = 0) -> Self:
         """The costs of a model of ``n_bytes``; only ratios between models and sizes matter."""
-        one_s = n_bytes / _BYTES_PER_S[weights]
+        layers_s = 0.0 if weights == "gpu" else n_layers * _LAYER_S
+        one_s = n_bytes / _BYTES_PER_S[weights] + layers_s
         curve = zip(_SIZES, _CURVES[weights], strict=True)
         return cls(tuple((size, one_s * passes) for size, passes in curve))
 

@@ -34,7 +34,16 @@ NOTICE = f"Note: {models.GEMMA}: no chat template in the file; using 'User: / As
 
 @pytest.fixture(scope="module")
 def asked(run: Run) -> subprocess.CompletedProcess[str]:
-    options = ("--json", "--trace", "t.jsonl", "--max-tokens", "24", "--system", "Be brief.")
+    options = (
+        "--json",
+        "--all-scores",
+        "--trace",
+        "t.jsonl",
+        "--max-tokens",
+        "24",
+        "--system",
+        "Be brief.",
+    )
     return run("ask", models.FRUITS, *models.options_for(models.SET_A), *options)
 
 

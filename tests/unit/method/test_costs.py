@@ -21,6 +21,18 @@ def test_a_larger_model_costs_more_at_every_size() -> None:
         assert large.of(n_tokens) == pytest.approx(5 * small.of(n_tokens))
 
 
+@pytest.mark.parametrize(
+    ("n_bytes", "n_layers", "measured_s"),
+    [(98e6, 30, 0.009), (253e6, 18, 0.018), (491e6, 24, 0.031), (1117e6, 28, 0.068)],
+)
+def test_estimates_are_near_what_real_models_take(
+    n_bytes: float, n_layers: int, measured_s: float
+) -> None:
+    """SmolLM2 135M, Gemma 270M, Qwen 0.5B and 1.5B on two cores (docs/LOG.md, 2026-11-28)."""
+    costs = PassCosts.estimated(int(n_bytes), "packed-wide", n_layers)
+    assert costs.of(1) == pytest.approx(measured_s, rel=0.1)
+
+
 def test_a_gpu_reads_several_tokens_for_little_more_than_one() -> None:
     gpu, cpu = (PassCosts.estimated(1, kind) for kind in ("gpu", "plain"))
     assert gpu.of(8) / gpu.of(1) < 2 < cpu.of(8) / cpu.of(1)

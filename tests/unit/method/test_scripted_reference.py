@@ -62,7 +62,7 @@ class ScriptRef(ref.RefSource):
         """Of the tokens that the script lists: the others have next to nothing together."""
         *_, (_, last) = ref.characters(self.text(tokens)) or [(0, " ")]
         if last is not None and last.isspace():
-            return 0.0
+            return math.inf
         begun = 0.0
         for token, share in self.shares([*before, *tokens]).items():
             piece = self.piece(token)
