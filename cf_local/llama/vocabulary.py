@@ -179,9 +179,7 @@ def open_vocabulary(path: Path) -> LlamaVocabulary:
     return LlamaVocabulary(LlamaModel(path, vocab_only=True))
 
 
-def _known_word_starts(
-    model: Path, n_tokens: int, pieces: Callable[[], list[bytes]]
-) -> WordStarts:
+def _known_word_starts(model: Path, n_tokens: int, pieces: Callable[[], list[bytes]]) -> WordStarts:
     """The word starts of a model's vocabulary, from the cache folder or made anew and saved.
 
     The files are only a cache: what is missing or damaged is made anew, and failures are logged.
