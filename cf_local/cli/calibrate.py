@@ -15,7 +15,7 @@ import click
 
 from cf_local import __version__
 from cf_local.cli import columns, references
-from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.interrupt import Interrupt, how_to_go_on
 from cf_local.cli.options import loaded, model_options
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.evaluation import (
@@ -39,7 +39,7 @@ from cf_local.evaluation import (
 from cf_local.evaluation.calibration import Calibration, Outcome, Tried, Unit, expected, halves
 from cf_local.evaluation.marks import Verdict
 from cf_local.evaluation.search_space import SearchSpace
-from cf_local.evaluation.word_calibration import calibrate_words, check_enough
+from cf_local.evaluation.word_calibration import calibrate_words, check_texts
 from cf_local.evaluation.word_marks import WordMarks
 from cf_local.progress import IsCancelled
 from cf_local.registry.edit import RegistryEntry, check_name, sources_of, write_entry
@@ -162,7 +162,8 @@ def _run(
             answering.clear()
             if tried := calibration.tried():
                 click.echo(_table(tried, "questions"), err=True)
-            raise Cancelled(_how_to_go_on(len(store.results), out)) from error
+            done = f"{len(store.results)} answers; nothing is recommended yet"
+            raise Cancelled(how_to_go_on(done, out)) from error
         finally:
             answering.clear()
 
@@ -180,12 +181,12 @@ def _run_on_words(
     settings = walk_settings(replace(fusion.settings, segments=Settings().segments))
     infos = [source.info for source in fusion.sources]
     space = SearchSpace(settings, tuple(info.name for info in infos))
-    check_enough(space, items)
+    check_texts(space, items)
     record = {} if out is None else record_of(fusion.sources, task, items, [])
     with references.opened_store(record, items, settings, out, resume=resume) as store:
         walks, stopped = references.walked(fusion, items, settings, store, interrupt)
     if stopped:
-        raise Cancelled(references.how_to_go_on(len(walks), len(items), out))
+        raise Cancelled(how_to_go_on(f"{len(walks)} of {len(items)} texts", out))
     read = {walk.item for walk in walks if walk.words}
     if n_left_out := len(items) - len(read):
         click.echo(f"Note: {n_left_out} texts whose prompt does not fit are left out.", err=True)
@@ -269,13 +270,6 @@ def _as_json(outcome: Outcome, entry: RegistryEntry, path: Path | None) -> dict[
             for each in outcome.tried
         ],
     }
-
-
-def _how_to_go_on(n_answers: int, out: Path | None) -> str:
-    done = f"Interrupted after {n_answers} answers; nothing is recommended yet."
-    if out is None:
-        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
-    return f"{done} They are saved in {out}. Run the same command with --resume to continue."
 
 
 class TimedAnswers:

@@ -12,7 +12,7 @@ import click
 
 from cf_local import files
 from cf_local.cli import columns, references
-from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.interrupt import Interrupt, how_to_go_on
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
 from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation import (
@@ -135,7 +135,9 @@ def evaluate(
         if report is not None:
             files.write_result(report, html.render(summary, record, items, results))
     if stopped:
-        raise Cancelled(_how_to_go_on(len(results), len(items) * len(variants), out))
+        raise Cancelled(
+            how_to_go_on(f"{len(results)} of {len(items) * len(variants)} answers", out)
+        )
 
 
 def _evaluate_words(
@@ -165,7 +167,7 @@ def _evaluate_words(
             page = html.render_words(summary, record, variants, items, walks, infos)
             files.write_result(report, page)
     if stopped:
-        raise Cancelled(references.how_to_go_on(len(walks), len(items), out))
+        raise Cancelled(how_to_go_on(f"{len(walks)} of {len(items)} texts", out))
     if summary is None:
         raise ContextError("No prompt leaves room for its text. Choose a larger --context.")
 
@@ -226,13 +228,6 @@ def _show_known(store: Store, n_answers: int) -> None:
         )
     if store.results:
         click.echo(f"{len(store.results)} of {n_answers} answers are already saved.", err=True)
-
-
-def _how_to_go_on(n_done: int, n_answers: int, out: Path | None) -> str:
-    done = f"Interrupted after {n_done} of {n_answers} answers."
-    if out is None:
-        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
-    return f"{done} They are saved in {out}. Run the same command with --resume to continue."
 
 
 def _table(summary: Summary) -> str:

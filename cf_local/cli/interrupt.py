@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -74,3 +75,11 @@ class Interrupt:
         if self._flag.is_set() and not self._is_patient:
             raise KeyboardInterrupt
         self.press()
+
+
+def how_to_go_on(done: str, out: Path | None) -> str:
+    """What to say when Ctrl-C has ended a run after what is ``done``, saved in ``out`` if given."""
+    done = f"Interrupted after {done}."
+    if out is None:
+        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
+    return f"{done} They are saved in {out}. Run the same command with --resume to continue."

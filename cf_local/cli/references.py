@@ -117,14 +117,6 @@ def walked(
     return found, False
 
 
-def how_to_go_on(n_done: int, n_texts: int, out: Path | None) -> str:
-    """What to tell after Ctrl-C."""
-    done = f"Interrupted after {n_done} of {n_texts} texts."
-    if out is None:
-        return f"{done} Nothing was saved. With --out FOLDER you can resume a run."
-    return f"{done} They are saved in {out}. Run the same command with --resume to continue."
-
-
 def remarks(summary: WordSummary) -> list[str]:
     """What all sources together could reach, and what was left out."""
     found = [

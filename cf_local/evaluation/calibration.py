@@ -89,13 +89,7 @@ class Calibration:
 
         Raises InputError for fewer than two sources or too few questions.
         """
-        if len(space.names) < 2:
-            raise InputError("One source alone leaves nothing to calibrate; name two or more.")
-        if len(items) < MIN_ITEMS:
-            raise InputError(
-                f"{len(items)} questions are too few to calibrate on; at least {MIN_ITEMS} are "
-                "needed, and a few hundred show more."
-            )
+        check_enough(space, items, MIN_ITEMS, "questions", "a few hundred")
         self._space, self._on_stage = space, on_stage
         self._search, self._confirm = halves(items, seed)
         self._marks = Marks(evaluate)
@@ -256,6 +250,19 @@ def _by_group(items: Sequence[Item]) -> dict[str, list[Item]]:
     if len(names) < 2:
         return {}
     return {name: [item for item in items if item.group == name] for name in names}
+
+
+def check_enough(
+    space: SearchSpace, items: Sequence[Item], least: int, unit: str, more: str
+) -> None:
+    """Raise InputError for fewer than two sources, or fewer than ``least`` items."""
+    if len(space.names) < 2:
+        raise InputError("One source alone leaves nothing to calibrate; name two or more.")
+    if len(items) < least:
+        raise InputError(
+            f"{len(items)} {unit} are too few to calibrate on; at least {least} are needed, and "
+            f"{more} show more."
+        )
 
 
 def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:

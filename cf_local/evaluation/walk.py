@@ -3,7 +3,7 @@
 A choice is right if it is the next word of the text; then the text goes on, whatever was chosen.
 That takes no judge and no generated answers: thousands of choices in minutes. One walk records the
 drafts and scores of all sources, so every score and every weighing can be tried on it afterwards
-(``Word.right_with``, and ``word_marks`` for many words at once).
+(``word_marks``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,12 @@ from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.variants import Variant, is_alone
 from cf_local.method.boundary import is_word_boundary, whole_characters, words_of
-from cf_local.method.reranker import decide
 from cf_local.method.session import Session, prefill
 from cf_local.method.synchronizer import draft_segment
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import OPTIONS, Sampling, Settings
-from cf_local.types import Candidate, Prompt, Score, SourceInfo
+from cf_local.types import Candidate, Prompt, Score
 
 _AHEAD = 96  # bytes of the text that a source reads in one pass
 _OF_WALK = ("segments", "segment_limit")
@@ -42,21 +41,6 @@ class Word:
     right: tuple[bool, ...]
     scores: tuple[tuple[Score, ...], ...]
     next_scores: tuple[Score, ...]
-
-    def is_right(self, source: int) -> bool:
-        """Whether a source alone would write the next word."""
-        return self.right[self.drafts[source]]
-
-    def right_with(self, settings: Settings, infos: Sequence[SourceInfo | None]) -> bool:
-        """Whether the fusion of some sources writes the next word (None: it does not take part)."""
-        part = [index for index, info in enumerate(infos) if info is not None]
-        columns = list(dict.fromkeys(self.drafts[index] for index in part))
-        if len(columns) == 1:
-            return self.right[columns[0]]
-        scores = [[self.scores[row][column] for column in columns] for row in part]
-        weights = settings.weights_of([info for info in infos if info is not None])
-        candidates = [self.candidates[column] for column in columns]
-        return self.right[columns[decide(scores, candidates, settings.score, weights).winner]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cf_local.errors import InputError
-from cf_local.evaluation.calibration import Outcome, Tried, confirm, halves
+from cf_local.evaluation.calibration import Outcome, Tried, check_enough, confirm, halves
 from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.word_marks import WordMarks
@@ -30,7 +29,7 @@ def calibrate_words(
 
     Raises InputError for fewer than two sources or too few texts.
     """
-    check_enough(space, items)
+    check_texts(space, items)
     search, held_out = halves(items, seed)
     nats = marks.next_nats(search)
 
@@ -50,15 +49,9 @@ def calibrate_words(
     return replace(outcome, tried=tuple(tried))
 
 
-def check_enough(space: SearchSpace, items: Sequence[Item]) -> None:
+def check_texts(space: SearchSpace, items: Sequence[Item]) -> None:
     """Raise InputError for fewer than two sources or too few texts."""
-    if len(space.names) < 2:
-        raise InputError("One source alone leaves nothing to calibrate; name two or more.")
-    if len(items) < MIN_TEXTS:
-        raise InputError(
-            f"{len(items)} texts are too few to calibrate on; at least {MIN_TEXTS} are needed, and "
-            "a hundred show more."
-        )
+    check_enough(space, items, MIN_TEXTS, "texts", "a hundred")
 
 
 def learnt_weights(nats: Matrix) -> list[float]:

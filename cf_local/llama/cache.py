@@ -130,11 +130,7 @@ class Cache:
         there = [node for node in path[:-1] if self._tree.is_resident(node)]
         if there:
             self._move_root(there[-1])
-        self._tree.drop_all()
-        for node in path[len(there) :]:
-            assert node.parent is not None
-            node.parent.children = {node.token: node}
-        end.children = {}
+        self.drop_all()
 
     # ---- Saved states
 

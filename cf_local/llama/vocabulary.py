@@ -26,7 +26,6 @@ _RUNS = re.compile("[\udc80-\udcff\u2581]+|[^\udc80-\udcff\u2581]+")
 # process with a C++ exception (unicode_regex_split), which nothing on this side can catch.
 _FATAL = re.compile(rb"\xf4[\x90-\xbf]|[\xf5-\xf7]")
 
-
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, OverflowError, EOFError, BadZipFile)
 _log = logging.getLogger(__name__)
 
@@ -70,7 +69,9 @@ class LlamaVocabulary:
         buffer = ctypes.create_string_buffer(size)
         to_piece, handle = lib.llama_token_to_piece, self._handle
         sizes = (to_piece(handle, token, buffer, size, 0, False) for token in range(self.n_tokens))
-        return [buffer.raw[:n] if n > 0 else b"" for n in sizes]
+        return [
+            buffer.raw[:n] if n >= 0 else self._read_piece(token) for token, n in enumerate(sizes)
+        ]
 
     @property
     def bos_token(self) -> int | None:

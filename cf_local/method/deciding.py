@@ -104,8 +104,12 @@ class _Part:
     def __init__(self) -> None:
         self.draft: Candidate | None = None
         self.scores: dict[Candidate, Score] = {}
-        self.is_asked = False
         self.opening = b""  # of its own draft, as far as known
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it has proposed or scored anything."""
+        return self.draft is not None or bool(self.scores)
 
 
 class Hearing:
@@ -120,6 +124,7 @@ class Hearing:
     def __init__(
         self,
         sessions: Sequence[Session],
+        first: int,
         weights: Weights,
         joins: Joins,
         draft: Callable[[Session], Candidate],
@@ -127,7 +132,9 @@ class Hearing:
         expected: Sequence[bytes] | None,
         phase: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        """``draft`` writes the next segment of a session; ``phase`` measures a part of the step.
+        """``first`` is the index of the source that speaks first (``in_order``).
+
+        ``draft`` writes the next segment of a session; ``phase`` measures a part of the step.
 
         ``expected`` are texts that a source reads together with the candidates, as they may follow;
         None if nothing is read ahead.
@@ -137,7 +144,7 @@ class Hearing:
         self._standing = Standing(weights)
         self._joins = joins
         self._parts = [_Part() for _ in sessions]
-        self._first = in_order(sessions, weights)[0]
+        self._first = first
 
     @property
     def asked(self) -> list[int]:
@@ -201,12 +208,13 @@ class Hearing:
         """Let a source read the candidates, and propose its own word if that takes no pass."""
         session, texts = self._sessions[index], [candidate.text for candidate in self._candidates]
         ahead = session.lookahead if self._looks_ahead else None
-        if ahead is not None and texts:
+        if ahead is not None and (may_follow := [*self._expected, *texts]):
             with self._phase("draft"):
-                ahead.prefetch([*self._expected, *texts])
+                ahead.prefetch(may_follow)
                 known = ahead.known()
             # Where it would write the text of a candidate in other tokens, its own tokens count.
-            if not has_word(known, 0) and not any(text.startswith(known.text) for text in texts):
+            is_own = has_word(known, 0) or any(text.startswith(known.text) for text in texts)
+            if texts and not is_own:
                 self._parts[index].opening = known.text
                 self._score(index)
                 return
@@ -221,7 +229,6 @@ class Hearing:
     def _score(self, index: int) -> None:
         """Let a source score all candidates, and bound what it gives to any other."""
         part, session, candidates = self._parts[index], self._sessions[index], self._candidates
-        part.is_asked = True
         if not candidates:
             return
         with self._phase("score"):

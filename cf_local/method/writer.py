@@ -148,6 +148,7 @@ class Writer:
         """The same winner, found by asking as few sources as possible."""
         hearing = Hearing(
             self._sessions,
+            self._order[0],
             self._weights,
             self._joins,
             self._draft,
@@ -216,14 +217,19 @@ class Writer:
         )
 
     def _drafts(self) -> list[Candidate]:
-        """The next segment of each source."""
-        return self._overlap.each(self._sessions, self._draft)
+        """The next segment of each source, which reads the expected text first."""
+        expected = self._speculator.expected()
+
+        def draft(session: Session) -> Candidate:
+            ahead = session.lookahead
+            if expected and ahead is not None and not has_word(ahead.known(), 0):
+                ahead.prefetch(expected)
+            return self._draft(session)
+
+        return self._overlap.each(self._sessions, draft)
 
     def _draft(self, session: Session) -> Candidate:
         """The next segment of one source."""
-        expected, ahead = self._speculator.expected(), session.lookahead
-        if expected and ahead is not None and not has_word(ahead.known(), 0):
-            ahead.prefetch(expected)
         others = [other for other in self._sessions if other is not session]
         limit = min(self._settings.segment_limit, self._room(session))
         kind, n_words = self._settings.segments, self._settings.segment_words

@@ -47,7 +47,7 @@ def walk_of(sources: list[ScriptedSource], reference: str) -> Walk:
 
 def rights(source: ScriptedSource, reference: str) -> str:
     """A letter per word of the reference: R if the source would write it."""
-    return "".join("-R"[word.is_right(0)] for word in walk_of([source], reference).words)
+    return "".join("-R"[word.right[word.drafts[0]]] for word in walk_of([source], reference).words)
 
 
 def one_of(pieces: list[str], text: str) -> ScriptedSource:
@@ -156,7 +156,8 @@ def test_a_text_is_read_as_far_as_the_context_goes() -> None:
     source = ScriptedSource("ada", VOCABULARIES[2], writes(text, VOCABULARIES[2]), n_ctx=40)
     found = walk_of([source], text)
     assert 10 < len(found.words) < found.n_words == 64
-    assert found.words[0].is_right(0)
+    (word,) = found.words[:1]
+    assert word.right[word.drafts[0]]
 
 
 def test_cancelled_walks_are_not_kept() -> None:

@@ -12,6 +12,7 @@ import pytest
 from cf_local.evaluation import Item, Variant, Walk, summarize_words
 from cf_local.evaluation.walk import Word
 from cf_local.evaluation.word_marks import WordMarks
+from cf_local.method.reranker import decide
 from cf_local.settings import Settings
 from cf_local.types import SCORES, Candidate, RawText, Score, SourceInfo
 
@@ -56,6 +57,23 @@ def random_walks(rng: random.Random, n: int = 8) -> list[Walk]:
     ]
 
 
+def is_right(word: Word, source: int) -> bool:
+    """Whether a source alone would write the next word."""
+    return word.right[word.drafts[source]]
+
+
+def right_with(word: Word, settings: Settings, infos: list[SourceInfo | None]) -> bool:
+    """Whether the fusion of some sources writes the next word (None: it does not take part)."""
+    part = [index for index, info in enumerate(infos) if info is not None]
+    columns = list(dict.fromkeys(word.drafts[index] for index in part))
+    if len(columns) == 1:
+        return word.right[columns[0]]
+    scores = [[word.scores[row][column] for column in columns] for row in part]
+    weights = settings.weights_of([info for info in infos if info is not None])
+    candidates = [word.candidates[column] for column in columns]
+    return word.right[columns[decide(scores, candidates, settings.score, weights).winner]]
+
+
 PARTS = [part for size in (1, 2, 3) for part in combinations(NAMES, size)]
 
 
@@ -74,11 +92,11 @@ def test_all_words_at_once_are_as_one_at_a_time(kind: str, weights: object, seed
             continue  # a weight of 0 alone is refused
         settings = Settings(score=kind, weights=own)
         infos = [source if source.name in part else None for source in SOURCES]
-        slow = [word.right_with(settings, infos) for word in words]
+        slow = [right_with(word, settings, infos) for word in words]
         assert marks.right(Variant(str(part), settings, part)).tolist() == slow
     for index, name in enumerate(NAMES):
-        assert marks.right(alone(name)).tolist() == [word.is_right(index) for word in words]
-    assert marks.any_right().tolist() == [any(word.is_right(i) for i in range(3)) for word in words]
+        assert marks.right(alone(name)).tolist() == [is_right(word, index) for word in words]
+    assert marks.any_right().tolist() == [any(is_right(w, i) for i in range(3)) for w in words]
     assert marks.agreed().tolist() == [len(word.candidates) == 1 for word in words]
 
 
