@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cf_local.structured.tools import Tool, ToolCall, ToolForm
+
 Mode = Literal["cool", "rerank", "cool+r", "single"]
 ScoreKind = Literal["mixture", "nll", "perplexity", "bits_per_byte"]
 Weighting = Literal["size", "equal"]
@@ -32,10 +34,16 @@ FUSED = "(fused)"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; ``role`` is "system", "user" or "assistant"."""
+    """One turn of a conversation; ``role`` is "system", "user", "assistant" or "tool".
+
+    ``tool_calls`` are the calls that a turn of the assistant makes. A turn of role "tool" is the
+    result of the call ``tool_call_id``.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,13 @@ class Chat:
     """A prompt that every source renders with its own chat template.
 
     ``thinks`` asks reasoning models to think first, or not to; None leaves it to them.
+    ``tools`` may be called in the answer, in the form ``tool_form``.
     """
 
     messages: tuple[Message, ...]
     thinks: bool | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_form: ToolForm = "tags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +200,8 @@ class SourceInfo:
     ``n_parameters`` counts those that compute a token, so not all of a mixture of experts; 0 if
     unknown.
     ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag that
-    opens thinking, so that the answer starts inside.
+    opens thinking, so that the answer starts inside. ``tool_form`` is how its template writes calls
+    of tools; None if it cannot.
     """
 
     name: str
@@ -198,6 +210,7 @@ class SourceInfo:
     n_threads: int = 0
     n_parameters: int = 0
     opens_thinking: frozenset[bool | None] = frozenset()
+    tool_form: ToolForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
