@@ -174,27 +174,42 @@ class Calibration:
         return [v for v in hopeful if v in kept or self._space.n_changes(v) == 0]
 
     def _favourite(self) -> Variant | None:
-        """The simplest variant that is worth confirming, or one that beats it beyond chance.
-
-        Worth confirming is what beats the best source beyond chance or, if nothing does, what beats
-        it at all. So a change that gains little is not made, and with few questions none is.
-        """
         best = self._marks.best(self._alone, self._search)
-        above = [v for v in self._finished if self._rank(v)[0] > self._rank(best)[0]]
-        surely = [v for v in above if self._marks.versus(v, best, self._search).is_better(ALPHA)]
-        pool = surely or above
-        if not pool:
-            return None
-        fewest = min(map(self._space.n_changes, pool))
-        simplest = max((v for v in pool if self._space.n_changes(v) == fewest), key=self._rank)
-        alpha = ALPHA / len(self._raced)  # Bonferroni: over all that could have won by chance
-        better = [v for v in pool if self._marks.versus(v, simplest, self._search).is_better(alpha)]
-        return max(better, key=self._rank, default=simplest)
+        return favourite(
+            self._marks, self._space, best, self._finished, self._search, n_tried=len(self._raced)
+        )
 
     def _rank(self, variant: Variant, items: Sequence[Item] | None = None) -> tuple[float, int]:
         """The key to sort by: right answers, then closeness to the defaults."""
         n_right = self._marks.n_right(variant, self._search if items is None else items)
         return n_right, -self._space.n_changes(variant)
+
+
+def favourite(
+    marks: Counted,
+    space: SearchSpace,
+    best_alone: Variant,
+    fused: Sequence[Variant],
+    items: Sequence[Item],
+    *,
+    n_tried: int,
+) -> Variant | None:
+    """The simplest fused variant that is worth confirming, or one that beats it beyond chance.
+
+    Worth confirming is what beats the best source beyond chance or, if nothing does, what beats it
+    at all. So a change that gains little is not made, and with few items none is. ``n_tried`` are
+    all variants that could have won by chance.
+    """
+    right = {variant.name: marks.n_right(variant, items) for variant in fused}
+    to_beat = marks.n_right(best_alone, items)
+    above = [v for v in fused if right[v.name] > to_beat]
+    pool = [v for v in above if marks.versus(v, best_alone, items).is_better(ALPHA)] or above
+    if not pool:
+        return None
+    simplest = min(pool, key=lambda v: (space.n_changes(v), -right[v.name]))
+    alpha = ALPHA / n_tried  # Bonferroni
+    better = [v for v in pool if marks.versus(v, simplest, items).is_better(alpha)]
+    return min(better, key=lambda v: (-right[v.name], space.n_changes(v)), default=simplest)
 
 
 def confirm(

@@ -16,6 +16,9 @@ Evaluate = Callable[[Sequence[Variant], Sequence[Item]], Iterable[Verdict]]
 class Counted(Protocol):
     """What is known of some variants on some items, counted by question or by word."""
 
+    def n_right(self, variant: Variant, items: Sequence[Item]) -> float:
+        """How many are right."""
+
     def best(self, variants: Sequence[Variant], items: Sequence[Item]) -> Variant:
         """The variant that is right most often; a tie goes to the first."""
 

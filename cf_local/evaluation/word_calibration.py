@@ -9,7 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from cf_local.evaluation.calibration import Outcome, Tried, check_enough, confirm, halves
+from cf_local.evaluation.calibration import (
+    Outcome,
+    Tried,
+    check_enough,
+    confirm,
+    favourite,
+    halves,
+)
 from cf_local.evaluation.search_space import SearchSpace
 from cf_local.evaluation.tasks.task import Item
 from cf_local.evaluation.word_marks import WordMarks
@@ -41,9 +48,8 @@ def calibrate_words(
         }
 
     alone, fused = space.alone(), space.walked(learn)
-    best = max(fused, key=lambda v: (marks.n_right(v, search), -space.n_changes(v)))
-    to_beat = marks.n_right(marks.best(alone, search), search)
-    chosen = best if marks.n_right(best, search) > to_beat else None
+    best = marks.best(alone, search)
+    chosen = favourite(marks, space, best, fused, search, n_tried=len(fused))
     outcome = confirm(marks, alone, chosen, search, held_out, min_group=MIN_GROUP, unit="words")
     tried = [Tried(v, marks.share(v, search), v in alone, False) for v in (*alone, *fused)]
     return replace(outcome, tried=tuple(tried))
