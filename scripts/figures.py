@@ -330,7 +330,7 @@ def calibrate_one(models: list[str], problems: list[Problem]) -> list[str]:
     with load(models=models, options=ONE_THREAD) as fusion:
         names = tuple(source.info.name for source in fusion.sources)
         task = WordProblems(N_CALIBRATED, SEED_CALIBRATED)
-        space = SearchSpace(settings_for(task, replace(fusion.settings, all_scores=False)), names)
+        space = SearchSpace(settings_for(task, fusion.settings), names)
 
         def answers(variants: Sequence[Variant], items: Sequence[Item]) -> Iterator[Verdict]:
             for found in run(fusion, task, items, variants):

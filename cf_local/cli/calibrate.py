@@ -144,8 +144,7 @@ def _run(
     interrupt: Interrupt,
 ) -> Outcome:
     """The outcome. On Ctrl-C, prints the results so far and raises Cancelled."""
-    # Sources that cannot change a winner are not asked; the winner stays the same.
-    settings = settings_for(task, replace(fusion.settings, all_scores=False), max_tokens=max_tokens)
+    settings = settings_for(task, fusion.settings, max_tokens=max_tokens)
     space = SearchSpace(settings, tuple(source.info.name for source in fusion.sources))
     with ExitStack() as opened:
         store = Store()

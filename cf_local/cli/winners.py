@@ -26,6 +26,7 @@ from cf_local.trace import (
     number,
     proposers,
     visible,
+    winners_of_dispute,
 )
 from cf_local.types import Answer, ScoredCandidate, Step
 
@@ -61,10 +62,10 @@ class Winners:
             else f"{letter(i)} = {name}"
             for i, name in enumerate(map(visible, self._names))
         ]
-        return f"{', '.join(marks)}; unmarked: all agreed"
+        return f"{', '.join(marks)}; unmarked: no dispute"
 
     def piece(self, text: str, winners: Sequence[str]) -> str:
-        """A piece of the answer, marked with its winners; text that all proposed stays plain."""
+        """A piece of the answer, marked with the winners of a dispute; else plain."""
         text, indices = visible(text), self._indices(winners)
         body = text.strip()
         if not indices or not body:
@@ -104,7 +105,7 @@ class Winners:
 
 
 def _runs(steps: Sequence[Step]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for winners, run in groupby(steps, key=lambda step: step.winners):
+    for winners, run in groupby(steps, key=winners_of_dispute):
         yield "".join(step.text for step in run), winners
 
 

@@ -30,6 +30,7 @@ from cf_local.trace.words import (
     proposers,
     shown,
     visible,
+    winners_of_dispute,
 )
 
 __all__ = [
@@ -60,5 +61,6 @@ __all__ = [
     "summarize",
     "traced",
     "visible",
+    "winners_of_dispute",
     "write",
 ]

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cf_local.trace.recording import Trace, TraceSummary
-from cf_local.trace.words import AnswerPiece, in_one_line, letter
+from cf_local.trace.words import AnswerPiece, in_one_line, letter, winners_of_dispute
+from cf_local.types import Step
 
 _N_STYLES = 8  # colours and underlines of the page; then they repeat, with other letters
 _WIDTH, _HEIGHT, _MOST_COLUMNS = 720, 44, 90
@@ -34,7 +35,7 @@ def strip(
     rects = []
     for column in range(n_columns):
         start, end = (len(parts) * i // n_columns for i in (column, column + 1))
-        counts = Counter(css_of(part.step.winners, names) for part in parts[start:end])
+        counts = Counter(css_of(part.step, names) for part in parts[start:end])
         y = 0.0
         for css in sorted(counts):
             height = _HEIGHT * counts[css] / (end - start)
@@ -61,8 +62,9 @@ class Bar:
     share: float
 
 
-def css_of(winners: Sequence[str], names: Sequence[str]) -> str:
-    """The style of a piece: that of its first winner; empty where all sources agreed."""
+def css_of(step: Step, names: Sequence[str]) -> str:
+    """The style of a piece: that of its first winner; empty where there was no dispute."""
+    winners = winners_of_dispute(step)
     if set(names) <= set(winners):
         return ""
     indices = [index for index, name in enumerate(names) if name in winners]

@@ -55,7 +55,7 @@ _SHORT = 14
 class Segment:
     """A piece of the answer: the marked text (``body``) and the white space around it.
 
-    ``css`` is empty where all agreed; ``letters`` also if the next piece has the same ones.
+    ``css`` is empty without a dispute; ``letters`` also if the next piece has the same ones.
     """
 
     id: str
@@ -135,7 +135,7 @@ def view_of(trace: Trace, index: int) -> TraceView:
         earlier=earlier,
         names=trace.names,
         key=sources if several else (),
-        unmarked="unmarked: all agreed" if several else "",
+        unmarked="unmarked: no dispute" if several else "",
         remark=_remark(trace),
         segments=tuple(_segments(trace, parts, prefix)),
         plain=visible(trace.text),
@@ -167,7 +167,7 @@ def _segments(trace: Trace, parts: Sequence[AnswerPiece], prefix: str) -> Iterat
     names = trace.names
     for index, part in enumerate(parts):
         step = part.step
-        css = css_of(step.winners, names)
+        css = css_of(step, names)
         is_last = index + 1 == len(parts)
         goes_on = not is_last and parts[index + 1].step.winners == step.winners
         letters = "".join(letter(i) for i, name in enumerate(names) if name in step.winners)
@@ -183,7 +183,7 @@ def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
     else:
         after = text
     is_disputed = len(step.candidates) > 1
-    verdict = f"won by {', '.join(map(visible, step.winners))}" if css else "all agreed"
+    verdict = f"won by {', '.join(map(visible, step.winners))}" if css else "no dispute"
     return Segment(
         id=id_,
         before=before,

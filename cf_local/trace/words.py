@@ -57,6 +57,11 @@ class Covered:
     pieces: tuple[AnswerPiece, ...]
 
 
+def winners_of_dispute(step: Step) -> tuple[str, ...]:
+    """The winners, if anyone who was asked proposed something else; otherwise empty."""
+    return step.winners if len(step.candidates) > 1 else ()
+
+
 def listeners(step: Step) -> list[str]:
     """The sources that were asked and did not propose the winner."""
     return [name for name in step.asked if name not in step.winners]

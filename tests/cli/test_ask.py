@@ -136,7 +136,7 @@ def test_no_stream_prints_only_the_answer(run: Run) -> None:
 def test_winners_are_marked_with_letters_and_a_legend(run: Run) -> None:
     plain = run("ask", QUESTION).stdout.decode()
     marked = run("ask", QUESTION, "--show-winners")
-    assert b"A = ash, B = birch, C = cedar; unmarked: all agreed" in marked.stderr
+    assert b"A = ash, B = birch, C = cedar; unmarked: no dispute" in marked.stderr
     assert re.sub(r"\[[ABC]+:(.*?)\]", r"\1", marked.stdout.decode()) == plain
     assert b"[" in marked.stdout
     assert b"\x1b" not in marked.stdout + marked.stderr

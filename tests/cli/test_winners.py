@@ -19,7 +19,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 def test_letters_without_colour() -> None:
     winners = Winners(NAMES, in_colour=False)
     assert winners.text(STEPS) == "He has [A:23] or."
-    assert winners.legend() == "A = ash, B = birch, C = cedar; unmarked: all agreed"
+    assert winners.legend() == "A = ash, B = birch, C = cedar; unmarked: no dispute"
     assert winners.piece(" 24", ("birch", "cedar")) == " [BC:24]"
 
 
@@ -28,7 +28,7 @@ def test_colours_come_with_letters() -> None:
     text = winners.text([*STEPS, disputed("a", "b", winner=1)])
     assert ESCAPE.sub("", text) == "He has 23ᵃ or.bᵇᶜ"
     assert f"\x1b[38;5;{COLOURS[0]}m23ᵃ\x1b[0m" in text
-    assert ESCAPE.sub("", winners.legend()) == "ᵃ ash, ᵇ birch, ᶜ cedar; unmarked: all agreed"
+    assert ESCAPE.sub("", winners.legend()) == "ᵃ ash, ᵇ birch, ᶜ cedar; unmarked: no dispute"
 
 
 def test_neighbours_of_one_winner_are_marked_together() -> None:

@@ -42,7 +42,7 @@ def expected(fusion: cf_local.Fusion, *texts: str, **settings: object) -> str:
     """The library's answer to a conversation, the user's turn first and last."""
     roles = ("user", "assistant")
     messages = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
-    chosen = replace(fusion.settings, all_scores=False, **settings)
+    chosen = replace(fusion.settings, **settings)
     return fusion.answer(Chat(messages), chosen).text
 
 

@@ -16,7 +16,7 @@ from cf_local.cli.chat.markdown import MarkdownSink
 from cf_local.cli.options import shows_colour
 from cf_local.cli.winners import Winners
 from cf_local.method.thinking import ThinkingSplitter, split
-from cf_local.trace import shown, visible
+from cf_local.trace import shown, visible, winners_of_dispute
 from cf_local.types import Step
 
 _PATIENCE_S = 0.3
@@ -121,14 +121,14 @@ class AnswerView:
             self._show_status("writing")
             return
         for piece in self._splitter.feed(step.text):
-            self._show(piece.kind, piece.text, step.winners)
+            self._show(piece.kind, piece.text, winners_of_dispute(step))
 
     def end(self, steps: Sequence[Step], text: str, *, is_stopped: bool) -> None:
         """Show what is still missing, and end the line. ``text`` is the whole saved answer."""
         if not self._streams:
             self._show_whole(steps, text)
         for piece in self._splitter.flush():
-            self._show(piece.kind, piece.text, steps[-1].winners if steps else ())
+            self._show(piece.kind, piece.text, winners_of_dispute(steps[-1]) if steps else ())
         _, answer = split(text, opened=self._opened, ended=not is_stopped)
         if answer and self._kind != "answer":  # it was taken for thinking until now
             self._show("answer", answer, ())
@@ -142,7 +142,7 @@ class AnswerView:
         if final and "".join(step.text for step in final) == text:
             for step in final:
                 for piece in self._splitter.feed(step.text):
-                    self._show(piece.kind, piece.text, step.winners)
+                    self._show(piece.kind, piece.text, winners_of_dispute(step))
             return
         for piece in self._splitter.feed(text):
             self._show(piece.kind, piece.text, ())
