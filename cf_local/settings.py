@@ -56,14 +56,38 @@ def _about(
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a source picks its next token; a temperature of 0 is greedy (the argmax)."""
+    """How a source picks its next token; a temperature of 0 is greedy (the argmax).
+
+    Penalties lower what the response has, in the source's own tokens (docs/method.md). They change
+    what is drafted, greedily or not, and never how it is scored.
+    """
 
     temperature: float = field(
         default=0.0, metadata=_about("number", "Sampling temperature; 0 is greedy.", low=0)
     )
+    top_k: int = field(
+        default=0,
+        metadata=_about("whole", "Sample from this many most likely tokens; 0 for all.", low=-1),
+    )
     top_p: float = field(default=1.0, metadata=_about("number", "Nucleus sampling.", low=0, high=1))
     min_p: float = field(
         default=0.0, metadata=_about("number", "Minimum-probability sampling.", low=0, high=1)
+    )
+    repeat_penalty: float = field(
+        default=1.0,
+        metadata=_about(
+            "number", "Divide what favours a token that occurred; 1 is off.", low=0.01, high=100
+        ),
+    )
+    frequency_penalty: float = field(
+        default=0.0,
+        metadata=_about(
+            "number", "Lower the logit of a token by this, as often as it occurred.", low=-2, high=2
+        ),
+    )
+    presence_penalty: float = field(
+        default=0.0,
+        metadata=_about("number", "Lower the logit of a token that occurred.", low=-2, high=2),
     )
     seed: int = field(
         default=0,

@@ -137,7 +137,7 @@ def reference_step(
 ) -> tuple[ref.RefStep, list[list[list[int]]]]:
     """A step as docs/method.md defines it, and each candidate in the tokens of each source."""
     drafts = [
-        ref.draft(known, k, tokens, response, settings.segment_limit, settings)
+        ref.draft(known, k, tokens, [], response, settings.segment_limit, settings)
         for k, tokens in enumerate(before)
     ]
     candidates = ref.gather([(draft.text, draft.ends) for draft in drafts])

@@ -42,9 +42,9 @@ CHAT = "cf-local chat: "
 """The start of a string that carries a chat through the harness; JSON follows."""
 
 _SETTINGS = OPTIONS.keys() - {"max_tokens", "stop"}
-_SAMPLING = {"top_p", "min_p", "seed"}
+_SAMPLING = {key for key, option in OPTIONS.items() if option.is_sampling} - {"temperature"}
 # Arguments that tasks give without an effect.
-_WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {"num_beams": (1,), "top_k": (None, 0, -1)}
+_WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {"num_beams": (1,)}
 
 
 class Request(Protocol):
@@ -196,6 +196,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
         temperature = given.pop("temperature", 1.0)  # sampling without one is at 1
         if not given.pop("do_sample"):
             temperature = 0.0
+        given = {key: value for key, value in given.items() if value is not None}
         sampling = {key: given.pop(key) for key in _SAMPLING & given.keys()}
         unknown = [k for k, v in given.items() if v not in _WITHOUT_EFFECT.get(k, ())]
         if unknown:

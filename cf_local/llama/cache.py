@@ -54,6 +54,11 @@ class Cache:
         """Committed tokens."""
         return self.head.position + 1
 
+    def response_to(self, node: Node) -> list[int]:
+        """The tokens of the response, and of what follows it down to a node."""
+        after = (each.token for each in node.path_from(self._tree.root))
+        return [*self._committed.response, *after]
+
     def settle(self) -> None:
         """Evaluate the committed tokens that were deferred."""
         self.read([(self.head, ())])

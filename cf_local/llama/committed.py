@@ -45,6 +45,11 @@ class CommittedText:
         """Whether ``tokens`` are the prompt."""
         return self.n_prompt > 0 and tokens == self.tokens[: self.n_prompt]
 
+    @property
+    def response(self) -> list[int]:
+        """The tokens after the prompt."""
+        return self.tokens[self.n_prompt :]
+
     def n_continued(self, tokens: Sequence[int]) -> int:
         """How many of ``tokens`` it has, if they continue its prompt; else 0."""
         n_same = n_common(self.tokens, tokens)

@@ -1,4 +1,7 @@
-"""The next token from a row of logits: the argmax, or a draw after llama.cpp's own samplers."""
+"""The next token from a row of logits: the argmax, or a draw after llama.cpp's own samplers.
+
+Which tokens a grammar allows is here, too; what penalties do to the row is in ``adjustment``.
+"""
 
 import codecs
 import ctypes
@@ -10,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cf_local.errors import InputError
+from cf_local.llama.adjustment import Adjustment
 from cf_local.llama.cache import Cache
-from cf_local.llama.distribution import Distribution
+from cf_local.llama.distribution import Logits
 from cf_local.llama.library import lib
 from cf_local.llama.tree import Node
 from cf_local.llama.vocabulary import LlamaVocabulary
@@ -21,7 +25,7 @@ _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float3
 
 
 class Sampler:
-    """Greedy at temperature 0; else top-p, min-p, temperature, draw: the order of llama.cpp.
+    """Greedy at temperature 0; else top-k, top-p, min-p, temperature, draw, as llama.cpp does.
 
     Until ``renew``, the draw depends only on the seed and the position: so a source knows in
     advance what it will draw, as speculation requires, and asking twice changes nothing. A draw
@@ -37,6 +41,7 @@ class Sampler:
         self._data = np.empty(n_vocab, dtype=_TOKEN_DATA)
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         for sampler in (
+            lib.llama_sampler_init_top_k(sampling.top_k),
             lib.llama_sampler_init_top_p(sampling.top_p, 1),
             lib.llama_sampler_init_min_p(sampling.min_p, 1),
             lib.llama_sampler_init_temp(sampling.temperature),
@@ -53,19 +58,19 @@ class Sampler:
         self._n_renewed += 1
 
     def choose(
-        self, expected: Distribution, position: int, among: npt.NDArray[np.intp] | None = None
+        self, logits: Logits, position: int, among: npt.NDArray[np.intp] | None = None
     ) -> int:
         """The token after ``position``, drawn from the tokens ``among`` if given."""
         if self._chain is None:
-            return expected.best
-        left = self._left(expected, among)
+            return int(np.argmax(logits))
+        left = self._left(logits, among)
         weights = np.exp(left["logit"] - left["logit"].max(), dtype=np.float64).cumsum()
         draw = self._noise(position).random()
         chosen = int(np.searchsorted(weights, draw * weights[-1], side="right"))
         return int(left["id"][min(chosen, len(left) - 1)])
 
     def ranking(
-        self, expected: Distribution, position: int
+        self, logits: Logits, position: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
         """Tokens and their keys: the choice is the allowed token with the highest key.
 
@@ -73,17 +78,14 @@ class Sampler:
         noise to the logits once and taking the highest allowed token.
         """
         if self._chain is None:
-            return np.arange(len(expected.logits)), expected.logits.astype(np.float64)
-        left = self._left(expected, None)
+            return np.arange(len(logits)), logits.astype(np.float64)
+        left = self._left(logits, None)
         tokens = left["id"].astype(np.intp)
-        noise = self._noise(position, 1).gumbel(size=len(expected.logits))
+        noise = self._noise(position, 1).gumbel(size=len(logits))
         return tokens, left["logit"] + noise[tokens]
 
-    def _left(
-        self, expected: Distribution, among: npt.NDArray[np.intp] | None
-    ) -> npt.NDArray[np.void]:
+    def _left(self, logits: Logits, among: npt.NDArray[np.intp] | None) -> npt.NDArray[np.void]:
         """The tokens that the chain leaves to draw from; the next call overwrites them."""
-        logits = expected.logits
         tokens = np.arange(len(logits)) if among is None else among
         data = self._data[: len(tokens)]
         data["id"] = tokens  # samplers reorder the array
@@ -202,42 +204,32 @@ class Constraint:
     def forget(self) -> None:
         """Drop the choices made after the response."""
         self._cursor: _Cursor | None = None
-        self._chosen: dict[Tokens, int | None] = {}
 
     def commit(self, tokens: Sequence[int]) -> None:
         """The response has grown by ``tokens``; after text that is not allowed, no token is."""
         self._head = self._at(tuple(tokens))
         self.forget()
 
-    def choose(
-        self, path: Tokens, expected: Distribution, position: int, sampler: Sampler
-    ) -> int | None:
+    def choose(self, path: Tokens, logits: Logits, position: int, sampler: Sampler) -> int | None:
         """What ``sampler`` chooses from the allowed tokens after ``path``; None if none is allowed.
 
         Greedy: the most likely one. Sampling: the token drawn if it is allowed, else drawn again
-        from the rest; if nothing that top-p and min-p leave is allowed, they are applied to the
-        allowed tokens alone.
+        from the rest; if nothing that top-k, top-p and min-p leave is allowed, they are applied to
+        the allowed tokens alone.
         """
-        if path not in self._chosen:
-            state = self._at(path)
-            self._chosen[path] = (
-                None if state is None else self._choose(state, expected, position, sampler)
-            )
-        return self._chosen[path]
-
-    def _choose(
-        self, state: GrammarState, expected: Distribution, position: int, sampler: Sampler
-    ) -> int | None:
-        best = sampler.choose(expected, position)
+        state = self._at(path)
+        if state is None:
+            return None
+        best = sampler.choose(logits, position)
         if state.allowed(np.array([best]))[0]:
             return best
-        tokens, keys = sampler.ranking(expected, position)
+        tokens, keys = sampler.ranking(logits, position)
         found = _first_allowed(state, tokens, keys)
         if found is not None or sampler.is_greedy:
             return found
         everything = np.arange(self._vocabulary.n_tokens)
         allowed = everything[state.allowed(everything)]
-        return sampler.choose(expected, position, allowed) if len(allowed) else None
+        return sampler.choose(logits, position, allowed) if len(allowed) else None
 
     def _at(self, path: Tokens) -> GrammarState | None:
         """The state after response and ``path``; None if the grammar does not allow it."""
@@ -287,22 +279,39 @@ class TokenChooser:
         self._vocabulary = vocabulary
         self._end_tokens = vocabulary.end_token_set
         self._sampler = Sampler(Sampling(), vocabulary.n_tokens)
+        self._adjustment = Adjustment(Sampling())
         self._constraint: Constraint | None = None
         self._wants_rows = False  # whether a choice needs the whole row, not only its argmax
+        self._chosen: dict[Tokens, int | None] = {}  # by the tokens after the response
 
     def start(self, sampling: Sampling, grammar: str | None) -> None:
         """Start another answer; raises InputError for a grammar that llama.cpp cannot read."""
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
+        self._adjustment = Adjustment(sampling)
         self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
-        self._wants_rows = grammar is not None or not self._sampler.is_greedy
+        self._wants_rows = (
+            grammar is not None or not self._sampler.is_greedy or not self._adjustment.is_neutral
+        )
+        self._chosen = {}
 
     def choose(self, node: Node) -> int | None:
         """The next token after a node; None if a grammar allows none."""
-        if self._constraint is None:
-            return self._sampler.choose(node.expected, node.position)
+        if not self._wants_rows:
+            return node.expected.best
         path = self._path(node)
-        return self._constraint.choose(path, node.expected, node.position, self._sampler)
+        if path not in self._chosen:
+            self._chosen[path] = self._choose(node, path)
+        return self._chosen[path]
+
+    def _choose(self, node: Node, path: Tokens) -> int | None:
+        _ = node.expected.best  # raises an error for a row that is no numbers
+        logits = node.expected.logits
+        if not self._adjustment.is_neutral:
+            logits = self._adjustment.apply(logits, self._cache.response_to(node))
+        if self._constraint is None:
+            return self._sampler.choose(logits, node.position)
+        return self._constraint.choose(path, logits, node.position, self._sampler)
 
     def goes_on(self, token: int | None) -> TypeGuard[int]:
         """Whether a choice is a token of text: neither None nor the end of the answer."""
@@ -330,6 +339,7 @@ class TokenChooser:
 
     def follow(self, node: Node, *, is_own: bool) -> None:
         """Continue after ``node``, before the cache commits it; ``is_own`` for its own draft."""
+        self._chosen = {}
         if not is_own:
             self._sampler.renew()  # its draws influenced this choice
         if self._constraint is not None:
@@ -337,11 +347,13 @@ class TokenChooser:
 
     def forget(self) -> None:
         """Drop its choices after the response."""
+        self._chosen = {}
         if self._constraint is not None:
             self._constraint.forget()
 
     def restart(self) -> None:
         """Continue after the prompt again."""
+        self._chosen = {}
         self._sampler.renew()
         if self._constraint is not None:
             self._constraint.restart()
@@ -351,6 +363,6 @@ class TokenChooser:
         self._sampler.close()
         self._constraint = None
 
-    def _path(self, node: Node) -> tuple[int, ...]:
+    def _path(self, node: Node) -> Tokens:
         """The tokens after the response down to a node."""
         return tuple(n.token for n in node.path_from(self._cache.head))

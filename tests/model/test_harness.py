@@ -201,7 +201,8 @@ def test_generation_arguments_become_settings(fusion: Fusion) -> None:
     drawn = generate_with(*[sampled] * 4)
     assert len(set(drawn)) > 1
     assert generate_with(*[sampled] * 4) == drawn
-    with pytest.raises(InputError, match="does not know: top_k, typical_p"):
+    assert generate_with({**sampled, "top_k": 1, "max_gen_toks": 5}) == [short]
+    with pytest.raises(InputError, match="does not know: typical_p"):
         generate_with({"top_k": 40, "typical_p": 0.5})
 
 

@@ -2,11 +2,11 @@
 
 It shares nothing with the package: no cf_local import, no forks, no batching of candidates,
 no saved state but one: when a token list extends the list evaluated last, only
-the rest is evaluated. Everything else is computed from scratch, greedily, in the page's order:
+the rest is evaluated. Everything else is computed from scratch, in the page's order:
 draft, score, rerank, commit. Words in quotes below are the page's.
 
 Under a grammar the allowed tokens are those of llama.cpp's grammar sampler, made anew for every
-token. Left out: chat templates (prompts are token ids) and sampling.
+token. Left out: chat templates (prompts are token ids), and sampling under a grammar.
 """
 
 from __future__ import annotations
@@ -310,6 +310,20 @@ class RefSource:
 
 
 @dataclass(frozen=True)
+class RefSampling:
+    """How a source picks its next token ("Sampling and penalties")."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class RefSettings:
     mode: Literal["cool", "rerank", "cool+r", "single"] = "cool"
     segments: Literal["aligned", "shortest", "sentence"] = "aligned"
@@ -320,6 +334,7 @@ class RefSettings:
     segment_limit: int = 32
     single: int = 0  # which source, in mode "single"
     grammar: str | None = None  # GBNF
+    sampling: RefSampling = RefSampling()
     tie_tolerance: float = 1e-2  # logits, and nats (perplexity, nll) or bits per byte
 
 
@@ -328,7 +343,8 @@ class RefDraft:
     tokens: list[int]
     text: bytes
     ends: bool
-    margin: float  # smallest lead of the top logit over the second, over all argmaxes taken
+    margin: float  # smallest lead of the top logit over the second, over all argmaxes taken;
+    # of draws: 0 where rounding could change one
     is_stuck: bool = False  # the grammar allowed no token: it abstains
 
 
@@ -361,6 +377,64 @@ class RefResult:
     @property
     def near_tie(self) -> bool:
         return any(s.near_tie for s in self.steps) or any(a.near_tie for a in self.answers)
+
+
+# --- Choosing a token -----------------------------------------------------------------------
+
+
+def adjusted(row: Floats, written: list[int], sampling: RefSampling) -> Floats:
+    """A row of logits after `written`, the response in the source's own tokens."""
+    new = row.copy()
+    recent = written[-64:]
+    for token in set(recent):
+        if new[token] > 0:
+            new[token] /= sampling.repeat_penalty
+        else:
+            new[token] *= sampling.repeat_penalty
+        new[token] -= sampling.presence_penalty + sampling.frequency_penalty * recent.count(token)
+    return new
+
+
+def draw(row: Floats, sampling: RefSampling, generator: tuple[int, int, int]) -> int:
+    """The token drawn: what is left is cut by top-k, then top-p, then min-p, then warmed."""
+    left = list(range(len(row)))
+    if sampling.top_k > 0 or sampling.top_p < 1:
+        left.sort(key=lambda token: -row[token])
+    if sampling.top_k > 0:
+        left = left[: sampling.top_k]
+    if sampling.top_p < 1:
+        shares = np.exp(row[left] - row[left].max())
+        shares /= shares.sum()
+        n_left = 1
+        while shares[:n_left].sum() < sampling.top_p and n_left < len(left):
+            n_left += 1
+        left = left[:n_left]
+    if sampling.min_p > 0:
+        lowest = row[left].max() + math.log(sampling.min_p)
+        left = [token for token in left if row[token] >= lowest]
+    shares = np.exp((row[left] - row[left].max()) / sampling.temperature)
+    place = np.random.default_rng(generator).random() * shares.sum()
+    reached = 0.0
+    for token, share in zip(left, shares, strict=True):
+        reached += share
+        if place < reached:
+            return token
+    return left[-1]
+
+
+def choose(
+    row: Floats, settings: RefSettings, generator: tuple[int, int, int]
+) -> tuple[int, float]:
+    """The next token, and its margin."""
+    if settings.sampling.temperature == 0:
+        best = int(np.argmax(row))
+        return best, float(row[best] - np.delete(row, best).max())
+    chosen, noise = draw(row, settings.sampling, generator), np.random.default_rng(0)
+    for _ in range(6):
+        off = noise.uniform(-1, 1, len(row)) * settings.tie_tolerance / 2
+        if draw(row + off, settings.sampling, generator) != chosen:
+            return chosen, 0.0
+    return chosen, math.inf
 
 
 # --- One step -------------------------------------------------------------------------------
@@ -413,24 +487,31 @@ def ends_sentence(text: bytes, ahead: bytes) -> bool:
 def draft(
     sources: Sequence[RefSource],
     me: int,
-    before: list[int],
+    prompt: list[int],
+    own: list[int],
     response: bytes,
     limit: int,
     settings: RefSettings,
+    n_renewed: int = 0,
 ) -> RefDraft:
-    """Draft (rule 1): decode greedily to where the segment may end, an EOG token or the limit."""
+    """Draft (rule 1): decode to where the segment may end, an EOG token or the limit.
+
+    `own` is the response in its own tokens.
+    """
     source, tokens, margin = sources[me], list[int](), math.inf
     aligned = settings.segments != "shortest"
     words: list[int] = []  # tokens down to each common word boundary
     while True:
-        row = source.logits(before + tokens, 1)[-1]
+        row = source.logits(prompt + own + tokens, 1)[-1]
+        row = adjusted(row, own + tokens, settings.sampling)
         text = source.text(tokens)
         if settings.grammar is not None:
             row = np.where(source.allowed(settings.grammar, response + text), row, -np.inf)
-        ahead = int(np.argmax(row))
-        if row[ahead] == -np.inf:
+        if row.max() == -np.inf:
             return RefDraft([], b"", False, margin, is_stuck=True)
-        margin = min(margin, float(row[ahead] - np.delete(row, ahead).max()))
+        position = len(prompt + own + tokens) - 1
+        ahead, lead = choose(row, settings, (settings.sampling.seed + me, n_renewed, position))
+        margin = min(margin, lead)
         if ahead in source.eog:
             return RefDraft(tokens, text, True, margin)
         if is_common_boundary(sources, me, response, text, source.piece(ahead), aligned):
@@ -563,10 +644,14 @@ def cool(
     """Steps until the winner ends or a source holds `max_tokens` tokens of the response."""
     n, response, steps = len(sources), b"", list[RefStep]()
     own: list[list[int]] = [[] for _ in sources]
+    n_renewed = [0] * n  # a source draws anew after text that is not its own
     while True:
         limits = [min(settings.segment_limit, settings.max_tokens - len(own[k])) for k in range(n)]
         before = [prompts[k] + own[k] for k in range(n)]
-        drafts = [draft(sources, k, before[k], response, limits[k], settings) for k in range(n)]
+        drafts = [
+            draft(sources, k, prompts[k], own[k], response, limits[k], settings, n_renewed[k])
+            for k in range(n)
+        ]
         if all(d.is_stuck for d in drafts):
             return RefResult(response, steps, "stuck", own)
         heard = [k for k, d in enumerate(drafts) if not d.is_stuck]
@@ -591,6 +676,7 @@ def cool(
 
         won = candidates[step.winner]
         own = [own[k] + ways[k][step.winner] for k in range(n)]
+        n_renewed = [n_renewed[k] + (k not in won.proposers) for k in range(n)]
         response += won.text
         if won.ends:
             return RefResult(response, steps, "stop", own)
