@@ -19,7 +19,7 @@ from typing import Any
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.method.boundary import is_word_boundary, last_character
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import Joins, Others
+from cf_local.method.session import Joins, Others, ReadToken
 from cf_local.method.tokenization import ContextEncoder, Vocabulary
 from cf_local.method.word_starts import WordStarts
 from cf_local.progress import IsCancelled, never
@@ -31,6 +31,7 @@ from cf_local.types import (
     Prompt,
     Score,
     SourceInfo,
+    Tokens,
     is_unicode,
     text_of,
 )
@@ -206,7 +207,8 @@ class ScriptedSession:
         """Count the prompt's tokens, a pass for every PASS_TOKENS (see Session.prefill)."""
         self.source.check_open()
         text, name = text_of(prompt), self.source.info.name
-        n_prompt = len(self.source.vocabulary.encode(text.encode()))
+        ids = prompt.ids if isinstance(prompt, Tokens) else None
+        n_prompt = len(self.source.vocabulary.encode(text.encode()) if ids is None else ids)
         if not n_prompt:
             raise InputError(f"{name}: the prompt is empty.")
         if n_prompt + reserve_tokens > self.source.n_ctx:
@@ -229,6 +231,20 @@ class ScriptedSession:
         self._start_response()
         yield 1.0
         return n_prompt
+
+    def read_tokens(self, prompt: Prompt, n_likely: int) -> Generator[ReadToken]:
+        """The tokens of a text under the script (see Legible.read_tokens)."""
+        tokens = (
+            prompt.ids
+            if isinstance(prompt, Tokens)
+            else self.source.vocabulary.encode(text_of(prompt).encode())
+        )
+        for index, token in enumerate(tokens):
+            said = self.source.script(self._text(tokens[:index]))
+            best = sorted((t for t in said if t != END), key=lambda t: -said[t])[:n_likely]
+            likely = tuple((self._piece(t), -math.log(said[t])) for t in best) if index else ()
+            nll_nats = -math.log(said.get(token, _FLOOR)) if index else None
+            yield ReadToken(self._piece(token), nll_nats, likely)
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""

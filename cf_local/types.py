@@ -67,7 +67,22 @@ class RawText:
     text: str
 
 
-Prompt = Chat | RawText
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A prompt in the tokens of one source, read as they are: nothing is added, not even BOS."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """Text with a gap to fill: every source marks it with its own vocabulary's tokens."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt = Chat | RawText | Tokens | Infill
 
 
 def chat(question: str, *, system: str | None = None) -> Chat:
@@ -86,10 +101,16 @@ def is_unicode(text: str) -> bool:
 
 
 def text_of(prompt: Prompt) -> str:
-    """The text of a prompt, without roles or template."""
-    if isinstance(prompt, Chat):
-        return "\n".join(message.content for message in prompt.messages)
-    return prompt.text
+    """The text of a prompt, without roles or template; that of tokens is not known here."""
+    match prompt:
+        case Chat():
+            return "\n".join(message.content for message in prompt.messages)
+        case RawText():
+            return prompt.text
+        case Infill():
+            return prompt.prefix + prompt.suffix
+        case Tokens():
+            return ""
 
 
 @dataclass(frozen=True, slots=True)

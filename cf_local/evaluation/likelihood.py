@@ -11,26 +11,44 @@ Only the Session interface is used: ``prefill`` with what comes before the text,
 
 import logging
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from cf_local.errors import ContextError
+from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation.windows import ending, windows
-from cf_local.method.boundary import is_boundary_between
-from cf_local.method.reranker import pool
-from cf_local.method.session import Session, prefill
+from cf_local.method.boundary import (
+    is_boundary_between,
+    is_word_boundary,
+    whole_characters,
+    words_of,
+)
+from cf_local.method.reranker import decide, pool
+from cf_local.method.session import Legible, Session, prefill
+from cf_local.method.synchronizer import draft_segment
+from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
-from cf_local.types import Candidate, Event, Prompt, RawText, ScoreKind, Step, text_of
+from cf_local.types import (
+    Candidate,
+    Event,
+    Prompt,
+    RawText,
+    ScoreKind,
+    SegmentKind,
+    Step,
+    text_of,
+)
 
 _log = logging.getLogger(__name__)
 
 NOTHING = RawText("\n")
 """Read before a text that has nothing before it: sources refuse an empty prompt."""
+_AHEAD = 96  # bytes of a text that a source reads in one pass
 _MAX_CANDIDATES = 16  # scored at once; each holds a row of logits
 
 
@@ -40,6 +58,18 @@ class Opening:
 
     prompt: Prompt
     answer: str = ""
+
+
+class Token(NamedTuple):
+    """A token of a text, or a word of a fusion, and its log-probability after what comes before it.
+
+    None for the first one. ``likely`` is what was more likely there, or as likely, the best one
+    first: for a fusion first what it would write. Log-probabilities are in nats.
+    """
+
+    text: bytes
+    logprob: float | None
+    likely: tuple[tuple[bytes, float], ...] = ()
 
 
 class Judge:
@@ -84,6 +114,100 @@ class Judge:
         for start, some in by_opening.items():
             written |= dict.fromkeys(some, self._written(start, some))
         return [not text or _begins_with(written[text], text) for text in texts]
+
+    def tokens(
+        self, prompt: Prompt, n_likely: int, *, is_cancelled: IsCancelled = never
+    ) -> list[Token]:
+        """The tokens of a text as its one source reads them; the words of several sources.
+
+        A word's probability is pooled as that of a text is, and one that the fusion would write is
+        the first of ``likely``. That takes a draft of every source for each word; without
+        ``n_likely`` none. Raises InputError for several sources and no raw text, and Cancelled.
+        """
+        found: list[Token] = []
+
+        def work() -> Generator[None, None, list[Token]]:
+            if len(self._sessions) == 1:
+                each = self._tokens_of_one(prompt, n_likely)
+            else:
+                each = self._words(prompt, n_likely)
+            for token in each:
+                if is_cancelled():
+                    raise Cancelled("Cancelled.")
+                found.append(token)
+                yield
+            return found
+
+        return self._fusion.in_turns(work)
+
+    def _tokens_of_one(self, prompt: Prompt, n_likely: int) -> Iterator[Token]:
+        (session,) = self._sessions
+        if not isinstance(session, Legible):
+            raise InputError(f"{session.source.info.name} does not tell its tokens.")
+        for text, nll_nats, likely in session.read_tokens(prompt, n_likely):
+            logprob = None if nll_nats is None else 0.0 - nll_nats
+            yield Token(text, logprob, tuple((other, 0.0 - nats) for other, nats in likely))
+
+    def _words(self, prompt: Prompt, n_likely: int) -> Iterator[Token]:
+        if not isinstance(prompt, RawText):
+            raise InputError("Several sources tell how likely a raw text is, and nothing else.")
+        first, *others = words_of(prompt.text) or [""]
+        yield Token(first.encode(), None)
+        if not others:
+            return
+        for context, text in windows(prompt.text, len(first), self._sessions, self._n_tokens):
+            for session in self._sessions:
+                prefill(session, RawText(context), sampling=Sampling(), looks_ahead=True)
+            yield from self._read_words(text, n_likely)
+
+    def _read_words(self, text: str, n_likely: int) -> Iterator[Token]:
+        """The words of ``text`` after what the sessions have read."""
+        rest, n_ahead = text.encode(), 0
+        for word in (each.encode() for each in words_of(text)):
+            if n_ahead < 2 * len(word):
+                ahead = whole_characters(rest[:_AHEAD])
+                for session in self._sessions:
+                    if session.lookahead is not None:
+                        session.lookahead.prefetch([ahead])
+                n_ahead = len(ahead)
+            yield self._word(word, rest, n_likely)
+            for session in self._sessions:
+                session.commit(Candidate(word, ends=False))
+            rest, n_ahead = rest[len(word) :], n_ahead - len(word)
+
+    def _word(self, word: bytes, rest: bytes, n_likely: int) -> Token:
+        """The ``word`` that ``rest`` begins with."""
+        settings, own = self._settings, Candidate(word, ends=False)
+        kind: SegmentKind = "aligned" if settings.segments == "sentence" else settings.segments
+        drafts: list[Candidate] = []
+        for session in self._sessions if n_likely else ():
+            others = [other for other in self._sessions if other is not session]
+            limit = max(1, min(settings.segment_limit, session.n_free))
+            draft = draft_segment(session, others, kind, limit)
+            drafts.append(Candidate(draft.text, draft.ends))
+        candidates = list(dict.fromkeys([*drafts, own]))
+        is_disputed = len(set(drafts)) > 1
+        scores = [session.score(candidates, word_ends=is_disputed) for session in self._sessions]
+        nlls = np.array([[score.nll_nats for score in row] for row in scores])
+        logprobs = (0.0 - pool(nlls, self._text_kind, self._weights)).tolist()
+        logprob = logprobs[candidates.index(own)]
+        if not drafts:
+            return Token(word, logprob)
+        n_drafted = len(set(drafts))
+        drafted = candidates[:n_drafted]
+        chosen = decide(
+            [row[:n_drafted] for row in scores], drafted, settings.score, self._weights
+        ).winner
+        first, *other = sorted(range(n_drafted), key=lambda i: (i != chosen, -logprobs[i]))
+        likely = [(candidates[i].text, logprobs[i]) for i in (first, *other)]
+        if _goes_on_with(candidates[first].text, rest, len(word)):
+            likely[0] = word, logprob
+        return Token(word, logprob, tuple(likely[:n_likely]))
+
+    @property
+    def _text_kind(self) -> ScoreKind:
+        """How the sources' log-likelihoods of a text are pooled."""
+        return "mixture" if self._settings.score == "mixture" else "nll"
 
     def shortened(self, opening: Opening, n_reserved: int) -> Opening:
         """``opening`` with the end of its raw prompt, to leave up to ``n_reserved`` tokens free.
@@ -139,8 +263,7 @@ class Judge:
     def _nlls_nats(self, opening: Opening, texts: Sequence[str]) -> list[float]:
         """The negative log-likelihood of each text by all sources: pooled."""
         rows = [_nlls_nats(session, opening, texts) for session in self._sessions]
-        kind: ScoreKind = "mixture" if self._settings.score == "mixture" else "nll"
-        pooled: list[float] = pool(np.array(rows), kind, self._weights).tolist()
+        pooled: list[float] = pool(np.array(rows), self._text_kind, self._weights).tolist()
         return pooled
 
 
@@ -181,6 +304,13 @@ def _nlls_nats(session: Session, opening: Opening, texts: Sequence[str]) -> list
             f"prompt of {len(text_of(opening.prompt))}. Choose a larger context."
         )
     return nlls_nats
+
+
+def _goes_on_with(draft: bytes, rest: bytes, n_word: int) -> bool:
+    """Whether a draft where ``rest`` comes next begins with its first word, of ``n_word`` bytes."""
+    if len(draft) < n_word or not (rest.startswith(draft) or draft.startswith(rest[:n_word])):
+        return False
+    return len(draft) == n_word or is_word_boundary(draft[:n_word], draft[n_word:])
 
 
 def _begins_with(written: str, text: str) -> bool:

@@ -127,6 +127,15 @@ class Distribution:
             return math.inf
         return self._normalizer() - _log_sum_exp(self.logits[tokens])
 
+    def likeliest(self, n_tokens: int) -> list[tuple[int, float]]:
+        """The most likely tokens, the best one first, with their negative log-likelihoods."""
+        if not n_tokens:
+            return []
+        logits = self.logits
+        found = np.argpartition(-logits, min(n_tokens, len(logits)) - 1)[:n_tokens]
+        found = found[np.argsort(-logits[found], kind="stable")]
+        return [(token, self.nll(token)) for token in found.tolist()]
+
     def likely_but(self, tokens: Set[int]) -> tuple[list[tuple[int, float]], float]:
         """The likeliest tokens that are not among ``tokens``, and the most of any other token."""
         logits = self.logits

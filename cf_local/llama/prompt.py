@@ -7,7 +7,7 @@ and markup together, because that is how the model saw it in training.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -17,7 +17,7 @@ from cf_local.llama.library import lib
 from cf_local.llama.sandbox import ExcessError, SandboxedFormatter, reason_of
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.thinking import OPENING
-from cf_local.types import Message, Prompt, RawText
+from cf_local.types import Infill, Message, Prompt, RawText, Tokens
 
 # A private-use character that texts do not contain; inserted to break up typed special strings.
 _GUARD = "\U0010f7a5"
@@ -39,7 +39,7 @@ class ChatTemplate:
 
     def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
         self.is_plain = template is None
-        self._name = name
+        self.name = name
         self._source = template or _PLAIN_TEMPLATE
         self._vocabulary = vocabulary
         try:
@@ -78,10 +78,10 @@ class ChatTemplate:
             if (rewritten := self._rewritten(text, variant, tools, thinks)) is not None:
                 return rewritten
         if self._excess:
-            raise InputError(f"The chat template of {self._name} {self._excess}. {_WAY_OUT}")
+            raise InputError(f"The chat template of {self.name} {self._excess}. {_WAY_OUT}")
         why = "it leaves out part of the conversation" if failure is None else reason_of(failure)
         raise InputError(
-            f"The chat template of {self._name} refuses this conversation: {why}. {_WAY_OUT}"
+            f"The chat template of {self.name} refuses this conversation: {why}. {_WAY_OUT}"
         )
 
     def _rewritten(
@@ -153,12 +153,51 @@ class ChatTemplate:
 
 
 def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
-    """Tokens of a prompt. Templates write BOS themselves; other text gets it if it should."""
+    """Tokens of a prompt. Templates write BOS themselves; other text gets it if it should.
+
+    Raises InputError for tokens that the vocabulary lacks, and what ``ChatTemplate.render`` raises.
+    """
     if isinstance(prompt, RawText):
         return _bos(vocabulary) + _encode_text(prompt.text, vocabulary)
-    guarded = [Message(m.role, _guard(m.content, template, vocabulary)) for m in prompt.messages]
+    if isinstance(prompt, Tokens):
+        return _checked(prompt.ids, template.name, vocabulary)
+    if isinstance(prompt, Infill):
+        return _bos(vocabulary) + _encode_gap(prompt, template, vocabulary)
+    guarded = [
+        Message(m.role, _guard(m.content, template.is_markup, vocabulary)) for m in prompt.messages
+    ]
     tokens = _encode_rendered(template.render(guarded, prompt.thinks), vocabulary)
     return _bos(vocabulary) + tokens if template.is_plain else tokens
+
+
+def _checked(ids: Sequence[int], name: str, vocabulary: LlamaVocabulary) -> list[int]:
+    for token in ids:
+        if not 0 <= token < vocabulary.n_tokens:
+            raise InputError(
+                f"{name}: there is no token {token}; its vocabulary has 0 to "
+                f"{vocabulary.n_tokens - 1}."
+            )
+    return list(ids)
+
+
+def _encode_gap(prompt: Infill, template: ChatTemplate, vocabulary: LlamaVocabulary) -> list[int]:
+    """Prefix, suffix, then the middle to be written: the order that models are trained with."""
+    marks = vocabulary.gap_tokens
+    if marks is None:
+        raise InputError(
+            f"{template.name} cannot fill a gap: its vocabulary has no tokens that mark one. "
+            "Choose models for code, or leave the suffix out."
+        )
+
+    def is_markup(token: int) -> bool:
+        return token in marks or template.is_markup(token)
+
+    before, after, here = marks
+    prefix, suffix = (
+        _encode_runs(_guard(text, is_markup, vocabulary), vocabulary)
+        for text in (prompt.prefix, prompt.suffix)
+    )
+    return [before, *prefix, after, *suffix, here]
 
 
 def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
@@ -213,11 +252,11 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
     return [*(Message("user", text) for text in system), *turns]
 
 
-def _guard(content: str, template: ChatTemplate, vocabulary: LlamaVocabulary) -> str:
-    """``content`` with the strings broken up that would become the template's special tokens."""
+def _guard(content: str, is_markup: Callable[[int], bool], vocabulary: LlamaVocabulary) -> str:
+    """``content`` with the strings broken up that would become markup."""
     content = content.replace(_GUARD, "")
     # Breaking one may reveal another: Falcon's ">>TITLE<<|endoftext|>" holds two.
-    while found := set(filter(template.is_markup, _special_tokens(content, vocabulary))):
+    while found := set(filter(is_markup, _special_tokens(content, vocabulary))):
         content = _pattern(found, vocabulary).sub(_broken, content)
     return content
 
@@ -271,7 +310,12 @@ def _encode_text(text: str, vocabulary: LlamaVocabulary) -> list[int]:
     if not text:
         return []
     prefixed = (" " if vocabulary.adds_space else "") + text
-    return [t for run in prefixed.split(_GUARD) for t in vocabulary.encode(run.encode())]
+    return _encode_runs(prefixed, vocabulary)
+
+
+def _encode_runs(text: str, vocabulary: LlamaVocabulary) -> list[int]:
+    """Tokens of ordinary text, split at its guards."""
+    return [t for run in text.split(_GUARD) for t in vocabulary.encode(run.encode())]
 
 
 def _bos(vocabulary: LlamaVocabulary) -> list[int]:

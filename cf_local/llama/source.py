@@ -6,14 +6,14 @@ its own draft, the candidates of all sources, and the lookahead. This module che
 be made, and updates all parts when the response changes.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.cache import Cache
 from cf_local.llama.candidates import Candidates, OwnDraft
 from cf_local.llama.committed import CommittedText
-from cf_local.llama.context import Context, Passes
+from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
 from cf_local.llama.model import LlamaModel
@@ -24,7 +24,7 @@ from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.costs import PassCosts
-from cf_local.method.session import Joins, Others, Readable
+from cf_local.method.session import Joins, Others, Readable, ReadToken, prefill
 from cf_local.method.tokenization import ContextEncoder
 from cf_local.planning.plan import DEFAULT_CONTEXT
 from cf_local.progress import IsCancelled, Progress, never
@@ -34,11 +34,13 @@ from cf_local.types import (
     Candidate,
     Counters,
     Draft,
+    Infill,
     KvType,
     Prompt,
     RawText,
     Score,
     SourceInfo,
+    Tokens,
 )
 
 
@@ -122,6 +124,43 @@ class LlamaSession:
             revisits=revisits and can_share,
         )
         return len(tokens)
+
+    def read_tokens(self, prompt: Prompt, n_likely: int) -> Generator[ReadToken]:
+        """The tokens of a prompt and how likely each is (see Legible.read_tokens)."""
+        self._check_open()
+        tokens = self.prompt_tokens(prompt)
+        self.source.check(prompt, tokens[:1], 0)
+        is_text = isinstance(prompt, RawText)
+        adds_bos = is_text and self._vocabulary.adds_bos and len(tokens) > 1
+        adds_space = is_text and self._vocabulary.adds_space
+        for index, (token, nll_nats, likely) in enumerate(self._evaluated(tokens, n_likely)):
+            piece = self._vocabulary.piece(token)
+            if index > adds_bos:
+                found = tuple((self._vocabulary.piece(other), nats) for other, nats in likely)
+                yield ReadToken(piece, nll_nats, found)
+            elif index == adds_bos:
+                yield ReadToken(piece[adds_space:], None, ())
+
+    def _evaluated(
+        self, tokens: list[int], n_likely: int
+    ) -> Iterator[tuple[int, float, list[tuple[int, float]]]]:
+        """Each token, its negative log-likelihood (0 for the first), the likeliest in its place."""
+        yield tokens[0], 0.0, []
+        n_done = 1
+        while n_done < len(tokens):
+            begin = 0 if len(tokens) <= self.n_ctx else max(0, n_done - self.n_ctx // 2)
+            before, text = tokens[begin:n_done], tokens[n_done : begin + self.n_ctx]
+            prefill(self, Tokens(tuple(before)), sampling=Sampling())
+            for start in range(0, len(text), MAX_PASS_LOGITS):
+                head = self._cache.head
+                part = text[start : start + MAX_PASS_LOGITS]
+                (end,) = self._cache.read([(head, part)], all_rows=True)
+                for node in end.path_from(head):
+                    assert node.parent is not None
+                    likely = node.parent.expected.likeliest(n_likely)
+                    yield node.token, node.nll_nats, likely
+                self._cache.commit(end)
+            n_done += len(text)
 
     def draft(self, limit: int) -> Draft:
         """Write to the next word boundary (see Session.draft)."""
@@ -332,7 +371,7 @@ class LlamaSource:
     def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
         """Raise InputError for an empty prompt, ContextError if it leaves too little room."""
         name = self.info.name
-        if not tokens or prompt == RawText(""):
+        if not tokens or prompt in (RawText(""), Infill("", "")):
             raise InputError(f"{name}: the prompt is empty.")
         if len(tokens) + reserve_tokens > self.n_ctx:
             raise ContextError(

@@ -83,6 +83,15 @@ class LlamaVocabulary:
         """The id of the end-of-text token; None if there is none."""
         return _token_or_none(lib.llama_vocab_eos(self._handle))
 
+    @cached_property
+    def gap_tokens(self) -> tuple[int, int, int] | None:
+        """What marks the text before a gap, the text after it, and the gap; None if unknown."""
+        find = (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
+        before, after, here = (_token_or_none(each(self._handle)) for each in find)
+        if before is None or after is None or here is None:
+            return None
+        return before, after, here
+
     @property
     def adds_bos(self) -> bool:
         """Whether a text of this vocabulary starts with the beginning-of-text token."""

@@ -246,6 +246,29 @@ class Resumable(Protocol):
         """
 
 
+class ReadToken(NamedTuple):
+    """A token of a text: minus the log of its probability after what comes before it.
+
+    None if nothing does. ``likely`` are the likeliest tokens there, the best one first.
+    """
+
+    text: bytes
+    nll_nats: float | None
+    likely: tuple[tuple[bytes, float], ...]
+
+
+@runtime_checkable
+class Legible(Protocol):
+    """What a Session may also offer: a text token by token, as its source reads it."""
+
+    def read_tokens(self, prompt: Prompt, n_likely: int) -> Generator[ReadToken]:
+        """The tokens of ``prompt`` after BOS, with the ``n_likely`` likeliest in each place.
+
+        A text longer than the context is read in windows that overlap by half. What the session has
+        read before is dropped. Raises InputError as ``prefill`` does.
+        """
+
+
 def prefill(
     session: Session,
     prompt: Prompt,

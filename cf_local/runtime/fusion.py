@@ -9,7 +9,7 @@ import copy
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from cf_local.runtime.slots import Slots
 from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
-from cf_local.types import FUSED, Answer, Chat, Prompt, is_unicode, text_of
+from cf_local.types import FUSED, Answer, Chat, Prompt, Tokens, is_unicode, text_of
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -103,6 +103,11 @@ class Fusion(Closing):
         if isinstance(prompt, Chat) and not prompt.messages:
             raise InputError("The conversation has no question. Add a turn of the user.")
         _check_text(text_of(prompt), prefix, *settings.stop)
+        if isinstance(prompt, Tokens) and len(self.speakers(settings)) > 1:
+            raise InputError(
+                "A prompt of tokens is for one source: each has a vocabulary of its own. Send text,"
+                " or ask a source alone."
+            )
         if prefix:
             if settings.response_format:
                 raise InputError(
@@ -150,10 +155,25 @@ class Fusion(Closing):
 
         It runs in the thread that computes, once answers in the first slot have ended.
         """
-        if self._worker.is_here:
+
+        def at_once() -> Generator[None, None, T]:
+            yield from ()
             return work()
+
+        return self.in_turns(at_once)
+
+    def in_turns(self, work: Callable[[], Generator[None, None, T]]) -> T:
+        """As ``alone``; where ``work`` yields, answers in other slots take a turn."""
         found: list[T] = []
-        job = ExclusiveJob(self._worker, self._slots, lambda: found.append(work()))
+
+        def parts() -> Generator[None]:
+            found.append((yield from work()))
+
+        if self._worker.is_here:
+            for _ in parts():
+                pass
+            return found[0]
+        job = ExclusiveJob(self._worker, self._slots, parts)
         for _ in self._streamed(job, None):
             pass
         if not job.is_done:

@@ -266,11 +266,11 @@ class AnswerJob(Job):
 
 
 class ExclusiveJob(Job):
-    """Other work with the sessions of the first slot: one piece that yields nothing."""
+    """Other work with the sessions of the first slot, which yields where others may take a turn."""
 
     only = 0
 
-    def __init__(self, worker: Worker, slots: Slots, work: Callable[[], None]) -> None:
+    def __init__(self, worker: Worker, slots: Slots, work: Callable[[], Generator[None]]) -> None:
         super().__init__(worker, slots)
         self._work = work
         self.is_done = False
@@ -281,9 +281,8 @@ class ExclusiveJob(Job):
 
     def pieces(self, slot: Slot) -> Pieces:
         """Do the work."""
-        self._work()
+        yield from self._work()
         self.is_done = True
-        yield from ()
 
     def cut_short(self) -> Answer:
         """Raises Cancelled: such work has no answer."""

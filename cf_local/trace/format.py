@@ -21,12 +21,14 @@ from cf_local.types import (
     Answer,
     Chat,
     FinishReason,
+    Infill,
     Message,
     Prompt,
     RawText,
     ScoredCandidate,
     SourceInfo,
     Step,
+    Tokens,
 )
 
 FORMAT = 1
@@ -106,7 +108,9 @@ def _heading_record(heading: Heading, sources: Sequence[TracedSource]) -> dict[s
 def _prompt_record(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, Chat):
         return {"messages": [asdict(message) for message in prompt.messages]}
-    return {"text": prompt.text}
+    if isinstance(prompt, Infill):
+        return {"text": prompt.prefix, "suffix": prompt.suffix}
+    return {"tokens": list(prompt.ids)} if isinstance(prompt, Tokens) else {"text": prompt.text}
 
 
 def _candidate_record(candidate: ScoredCandidate) -> dict[str, Any]:
@@ -243,8 +247,12 @@ def _heading(fields: Fields) -> Heading:
 
 
 def _prompt(fields: Fields) -> Prompt:
+    if "suffix" in fields.values:
+        return Infill(fields.text("text"), fields.text("suffix"))
     if "text" in fields.values:
         return RawText(fields.text("text"))
+    if isinstance(ids := fields.values.get("tokens"), list):
+        return Tokens(tuple(token for token in ids if isinstance(token, int)))
     if "messages" not in fields.values:
         return Chat(())
     turns = (Message(each.text("role"), each.text("content")) for each in fields.each("messages"))

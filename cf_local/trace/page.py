@@ -41,7 +41,7 @@ from cf_local.trace.words import (
     shown,
     visible,
 )
-from cf_local.types import Chat, Message, ScoredCandidate, Step
+from cf_local.types import Chat, Message, ScoredCandidate, Step, text_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -158,7 +158,7 @@ def _question(trace: Trace) -> tuple[str, tuple[Message, ...]]:
         return "", ()
     prompt = trace.heading.prompt
     if not isinstance(prompt, Chat):
-        return prompt.text, ()
+        return text_of(prompt), ()
     *earlier, last = prompt.messages or (Message("user", ""),)
     return last.content, tuple(earlier)
 
