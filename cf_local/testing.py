@@ -207,8 +207,7 @@ class ScriptedSession:
         """Count the prompt's tokens, a pass for every PASS_TOKENS (see Session.prefill)."""
         self.source.check_open()
         text, name = text_of(prompt), self.source.info.name
-        ids = prompt.ids if isinstance(prompt, Tokens) else None
-        n_prompt = len(self.source.vocabulary.encode(text.encode()) if ids is None else ids)
+        n_prompt = len(self._tokens_of(prompt))
         if not n_prompt:
             raise InputError(f"{name}: the prompt is empty.")
         if n_prompt + reserve_tokens > self.source.n_ctx:
@@ -234,11 +233,7 @@ class ScriptedSession:
 
     def read_tokens(self, prompt: Prompt, n_likely: int) -> Generator[ReadToken]:
         """The tokens of a text under the script (see Legible.read_tokens)."""
-        tokens = (
-            prompt.ids
-            if isinstance(prompt, Tokens)
-            else self.source.vocabulary.encode(text_of(prompt).encode())
-        )
+        tokens = self._tokens_of(prompt)
         for index, token in enumerate(tokens):
             said = self.source.script(self._text(tokens[:index]))
             best = sorted((t for t in said if t != END), key=lambda t: -said[t])[:n_likely]
@@ -418,14 +413,10 @@ class ScriptedSession:
             end_nats = self._word_end_nats(candidate.text, said)
         return Score(self._nll_nats(path), len(path), end_nats)
 
-    def _score_of_text(self, text: bytes) -> Score:
-        tokens = self.source.vocabulary.encode(text)
-        starts = accumulate(len(self._piece(token)) for token in tokens[:-1])
-        nlls = [
-            -math.log(self.source.script(text[:start]).get(token, _FLOOR))
-            for start, token in zip(starts, tokens[1:], strict=True)
-        ]
-        return Score(sum(nlls), len(nlls))
+    def _tokens_of(self, prompt: Prompt) -> Sequence[int]:
+        if isinstance(prompt, Tokens):
+            return prompt.ids
+        return self.source.vocabulary.encode(text_of(prompt).encode())
 
     def _own_candidate(self) -> Candidate | None:
         draft = self._draft

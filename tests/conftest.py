@@ -57,6 +57,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         "small": tiny.bpe_vocab(n_merges=40),
         "glued": tiny.bpe_vocab(GLUED, n_merges=300),
         "split": tiny.bpe_vocab(GLUED, n_merges=25),
+        "code": tiny.bpe_vocab(more=tiny.GAP),
         "spm-glued": tiny.spm_vocab(GLUED, n_merges=100),
     }
 

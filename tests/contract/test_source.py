@@ -34,7 +34,7 @@ from contract import (
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ContextError, InputError
 from cf_local.llama.context import PLAIN_PASS_TOKENS
 from cf_local.method.boundary import is_word_boundary
-from cf_local.method.session import Session, prefill
+from cf_local.method.session import Legible, Session, prefill
 from cf_local.settings import Sampling
 from cf_local.testing import END
 from cf_local.types import Candidate, Chat, Draft, Message, RawText, Score
@@ -833,3 +833,34 @@ def test_scores_are_the_same_with_and_without_a_form(open_source: Opener, kind: 
     bound = open_source(**({"obeys": form_allows} if kind == "scripted" else {}))
     prefill(bound, PROMPT, sampling=GREEDY, grammar=FORM)
     assert_same(bound.score(MIXED), free.score(MIXED))
+
+
+# --- Token by token -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, LONG_PROMPT], ids=["short", "long"])
+def test_a_text_is_read_token_by_token(
+    source: Session, open_source: Opener, prompt: RawText
+) -> None:
+    assert isinstance(source, Legible)
+    tokens = list(source.read_tokens(prompt, 2))
+    assert b"".join(token.text for token in tokens).decode() == prompt.text
+    assert (tokens[0].nll_nats, tokens[0].likely) == (None, ())
+    for token in tokens[1:]:
+        (_, best), (_, second) = token.likely
+        assert token.nll_nats is not None
+        assert token.nll_nats >= best <= second
+        assert any(token.nll_nats == nats for _, nats in token.likely) or token.nll_nats >= second
+    assert not any(token.likely for token in source.read_tokens(PROMPT, 0))
+    # Nothing of it is left.
+    assert_alike(prefilled(source, prompt), prefilled(open_source(), prompt))
+
+
+def test_reading_tokens_may_stop_anywhere(source: Session, open_source: Opener) -> None:
+    assert isinstance(source, Legible)
+    for n in (1, 2, 30):
+        tokens = source.read_tokens(LONG_PROMPT, 1)
+        for _ in range(n):
+            next(tokens)
+        tokens.close()
+        assert_alike(prefilled(source), prefilled(open_source()))

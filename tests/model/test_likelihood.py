@@ -17,14 +17,15 @@ import tiny_models as tiny
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.errors import ContextError, InputError
+from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation.likelihood import NOTHING, Judge, Opening, write
 from cf_local.evaluation.windows import windows
 from cf_local.llama.source import LlamaSource
+from cf_local.method.boundary import words_of
 from cf_local.method.session import Session
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import Answer, RawText, Step, chat
+from cf_local.types import Answer, RawText, ScoreKind, Step, Tokens, chat
 
 KINDS = (("llama", "spm-glued"), ("qwen2", "bpe"), ("mamba", "split"))
 WEIGHTS = (1.0, 2.0, 3.0)
@@ -180,6 +181,109 @@ def test_settings_must_match_the_sources(trio: Trio) -> None:
         Judge(trio.fusion, Settings(weights={"eve": 1}))
     with pytest.raises(InputError, match="'eve'"):
         Judge(trio.fusion, Settings(mode="single", only="eve"))
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_tokens_of_one_source_add_up_to_the_text(trio: Trio, index: int) -> None:
+    name = trio.fusion.sources[index].info.name
+    judge = Judge(trio.fusion, Settings(mode="single", only=name))
+    reference, text = trio.references[index], "The quick brown fox jumps."
+    tokens = judge.tokens(RawText(text), 3)
+    assert b"".join(token.text for token in tokens).decode() == text
+    assert (tokens[0].logprob, tokens[0].likely) == (None, ())
+    spm = KINDS[index][1] == "spm-glued"
+    ids = reference.encode(f" {text}".encode() if spm else text.encode())
+    assert len(tokens) == len(ids)
+    nlls = reference.nlls([1, ids[0]] if spm else ids[:1], ids[1:], ends=False)
+    found = [-token.logprob for token in tokens[1:] if token.logprob is not None]
+    assert found == pytest.approx(nlls, abs=4 * NOISE)
+    for token in tokens[1:]:
+        logprobs = [logprob for _, logprob in token.likely]
+        assert len(logprobs) == 3
+        assert logprobs == sorted(logprobs, reverse=True)
+        assert token.logprob is not None
+        assert token.logprob <= logprobs[0]
+        assert all(logprob == token.logprob for text, logprob in token.likely if text == token.text)
+
+
+def test_tokens_are_read_as_they_are_given(trio: Trio) -> None:
+    source = trio.fusion.sources[1]
+    judge = Judge(trio.fusion, Settings(mode="single", only=source.info.name))
+    ids = trio.references[1].encode(b"The quick brown fox")
+    assert judge.tokens(Tokens(tuple(ids)), 2) == judge.tokens(RawText("The quick brown fox"), 2)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_tokens_of_a_text_longer_than_the_context(trio: Trio, index: int) -> None:
+    name = trio.small.sources[index].info.name
+    one = Settings(mode="single", only=name)
+    tokens = Judge(trio.small, one).tokens(RawText(TEXT), 1)
+    assert b"".join(token.text for token in tokens).decode() == TEXT
+    whole = Judge(trio.fusion, one).tokens(RawText(TEXT), 1)
+    assert [token.text for token in tokens] == [token.text for token in whole]
+    differences = [a != b for a, b in zip(tokens, whole, strict=True)]
+    assert any(differences[N_CTX:])
+
+
+def test_the_words_of_a_fusion_add_up_to_a_continuation(trio: Trio) -> None:
+    judge, context, text = (
+        judge_of(trio.fusion),
+        "The quick brown",
+        " fox jumps over the (lazy) dog.",
+    )
+    words = judge.tokens(RawText(context + text), 0)
+    assert [word.text.decode() for word in words] == words_of(context + text)
+    logprobs = [word.logprob for word in words[len(words_of(context)) :]]
+    (expected,) = judge.log_likelihoods(after(context), [text])
+    assert sum(map(float, logprobs)) == pytest.approx(expected, abs=20 * NOISE)
+    assert not any(word.likely for word in words)
+    assert [word.logprob for word in judge.tokens(RawText(context + text), 1)] == pytest.approx(
+        [word.logprob for word in words], abs=8 * NOISE
+    )
+
+
+@pytest.mark.parametrize("score", ["mixture", "nll", "perplexity"])
+def test_what_a_fusion_would_write_comes_first(trio: Trio, score: ScoreKind) -> None:
+    settings = Settings(
+        score=score, weights=by_name(trio.fusion), max_tokens=40, repetition_guard=False
+    )
+    steps = [
+        e.text for e in trio.fusion.stream(RawText("The quick"), settings) if isinstance(e, Step)
+    ]
+    # A word may also be written in two parts; then neither is the word that comes next.
+    n_whole = next(n for n in range(6, 0, -1) if words_of("".join(steps[:n])) == steps[:n])
+    written = "".join(steps[:n_whole])
+    *words, last = Judge(trio.fusion, settings).tokens(RawText(f"The quick{written} zqx"), 2)
+    for word in words[2:]:
+        assert word.likely[0] == (word.text, word.logprob)
+    assert last.likely[0][0] != last.text
+    assert last.logprob is not None
+    assert last.logprob < last.likely[0][1]
+
+
+def test_words_of_a_text_longer_than_the_context(trio: Trio) -> None:
+    words = judge_of(trio.small).tokens(RawText(TEXT), 0)
+    assert [word.text.decode() for word in words] == words_of(TEXT)
+    assert all(word.logprob is not None for word in words[1:])
+
+
+def test_reading_the_words_of_a_text_can_be_cancelled(trio: Trio) -> None:
+    asked: list[None] = []
+
+    def is_cancelled() -> bool:
+        asked.append(None)
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled):
+        judge_of(trio.fusion).tokens(RawText(TEXT), 1, is_cancelled=is_cancelled)
+    assert len(asked) == 4
+
+
+def test_several_sources_read_no_tokens(trio: Trio) -> None:
+    with pytest.raises(InputError, match="raw text"):
+        judge_of(trio.fusion).tokens(Tokens((1, 2)), 1)
+    with pytest.raises(InputError, match="for one source"):
+        trio.fusion.stream(Tokens((1, 2)))
 
 
 @pytest.mark.model

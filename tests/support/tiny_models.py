@@ -103,14 +103,24 @@ def _metadata(**entries: Any) -> Metadata:
     return {f"tokenizer.ggml.{k}": (v, kinds[type(v)], None) for k, v in entries.items()}
 
 
-def bpe_vocab(text: str = SAMPLE_TEXT, n_merges: int = 120, *, add_bos: bool = False) -> Vocabulary:
-    """Byte-level BPE learned from `text`, with two end-of-generation tokens."""
+GAP = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>")
+"""Tokens of a vocabulary for code; llama.cpp knows them by these names, and the last as an end."""
+
+
+def bpe_vocab(
+    text: str = SAMPLE_TEXT,
+    n_merges: int = 120,
+    *,
+    add_bos: bool = False,
+    more: Sequence[str] = (),
+) -> Vocabulary:
+    """Byte-level BPE learned from `text`, with two end-of-generation tokens, and `more`."""
     stand_in = byte_to_unicode()
     split = re.findall(r" ?[^\W\d]+| ?\d| ?[^\w\s]+|\s+(?!\S)|\s+", text)
     words = [[stand_in[b] for b in word.encode()] for word in split]
     merges = learn_merges(words, n_merges)
     ordinary = stand_in + list(dict.fromkeys("".join(m) for m in merges))
-    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *more]
     tokens, end = ordinary + controls, len(ordinary)
     types = [NORMAL] * end + [CONTROL] * len(controls)
     back = {c: b for b, c in enumerate(stand_in)}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import pytest
-from scripted import PROMPT, run, writer_of
+from scripted import PROMPT, VOCABULARIES, run, writer_of
 
 from cf_local.errors import CfLocalError, ClosedError, InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import Step
+from cf_local.testing import ScriptedSource, writes
+from cf_local.types import Answer, Step
 
 TEXTS = {"ada": "the fox is 24.", "bob": "the fox is 68.", "cy": "the fox is 68."}
 
@@ -97,3 +99,24 @@ def test_weights_that_do_not_fit_or_are_all_zero(fusion: Fusion) -> None:
         pytest.raises(InputError, match="All weights are zero"),
     ):
         other.of(["y"])
+
+
+def test_answers_take_turns_with_other_work() -> None:
+    pieces = VOCABULARIES[0]
+    source = ScriptedSource("ada", pieces, writes(" fox" * 9, pieces), n_sessions=2)
+    with Fusion([source], Settings(repetition_guard=False)) as two:
+        with two.stream(PROMPT) as first:
+            next(first)
+            other, seen = two.stream(PROMPT), list[object]()
+            next(other)  # in the second slot; such work has the first one
+        reader = threading.Thread(target=lambda: seen.extend(other))
+
+        def work() -> Generator[None, None, str]:
+            reader.start()
+            while not seen:
+                yield
+            return "done"
+
+        assert two.in_turns(work) == "done"
+        reader.join()
+        assert isinstance(seen[-1], Answer)
