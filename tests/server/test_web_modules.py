@@ -47,16 +47,20 @@ def test_events_may_be_cut_anywhere(tab: Page) -> None:
     assert [json.loads(one) for one in tab.eval(CUT_EVENTS)] == [expected]
 
 
-LAYOUTS = """(async () => {
-    const { Layout } = await import("/layout.js");
-    const told = ({ kind, language, blocks }) =>
-        (kind === "code" ? language || "code" : "prose") + ":"
-        + blocks.flatMap(({ pieces }) => pieces.map(({ text }) => text)).join("");
+DRAWN = """(async () => {
+    const { Growing } = await import("/growing.js");
+    const told = (node) => node.kind === "text" ? node.parts.map(({ text }) => text).join("")
+        : node.kind === "math" ? `<math ${node.tex}>`
+        : [`<${node.kind}${node.level || ""}`, node.href, node.language].filter(Boolean).join(" ")
+            + ">" + (node.children ?? []).map(told).join("") + "</>";
     const drawn = (parts) => {
-        const layout = new Layout();
-        parts.forEach((part, i) => part && layout.push(part, i));
-        layout.finish();
-        return JSON.stringify(layout.sections.map(told).filter((one) => one !== "prose:"));
+        const growing = new Growing();
+        parts.forEach((part, i) => {
+            growing.push(part, i);
+            growing.blocks;
+        });
+        growing.finish();
+        return growing.blocks.filter(({ kind }) => kind !== "rest").map(told).join("\\n");
     };
     const found = new Set([drawn([...TEXT])]);
     for (let at = 0; at <= TEXT.length; at++) found.add(drawn([TEXT.slice(0, at), TEXT.slice(at)]));
@@ -65,22 +69,96 @@ LAYOUTS = """(async () => {
 
 
 @pytest.mark.parametrize(
-    ("text", "sections"),
+    ("text", "blocks"),
     [
-        ("a\nb", ["prose:a\nb"]),
-        (" a b", ["prose:a b"]),
-        ("a\n\n```py\nx = 1\n\n```\n\nb\n", ["prose:a", "py:x = 1", "prose:b"]),
-        ("```\n`` `\n~~~\n````\nend", ["code:`` `\n~~~", "prose:end"]),
-        ("~~~\nopen to the end", ["code:open to the end"]),
-        ("no ``` fence\n``", ["prose:no ``` fence\n``"]),
-        ("    ```\nindented", ["prose:```\nindented"]),
+        (" a\nb", ["<paragraph>a\nb</>"]),
+        ("a **b *c*** ~~d~~ `e*`", [
+            "<paragraph>a <strong>b <em>c</></> <del>d</> <span>e*</></>",
+        ]),
+        ("# One #\ntwo\n===", ["<heading1>One</>", "<heading1>two</>"]),
+        ("a\n\n```py\nx = 1\n\n```\n\nb\n", [
+            "<paragraph>a</>", "<code py>x = 1\n</>", "<paragraph>b</>",
+        ]),
+        ("~~~\nopen to the end", ["<code>open to the end</>"]),
+        ("no ``` fence\n``", ["<paragraph>no ``` fence\n``</>"]),
+        ("    ```\nx\n```", ["<code>x</>"]),
+        ("text\n#hash\n# head", ["<paragraph>text\n#hash</>", "<heading1>head</>"]),
+        ("1. a\n   - b\n\n2. c", [
+            "<numbers><item><paragraph>a</><bullets><item><paragraph>b</></></></>"
+            "<item><paragraph>c</></></>",
+        ]),
+        ("- [x] a", ["<bullets><item><paragraph><check></>a</></></>"]),
+        ("> a\n> b", ["<quote><paragraph>a\nb</></>"]),
+        ("|a|b|\n|-|-:|\n|1|`2`|", [
+            "<table><row><cell>a</><cell>b</></><row><cell>1</><cell><span>2</></></></>",
+        ]),
+        ("$a_1$ and \\(b\\), $5 and $6", ["<paragraph><math a_1> and <math b>, $5 and $6</>"]),
+        ("so:\n$$\nx *y* z\n$$\n\\[ w \\]", [
+            "<paragraph>so:</>", "<math \nx *y* z\n>", "<math  w >",
+        ]),
+        ("$$ never closed\n\nb", ["<math >", "<paragraph>b</>"]),
+        ("[a](https://b.c/d?e) <https://f.g> www.h.i", [
+            "<paragraph><link https://b.c/d?e>a</> <link https://f.g>https://f.g</> "
+            "<link https://www.h.i>www.h.i</></>",
+        ]),
+        ("![a](https://b.c/d.png)", ["<paragraph><picture https://b.c/d.png>a</></>"]),
+        ("[a](javascript:b) [c](data:d) [e](//f.g) [h]", [
+            "<paragraph>[a](javascript:b) [c](data:d) [e](//f.g) [h]</>",
+        ]),
+        ("<b>x</b><br>&lt;\\*<!-- y -->", ["<paragraph><b>x</b>\n<*<!-- y --></>"]),
+        ("<script>\nx\n</script>", ["<paragraph><script>\nx\n</script></>"]),
     ],
-)
-def test_code_is_told_from_prose_however_it_is_cut(
-    tab: Page, text: str, sections: list[str]
-) -> None:
-    found = tab.eval(LAYOUTS.replace("TEXT", json.dumps(text)))
-    assert [json.loads(one) for one in found] == [sections]
+)  # fmt: skip
+def test_markdown_is_the_same_however_it_is_cut(tab: Page, text: str, blocks: list[str]) -> None:
+    found = tab.eval(DRAWN.replace("TEXT", json.dumps(text)))
+    assert found == ["\n".join(blocks)]
+
+
+PARTS = """(async () => {
+    const { Growing } = await import("/growing.js");
+    const growing = new Growing();
+    TEXTS.forEach((text, i) => {
+        growing.push(text, i);
+        growing.blocks;
+    });
+    growing.finish();
+    const parts = (node) => node.parts ?? node.children.flatMap(parts);
+    return growing.blocks.flatMap(parts).map(({ text, index }) => [text, index]);
+})()"""
+
+
+def test_every_segment_has_its_place_in_the_markdown(tab: Page) -> None:
+    """Those that are nothing but marks, too: they may have been disputed."""
+    texts = [
+        "A",
+        " **b",
+        "old** c",
+        "\n\n",
+        "- ",
+        "d `e",
+        "f`",
+        "\n```",
+        "py\n",
+        "x = ",
+        "1\n```",
+        "",
+    ]
+    assert tab.eval(PARTS.replace("TEXTS", json.dumps(texts))) == [
+        ["A", 0], [" ", 1], ["b", 1], ["old", 2], [" c", 2], ["", 3], ["", 4], ["d ", 5], ["e", 5],
+        ["f", 6], ["", 7], ["", 8], ["x = ", 9], ["1", 10], ["", 11],
+    ]  # fmt: skip
+
+
+def test_only_what_may_change_is_parsed_again(tab: Page) -> None:
+    run = """(async () => {
+        const { Growing } = await import("/growing.js");
+        const growing = new Growing();
+        growing.push("one\\n\\ntwo\\n\\nthree\\n\\nfo", 0);
+        const before = [...growing.blocks];
+        growing.push("ur", 1);
+        return growing.blocks.map((block, at) => block === before[at]);
+    })()"""
+    assert tab.eval(run) == [True, True, False, False]
 
 
 def test_only_answered_questions_are_sent(tab: Page) -> None:

@@ -1,6 +1,6 @@
 /** The parts of an answer, while it streams and afterwards. Plain functions over its data. */
 
-import { Layout } from "./layout.js";
+import { Growing } from "./growing.js";
 
 const layouts = new WeakMap(); // answer -> its layout so far
 const watchers = new WeakMap(); // answer -> callbacks that redraw it
@@ -41,21 +41,23 @@ export function shownRange(answer) {
   return isFused ? [0, segments.length - 1] : [segments.length - 1, segments.length];
 }
 
-/** Sections, blocks and pieces to draw; grows with the answer. `number` changes when it restarts. */
-export function layoutOf(answer) {
+/** The Markdown to draw; grows with the answer. `number` changes when it restarts. */
+export function layoutOf(answer, sources) {
+  const { segments } = answer;
   const [from, to] = shownRange(answer);
   let known = layouts.get(answer);
   if (!known || known.from !== from) {
-    known = { layout: new Layout(), from, fed: from, characters: 0, number: (known?.number ?? 0) + 1 };
+    known = { growing: new Growing(), from, fed: from, characters: 0, number: (known?.number ?? 0) + 1 };
     layouts.set(answer, known);
   }
-  for (; known.fed < to; known.fed += 1) known.layout.push(answer.segments[known.fed].text, known.fed);
-  if (!answer.segments.length) {
+  for (; known.fed < to; known.fed += 1) known.growing.push(segments[known.fed].text, known.fed);
+  if (!segments.length) {
     const text = answer.content.slice(known.characters); // a server that sends no trace
-    if (text) known.layout.push(text, -1);
+    if (text) known.growing.push(text, -1);
     known.characters = answer.content.length;
   }
-  if (answer.state !== "running") known.layout.finish();
+  if (answer.state !== "running") known.growing.finish();
+  if (known.context?.sources.join() !== sources.join()) known.context = { segments, sources };
   return known;
 }
 

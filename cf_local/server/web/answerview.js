@@ -1,11 +1,12 @@
 /** One answer: its text, the card of a piece, its figures and its buttons. */
 
 import { countWords, isDisputed, sourcesOf, tally, textOf, watch } from "./answer.js";
+import { AnswerText, focusPiece, neighbour } from "./answertext.js";
+import { textToClipboard } from "./clipboard.js";
 import { Badge, Details } from "./details.js";
 import { html, useCallback, useEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { KeyForm } from "./keyform.js";
-import { focusPiece, Pieces } from "./pieces.js";
 
 const HOVER_MS = 140;
 const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, or a whole answer", single: "one source alone" };
@@ -52,13 +53,6 @@ function usePoint(answer, sources) {
   };
   const keep = () => clearTimeout(timer.current);
   return { point, onPoint, close, keep, show, release: () => later(unpinned, 250) };
-}
-
-function neighbour(piece, by) {
-  const all = [...piece.closest(".text").querySelectorAll(".s")];
-  const at = all.indexOf(piece);
-  const isMarked = (one) => one.matches(".w, .d, .end");
-  return by < 0 ? all.slice(0, at).findLast(isMarked) : all.slice(at + 1).find(isMarked);
 }
 
 function modeOf(answer) {
@@ -122,22 +116,12 @@ function Versions({ turn, chat }) {
 function Copy({ answer, chat }) {
   const [isDone, setDone] = useState(false);
   const copy = async () => {
-    await toClipboard(answer.content);
+    await textToClipboard(answer.content);
     setDone(true);
     chat.announce("Copied");
     setTimeout(() => setDone(false), 1500);
   };
   return html`<${IconButton} icon=${isDone ? "done" : "copy"} label="Copy the answer" onClick=${copy} />`;
-}
-
-async function toClipboard(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const area = document.body.appendChild(document.createElement("textarea")); // no secure context
-  area.value = text;
-  area.select();
-  document.execCommand("copy");
-  area.remove();
-  return undefined;
 }
 
 /** The answer of a turn. `isLast`: the last of the conversation, which can be regenerated. */
@@ -165,7 +149,7 @@ export function AnswerView({ turn, answer, isLast, chat }) {
     next?.scrollIntoView({ block: "nearest" });
   };
   return html`<article class="answer" aria-label="Answer" aria-busy=${isRunning} ref=${root}>
-    ${(hasText || answer.state === "running") && html`<${Pieces} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
+    ${(hasText || answer.state === "running") && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
     ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
     ${answer.state === "failed" && (isLast ? html`<${Failure} error=${answer.error} chat=${chat} />` : html`<p class="failure">${answer.error.message}</p>`)}
     ${(hasText || answer.state !== "failed") && html`<footer>

@@ -5,6 +5,7 @@ import { Composer } from "./composer.js";
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { IconButton } from "./icons.js";
 import { KeyForm } from "./keyform.js";
+import { Leaving } from "./links.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { keep, recall } from "./store.js";
@@ -88,6 +89,7 @@ function App({ chat }) {
     </div>
     ${!isWide && isListOpen && html`<${Drawer} chat=${chat} onClose=${() => setListOpen(false)} />`}
     ${isSetting && html`<${Settings} chat=${chat} onClose=${() => setSetting(false)} />`}
+    <${Leaving} />
     <div class="sr" role="status" aria-live="polite">${chat.announcement}</div>
   </div>`;
 }

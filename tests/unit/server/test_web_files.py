@@ -22,7 +22,9 @@ def test_vendored_files_are_those_that_were_vendored() -> None:
 
 def test_every_import_is_a_file_of_the_page() -> None:
     for path in [*SCRIPTS, *FOLDER.glob("vendor/*.js")]:
-        for found in re.findall(r"""\bfrom\s*["']([^"']+)["']""", path.read_text("utf-8")):
+        text = path.read_text("utf-8")
+        named = re.findall(r"""^(?:im|ex)port\b[^;'"]*\bfrom\s*["']([^"']+)["']""", text, re.M)
+        for found in named + re.findall(r"""\bimport\(["']([^"']+)["']\)""", text):
             assert found.startswith("./"), f"{path.name} imports {found}"
             assert (path.parent / found).is_file(), f"{path.name} imports {found}"
 
