@@ -30,6 +30,7 @@ _COMMANDS = {
     "pull": "pull:pull",
     "rm": "rm:rm",
     "serve": "serve:serve",
+    "setup": "setup:setup",
     "show": "show:show",
     "trace": "trace:trace",
 }

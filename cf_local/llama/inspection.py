@@ -37,6 +37,46 @@ def inspect(path: Path) -> Card:
     return _card(records, ended, path)
 
 
+def inspect_all(
+    paths: Sequence[Path], is_cancelled: IsCancelled = never
+) -> list[Card | CfLocalError]:
+    """As ``inspect`` for many files, in one child process while none of them ends it.
+
+    An error stands for each file that cannot be read. Raises Cancelled.
+    """
+    found: dict[Path, Card | CfLocalError] = {}
+    for path in paths:
+        try:
+            check_file(path)
+        except CfLocalError as error:
+            found[path] = error
+    left = [path for path in paths if path not in found]
+    while left:
+        if child.can_run():
+            files = [str(path.absolute()) for path in left]
+            timeout_s = _TIMEOUT_S + len(files)
+            records, ended = child.run(
+                __name__, ["cards", *files], timeout_s=timeout_s, is_cancelled=is_cancelled
+            )
+        else:
+            records, ended = list(_of_all(left)), None
+        starts = [i for i, record in enumerate(records) if "file" in record] or [0]
+        for path, start, stop in zip(left, starts, [*starts[1:], len(records)], strict=False):
+            try:
+                found[path] = _card(records[start:stop], ended, path)
+            except CfLocalError as error:
+                found[path] = error
+        left = left[len(starts) :]
+    return [found[path] for path in paths]
+
+
+def _of_all(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The findings about each file, after a record that names it."""
+    for path in paths:
+        yield {"file": str(path)}
+        yield from _stages(path)
+
+
 def _stages(path: Path) -> Iterator[dict[str, Any]]:
     """The findings, step by step; the last record may be an error."""
     try:
@@ -113,6 +153,10 @@ if __name__ == "__main__":
     if what == "card":
         silence()
         for stage in _stages(Path(files[0])):
+            child.emit(stage)
+    elif what == "cards":
+        silence()
+        for stage in _of_all([Path(file) for file in files]):
             child.emit(stage)
     else:
         _try(files)

@@ -15,7 +15,7 @@ import tiny_models as tiny
 
 from cf_local.errors import BrokenModelError, CfLocalError, MissingModelError
 from cf_local.llama import child
-from cf_local.llama.inspection import inspect
+from cf_local.llama.inspection import inspect, inspect_all
 
 KINDS = {
     "llama": "attention",
@@ -89,6 +89,49 @@ def test_a_child_that_dies_is_a_broken_file(
     monkeypatch.setattr(child, "run", lambda *_, **__: ([], died))
     with pytest.raises(BrokenModelError, match=died):
         inspect(tiny_model("llama"))
+
+
+def test_many_files_are_read_in_one_child(
+    tmp_path: Path, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = [tiny_model("llama"), tiny_model("gemma3")]
+    page = tmp_path / "page.gguf"
+    page.write_text("<html>")
+    half = tmp_path / "half.gguf"
+    half.write_bytes(sound[0].read_bytes()[:2000])
+    runs = []
+    really = child.run
+    monkeypatch.setattr(child, "run", lambda *a, **k: runs.append(a) or really(*a, **k))
+    found = inspect_all([sound[0], page, half, tmp_path / "none.gguf", sound[1]])
+    assert [found[0], found[4]] == [inspect(path) for path in sound]
+    assert [type(found[i]) for i in (1, 2, 3)] == [
+        BrokenModelError,
+        BrokenModelError,
+        MissingModelError,
+    ]
+    assert len(runs) == 1 + len(sound)  # one for all, one for each call of inspect
+    assert inspect_all([]) == []
+
+
+def test_the_others_are_read_after_one_that_ends_the_child(
+    tmp_path: Path, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.gguf" for number in range(4)]
+    for path in paths:
+        path.write_bytes(tiny_model("llama").read_bytes())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "from cf_local.llama import card\n"
+        "really = card.read_card\n"
+        "card.read_card = lambda p: os.abort() if p.name[0] in '13' else really(p)\n"
+    )
+    found = inspect_all(paths)
+    assert found[0] == found[2] == inspect(paths[0])
+    for number in (1, 3):
+        assert isinstance(found[number], BrokenModelError)
+        assert f"{number}.gguf" in str(found[number])
+        assert "failed while reading it" in str(found[number])
 
 
 def test_headers_with_random_bytes(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
