@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cf_local.errors import InputError
 from cf_local.structured import ResponseFormat
+from cf_local.structured.tools import ToolForm
 from cf_local.types import (
     MODES,
     SCORES,
@@ -115,7 +116,8 @@ class Settings:
     ``score_unanimous``: score a segment even if nothing else is proposed, to know its likelihood.
     ``reserve_tokens``: context that the prompt must leave for the answer.
     ``response_format``: the form the answer must have. An answer that does not finish with "stop"
-    is incomplete. Stop strings are ignored, as the form says where the answer may end.
+    is incomplete. Stop strings are ignored, as the form says where the answer may end; where it
+    allows talk beside calls of tools, they end the talk.
 
     Raises InputError for invalid values.
     """
@@ -213,6 +215,17 @@ class Settings:
         if not any(weights):
             raise InputError("All weights are zero; at least one source needs a positive weight.")
         return weights if len(weights) > 1 else [1.0]
+
+    def tool_form_of(self, sources: Sequence[SourceInfo]) -> ToolForm:
+        """How answers of ``sources`` call tools: as the one with the largest weight was taught to.
+
+        Raises InputError as ``weights_of``.
+        """
+        if len(sources) == 1:
+            return sources[0].tool_form or "tags"
+        weights = self.weights_of(sources)
+        first = max(range(len(weights)), key=weights.__getitem__)
+        return sources[first].tool_form or "tags"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cf_local.structured.tools import Tool, ToolCall, ToolForm
+from cf_local.structured.tools import Tool, ToolCall, ToolForm, tools_text
 
 Mode = Literal["cool", "rerank", "cool+r", "single"]
 ScoreKind = Literal["mixture", "nll", "perplexity", "bits_per_byte"]
@@ -51,13 +51,17 @@ class Chat:
     """A prompt that every source renders with its own chat template.
 
     ``thinks`` asks reasoning models to think first, or not to; None leaves it to them.
-    ``tools`` may be called in the answer, in the form ``tool_form``.
+    ``tools`` may be called in the answer, in the form ``tool_form``; None is that of the source
+    with the largest weight. ``tool_choice``: "auto" talks or calls, "required" calls, "none" does
+    not, the name of a tool calls that. ``parallel_tool_calls`` allows several calls at once.
     """
 
     messages: tuple[Message, ...]
     thinks: bool | None = None
     tools: tuple[Tool, ...] = ()
-    tool_form: ToolForm = "tags"
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    tool_form: ToolForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +105,17 @@ def is_unicode(text: str) -> bool:
 
 
 def text_of(prompt: Prompt) -> str:
-    """The text of a prompt, without roles or template; that of tokens is not known here."""
+    """The text of a prompt, without roles or template; that of tokens is not known here.
+
+    Of a chat: its tools, then its turns with their calls.
+    """
     match prompt:
         case Chat():
-            return "\n".join(message.content for message in prompt.messages)
+            parts = [tools_text(prompt.tools)] if prompt.tools else []
+            for turn in prompt.messages:
+                calls = [f"{call.name} {call.arguments}" for call in turn.tool_calls]
+                parts += [turn.content, *calls] if turn.content or not calls else calls
+            return "\n".join(parts)
         case RawText():
             return prompt.text
         case Infill():

@@ -9,14 +9,28 @@ and markup together, because that is how the model saw it in training.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 from cf_local.errors import BrokenModelError, InputError
 from cf_local.llama.library import lib
 from cf_local.llama.sandbox import ExcessError, SandboxedFormatter, reason_of
+from cf_local.llama.tool_turns import (
+    PROBE,
+    has_tools,
+    holds_tools,
+    is_alike,
+    n_times,
+    plain_turns,
+    probe,
+    template_turns,
+    with_texts,
+)
 from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.method.thinking import OPENING
+from cf_local.structured import tools as calls
+from cf_local.structured.tools import Tool, ToolForm
 from cf_local.types import Infill, Message, Prompt, RawText, Tokens
 
 # A private-use character that texts do not contain; inserted to break up typed special strings.
@@ -53,20 +67,40 @@ class ChatTemplate:
                 f"The chat template of {name} cannot be read: {reason_of(error)}. {_WAY_OUT}"
             ) from error
         self._excess = ""
+        self._arguments_as_text = False
+        self.tool_form = self._own_tool_form()
+        """How the template writes calls of tools; None if it cannot, or in tokens text lacks."""
 
-    def render(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        thinks: bool | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        tool_form: ToolForm | None = None,
+    ) -> str:
         """The conversation as the model expects it, up to the start of its answer.
+
+        Tools, calls and results are rendered by the template if ``tool_form`` is its own, and are
+        turned into text otherwise.
 
         System text is folded into the first user turn, and adjacent turns of one role are merged,
         if the template refuses or ignores the messages as they are. ``thinks`` is passed to the
         template, which may switch thinking on and off. Raises InputError if it accepts no variant.
         """
+        if has_tools(messages, tools):
+            form = tool_form or self.tool_form or "tags"
+            if form == self.tool_form:
+                rendered = self._render_tools(messages, thinks, tools, form)
+                if rendered is not None:
+                    return rendered
+            messages = plain_turns(messages, tools, form)
         failure: Exception | None = None
         # Some templates require an empty list of tools; others take an empty list for tools.
         no_tools: tuple[Any, ...] = (None, [])
-        for tools, variant in product(no_tools, _variants(messages)):
+        for none, variant in product(no_tools, _variants(messages)):
             try:
-                text = self._render(variant, tools, thinks)
+                text = self._render(variant, none, thinks)
             except ExcessError as error:
                 self._excess = str(error)
                 break
@@ -75,13 +109,66 @@ class ChatTemplate:
                 continue
             if _holds(text, variant):
                 return text
-            if (rewritten := self._rewritten(text, variant, tools, thinks)) is not None:
+            if (rewritten := self._rewritten(text, variant, none, thinks)) is not None:
                 return rewritten
         if self._excess:
             raise InputError(f"The chat template of {self.name} {self._excess}. {_WAY_OUT}")
         why = "it leaves out part of the conversation" if failure is None else reason_of(failure)
         raise InputError(
             f"The chat template of {self.name} refuses this conversation: {why}. {_WAY_OUT}"
+        )
+
+    def _render_tools(
+        self,
+        messages: Sequence[Message],
+        thinks: bool | None,
+        tools: Sequence[Tool],
+        form: ToolForm,
+    ) -> str | None:
+        """The conversation in the template's own form; None if it does not render all of it."""
+        described = [calls.described(tool) for tool in tools] or None
+        try:
+            text = self._render(messages, described, thinks)
+        except ExcessError as error:
+            self._excess = str(error)
+            return None
+        except Exception:  # noqa: BLE001 - as in render: many templates allow one call a turn
+            return None
+        if not holds_tools(text, messages, tools, form):
+            return None
+        if _holds(text, messages):
+            return text
+        return self._rewritten(text, messages, described, thinks)
+
+    def _own_tool_form(self) -> ToolForm | None:
+        """The form that the template has for calls: that in which a call reads as in its turns."""
+        if "tool" not in self._source:
+            return None
+        described = [calls.described(PROBE)]
+        forms: tuple[ToolForm, ...] = get_args(ToolForm)
+        for form, self._arguments_as_text in product(forms, (False, True)):
+            asked, called, written, result = probe(form)
+            try:
+                text = self._render([asked, called, result], described, None)
+                own, plain = (
+                    self._render([asked, turn, asked], described, None)
+                    for turn in (called, written)
+                )
+            except ExcessError as error:
+                self._excess = str(error)
+                return None
+            except Exception:  # noqa: BLE001 - as in render
+                continue
+            is_whole = holds_tools(text, [called], [PROBE], form) and _holds(text, [result])
+            if is_whole and is_alike(own, plain):
+                return None if form == "tags" and self._is_control(calls.OPENING) else form
+        return None
+
+    def _is_control(self, text: str) -> bool:
+        """Whether the vocabulary has ``text`` as a control token, which no answer contains."""
+        return any(
+            self._vocabulary.attributes(token) & _CONTROL
+            for token in self._vocabulary.encode_markup(text)
         )
 
     def _rewritten(
@@ -95,7 +182,7 @@ class ChatTemplate:
         """
         marks = [f"{_MARK}{chr(97 + i % 26) * (1 + i // 26)}X" for i in range(len(messages))]
         frame = [
-            Message(m.role, " ".join([*_SWITCH.findall(m.content), mark]))
+            replace(m, content=" ".join([*_SWITCH.findall(m.content), mark]))
             for m, mark in zip(messages, marks, strict=True)
         ]
         try:
@@ -109,7 +196,7 @@ class ChatTemplate:
                 return None
             if self._markup(text) == self._markup(frame_text):
                 return text
-            broken = [Message(m.role, _GUARD.join(m.content)) for m in messages]
+            broken = [replace(m, content=_GUARD.join(m.content)) for m in messages]
             text = self._render(broken, tools, thinks)
         except Exception:  # noqa: BLE001 - as in render
             return None
@@ -142,7 +229,7 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Message], tools: Any, thinks: bool | None) -> str:
         # The formatter's types name a TypedDict per role; templates only ever see plain dicts.
-        turns: Any = [{"role": m.role, "content": m.content} for m in messages]
+        turns: Any = template_turns(messages, as_text=self._arguments_as_text)
         # Qwen3 and most others call it enable_thinking; Granite and DeepSeek V3.1 thinking.
         switches: dict[str, Any] = (
             {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
@@ -163,10 +250,11 @@ def encode_prompt(prompt: Prompt, template: ChatTemplate, vocabulary: LlamaVocab
         return _checked(prompt.ids, template.name, vocabulary)
     if isinstance(prompt, Infill):
         return _bos(vocabulary) + _encode_gap(prompt, template, vocabulary)
-    guarded = [
-        Message(m.role, _guard(m.content, template.is_markup, vocabulary)) for m in prompt.messages
-    ]
-    tokens = _encode_rendered(template.render(guarded, prompt.thinks), vocabulary)
+    chat = with_texts(prompt, lambda text: _guard(text, template.is_markup, vocabulary))
+    rendered = template.render(
+        chat.messages, chat.thinks, tools=chat.tools, tool_form=chat.tool_form
+    )
+    tokens = _encode_rendered(rendered, vocabulary)
     return _bos(vocabulary) + tokens if template.is_plain else tokens
 
 
@@ -214,10 +302,16 @@ def _variants(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 def _holds(text: str, messages: Sequence[Message]) -> bool:
     """Whether the rendered ``text`` contains everything that was typed, as often as it was typed.
 
-    Templates may leave out parts of earlier answers: what the model thought.
+    Templates may leave out parts of earlier answers: what the model thought. Some write results
+    of tools as JSON.
     """
-    typed = [m.content.strip() for m in messages if m.role != "assistant"]
-    return all(text.count(part) >= sum(t.count(part) for t in typed) for part in typed if part)
+    typed = [(m.role, m.content.strip()) for m in messages if m.role != "assistant"]
+    return all(
+        (n_times(part, text) if role == "tool" else text.count(part))
+        >= sum(t.count(part) for _, t in typed)
+        for role, part in typed
+        if part
+    )
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:

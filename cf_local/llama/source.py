@@ -353,6 +353,7 @@ class LlamaSource:
             n_threads,
             self._model.n_parameters,
             self.template.opens_thinking(),
+            self.template.tool_form,
         )
         self.state_key = key_of(identity, self._kind(kv_type))
         self._last_prompt: tuple[Prompt, list[int]] | None = None

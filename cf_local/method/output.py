@@ -8,6 +8,9 @@ that may be the start of a stop string.
 import codecs
 from collections.abc import Sequence
 
+from cf_local.structured.calls import TalkEnd, overlap
+from cf_local.structured.tools import ToolForm
+
 
 def text_of_bytes(raw: bytes) -> str:
     """Bytes of a response as text to show, without an incomplete character at the end."""
@@ -15,26 +18,39 @@ def text_of_bytes(raw: bytes) -> str:
 
 
 class TextStream:
-    """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing."""
+    """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing.
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    From the first call of a tool on, if calls may come in ``tool_form``, no stop string is looked
+    for: it would cut the call.
+    """
+
+    def __init__(self, stop: Sequence[str] = (), tool_form: ToolForm | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = tuple(stop)
+        self._talk = TalkEnd(tool_form) if tool_form is not None and stop else None
         self._held = ""
         self.stopped = False
 
     def feed(self, segment: bytes) -> str:
         """Add ``segment``; returns the text that can be shown now."""
-        return self._release(self._decoder.decode(segment))
+        text = self._decoder.decode(segment)
+        if self._talk is None:
+            return self._release(text)
+        talk, calls = self._talk.feed(text)
+        text = self._release(talk)
+        if calls and not self.stopped:
+            text, self._held = f"{text}{self._held}{calls}", ""
+        return text
 
     def flush(self) -> str:
         """At the end of the answer: the text that was held back.
 
         An answer that a limit cuts within a character ends before that character.
         """
-        text, self._held = self._held, ""
+        text = self._release(self._talk.flush()) if self._talk is not None else ""
+        held, self._held = self._held, ""
         self._decoder.reset()
-        return text
+        return text + held
 
     def _release(self, text: str) -> str:
         if self.stopped:
@@ -44,16 +60,10 @@ class TextStream:
         if found:
             self.stopped, self._held = True, ""
             return text[: min(found)]
-        n_held = max((_overlap(text, s) for s in self._stop), default=0)
+        n_held = max((overlap(text, s) for s in self._stop), default=0)
         cut = len(text) - n_held
         self._held = text[cut:]
         return text[:cut]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of ``text`` that is a prefix of ``stop``."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)
 
 
 MIN_REPEATS = 8

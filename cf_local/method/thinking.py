@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from cf_local.structured.calls import overlap
+
 _TAGS = {
     **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")},
     "<seed:think>": "</seed:think>",
@@ -77,7 +79,7 @@ class ThinkingSplitter:
             thought, self._held = self._held[:at], self._held[at + len(tag) :]
             self._state = "gap"
         else:
-            keep = max(_overlap(self._held, tag) for tag in self._closing)
+            keep = max(overlap(self._held, tag) for tag in self._closing)
             thought = self._held[: len(self._held) - keep]
             self._held = self._held[len(thought) :]
         if thought:
@@ -99,8 +101,3 @@ def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, 
     if opened and ended and not any(tag in text for tag in _TAGS.values()):
         return "", thinking + answer
     return thinking, answer
-
-
-def _overlap(text: str, tag: str) -> int:
-    """Characters at the end of ``text`` that may be the start of ``tag``."""
-    return max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)

@@ -62,10 +62,8 @@ class Writer:
         )
         self._chosen = chosen_at_first(settings, self._names[0])
         self._response = bytearray()
-        # The form itself says where the answer may end: a stop string would break it.
         self._format = settings.response_format
-        self._stop = () if self._format else settings.stop
-        self._stream = TextStream(self._stop)
+        self._stream = self._new_stream()
         self._shown: list[str] = []
         self._speculator = Speculator()
         self._overlap = (overlap or Overlap(0)).for_one()
@@ -177,7 +175,7 @@ class Writer:
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
         self.finish_reason = {**fused, **dict(own.values())}[winner]
-        self._stream, self._shown = TextStream(self._stop), []
+        self._stream, self._shown = self._new_stream(), []
         text = self._stream.feed(winner.text)
         everyone = range(len(self._sessions))
         yield replace(watch.report(self._show(text), proposals, verdict, everyone), whole=True)
@@ -216,6 +214,14 @@ class Writer:
             sources=tuple(session.source.info for session in self._sessions),
         )
 
+    def _new_stream(self) -> TextStream:
+        """The text of an answer, to which the stop strings apply."""
+        if self._format is None:
+            return TextStream(self._settings.stop)
+        # The form itself says where the answer may end, except in talk beside calls of tools.
+        form = self._format.tool_form
+        return TextStream(self._settings.stop if form else (), form)
+
     def _drafts(self) -> list[Candidate]:
         """The next segment of each source, which reads the expected text first."""
         expected = self._speculator.expected()
@@ -238,7 +244,7 @@ class Writer:
 
     def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
         """The whole answer of one source, and why it ended; pauses after each segment."""
-        stream, limit = TextStream(self._stop), self._room(session)
+        stream, limit = self._new_stream(), self._room(session)
         draft, n_read = session.draft(limit), 0
         while True:
             stream.feed(draft.text[n_read:])

@@ -22,6 +22,7 @@ from cf_local.runtime.slots import Slots
 from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
+from cf_local.structured.tool_grammar import tools_format
 from cf_local.types import FUSED, Answer, Chat, Prompt, Tokens, is_unicode, text_of
 
 T = TypeVar("T")
@@ -97,12 +98,14 @@ class Fusion(Closing):
         for a stream that the same reader has left unfinished.
         """
         settings = settings or self.settings
+        _check_text(text_of(prompt), prefix, *settings.stop)
+        if isinstance(prompt, Chat):
+            prompt, settings = self._with_tools(prompt, settings)
         if isinstance(prompt, Chat) and prompt.messages and prompt.messages[-1].role == "assistant":
             *turns, last = prompt.messages
             prompt, prefix = replace(prompt, messages=tuple(turns)), last.content + prefix
         if isinstance(prompt, Chat) and not prompt.messages:
             raise InputError("The conversation has no question. Add a turn of the user.")
-        _check_text(text_of(prompt), prefix, *settings.stop)
         if isinstance(prompt, Tokens) and len(self.speakers(settings)) > 1:
             raise InputError(
                 "A prompt of tokens is for one source: each has a vocabulary of its own. Send text,"
@@ -111,8 +114,8 @@ class Fusion(Closing):
         if prefix:
             if settings.response_format:
                 raise InputError(
-                    "An answer in a required form cannot continue a text. Leave out the form, or "
-                    "the last turn of the assistant."
+                    "An answer in a required form, or with tools, cannot continue a text. Leave "
+                    "out the form and the tools, or the last turn of the assistant."
                 )
             # Speculation records the response from its start, and does not see a prefix.
             settings = replace(settings, speculation=False)
@@ -230,6 +233,28 @@ class Fusion(Closing):
         self._overlap.close()
         for source in self.sources:
             source.close()
+
+    def _with_tools(self, prompt: Chat, settings: Settings) -> tuple[Chat, Settings]:
+        """The same with the form of calls, and the format that allows them. Raises InputError."""
+        if prompt.messages and prompt.messages[-1].tool_calls:
+            raise InputError("The last turn calls tools. Add a turn with the result of each call.")
+        if not prompt.tools and not any(turn.tool_calls for turn in prompt.messages):
+            return prompt, settings
+        if prompt.tool_form is None:
+            infos = [source.info for source in self.speakers(settings)]
+            prompt = replace(prompt, tool_form=settings.tool_form_of(infos))
+        if not prompt.tools or prompt.tool_choice == "none":
+            return replace(prompt, tools=()), settings
+        if settings.response_format is not None:
+            raise InputError("An answer cannot both have a required form and call tools.")
+        assert prompt.tool_form is not None
+        form = tools_format(
+            prompt.tools,
+            prompt.tool_form,
+            choice=prompt.tool_choice,
+            parallel=prompt.parallel_tool_calls,
+        )
+        return prompt, replace(settings, response_format=form)
 
     def _streamed(self, job: Job, on_progress: Progress | None) -> Stream:
         """The events of a job, which ``cancel`` can reach from now on."""

@@ -8,8 +8,9 @@ from typing import Any, Literal, Self
 from cf_local.errors import InputError
 from cf_local.structured.gbnf import check_grammar
 from cf_local.structured.schema import JsonSchema, grammar_of
+from cf_local.structured.tools import ToolForm
 
-FormatKind = Literal["json_object", "json_schema", "grammar"]
+FormatKind = Literal["json_object", "json_schema", "grammar", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,13 @@ class ResponseFormat:
     """The format of an answer, as a GBNF ``grammar`` with the start symbol ``root``.
 
     Create it with ``json_object``, ``json_schema``, ``gbnf`` or ``openai``. Each raises InputError
-    for a format that cannot be guaranteed: every complete answer obeys its format.
+    for a format that cannot be guaranteed: every complete answer obeys its format. ``tools_format``
+    makes the format of an answer that may call tools, in the form ``tool_form``.
     """
 
     kind: FormatKind
     grammar: str
+    tool_form: ToolForm | None = None
 
     def __post_init__(self) -> None:
         check_grammar(self.grammar)

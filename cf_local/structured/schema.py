@@ -9,10 +9,12 @@ supported.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 from cf_local.errors import InputError
+from cf_local.structured.lenient import relaxed
 from cf_local.structured.rules import Rules, json_literal
 from cf_local.structured.scalars import (
     any_string,
@@ -52,25 +54,47 @@ _SPACE = '" "?'  # no line breaks: a model could fill its context with indentati
 
 def grammar_of(schema: JsonSchema) -> str:
     """The GBNF grammar of a schema. Raises InputError that names what is unsupported, and where."""
-    return _Converter(schema).grammar()
+    rules = Rules()
+    root = rules.reserve("root")
+    rules.define(root, schema_rule(rules, schema))
+    return rules.text()
+
+
+def schema_rule(rules: Rules, schema: JsonSchema, *, is_lenient: bool = False) -> str:
+    """The name of the rule for a schema, added to ``rules``. Raises InputError as ``grammar_of``.
+
+    ``is_lenient`` leaves out what is unsupported instead, as ``relaxed`` does.
+    """
+    return _Converter(schema, rules, is_lenient=is_lenient).visit(schema, "#", 0)
 
 
 class _Converter:
     """One conversion: the document, its rules so far, and the references that have a rule."""
 
-    def __init__(self, document: JsonSchema) -> None:
+    def __init__(self, document: JsonSchema, rules: Rules, *, is_lenient: bool) -> None:
         self._document = document
-        self._rules = Rules()
+        self._rules = rules
+        self._is_lenient = is_lenient
         self._referred: dict[str, str] = {}
+        self._visited: dict[int, tuple[Any, str]] = {}  # holds the schemas, so that ids stay theirs
         self._any: str | None = None
 
-    def grammar(self) -> str:
-        root = self._rules.reserve("root")
-        self._rules.define(root, self._visit(self._document, "#", 0))
-        return self._rules.text()
+    def visit(self, schema: Any, where: str, depth: int) -> str:
+        """The name of the rule for the schema at ``where`` in the document."""
+        if not self._is_lenient:
+            return self._visit(schema, where, depth)
+        if id(schema) not in self._visited:  # or a schema would be visited once for each retry
+            name = self._first_possible(schema, where, depth)
+            self._visited[id(schema)] = schema, name
+        return self._visited[id(schema)][1]
+
+    def _first_possible(self, schema: Any, where: str, depth: int) -> str:
+        for wider in relaxed(schema):
+            with suppress(InputError):
+                return self._visit(wider, where, depth)
+        return self._any_value()
 
     def _visit(self, schema: Any, where: str, depth: int) -> str:
-        """The name of the rule for the schema at ``where`` in the document."""
         if depth > _DEEPEST:
             raise InputError(f"{where}: the schema is more than {_DEEPEST} levels deep")
         if schema is True or schema == {}:
@@ -96,7 +120,7 @@ class _Converter:
         if name is None:
             target = resolve(self._document, ref, where)
             name = self._referred[ref] = self._rules.reserve(f"ref{ref}")
-            self._rules.define(name, self._visit(target, ref, depth + 1))
+            self._rules.define(name, self.visit(target, ref, depth + 1))
         return name
 
     def _choice(self, key: str, schemas: Any, where: str, depth: int) -> str:
@@ -104,7 +128,7 @@ class _Converter:
             raise InputError(f"{where}/{key}: it must be a list of schemas")
         if key == "allOf" and len(schemas) > 1:
             raise InputError(f"{where}/allOf: several schemas are not supported; merge them")
-        names = [self._visit(s, f"{where}/{key}/{i}", depth + 1) for i, s in enumerate(schemas)]
+        names = [self.visit(s, f"{where}/{key}/{i}", depth + 1) for i, s in enumerate(schemas)]
         if key == "oneOf":
             self._check_disjoint(schemas, f"{where}/oneOf")
         return self._rules.add(f"{where}/{key}", " | ".join(dict.fromkeys(names)))
@@ -173,11 +197,11 @@ class _Converter:
         if high is not None and high < max(low, len(first)):
             raise InputError(f"{where}: it allows fewer items than minItems or prefixItems require")
         space = self._space()
-        names = [self._visit(s, f"{where}/prefixItems/{i}", depth + 1) for i, s in enumerate(first)]
+        names = [self.visit(s, f"{where}/prefixItems/{i}", depth + 1) for i, s in enumerate(first)]
         is_closed = rest is False or high == len(first) or (first and low <= len(first))
         body = f' "," {space} '.join(names)
         if not is_closed:
-            item = self._visit(rest, f"{where}/items", depth + 1)
+            item = self.visit(rest, f"{where}/items", depth + 1)
             body = self._many(body, item, max(0, low - len(first)), high, len(first))
         inside = f"{space} {body} {space}" if body else space
         return self._rules.add(where, f'"[" {inside} "]"')
@@ -243,7 +267,7 @@ class _Converter:
             if value is False and name not in required:
                 continue  # it is forbidden, and never written
             colon = f'{json_literal(name)} ":" {self._space()}'
-            pairs.append((f"{colon} {self._visit(value, path, depth + 1)}", name in required))
+            pairs.append((f"{colon} {self.visit(value, path, depth + 1)}", name in required))
         return self._rules.add(where, f'"{{" {self._members(pairs, where)} "}}"')
 
     def _members(self, pairs: Sequence[tuple[str, bool]], where: str) -> str:
@@ -265,7 +289,7 @@ class _Converter:
         space = self._space()
         if others is False:
             return self._rules.add(where, f'"{{" {space} "}}"')
-        value = self._visit(others, f"{where}/additionalProperties", depth + 1)
+        value = self.visit(others, f"{where}/additionalProperties", depth + 1)
         pair = self._rules.add("pair", f'{any_string(self._rules)} ":" {space} {value}')
         body = f'( {pair} ( "," {space} {pair} )* )?'
         return self._rules.add(where, f'"{{" {space} {body} {space} "}}"')
