@@ -14,7 +14,7 @@ from cf_local.errors import CfLocalError, InputError
 from cf_local.progress import never
 from cf_local.registry.registry import load_registry
 
-_NEEDED = ("starlette", "uvicorn")
+_NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""OpenAI's HTTP interface to fusions (docs/server.md); needs the extra ``cf-local[server]``.
+"""The HTTP interface to fusions (docs/server.md); needs the extra ``cf-local[server]``.
 
-A request goes through ``middleware`` -> ``app`` (the route) -> ``requests`` (checked by
-``validation`` against the tables of ``parameters``) -> ``pool`` (a slot on a loaded fusion) ->
-``answering`` (the events of the answer) -> ``responses`` (OpenAI's format) -> ``delivery`` (a whole
-response, or a stream). ``openapi`` describes the interface from the same tables.
+A request goes through ``middleware`` -> ``app`` (the route) -> ``bodies`` (JSON, checked by the
+models of its dialect) -> ``dialects`` (translated to the one form of ``requests``) -> ``pool`` (a
+slot on a loaded fusion) -> ``answering`` (the events of the answers, as the deltas of ``choice``)
+-> ``dialects`` (formatted) -> ``delivery`` (a whole response, or a stream).
 """

@@ -2,41 +2,25 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cf_local.errors import CfLocalError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
 from cf_local.server.api_errors import of_answer, timed_out
 from cf_local.server.catalogue import ServedModel
+from cf_local.server.choice import Choice, Delta, Usage
+from cf_local.server.metrics import Metrics
 from cf_local.server.pool import Pool
-from cf_local.server.prometheus import Metrics
-from cf_local.server.requests import ApiRequest
+from cf_local.server.requests import AnswerRequest
 from cf_local.server.serve_options import ServeOptions
 from cf_local.settings import Settings
 from cf_local.types import Answer, Event, Prompt, Step
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of the prompt and of the answer, counted by the first source that takes part."""
-
-    prompt: int
-    completion: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerEvent:
-    """An event of the answer for choice ``index``; the last one carries ``usage``."""
-
-    index: int
-    settings: Settings
-    event: Event
-    usage: Usage | None = None
 
 
 class Answerer:
@@ -45,35 +29,38 @@ class Answerer:
     def __init__(self, pool: Pool, metrics: Metrics, options: ServeOptions) -> None:
         self._pool, self._metrics, self._options = pool, metrics, options
 
-    async def events(self, request: ApiRequest, model: ServedModel) -> AsyncGenerator[AnswerEvent]:
-        """All events of the answers to a request. Raises ApiError.
+    async def deltas(self, request: AnswerRequest, model: ServedModel) -> AsyncGenerator[Delta]:
+        """What the answers to a request consist of, as they are written. Raises ApiError.
 
         Closing the generator early cancels the answer being written.
         """
         clock = _Clock(self._metrics, model.name)
         async with self._pool.slot(model) as fusion:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
-            defaults = replace(model.settings, stop=fusion.settings.stop)
-            sources = [source.info for source in fusion.sources]
-            for index, prompt, seed in request.choices:
+            for index, prompt, seed in request.choices(secrets.randbits(31)):
                 try:
-                    settings = request.settings_over(defaults, sources, seed)
+                    settings = self._settings(request, model, fusion, seed)
                     stream = fusion.stream(prompt, settings)
+                    names = [source.info.name for source in fusion.speakers(settings)]
                 except CfLocalError as error:
                     raise of_answer(error) from error
                 self._log_prompt(prompt)
+                choice = Choice(index, settings, names)
                 with clock.answer() as ended, stream:
                     while (event := await self._next(stream, deadline)) is not None:
-                        usage = None
                         if isinstance(event, Step):
                             clock.segment()
+                            yield choice.add(event)
                         else:
-                            try:
-                                usage = _usage(fusion, event)
-                            except CfLocalError as error:  # the model was closed meanwhile
-                                raise of_answer(error) from error
+                            usage = _usage(fusion, event)
                             ended(event, usage)
-                        yield AnswerEvent(index, settings, event, usage)
+                            yield choice.end(event, usage)
+
+    def _settings(
+        self, request: AnswerRequest, model: ServedModel, fusion: Fusion, seed: int
+    ) -> Settings:
+        defaults = replace(model.settings, stop=fusion.settings.stop)
+        return request.settings_over(defaults, [s.info for s in fusion.sources], seed)
 
     async def _next(self, stream: Stream, deadline: float) -> Event | None:
         """The next event; None after the last one. Raises ApiError."""
@@ -102,10 +89,10 @@ class _Clock:
 
     def segment(self) -> None:
         """Count a segment."""
-        self._metrics.segments.add(self._model)
+        self._metrics.segments.labels(self._model).inc()
         if self._is_first:
             self._is_first = False
-            self._metrics.first_s.observe(time.perf_counter() - self._start, self._model)
+            self._metrics.first_s.labels(self._model).observe(time.perf_counter() - self._start)
 
     def answer(self) -> "_AnswerClock":
         """Start to measure an answer."""
@@ -125,15 +112,18 @@ class _AnswerClock:
     def __call__(self, answer: Answer, usage: Usage) -> None:
         """Record that the answer is complete."""
         self._end = answer.finish_reason
-        self._metrics.answer_s.observe(time.perf_counter() - self._start, self._model)
-        self._metrics.tokens.add(self._model, "prompt", amount=usage.prompt)
-        self._metrics.tokens.add(self._model, "completion", amount=usage.completion)
+        self._metrics.answer_s.labels(self._model).observe(time.perf_counter() - self._start)
+        self._metrics.tokens.labels(self._model, "prompt").inc(usage.prompt)
+        self._metrics.tokens.labels(self._model, "completion").inc(usage.completion)
 
     def __exit__(self, *_: object) -> None:
-        self._metrics.answers.add(self._model, self._end)
+        self._metrics.answers.labels(self._model, self._end).inc()
 
 
 def _usage(fusion: Fusion, answer: Answer) -> Usage:
     first = answer.sources[0].name
     source = next(source for source in fusion.sources if source.info.name == first)
-    return Usage(answer.prompt_tokens.get(first, 0), source.n_tokens(answer.text))
+    try:
+        return Usage(answer.prompt_tokens.get(first, 0), source.n_tokens(answer.text))
+    except CfLocalError as error:  # the model was closed meanwhile
+        raise of_answer(error) from error

@@ -1,8 +1,10 @@
-"""Errors in OpenAI's format, and how the library's errors map to them."""
+"""Errors in the format of each interface, and how the library's errors map to them."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
 
 from cf_local.errors import (
     BrokenModelError,
@@ -24,6 +26,21 @@ NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """Tells OpenAI's client libraries that a retry would fail in the same way."""
 
 
+class ErrorFields(TypedDict):
+    """What went wrong; ``param`` names the place in the request."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The body of an error response."""
+
+    error: ErrorFields
+
+
 class ApiError(Exception):
     """An error response; ``kind``, ``code`` and ``param`` are those of OpenAI's errors."""
 
@@ -42,20 +59,56 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     @property
-    def body(self) -> dict[str, Any]:
-        """The JSON body of the response."""
-        fields = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
+    def body(self) -> ErrorBody:
+        """The JSON body of the response in OpenAI's shape."""
+        fields: ErrorFields = {
+            "message": str(self), "type": self.kind, "param": self.param, "code": self.code,
+        }  # fmt: skip
         return {"error": fields}
+
+    def body_at(self, path: str) -> Mapping[str, Any]:
+        """The JSON body in the shape of the interface that ``path`` belongs to."""
+        for start, shape in SHAPES.items():
+            if path.startswith(start):
+                return shape(self)
+        return self.body
+
+
+class AnthropicErrorBody(TypedDict):
+    """The body of an error response of Anthropic's interface, with OpenAI's fields in it."""
+
+    type: Literal["error"]
+    error: ErrorFields
+
+
+class OllamaErrorBody(TypedDict):
+    """The body of an error response of Ollama's interface."""
+
+    error: str
+
+
+def _of_anthropic(error: ApiError) -> AnthropicErrorBody:
+    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+    kinds |= {413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error"}
+    other = "api_error" if error.status >= 500 else INVALID
+    kind = kinds.get(error.status, other)
+    return {"type": "error", "error": {**error.body["error"], "type": kind}}
+
+
+def _of_ollama(error: ApiError) -> OllamaErrorBody:
+    return {"error": str(error)}
+
+
+SHAPES: Mapping[str, Callable[[ApiError], Mapping[str, Any]]] = {
+    "/v1/messages": _of_anthropic,
+    "/api/": _of_ollama,
+}
+"""The shapes of errors at paths of other interfaces than OpenAI's, by how the paths begin."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """The error for an invalid request."""
     return ApiError(400, message, param=param, code=code)
-
-
-def unsupported(message: str, param: str) -> ApiError:
-    """The error for a request for something that a fusion does not support."""
-    return ApiError(400, message, param=param, code="unsupported_parameter")
 
 
 def of_answer(error: CfLocalError) -> ApiError:

@@ -3,53 +3,61 @@
 import asyncio
 import logging
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from starlette.applications import Starlette
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import TypedDict
 
 from cf_local import __version__
 from cf_local.server import catalogue as models
-from cf_local.server import openapi, web
+from cf_local.server import web
 from cf_local.server.answering import Answerer
-from cf_local.server.api_errors import ApiError
+from cf_local.server.api_errors import ApiError, ErrorBody
+from cf_local.server.bodies import JsonRoute, check_known, error_of
 from cf_local.server.catalogue import Catalogue
 from cf_local.server.delivery import EventStream, WholeResponse
-from cf_local.server.middleware import ApiKey, Guard, Observer, read_body
+from cf_local.server.dialects import dialects
+from cf_local.server.dialects.dialect import Dialect
+from cf_local.server.metrics import Metrics
+from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
-from cf_local.server.prometheus import Metrics
-from cf_local.server.requests import Endpoint, parse_request, read_json
-from cf_local.server.responses import ResponseBuilder
 from cf_local.server.serve_options import ServeOptions
 
 _NO_STORE = {"cache-control": "no-store"}
-_METHODS = {
-    "/v1/models": "GET, HEAD",
-    "/v1/chat/completions": "POST",
-    "/v1/completions": "POST",
-    "/health": "GET, HEAD",
-    "/metrics": "GET, HEAD",
-    "/openapi.json": "GET, HEAD",
-}
-
-
+_ERRORS = {"4XX": "The request cannot be answered as it is.", "5XX": "The server cannot answer."}
 _WHERE = "The interface is at /v1: for example, POST /v1/chat/completions or GET /v1/models."
 _MOST_NAMED = 10
 _log = logging.getLogger(__name__)
 
 
+class ModelList(TypedDict):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[models.ModelFields]
+
+
+class Health(TypedDict):
+    """Whether the server runs."""
+
+    status: Literal["ok", "shutting_down"]
+    version: str
+
+
 class Server:
-    """OpenAI's interface over a catalogue of models; an ASGI server runs ``app``."""
+    """The interface over a catalogue of models; an ASGI server runs ``app``."""
 
     def __init__(self, catalogue: Catalogue, load: Load, options: ServeOptions) -> None:
         self.catalogue, self.options = catalogue, options
@@ -64,29 +72,79 @@ class Server:
         self._answerer = Answerer(self.pool, self.metrics, options)
         self._created = int(time.time())
         self._is_ending = False
-        self.app = Starlette(
-            routes=self._routes(),
+        self.app = FastAPI(
+            title="cf-local",
+            version=__version__,
+            description="OpenAI's interface to fusions of local models (Cool-Fusion).",
+            openapi_url=None,  # a route of our own, as /docs and /redoc load scripts from elsewhere
             middleware=self._middleware(),
-            exception_handlers={HTTPException: _as_api_error},
+            exception_handlers={
+                HTTPException: _refuse_route,
+                RequestValidationError: _refuse_body,
+            },
         )
+        self.app.state.options = options
+        self._add_routes()
 
     def drain(self) -> None:
         """Refuse new requests, as the server is shutting down. Call it from the event loop."""
         self._is_ending = True
         self.pool.drain()
 
-    def _routes(self) -> list[Route | Mount]:
-        get = ["GET"]
-        return [
-            Route("/v1/models", self._models, methods=get),
-            Route("/v1/models/{id:path}", self._model, methods=get),
-            Route("/v1/chat/completions", self._asked("chat"), methods=["POST"]),
-            Route("/v1/completions", self._asked("completion"), methods=["POST"]),
-            Route("/health", self._health, methods=get),
-            Route("/metrics", self._metrics, methods=get),
-            Route("/openapi.json", self._openapi, methods=get),
-            Mount("/", _Other(web.page())),
-        ]
+    def _add_routes(self) -> None:
+        self._add("GET", "/v1/models", self._models, "List the models.", ModelList)
+        self._add("GET", "/v1/models/{id:path}", self._model, "Show one model.", models.ModelFields)
+        for dialect in dialects():
+            answer = self._answers(dialect)
+            content: dict[str, Any] = {"application/json": {}, dialect.stream_type: {}}
+            self._add(
+                "POST",
+                dialect.path,
+                answer,
+                dialect.summary,
+                dialect.response,
+                content,
+                dialect.error,
+            )
+        self._add("GET", "/health", self._health, "Whether the server runs.", Health)
+        figures = {"text/plain": {"schema": {"type": "string"}}}
+        self._add("GET", "/metrics", self._figures, "Figures for Prometheus.", None, figures)
+        self._add("GET", "/openapi.json", self._openapi, "This document.", dict[str, Any])
+        self.app.mount("/", _Other(web.page(), self._allowed))
+
+    def _add(
+        self,
+        method: str,
+        path: str,
+        work: Callable[..., Any],
+        summary: str,
+        response: Any,
+        content: Mapping[str, Any] | None = None,
+        error: Any = ErrorBody,
+    ) -> None:
+        """Add a route, described by the types of its responses and other ``content`` of them.
+
+        The body of a POST is that parameter of ``work`` which is a pydantic model.
+        """
+        bearer = HTTPBearer(scheme_name="key", auto_error=False)  # for the description only
+        needs_key = self.options.api_key is not None and not is_open(path)
+        router = self.app.router
+        described: dict[int | str, Any] = {200: {"content": content}} if content else {}
+        for statuses, text in _ERRORS.items():
+            described[statuses] = {"model": error, "description": text}
+        router.add_api_route(
+            path,
+            work,
+            methods=[method],
+            summary=summary,
+            response_model=response,
+            response_class=JSONResponse if response else PlainTextResponse,
+            responses=described,
+            dependencies=[Depends(bearer)] if needs_key else [],
+            route_class_override=JsonRoute if method == "POST" else None,
+        )
+        if method == "GET":
+            router.add_api_route(path, work, methods=["HEAD"], include_in_schema=False)
 
     def _middleware(self) -> Sequence[Middleware]:
         shared: list[Middleware] = []
@@ -101,7 +159,7 @@ class Server:
                 )
             ]
         # The observer is inside the CORS layer, so that other origins can read errors.
-        observer = Middleware(Observer, self.metrics, self.options)
+        observer = Middleware(Observer, self.metrics, self.options, self._label)
         return [
             *shared,
             observer,
@@ -119,14 +177,14 @@ class Server:
             watch.cancel()
             await self.pool.close()
 
-    async def _models(self, _request: Request) -> Response:
+    async def _models(self) -> Response:
         found = await asyncio.to_thread(lambda: list(self.catalogue.listed()))
-        return _json({"object": "list", "data": [self._as_openai(model) for model in found]})
+        return _json(ModelList(object="list", data=[self._as_openai(model) for model in found]))
 
-    async def _model(self, request: Request) -> Response:
-        return _json(self._as_openai(self.catalogue.find(request.path_params["id"])))
+    async def _model(self, id: str) -> Response:
+        return _json(self._as_openai(self.catalogue.find(id)))
 
-    def _as_openai(self, model: models.ServedModel) -> dict[str, Any]:
+    def _as_openai(self, model: models.ServedModel) -> models.ModelFields:
         return models.as_openai(
             model,
             self._created,
@@ -134,54 +192,63 @@ class Server:
             is_loaded=self.pool.is_loaded(model),
         )
 
-    def _asked(self, endpoint: Endpoint) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            body = read_json(await read_body(request.receive, request.headers, self.options))
-            # Checking a response format may take long.
-            parsed = await asyncio.to_thread(
-                parse_request,
-                body,
-                endpoint,
-                secrets.randbits(31),
-                is_strict=self.options.is_strict,
-            )
-            headers = _warning(parsed.ignored)
-            model = self.catalogue.find(parsed.model)
-            builder = ResponseBuilder(parsed)
-            if not parsed.streams:
-                return WholeResponse(
-                    lambda: builder.whole(self._answerer.events(parsed, model)), headers
-                )
-            events = self._answerer.events(parsed, model)
-            return EventStream(builder.chunks(events, model.names), self.options, headers)
+    def _answers(self, dialect: Dialect) -> Callable[..., Any]:
+        """The endpoint of a dialect."""
 
+        async def answer(body: Any) -> Response:
+            ignored = body.model_extra or {}
+            if self.options.is_strict:
+                check_known(ignored, list(type(body).model_fields))
+            # Checking a response format may take long.
+            request, formatter = await asyncio.to_thread(dialect.prepare, body)
+            headers = _warning(list(ignored))
+            model = self.catalogue.find(request.model)
+            deltas = self._answerer.deltas(request, model)
+            if request.streams:
+                return EventStream(formatter, deltas, self.options, headers)
+            return WholeResponse(formatter, deltas, headers)
+
+        answer.__annotations__ = {"body": dialect.body}
         return answer
 
-    async def _health(self, _request: Request) -> Response:
-        status = "shutting_down" if self._is_ending else "ok"
-        return _json({"status": status, "version": __version__})
+    async def _health(self) -> Response:
+        status: Any = "shutting_down" if self._is_ending else "ok"
+        return _json(Health(status=status, version=__version__))
 
-    async def _metrics(self, _request: Request) -> Response:
+    async def _figures(self) -> Response:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return PlainTextResponse(self.metrics.text(), media_type=kind, headers=_NO_STORE)
 
-    async def _openapi(self, _request: Request) -> Response:
-        return _json(openapi.description(needs_key=self.options.api_key is not None))
+    async def _openapi(self) -> Response:
+        return _json(self.app.openapi())
+
+    def _at(self, path: str) -> list[APIRoute]:
+        """The routes at a path, whatever their methods."""
+        routes = [route for route in self.app.routes if isinstance(route, APIRoute)]
+        return [route for route in routes if route.path_regex.match(path)]
+
+    def _label(self, path: str) -> str:
+        """One of a few labels for a path, as clients can invent any number of paths."""
+        found = self._at(path)
+        return found[0].path_format if found else "/" if path == "/" else "other"
+
+    def _allowed(self, path: str) -> str:
+        """The methods that a path takes, as a header lists them; empty for an unknown path."""
+        methods = {method for route in self._at(path) for method in route.methods or ()}
+        return ", ".join(sorted(methods))
 
 
 class _Other:
     """The page, and errors for paths of the interface that match no route."""
 
-    def __init__(self, page: ASGIApp) -> None:
-        self._page = page
+    def __init__(self, page: ASGIApp, allowed: Callable[[str], str]) -> None:
+        self._page, self._allowed = page, allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        is_model = path.startswith("/v1/models/")
-        if path in _METHODS or is_model:
-            allowed = "GET, HEAD" if is_model else _METHODS[path]
+        if allowed := self._allowed(path):
             raise HTTPException(405, headers={"Allow": allowed})
-        if path == "/v1" or path.startswith("/v1/") or scope["method"] not in ("GET", "HEAD"):
+        if f"{path}/".startswith(("/v1/", "/api/")) or scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(404)
         await self._page(scope, receive, send)
 
@@ -201,8 +268,8 @@ def _json(content: Any) -> Response:
     return JSONResponse(content, headers=_NO_STORE)
 
 
-async def _as_api_error(_request: Request, error: Exception) -> Response:
-    """Turn errors of the routing into OpenAI's format."""
+async def _refuse_route(_request: Request, error: Exception) -> Response:
+    """Raise errors of the routing as errors of the interface."""
     known = cast(HTTPException, error)
     messages = {
         404: f"There is nothing at this path. {_WHERE}",
@@ -216,3 +283,10 @@ async def _as_api_error(_request: Request, error: Exception) -> Response:
         code=code.get(status),
         headers=dict(known.headers or {}),
     )
+
+
+async def _refuse_body(_request: Request, error: Exception) -> Response:
+    """Raise errors of validation as errors of the interface."""
+    known = cast(RequestValidationError, error)
+    # Their places begin with "body", where path and query have places, too.
+    raise error_of([{**each, "loc": each["loc"][1:]} for each in known.errors()], known.body)

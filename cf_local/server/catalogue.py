@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
+
+from typing_extensions import TypedDict
 
 from cf_local import hub
 from cf_local.errors import MissingModelError
@@ -95,9 +97,30 @@ class Catalogue:
                 )
 
 
+class ModelDetails(TypedDict):
+    """What OpenAI's interface has no field for."""
+
+    kind: Literal["fusion", "source"]
+    description: str | None
+    modes: list[str]
+    sources: list[str]
+    default: bool
+    loaded: bool
+
+
+class ModelFields(TypedDict):
+    """A model as ``/v1/models`` shows it."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    cf_local: ModelDetails
+
+
 def as_openai(
     model: ServedModel, created: int, *, is_default: bool, is_loaded: bool
-) -> dict[str, Any]:
+) -> ModelFields:
     """A model as ``/v1/models`` shows it."""
     return {
         "id": model.id,

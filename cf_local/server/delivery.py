@@ -5,7 +5,6 @@ first event takes long, the stream starts without it, and comments keep the conn
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -14,42 +13,45 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cf_local.server.api_errors import ApiError
+from cf_local.server.choice import Delta
+from cf_local.server.dialects.dialect import Formatter
 from cf_local.server.serve_options import ServeOptions
-
-Body = dict[str, Any]
-
-_DONE = "data: [DONE]\n\n"
-_COMMENT = ": still working\n\n"
 
 
 class WholeResponse(Response):
-    """A response with one JSON body, which ``work`` computes."""
+    """A response with one JSON body, once the answers are complete."""
 
     def __init__(
-        self, work: Callable[[], Coroutine[Any, Any, Body]], headers: Mapping[str, str]
+        self, formatter: Formatter, deltas: AsyncGenerator[Delta], headers: Mapping[str, str]
     ) -> None:
         super().__init__()
-        self._work, self._more_headers = work, headers
+        self._formatter, self._deltas = formatter, deltas
+        self._more_headers = {"cache-control": "no-store", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compute and send the body; raises ClientGone if the client disconnects first."""
 
         async def deliver() -> None:
-            headers = {"cache-control": "no-store", **self._more_headers}
-            response = JSONResponse(await self._work(), headers=headers)
-            await response(scope, receive, send)
+            async with aclosing(self._deltas) as deltas:
+                choices = {delta.choice.index: delta.choice async for delta in deltas}
+            body = self._formatter.whole([choices[index] for index in sorted(choices)])
+            await JSONResponse(body, headers=self._more_headers)(scope, receive, send)
 
         await _unless_gone(receive, deliver())
 
 
 class EventStream(Response):
-    """Server-sent events, one for each of ``bodies``."""
+    """The events of a formatter, as they come."""
 
     def __init__(
-        self, bodies: AsyncGenerator[Body], options: ServeOptions, headers: Mapping[str, str]
+        self,
+        formatter: Formatter,
+        deltas: AsyncGenerator[Delta],
+        options: ServeOptions,
+        headers: Mapping[str, str],
     ) -> None:
         super().__init__()
-        self._bodies, self._options = bodies, options
+        self._formatter, self._deltas, self._options = formatter, deltas, options
         self._more_headers = [(k.encode(), v.encode()) for k, v in headers.items()]
         self._is_started = False
 
@@ -60,14 +62,16 @@ class EventStream(Response):
     async def _deliver(self, send: Send) -> None:
         beat = asyncio.create_task(self._beat(send))
         try:
-            async with aclosing(self._bodies) as bodies:
-                async for body in bodies:
-                    await self._send(send, f"data: {json.dumps(body, ensure_ascii=False)}\n\n")
-            await self._send(send, _DONE)
+            async with (
+                aclosing(self._deltas) as deltas,
+                aclosing(self._formatter.events(deltas)) as events,
+            ):
+                async for event in events:
+                    await self._send(send, event)
         except ApiError as error:
             if not self._is_started:
                 raise
-            await self._send(send, f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n")
+            await self._send(send, self._formatter.failed(error))
         finally:
             beat.cancel()
             with suppress(asyncio.CancelledError, OSError, TimeoutError):
@@ -75,14 +79,14 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self, send: Send) -> None:
-        """Start the stream if no event does, and keep it alive with comments."""
+        """Start the stream if no event does, and keep it alive."""
         await asyncio.sleep(self._options.first_s)
         while True:
-            await self._send(send, _COMMENT)
+            await self._send(send, self._formatter.heartbeat)
             await asyncio.sleep(self._options.alive_s)
 
-    async def _send(self, send: Send, text: str) -> None:
-        """Send text, after the headers if needed; a client that stops reading counts as gone."""
+    async def _send(self, send: Send, event: bytes) -> None:
+        """Send an event, after the headers if needed. Who stops reading counts as gone."""
         if not self._is_started:
             self._is_started = True
             await send(
@@ -90,7 +94,7 @@ class EventStream(Response):
                     "type": "http.response.start",
                     "status": 200,
                     "headers": [
-                        (b"content-type", b"text/event-stream; charset=utf-8"),
+                        (b"content-type", f"{self._formatter.stream_type}; charset=utf-8".encode()),
                         (b"cache-control", b"no-store"),
                         (b"x-accel-buffering", b"no"),
                         *self._more_headers,
@@ -99,7 +103,7 @@ class EventStream(Response):
             )
         try:
             async with asyncio.timeout(self._options.send_s):
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                await send({"type": "http.response.body", "body": event, "more_body": True})
         except TimeoutError:
             raise ClientGone from None
 

@@ -3,38 +3,34 @@
 The checks come before anything reads the body of a request.
 """
 
-import asyncio
 import hmac
 import ipaddress
 import logging
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cf_local.server.api_errors import SERVER, ApiError, invalid
+from cf_local.server.api_errors import SERVER, ApiError
 from cf_local.server.delivery import ClientGone
-from cf_local.server.prometheus import Metrics
+from cf_local.server.metrics import Metrics
 from cf_local.server.serve_options import LOOPBACK, ServeOptions
 
 _log = logging.getLogger(__name__)
 
 GONE = 499
 """The logged status of a request whose client did not wait for the response."""
-_ROUTES = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics"}
-    | {"/openapi.json", "/"}
-)
 
 
-def error_response(error: ApiError) -> Response:
-    """The response for an error."""
+def error_response(error: ApiError, path: str) -> Response:
+    """The response for an error at a path."""
     headers = {"cache-control": "no-store"} | error.headers
-    return JSONResponse(error.body, error.status, headers)
+    return JSONResponse(error.body_at(path), error.status, headers)
 
 
 class Observer:
@@ -43,8 +39,11 @@ class Observer:
     A log line contains nothing that a client sent except method, path and names of parameters.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, options: ServeOptions) -> None:
-        self._app, self._metrics, self._options = app, metrics, options
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, options: ServeOptions, label: Callable[[str], str]
+    ) -> None:
+        """``label`` names the route of a path in the metrics."""
+        self._app, self._metrics, self._options, self._label = app, metrics, options, label
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, then log it."""
@@ -57,7 +56,7 @@ class Observer:
             try:
                 await self._app(scope, receive, seen.send)
             except ApiError as error:
-                self._metrics.errors.add(error.code or error.kind)
+                self._metrics.errors.labels(error.code or error.kind).inc()
                 await self._respond(error, seen, scope, receive)
         except ClientGone:
             seen.status = GONE
@@ -67,7 +66,7 @@ class Observer:
             self._note(scope, seen.status, time.perf_counter() - start)
 
     async def _fail(self, error: Exception, seen: "_Seen", scope: Scope, receive: Receive) -> None:
-        self._metrics.errors.add("internal")
+        self._metrics.errors.labels("internal").inc()
         # The text of an unexpected error may contain a prompt; its traceback does not.
         description = repr(error) if self._options.logs_prompts else type(error).__name__
         trace = "".join(traceback.format_tb(error.__traceback__))
@@ -79,12 +78,12 @@ class Observer:
         self, error: ApiError, seen: "_Seen", scope: Scope, receive: Receive
     ) -> None:
         if seen.status is None:
-            await error_response(error)(scope, receive, seen.send)
+            await error_response(error, scope["path"])(scope, receive, seen.send)
 
     def _note(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route = _route(scope["path"])
-        self._metrics.requests.add(route, str(status or GONE))
-        self._metrics.request_s.observe(seconds, route)
+        route = self._label(scope["path"])
+        self._metrics.requests.labels(route, str(status or GONE)).inc()
+        self._metrics.request_s.labels(route).observe(seconds)
         path = scope["path"].encode("ascii", "backslashreplace").decode()[:200]
         _log.info("%s %r %s %.3f s", scope["method"][:20], path, status or GONE, seconds)
 
@@ -103,16 +102,13 @@ class _Seen:
         await self._send(message)
 
 
-def _route(path: str) -> str:
-    """One of a few labels for a path, as clients can invent any number of paths."""
-    if path in _ROUTES:
-        return path
-    return "/v1/models/{id}" if path.startswith("/v1/models/") else "other"
+_KEYED = ("/v1", "/api/", "/metrics")
 
 
-OPEN_PATHS = frozenset({"/", "/health", "/openapi.json"})
-"""Paths without a key, besides the files of the page: a browser that opens a page sends none."""
-_KEYED = ("/v1", "/metrics")
+def is_open(path: str) -> bool:
+    """Whether a path needs no key, as those of the page: a browser that opens one sends none."""
+    return not path.startswith(_KEYED)
+
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -190,11 +186,10 @@ class ApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then forward the request. Raises ApiError."""
-        if scope["type"] == "http" and self._key is not None and scope["path"].startswith(_KEYED):
-            kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scope["type"] == "http" and self._key is not None and not is_open(scope["path"]):
             # Compare in constant time, so that the time does not reveal how much is right.
-            is_right = hmac.compare_digest(given.strip().encode(errors="replace"), self._key)
-            if kind.lower() != "bearer" or not is_right:
+            given = _key(Headers(scope=scope)).encode(errors="replace")
+            if not hmac.compare_digest(given, self._key):
                 raise ApiError(
                     401,
                     "This server needs its API key: send it as 'Authorization: Bearer KEY'.",
@@ -204,45 +199,10 @@ class ApiKey:
         await self._app(scope, receive, send)
 
 
-async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -> bytes:
-    """The body of a request. Raises ApiError unless it is JSON, short enough and in time."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(
-            415, "Send JSON, with the header 'Content-Type: application/json'.", code="not_json"
-        )
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > options.body_bytes:
-        raise _too_long(options)
-    try:
-        async with asyncio.timeout(options.body_s):
-            return await _read(receive, options)
-    except TimeoutError:
-        raise ApiError(
-            408, f"The body did not arrive within {options.body_s:g} seconds.", code="body_timeout",
-            headers={"Connection": "close"},
-        ) from None  # fmt: skip
-
-
-async def _read(receive: Receive, options: ServeOptions) -> bytes:
-    body = bytearray()
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise invalid("The connection closed before the end of the body.")
-        body += message.get("body", b"")
-        if len(body) > options.body_bytes:
-            raise _too_long(options)
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-def _too_long(options: ServeOptions) -> ApiError:
-    return ApiError(
-        413,
-        f"The body is longer than {options.body_bytes} bytes.",
-        code="body_too_long",
-        headers={"Connection": "close"},
-    )
+def _key(headers: Headers) -> str:
+    """The key that a request sends; clients of Anthropic's interface have a header of their own."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _with_headers(send: Send, *, is_shared: bool) -> Send:

@@ -16,7 +16,7 @@ from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
 from cf_local.server.catalogue import ServedModel
-from cf_local.server.prometheus import Metrics
+from cf_local.server.metrics import Metrics
 
 
 class QueueFull(Exception):
@@ -232,10 +232,10 @@ class Pool:
             async with self._one_load:
                 fusion = await self._load_with_room(entry)
         except BaseException:
-            self._metrics.loads.add("failed")
+            self._metrics.loads.labels("failed").inc()
             self._forget(entry)  # the next request tries again
             raise
-        self._metrics.loads.add("loaded")
+        self._metrics.loads.labels("loaded").inc()
         # First in the list, so that it is preferred over smaller sets of its sources.
         self._forget(entry)
         self._entries.insert(0, entry)
@@ -272,7 +272,7 @@ class Pool:
 
     def _retry_after_s(self, entry: _Loaded) -> int:
         """Estimated seconds until half of the waiting requests have had a slot."""
-        mean_s = self._metrics.answer_s.mean() or 1.0
+        mean_s = self._metrics.mean_answer_s() or 1.0
         guess = mean_s * entry.gate.n_waiting / (2 * self._n_slots)
         return max(1, min(_MOST_RETRY_S, round(guess)))
 

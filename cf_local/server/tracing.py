@@ -2,19 +2,78 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from cf_local.settings import Settings
 from cf_local.trace import Trace, TracedSource, summarize
-from cf_local.types import Answer, ScoreKind, Step
+from cf_local.types import Answer, FinishReason, Mode, ScoreKind, Step
 
-Fields = dict[str, Any]
+
+class CandidateTrace(TypedDict):
+    """A candidate of a step, in the units of the score."""
+
+    text: str
+    ends: bool
+    sources: list[str]
+    scores: dict[str, float | None]
+    mean: float | None
+    won: bool
+
+
+class SegmentTrace(TypedDict):
+    """One step."""
+
+    text: str
+    whole: bool
+    ends: bool
+    agreed: bool
+    winners: list[str]
+    asked: list[str]
+    candidates: list[CandidateTrace]
+
+
+class AnswerTrace(TypedDict):
+    """The figures of an answer."""
+
+    finish_reason: FinishReason
+    agreement: float | None
+    wins: dict[str, int]
+    segments: int
+    seconds: float
+    text: str
+    chosen: str
+    mode: Mode
+
+
+class TokenLogprob(TypedDict):
+    """The log-probability of a segment."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class SegmentLogprobs(TokenLogprob):
+    """A segment and the candidates beside it."""
+
+    top_logprobs: list[TokenLogprob]
+
+
+class CompletionLogprobs(TypedDict):
+    """The log-probabilities of an answer, segment by segment."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
 
 _IMPOSSIBLE = -9999.0
 """OpenAI's value for a log-probability of minus infinity, which JSON cannot express."""
 
 
-def segment(step: Step, names: Sequence[str]) -> Fields:
+def segment(step: Step, names: Sequence[str]) -> SegmentTrace:
     """One step: its text, its winners, and every source's score of every candidate."""
     return {
         "text": step.text,
@@ -37,7 +96,7 @@ def segment(step: Step, names: Sequence[str]) -> Fields:
     }
 
 
-def end(steps: Sequence[Step], answer: Answer) -> Fields:
+def end(steps: Sequence[Step], answer: Answer) -> AnswerTrace:
     """The figures of an answer."""
     sources = tuple(TracedSource(s.name, "", None, None, 0, 0) for s in answer.sources)
     summary = summarize(Trace(None, sources, tuple(steps), answer))
@@ -54,16 +113,16 @@ def end(steps: Sequence[Step], answer: Answer) -> Fields:
     }
 
 
-def chat_logprobs(step: Step, text: str, settings: Settings, n_top: int) -> Fields:
+def chat_logprobs(step: Step, text: str, settings: Settings, n_top: int) -> SegmentLogprobs:
     """A segment as a token of OpenAI's chat interface, with up to ``n_top`` candidates."""
     own, others = _logprobs(step, settings.score)
     top = [_token(t, logprob) for t, logprob in others[:n_top]]
-    return _token(text, own) | {"top_logprobs": top}
+    return {**_token(text, own), "top_logprobs": top}
 
 
 def completion_logprobs(
     pieces: Sequence[tuple[Step, str]], settings: Settings, n_top: int, offset: int = 0
-) -> Fields:
+) -> CompletionLogprobs:
     """Segments as tokens of the completion interface; ``offset`` is where the first one starts."""
     found = [(text, *_logprobs(step, settings.score)) for step, text in pieces]
     starts = []
@@ -78,7 +137,7 @@ def completion_logprobs(
     }
 
 
-def _token(text: str, logprob: float) -> Fields:
+def _token(text: str, logprob: float) -> TokenLogprob:
     return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 

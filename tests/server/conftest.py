@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from serving import Served
 
-if not (find_spec("starlette") and find_spec("uvicorn")):  # the extra cf-local[server]
+if not (find_spec("fastapi") and find_spec("uvicorn")):  # the extra cf-local[server]
     collect_ignore_glob = ["test_*.py"]
 
 

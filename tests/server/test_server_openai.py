@@ -91,7 +91,7 @@ def test_a_stream_says_the_same(client: Any, mode: str, alone: dict[str, cf_loca
 
 
 def test_an_aborted_stream_ends_its_answer(client: Any, served: Served) -> None:
-    line = 'cf_local_answers_total{model="builtin",end="given_up"}'
+    line = 'cf_local_answers_total{end="given_up",model="builtin"}'
     n_before = served.figure(line)
     body = endless() | {"extra_body": {"cf_local": endless()["cf_local"]}}
     body.pop("cf_local")
@@ -227,9 +227,9 @@ def test_parameters_without_effect_are_named_in_a_header(client: Any) -> None:
     for stream in (False, True):
         reply = client.chat.completions.with_raw_response.create(
             model="builtin", messages=MESSAGES, stream=stream,
-            extra_body={"top_k": 40, 'x"\r\ny': 1},
+            extra_body={"mirostat": 2, 'x"\r\ny': 1},
         )  # fmt: skip
-        assert reply.headers["warning"] == '299 cf-local "Ignored parameters: top_k, x???y"'
+        assert reply.headers["warning"] == '299 cf-local "Ignored parameters: mirostat, x???y"'
     plain = client.chat.completions.with_raw_response.create(model="builtin", messages=MESSAGES)
     assert "warning" not in plain.headers
 

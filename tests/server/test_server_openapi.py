@@ -17,14 +17,24 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs the schemathesi
 
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-from cf_local.server.openapi import description  # noqa: E402
+from cf_local.registry.registry import load_registry  # noqa: E402
+from cf_local.server.app import Server  # noqa: E402
+from cf_local.server.catalogue import Catalogue  # noqa: E402
+from cf_local.server.serve_options import ServeOptions  # noqa: E402
+
+
+def description(api_key: str | None = None) -> Any:
+    options = ServeOptions(api_key=api_key)
+    return Server(Catalogue(load_registry()), slow(), options).app.openapi()
+
 
 N_EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "80"))
 # A schema cannot say that some fields exclude each other, or which grammars can be kept.
 EXCLUDED = [positive_data_acceptance]
+DESCRIBED = description()
 OPERATIONS = [
     (method.upper(), path)
-    for path, methods in description(needs_key=False)["paths"].items()
+    for path, methods in DESCRIBED["paths"].items()
     for method in methods
     if method != "parameters"
 ]
@@ -38,7 +48,7 @@ def described() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def api() -> Any:
-    return schemathesis.openapi.from_dict(description(needs_key=False))
+    return schemathesis.openapi.from_dict(DESCRIBED)
 
 
 @pytest.mark.parametrize("kind", ["positive", "negative"])
@@ -128,14 +138,16 @@ def test_changed_requests_are_answered_or_refused(served: Served) -> None:
 
 
 def test_the_description_says_where_a_key_is_needed() -> None:
-    open_one, keyed = description(needs_key=False), description(needs_key=True)
-    assert "security" not in open_one
-    assert keyed["security"] == [{"key": []}]
-    assert keyed["paths"]["/health"]["get"]["security"] == []
-    assert "security" not in keyed["paths"]["/v1/models"]["get"]
+    keyed = description("a-key")
+    assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    for path, methods in keyed["paths"].items():
+        needed = path.startswith("/v1/") or path == "/metrics"
+        for method, operation in methods.items():
+            assert operation.get("security") == ([{"key": []}] if needed else None)
+            assert "security" not in DESCRIBED["paths"][path][method]
 
 
 def test_every_route_is_described(described: Served) -> None:
     routes = {str(getattr(route, "path", "")) for route in described.server.app.routes}
-    told = set(description(needs_key=False)["paths"])
+    told = set(DESCRIBED["paths"])
     assert told == {path.replace("{id:path}", "{id}") for path in routes if path}

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cf_local.errors import InputError
 from cf_local.server.api_errors import ApiError
-from cf_local.server.requests import ApiRequest, parse_request
-from cf_local.settings import Settings
+from cf_local.server.bodies import check_known, error_of
+from cf_local.server.dialects import chat as chats
+from cf_local.server.dialects import completions
+from cf_local.server.dialects.dialect import Dialect
+from cf_local.server.dialects.fields import Extension
+from cf_local.server.requests import AnswerRequest
+from cf_local.settings import OPTIONS, Settings
 from cf_local.types import Chat, Message, RawText, SourceInfo
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -17,13 +23,22 @@ SOURCES = [SourceInfo("a", ""), SourceInfo("b", "")]
 PROMPTED = {"model": "m", "prompt": "Once"}
 
 
-def chat(**more: Any) -> ApiRequest:
-    return parse_request(ASKED | more, "chat", seed=5)
+def parsed(body: Any, dialect: Dialect = chats.DIALECT) -> AnswerRequest:
+    try:
+        model = dialect.body.model_validate(body)
+    except ValidationError as error:
+        raise error_of(error.errors(), body) from None
+    check_known(model.model_extra or {}, list(dialect.body.model_fields))
+    return dialect.prepare(model)[0]
 
 
-def refusal(body: Any, endpoint: Any = "chat") -> ApiError:
+def chat(**more: Any) -> AnswerRequest:
+    return parsed(ASKED | more)
+
+
+def refusal(body: Any, dialect: Dialect = chats.DIALECT) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        parse_request(body, endpoint, seed=5, is_strict=True)
+        parsed(body, dialect)
     assert caught.value.status == 400
     return caught.value
 
@@ -41,6 +56,7 @@ def test_what_is_left_out_is_the_fusions_own() -> None:
 def test_what_is_given_overrules() -> None:
     extension = {"mode": "rerank", "score": "perplexity", "weights": {"b": 2}, "min_p": 0.1}
     ask = chat(stop="x", temperature=1, top_p=0.5, max_tokens=3.0, cf_local=extension, seed=-1)
+    assert ask.seed == -1
     settings = ask.settings_over(Settings(stop=("y",)), SOURCES, ask.seed)
     assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", {"b": 2})
     assert settings.stop == ("y", "x")
@@ -55,14 +71,14 @@ def test_what_is_given_overrules() -> None:
 
 
 def test_choices_of_several_prompts() -> None:
-    ask = parse_request(PROMPTED | {"prompt": ["a", "b"], "n": 2}, "completion", seed=1)
-    assert [(i, p) for i, p, _ in ask.choices] == [
+    ask = parsed(PROMPTED | {"prompt": ["a", "b"], "n": 2}, completions.DIALECT)
+    assert [(i, p) for i, p, _ in ask.choices(1)] == [
         (0, RawText("a")),
         (1, RawText("a")),
         (2, RawText("b")),
         (3, RawText("b")),
     ]
-    first, second, *others = [seed for *_, seed in ask.choices]
+    first, second, *others = [seed for *_, seed in ask.choices(1)]
     assert first != second
     assert others == [first, second]
 
@@ -79,13 +95,9 @@ def test_an_unknown_source_is_told() -> None:
         {"tools": [{}]},
         {"tool_choice": "required"},
         {"functions": [{}]},
-        {"logit_bias": {"1": 2}},
-        {"presence_penalty": 0.5},
-        {"frequency_penalty": -1},
         {"modalities": ["text", "audio"]},
         {"audio": {"voice": "x"}},
         {"prediction": {}},
-        {"messages": [{"role": "tool", "content": "x"}]},
         {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]},
         {"messages": [{"role": "assistant", "audio": {"id": "x"}}]},
         {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
@@ -104,7 +116,7 @@ def test_what_a_fusion_does_not_do(more: dict[str, Any]) -> None:
     "more", [{"best_of": 2}, {"echo": True}, {"suffix": "x"}, {"prompt": [1, 2]}, {"prompt": [[1]]}]
 )
 def test_what_a_completion_does_not_do(more: dict[str, Any]) -> None:
-    assert refusal(PROMPTED | more, "completion").code == "unsupported_parameter"
+    assert refusal(PROMPTED | more, completions.DIALECT).code == "unsupported_parameter"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +124,6 @@ def test_what_a_completion_does_not_do(more: dict[str, Any]) -> None:
     [
         {"tools": []},
         {"tools": None, "tool_choice": "none"},
-        {"presence_penalty": 0, "frequency_penalty": 0.0},
-        {"logit_bias": {}},
         {"modalities": ["text"]},
         {"user": "me", "store": False, "metadata": {"a": "b"}, "reasoning_effort": "low"},
         {"stream": True, "stream_options": {}},
@@ -194,7 +204,6 @@ def test_an_assistants_turn_as_clients_keep_it(message: dict[str, Any], text: st
     request = chat(messages=[asked, {"role": "assistant", **message}, asked])
     turns = (Message("user", "Hi"), Message("assistant", text), Message("user", "Hi"))
     assert request.prompts == (Chat(turns),)
-    assert request.ignored == ()
 
 
 def test_parts_may_have_more_fields() -> None:
@@ -223,11 +232,11 @@ def test_an_empty_stop_string_is_none(given: Any, stop: tuple[str, ...]) -> None
     assert chat(stop="", response_format={"type": "json_object"}).stop == ()
 
 
-def test_parameters_without_effect_are_ignored_unless_strict() -> None:
-    more = {"top_k": 40, "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": 0}
-    assert chat(**more).ignored == ("top_k", "repeat_penalty", "frequency_penalty")
-    assert refusal(ASKED | {"top_k": 40}).code == "unknown_parameter"
-    assert refusal(ASKED | {"frequency_penalty": 0.5}).code == "unsupported_parameter"
+def test_fields_for_sampling_are_the_rows_of_the_table() -> None:
+    rows = {name for name, option in OPTIONS.items() if option.is_sampling}
+    for body in (chats.ChatBody, completions.CompletionBody):
+        assert rows <= body.model_fields.keys()
+    assert rows - {"temperature", "top_p", "seed"} <= Extension.model_fields.keys()
 
 
 def test_sampling_of_other_servers_that_has_an_effect() -> None:

@@ -334,11 +334,22 @@ def test_the_page_gives_no_other_files(page: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-@pytest.mark.parametrize("path", ["/chat/completions", "/api/chat", "/v1/v1/models", "/v1/chat"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/v1/models", "/v1/chat"])
 def test_a_path_that_is_not_here_names_the_interface(page: Served, method: str, path: str) -> None:
     reply = page.ask(method, path, {} if method == "POST" else None)
     assert (reply.status, reply.error["code"]) == (404, "unknown_url")
     assert "/v1/chat/completions" in reply.error["message"]
+
+
+def test_errors_have_the_shape_of_the_interface_that_a_path_belongs_to(keyed: Served) -> None:
+    for headers, status, kind in (
+        ({}, 401, "authentication_error"),
+        ({"x-api-key": KEY}, 404, "not_found_error"),
+    ):
+        reply = keyed.ask("POST", "/v1/messages/nothing", {}, headers)
+        assert (reply.status, reply.json["type"], reply.error["type"]) == (status, "error", kind)
+        reply = keyed.ask("POST", "/api/nothing", {}, headers)
+        assert (reply.status, type(reply.error)) == (status, str)
 
 
 # --- The log --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from cf_local.server.catalogue import ServedModel
 from cf_local.server.running import loader
 
 RUNNING, WAITING = "cf_local_running", "cf_local_queue_length"
-GIVEN_UP = 'cf_local_answers_total{model="builtin",end="given_up"}'
+GIVEN_UP = 'cf_local_answers_total{end="given_up",model="builtin"}'
 
 
 @pytest.fixture

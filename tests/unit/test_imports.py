@@ -38,6 +38,9 @@ RESERVED: dict[str, frozenset[str]] = {
     "tomlkit": frozenset({"registry"}),
     "PyInstaller": frozenset({"_pyinstaller"}),
     "sqlite3": frozenset({"chats"}),
+    "fastapi": frozenset({"server"}),
+    "prometheus_client": frozenset({"server"}),
+    "pydantic": frozenset({"server"}),
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
 }
@@ -244,7 +247,7 @@ def synthetic_package(folder: Path) -> Path:
 
 def test_import_loads_no_native_library() -> None:
     heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "prompt_toolkit", "click", "psutil")
-    heavy += ("lm_eval", "tomlkit", "starlette", "uvicorn")
+    heavy += ("lm_eval", "tomlkit", "fastapi", "pydantic", "starlette", "uvicorn")
     code = f"import sys, cf_local; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True

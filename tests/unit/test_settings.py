@@ -11,7 +11,8 @@ from cf_local.cli.models import add_fusion
 from cf_local.errors import InputError
 from cf_local.evaluation.variants import parse_variant
 from cf_local.registry.registry import FUSION_KEYS
-from cf_local.server.parameters import CHAT
+from cf_local.server.dialects.chat import ChatBody
+from cf_local.server.dialects.fields import Extension
 from cf_local.settings import OPTIONS, SIZE_POWER, Sampling, Settings
 from cf_local.types import SourceInfo
 
@@ -44,8 +45,7 @@ def test_every_front_end_offers_it_with_its_help(name: str) -> None:
         assert OPTIONS[name].help.rstrip(".") in (flags[name].help or "")
     assert name in FUSION_KEYS
     assert name in dict(listed(Settings()))
-    properties = CHAT["properties"]
-    assert name in properties or name in properties["cf_local"]["properties"]
+    assert name in ChatBody.model_fields or name in Extension.model_fields
 
 
 @pytest.mark.parametrize("name", OPTIONS)

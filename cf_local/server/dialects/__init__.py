@@ -1,0 +1,12 @@
+"""The dialects of the interface: each is a thin translation to and from what they all share.
+
+A file per dialect has the models of its requests and responses, and an object ``Dialect``.
+"""
+
+from cf_local.server.dialects import chat, completions
+from cf_local.server.dialects.dialect import Dialect
+
+
+def dialects() -> list[Dialect]:
+    """The dialects of one server."""
+    return [chat.DIALECT, completions.DIALECT]
