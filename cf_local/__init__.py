@@ -28,6 +28,7 @@ from cf_local.structured import ResponseFormat
 from cf_local.types import Answer, Chat, Event, Message, Mode, RawText, Step, chat
 
 if TYPE_CHECKING:
+    from cf_local.loading.embedder import Embedder, load_embedder
     from cf_local.loading.load import load
     from cf_local.loading.load_options import LoadOptions
     from cf_local.runtime.conversation import Conversation
@@ -46,6 +47,7 @@ __all__ = [
     "ConfigError",
     "ContextError",
     "Conversation",
+    "Embedder",
     "Event",
     "Fusion",
     "InputError",
@@ -64,15 +66,18 @@ __all__ = [
     "__version__",
     "chat",
     "load",
+    "load_embedder",
 ]
 
 
 _LAZY = {
     "Conversation": "cf_local.runtime.conversation",
+    "Embedder": "cf_local.loading.embedder",
     "Fusion": "cf_local.runtime.fusion",
     "LoadOptions": "cf_local.loading.load_options",
     "Stream": "cf_local.runtime.stream",
     "load": "cf_local.loading.load",
+    "load_embedder": "cf_local.loading.embedder",
 }
 
 

@@ -16,6 +16,8 @@ Weighting = Literal["size", "equal"]
 SegmentKind = Literal["aligned", "shortest", "sentence"]
 KvType = Literal["f16", "q8_0"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]
+SourceKind = Literal["text", "embedding"]
+Pooling = Literal["mean", "cls", "last"]
 FinishReason = Literal["stop", "length", "repetition", "stuck", "cancelled"]
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -24,6 +26,8 @@ WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
 KV_TYPES: tuple[str, ...] = get_args(KvType)
 DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
+SOURCE_KINDS: tuple[str, ...] = get_args(SourceKind)
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 MOST_THREADS = 512
 """The largest pool of threads in ggml; asking for a larger one ends the process."""

@@ -36,7 +36,9 @@ _HELP = {
     "description": "Shown by `models`.",
     "file": "The file's name in the repository.",
     "gpu_layers": "Layers to put on a GPU; -1 for all.",
+    "kind": "`text`, or `embedding` for a model that makes vectors of texts.",
     "licence": "Shown by `models`.",
+    "pooling": "Of an embedding model whose file does not say it: mean, cls or last.",
     "quant": "Quantization to choose in the repository, such as Q4_K_M.",
     "repo": "Repository of the Hugging Face hub: owner/name.",
     "revision": "Branch, tag or commit of the repository; main unless given.",
@@ -73,9 +75,11 @@ def _list(as_json: bool) -> None:
     for fusion in registry.fusions.values():
         _show_fusion(registry, fusion, found)
     used = {name for fusion in registry.fusions.values() for name in fusion.sources}
-    if others := [spec for name, spec in registry.sources.items() if name not in used]:
-        click.echo("sources in no fusion")
-        _show_sources(others, found)
+    others = [spec for name, spec in registry.sources.items() if name not in used]
+    for title, is_embedding in (("sources in no fusion", False), ("embedding models", True)):
+        if specs := [spec for spec in others if (spec.kind == "embedding") == is_embedding]:
+            click.echo(title)
+            _show_sources(specs, found)
     click.echo(f"Read from: {', '.join(registry.files)}. Your own entries go into:")
     click.echo(f"  {user_file()}")
 
@@ -254,8 +258,10 @@ def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_jso
         record = {"added": name, "kind": kind, "values": values, "written_to": str(path)}
         click.echo(json.dumps(record, ensure_ascii=False))
         return
-    usage = f"--fusion {name}" if kind == "fusions" else f"--model {name}"
-    click.echo(f"Added to {path}: cf-local ask {usage}")
+    usage = f"cf-local ask {'--fusion' if kind == 'fusions' else '--model'} {name}"
+    if values.get("kind") == "embedding":
+        usage = f'cf_local.load_embedder("{name}"), or /v1/embeddings of cf-local serve'
+    click.echo(f"Added to {path}: {usage}")
 
 
 def _checked(path: Path) -> Path:

@@ -124,11 +124,12 @@ def _rows(
     types = ", ".join(f"{n} tensors {kind}" for kind, n in card.tensor_types.items())
     yield "quantization", f"{card.file_type or 'not given'} ({types or 'no tensors'})"
     yield "layers", _layers(card)
+    yield "embeddings", f"pooling {card.pooling}" if card.pooling else ""
     yield "context", f"{card.n_ctx_train} tokens trained" if card.n_ctx_train else ""
     yield "", f"{spec.context} tokens by models.toml" if spec.context else ""
     yield "vocabulary", _vocabulary(card)
     yield "special tokens", ", ".join(f"{k} {v[1]!r}" for k, v in card.special_tokens.items())
-    yield "chat template", _template(spec, card)
+    yield "chat template", _template(spec, card) if card.cache else ""
     yield "cache", _CACHES[card.cache].format(window=card.window) if card.cache else ""
     yield "licence", str(spec.licence or meta.get("general.license", "") or "not given")
     parts = f" in {card.n_parts} files" if card.n_parts > 1 else ""

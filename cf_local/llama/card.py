@@ -20,8 +20,9 @@ from cf_local.errors import BrokenModelError
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.header import Header, parsed_file, read_header
 from cf_local.llama.library import Jinja2ChatFormatter, bridge, lib
-from cf_local.llama.model import LlamaModel
+from cf_local.llama.model import POOLING_TYPES, LlamaModel
 from cf_local.llama.sizes import part_paths
+from cf_local.types import Pooling
 
 CacheKind = Literal["attention", "sliding window", "recurrent", "hybrid"]
 
@@ -59,7 +60,8 @@ class Card:
     ``metadata`` has all scalar keys, ``lengths`` the number of elements of each array.
     ``tensor_types`` counts tensors by ggml's type names. ``special_tokens`` are (id, text) by
     their roles. ``template_error`` is why the chat template cannot be parsed. ``cache`` is None,
-    and ``problem`` says why, when llama.cpp would not load the model for text.
+    and ``problem`` says why, when llama.cpp would not load the model for text. An embedding model
+    has a ``pooling``, and may also write text.
     """
 
     architecture: str
@@ -78,6 +80,7 @@ class Card:
     template_error: str | None
     cache: CacheKind | None = None
     window: int | None = None
+    pooling: Pooling | None = None
     problem: str | None = None
 
 
@@ -116,6 +119,7 @@ def read_card(path: Path) -> Card:
         special_tokens=special,
         template=template if isinstance(template, str) else None,
         template_error=_template_error(template) if isinstance(template, str) else None,
+        pooling=POOLING_TYPES.get(str(metadata.get(f"{header.architecture}.pooling_type"))),
     )
 
 

@@ -7,14 +7,16 @@ in a child, as its header might end the process.
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cf_local import errors
-from cf_local.errors import BrokenModelError, CfLocalError
+from cf_local.errors import BrokenModelError, CfLocalError, UnsupportedModelError
 from cf_local.llama import child
 from cf_local.llama.card import Card, cache_of, read_card, silence
+from cf_local.llama.embedding import embedding_bytes
 from cf_local.llama.header import check_file
 from cf_local.llama.model import LlamaModel
 from cf_local.llama.sizes import SimulatedModel
@@ -80,9 +82,17 @@ def _of_all(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 def _stages(path: Path) -> Iterator[dict[str, Any]]:
     """The findings, step by step; the last record may be an error."""
     try:
-        yield {"card": asdict(read_card(path))}
-        cache, window = cache_of(path)
-        yield {"cache": cache, "window": window}
+        card = read_card(path)
+        yield {"card": asdict(card)}
+        try:
+            cache, window = cache_of(path)
+        except UnsupportedModelError:
+            if card.pooling is None:
+                raise
+            embedding_bytes(path, 512)
+            yield {"cache": None, "window": None}
+        else:
+            yield {"cache": cache, "window": window}
     except CfLocalError as error:
         yield {"error": type(error).__name__, "message": str(error)}
     except (MemoryError, RecursionError, UnicodeError, OSError) as error:
@@ -135,17 +145,23 @@ def _try(names: Sequence[str]) -> None:
     child.emit({"started": True})
     for name in names:
         try:
-            model = SimulatedModel(Path(name), n_forks=4)
-            try:
-                model.sizes(name)
-                model.layout(512, "f16")
-                model.layout(512, "q8_0")
-            finally:
-                model.close()
+            _plan(Path(name))
             LlamaModel(Path(name), n_gpu_layers=0, devices=(), vocab_only=True).close()
         except CfLocalError:  # the parent meets and reports it
             pass
         child.emit({"survived": name})
+
+
+def _plan(path: Path) -> None:
+    try:
+        model = SimulatedModel(path, n_forks=4)
+    except UnsupportedModelError:
+        embedding_bytes(path, 512)
+        return
+    with closing(model):
+        model.sizes(path.name)
+        model.layout(512, "f16")
+        model.layout(512, "q8_0")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ _log = logging.getLogger("cf_local.llama")
 # GGML_LOG_LEVEL_*: debug, info, warning, error; 5 continues the line before.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _END_TOKEN = re.compile(r"EOG token += +(\d+) ")
+_BOTH_WAYS = re.compile(r"causal attn += +0\b")
 
 
 class _ThreadLog(threading.local):
@@ -74,6 +75,7 @@ class _ThreadLog(threading.local):
         self.level = logging.DEBUG
         self.errors: deque[str] = deque(maxlen=8)
         self.end_tokens: list[int] = []
+        self.reads_both_ways = False
         self.lines: list[str] | None = None
 
 
@@ -89,11 +91,17 @@ class LogBridge:
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
         self._own.errors.clear()
         self._own.end_tokens = []
+        self._own.reads_both_ways = False
 
     @property
     def end_tokens(self) -> list[int]:
         """Ids of the end-of-generation tokens that the last load listed."""
         return self._own.end_tokens
+
+    @property
+    def reads_both_ways(self) -> bool:
+        """Whether the model of the last load has no causal attention."""
+        return self._own.reads_both_ways
 
     def reason(self) -> str:
         """Why the last load failed, in llama.cpp's words."""
@@ -123,6 +131,8 @@ class LogBridge:
             own.errors.append(line)
         elif found := _END_TOKEN.search(line):
             own.end_tokens.append(int(found[1]))
+        elif _BOTH_WAYS.search(line):
+            own.reads_both_ways = True
         if own.lines is not None:
             own.lines.append(line)
             return

@@ -18,6 +18,7 @@ from cf_local.llama.header import Header, absurd_context, check_file
 from cf_local.llama.library import bridge, lib, system_info
 from cf_local.method.costs import PassCosts, WeightFormat
 from cf_local.progress import IsCancelled, Progress, never
+from cf_local.types import Pooling
 
 # Files whose weights llama.cpp may rearrange: the file's own type (LLAMA_FTYPE_*), and the number
 # of the ggml type of most of its matrices.
@@ -27,6 +28,8 @@ _NO_MEMORY = re.compile(
 )
 _HEAVY = 0.95  # bytes per weight; from here on reading takes longer than computing
 _OVERRIDE_INT, _OVERRIDE_BOOL, _OVERRIDE_TEXT = 0, 2, 3  # LLAMA_KV_OVERRIDE_TYPE_*
+POOLING_TYPES: dict[str, Pooling] = {"1": "mean", "2": "cls", "3": "last"}
+"""How files write the kinds of pooling: the numbers of LLAMA_POOLING_TYPE_*."""
 
 
 class LlamaModel:
@@ -39,13 +42,15 @@ class LlamaModel:
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
         vocab_only: bool = False,
+        embeds: bool = False,
         simulated: Header | None = None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
         """Open ``path``; ``n_gpu_layers`` -1 puts all layers on a GPU if there is one.
 
-        ``devices`` are the GPUs to use: empty for the CPU alone, None for all. With ``simulated``,
+        ``devices`` are the GPUs to use: empty for the CPU alone, None for all. ``embeds`` opens it
+        to embed texts instead of writing them. With ``simulated``,
         the file's header, neither weights nor vocabulary are read: contexts of this model then log
         how much memory they would take, and can do nothing else. Raises MissingModelError,
         BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
@@ -56,16 +61,21 @@ class LlamaModel:
         check_file(path)
         bridge.install()
         lib.llama_backend_init()
-        params, referenced = _params(simulated, devices)
+        params, referenced = _params(simulated, devices, embeds=embeds)
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
         del referenced
         self.end_tokens = tuple(sorted(bridge.end_tokens))
         """Ids of the end-of-generation tokens, if the load listed them."""
+        self.is_causal = not bridge.reads_both_ways
+        """Whether a token sees only those before it: in a decoder, not in a BERT."""
         self.vocabulary_handle = lib.llama_model_get_vocab(self.handle)
         if not vocab_only:
-            self._refuse_unfit()
+            if embeds:
+                self._refuse_unfit_to_embed()
+            else:
+                self._refuse_unfit()
             if self.n_ctx_train < 1:
                 n_ctx_train = self.n_ctx_train % 2**32
                 self.close()
@@ -92,6 +102,11 @@ class LlamaModel:
         """Whether sequences can share cells: a recurrent cache has a state for each instead."""
         recurrent = lib.llama_model_is_recurrent(self.handle)
         return not (recurrent or lib.llama_model_is_hybrid(self.handle))
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the file says to make one vector of a text; None if it is no embedding model."""
+        return POOLING_TYPES.get(self.metadata(f"{self.architecture}.pooling_type") or "")
 
     @property
     def n_parameters(self) -> int:
@@ -149,7 +164,7 @@ class LlamaModel:
         reason = None
         if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             reason = "it has an encoder"
-        elif self.metadata(f"{self.architecture}.attention.causal") == "false":
+        elif not self.is_causal:
             reason = "it is an embedding model"
         elif lib.llama_model_is_diffusion(self.handle):
             reason = "it is a diffusion model"
@@ -159,6 +174,17 @@ class LlamaModel:
             raise UnsupportedModelError(
                 f"{self.path} ({architecture}) cannot write text word by word: {reason}. "
                 "Choose a decoder-only language model."
+            )
+
+    def _refuse_unfit_to_embed(self) -> None:
+        """Refuse what llama.cpp pools in no way, or would end the process for."""
+        is_encoder = lib.llama_model_has_encoder(self.handle)
+        if is_encoder or lib.llama_model_is_diffusion(self.handle):
+            architecture = self.architecture
+            self.close()
+            raise UnsupportedModelError(
+                f"{self.path} ({architecture}) cannot embed texts here. Choose an embedding model "
+                "such as a BERT."
             )
 
 
@@ -204,7 +230,7 @@ def _load(
 
 
 def _params(
-    simulated: Header | None, devices: Sequence[str] | None
+    simulated: Header | None, devices: Sequence[str] | None, *, embeds: bool
 ) -> tuple[lib.llama_model_params, list[object]]:
     """Parameters of a load, and the objects they point to, which must outlive it."""
     params, referenced = lib.llama_model_default_params(), list[object]()
@@ -214,20 +240,25 @@ def _params(
         handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
         referenced.append(handles)
-    overrides = _overrides(simulated)
+    overrides = _overrides(simulated, embeds=embeds)
     params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
     referenced.append(overrides)
     return params, referenced
 
 
-def _overrides(simulated: Header | None) -> ctypes.Array[lib.llama_model_kv_override]:
+def _overrides(
+    simulated: Header | None, *, embeds: bool
+) -> ctypes.Array[lib.llama_model_kv_override]:
     """Metadata overrides: no space prefix before tokenized text; we add it where it is wanted.
 
-    Otherwise SentencePiece vocabularies could not encode the second half of a word. A simulated
+    Otherwise SentencePiece vocabularies could not encode the second half of a word; a text to embed
+    is whole, and read as the model was trained. A simulated
     load has a vocabulary of as many nameless tokens: reading 150,000 takes 0.2 s. The array ends
     with an empty key.
     """
     overrides = (lib.llama_model_kv_override * 4)()
+    if embeds and simulated is None:
+        return overrides
     overrides[0].key = b"tokenizer.ggml.add_space_prefix"
     overrides[0].tag = _OVERRIDE_BOOL
     overrides[0].value.val_bool = False  # type: ignore[union-attr]  # their stub has no union

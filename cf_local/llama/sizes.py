@@ -21,9 +21,10 @@ from cf_local.llama.tree import n_cells, n_row_bytes, n_sequences
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
 
-# "size = 9.00 MiB (4096 cells, ...": attention caches and recurrent states alike.
-_CACHE = re.compile(r"size = +([\d.]+) MiB \( *\d+ cells")
-_BUFFER = re.compile(r"compute buffer size = +([\d.]+) MiB")
+CACHE = re.compile(r"size = +([\d.]+) MiB \( *\d+ cells")
+"""In llama.cpp's log, "size = 9.00 MiB (4096 cells, ...": attention caches and recurrent states."""
+BUFFER = re.compile(r"compute buffer size = +([\d.]+) MiB")
+"""The same for the buffers of a context."""
 _MIB = 1 << 20
 
 # The vocabulary in llama.cpp (tokens, merges, their maps) and in our own tables, measured with
@@ -118,9 +119,9 @@ class SimulatedModel:
         n_heads = 0 if kv_type != "f16" else int(lib.llama_model_n_head(self._model.handle))
         copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(n_ctx, self._n_forks)
         return Layout(
-            cache=self._n_sessions * _sum(_CACHE, plain),
-            buffers=self._n_sessions * (_sum(_BUFFER, plain) + copied),
-            gpu_buffers=self._n_sessions * _sum(_BUFFER, mixed or plain),
+            cache=self._n_sessions * logged_bytes(CACHE, plain),
+            buffers=self._n_sessions * (logged_bytes(BUFFER, plain) + copied),
+            gpu_buffers=self._n_sessions * logged_bytes(BUFFER, mixed or plain),
         )
 
     def _reported(self, n_ctx: int, kv_type: KvType, *, on_gpu: bool) -> list[str] | None:
@@ -163,6 +164,7 @@ def _n_parameters(tensor: Tensor) -> int:
     return tensor.n_bytes * int(per_block) // max(1, int(n_bytes))
 
 
-def _sum(pattern: re.Pattern[str], lines: Sequence[str]) -> int:
+def logged_bytes(pattern: re.Pattern[str], lines: Sequence[str]) -> int:
+    """The bytes that lines of the log give in MiB."""
     found = (pattern.search(line) for line in lines)
     return sum(int(float(match[1]) * _MIB) for match in found if match)

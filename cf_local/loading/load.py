@@ -80,7 +80,7 @@ def load_chosen(
     if fetch is not None:
         fetch(specs)
     # All files first: a missing one is reported before minutes of loading.
-    paths = [_locate(spec, options.offline, is_cancelled) for spec in specs]
+    paths = [located(spec, options.offline, is_cancelled) for spec in specs]
     for path in paths:
         check_file(path)
     loads = [
@@ -137,7 +137,13 @@ def choose(
     if models:
         if fusion is not None:
             raise InputError("Name a fusion or models, not both.")
-        return distinct([spec_of(registry, model) for model in models]), Settings()
+        specs = distinct([spec_of(registry, model) for model in models])
+        if embedding := [spec.name for spec in specs if spec.kind == "embedding"]:
+            raise InputError(
+                f"{', '.join(embedding)}: an embedding model makes vectors of texts and cannot "
+                "write. It is for load_embedder() and the server's /v1/embeddings."
+            )
+        return specs, Settings()
     spec = registry.fusion(fusion)
     return [registry.source(name) for name in spec.sources], spec.settings
 
@@ -192,7 +198,8 @@ def _close(loads: Sequence[Future[LlamaSource]]) -> None:
             load_.result().close()
 
 
-def _locate(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
+def located(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
+    """The file of a source, downloaded if it is not here. Raises MissingModelError."""
     if spec.local_path is not None:
         return spec.local_path
     assert spec.repo is not None

@@ -22,8 +22,12 @@ from cf_local.types import (
     DEVICE_CHOICES,
     KV_TYPES,
     MOST_THREADS,
+    POOLINGS,
+    SOURCE_KINDS,
     DeviceChoice,
     KvType,
+    Pooling,
+    SourceKind,
 )
 
 CONFIG_VARIABLE = "CF_LOCAL_CONFIG"
@@ -41,12 +45,14 @@ class SourceSpec:
     ``file`` is a file in the repository ``repo``; without a repository it is a path or
     "builtin:NAME". If it is empty, ``quant`` chooses a file in the repository (None: Q4_K_M, or the
     nearest to it). ``context`` counts tokens, ``template`` is a Jinja chat template that replaces
-    the model's own.
+    the model's own. ``kind`` None is "text"; ``pooling`` is for an embedding model whose file does
+    not say how to pool.
     """
 
     name: str
     file: str
     origin: str
+    kind: SourceKind | None = None
     repo: str | None = None
     quant: str | None = None
     revision: str | None = None
@@ -56,6 +62,7 @@ class SourceSpec:
     threads: int | None = None
     device: DeviceChoice | None = None
     kv_type: KvType | None = None
+    pooling: Pooling | None = None
     licence: str | None = None
     size_bytes: int | None = None
     description: str | None = None
@@ -224,7 +231,7 @@ def _builtin_file() -> Path:
 _TOP: dict[str, ValueType] = {"default": str, "sources": dict, "fusions": dict}
 _SOURCE: dict[str, ValueType] = {
     **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
-    **dict.fromkeys(("licence", "description", "device", "kv_type"), str),
+    **dict.fromkeys(("licence", "description", "device", "kv_type", "kind", "pooling"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
 }
 _TYPES: Mapping[str, ValueType] = {
@@ -255,6 +262,7 @@ _MAXIMUM = {
 }
 _CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
+_CHOICES |= {"kind": SOURCE_KINDS, "pooling": POOLINGS}
 
 
 def _entries(
@@ -310,7 +318,7 @@ def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
             raise file.error((*where, key), message)
 
 
-def _fusion(name: str, entry: Merged, sources: Collection[str]) -> FusionSpec:
+def _fusion(name: str, entry: Merged, sources: Mapping[str, SourceSpec]) -> FusionSpec:
     """The fusion of an entry; settings that it does not name have their defaults."""
     names = _source_names(name, entry, sources)
     given = {key: entry.values[key] for key in OPTIONS if key in entry.values}
@@ -358,7 +366,7 @@ def _check_weights(
         raise file.error(where, "one of the weights must be above 0.")
 
 
-def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str, ...]:
+def _source_names(name: str, entry: Merged, known: Mapping[str, SourceSpec]) -> tuple[str, ...]:
     names, where = entry.values.get("sources", []), ("fusions", name, "sources")
     file = entry.file_of("sources")
     for source in names:
@@ -366,6 +374,8 @@ def _source_names(name: str, entry: Merged, known: Collection[str]) -> tuple[str
             raise file.error(where, f"sources must be a list of names, not {source!r}.")
         if source not in known:
             raise file.error(where, f"there is no source {source!r}{nearest(source, known)}.")
+        if known[source].kind == "embedding":
+            raise file.error(where, f"{source!r} is an embedding model and cannot write text.")
     if not names or len(set(names)) < len(names):
         raise file.error(where, f"fusion {name!r} must name one or more sources, each once.")
     return tuple(names)

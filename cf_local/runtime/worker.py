@@ -33,7 +33,9 @@ class Worker:
     The thread ends with ``close``, with the last reference to the worker, and with the program.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "fusion") -> None:
+        """``what`` names in messages whose models compute here."""
+        self._what = what
         self._jobs: SimpleQueue[Work | None] = SimpleQueue()
         self._lock = threading.RLock()  # a finalizer that runs while it is held may submit a job
         self._thread: threading.Thread | None = None
@@ -68,12 +70,12 @@ class Worker:
         """
         if self.is_forked:
             raise CfLocalError(
-                "This fusion was loaded before the process was forked, and its models cannot "
-                "compute here. Load it in the process that uses it."
+                f"This {self._what} was loaded before the process was forked, and cannot compute "
+                "here. Load it in the process that uses it."
             )
         with self._lock:
             if self._is_closed:
-                raise ClosedError("This fusion has been closed.")
+                raise ClosedError(f"This {self._what} has been closed.")
             if self._thread is None:
                 self._thread = self._start()
             self._jobs.put(job)

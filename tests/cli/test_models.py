@@ -89,3 +89,14 @@ def test_what_is_in_the_hubs_cache_is_here(
     monkeypatch.setattr(hub, "cached", cached)
     assert "far   here  2.5 MB" in CliRunner().invoke(models).output
     assert asked == [("org/repo", "far-Q4_K_M.gguf", None, None)]
+
+
+def test_embedding_models_have_a_heading_of_their_own(small_registry: Path) -> None:
+    with (small_registry / "models.toml").open("a", encoding="utf-8") as file:
+        file.write('[sources.bert]\nfile = "near.gguf"\nkind = "embedding"\n')
+    output = CliRunner().invoke(models).output
+    others = output.partition("sources in no fusion\n")[2]
+    assert "bert" not in others.partition("\n\n")[0]
+    assert others.partition("\n\n")[2].startswith("embedding models\n    bert  here  2.5 MB")
+    sources = json.loads(CliRunner().invoke(models, ["--json"]).output)["sources"]
+    assert [each["kind"] for each in sources] == [None, None, None, "embedding"]

@@ -73,13 +73,19 @@ def test_what_is_no_model(tmp_path: Path, tiny_model: Callable[..., Path]) -> No
 def test_what_can_be_read_but_not_fused(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     tiny.make_vocab_only(tmp_path / "vocabulary.gguf", tiny.bpe_vocab())
     assert "no weights" in (inspect(tmp_path / "vocabulary.gguf").problem or "")
-    tiny.make_embedding_model(tmp_path / "bert.gguf")
+    tiny.make_embedding_model(tmp_path / "bert.gguf", pooling=None)
     assert "embedding model" in (inspect(tmp_path / "bert.gguf").problem or "")
     unknown = tiny_model("llama").read_bytes().replace(b"llama", b"lamma")
     (tmp_path / "unknown.gguf").write_bytes(unknown)
     card = inspect(tmp_path / "unknown.gguf")
     assert card.architecture == "lamma"
     assert "cannot be loaded" in (card.problem or "")
+
+
+def test_an_embedding_model(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+    card = inspect(tiny.make_embedding_model(tmp_path / "bert.gguf", pooling="CLS"))
+    assert (card.pooling, card.cache, card.problem) == ("cls", None, None)
+    assert inspect(tiny_model("llama")).pooling is None
 
 
 def test_a_child_that_dies_is_a_broken_file(

@@ -23,7 +23,7 @@ from cf_local.llama.ggml import is_copied
 from cf_local.llama.header import parse_header, read_header
 from cf_local.llama.inspection import try_headers
 from cf_local.llama.library import bridge
-from cf_local.llama.sizes import _BUFFER, _CACHE, SimulatedModel, _sum
+from cf_local.llama.sizes import BUFFER, CACHE, SimulatedModel, logged_bytes
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.tree import n_cells
 from cf_local.loading.fit import fetch_headers
@@ -46,10 +46,10 @@ def test_a_simulated_load_says_what_a_real_one_says(
     assert layout is not None
     with bridge.captured() as lines:
         LlamaSource("s", path, n_ctx=1024, n_forks=3, n_threads=1, kv_type=kv_type).close()
-    assert layout.cache == _sum(_CACHE, lines) > 0
+    assert layout.cache == logged_bytes(CACHE, lines) > 0
     n_heads = tiny.N_HEAD if kv_type == "f16" and arch != "mamba" else 0
     copied = 2 * n_heads * PLAIN_PASS_TOKENS * n_cells(1024, 3)  # no buffer of the context
-    assert layout.buffers - copied == layout.gpu_buffers == _sum(_BUFFER, lines) > 0
+    assert layout.buffers - copied == layout.gpu_buffers == logged_bytes(BUFFER, lines) > 0
 
 
 def test_every_conversation_takes_a_context(tiny_model: TinyModel) -> None:

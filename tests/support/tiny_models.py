@@ -494,7 +494,9 @@ def make_vocab_only(path: Path, vocab: Vocabulary) -> Path:
     return _finish(writer, path)
 
 
-def make_embedding_model(path: Path, *, seed: int = 0, n_embd: int = 32) -> Path:
+def make_embedding_model(
+    path: Path, *, seed: int = 0, n_embd: int = 32, pooling: str | None = "MEAN"
+) -> Path:
     """A tiny BERT: loads, embeds, and can never generate text."""
     words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{w}" for w in words), "."]
@@ -507,12 +509,13 @@ def make_embedding_model(path: Path, *, seed: int = 0, n_embd: int = 32) -> Path
     writer.add_head_count(N_HEAD)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType[pooling])
     types = [CONTROL, UNKNOWN, CONTROL, CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 5)
     metadata = _metadata(
         model="bert", pre="default", tokens=tokens, token_type=types, token_type_count=2,
-        unknown_token_id=1, cls_token_id=2, seperator_token_id=3, padding_token_id=0,
-        mask_token_id=4,
+        unknown_token_id=1, bos_token_id=2, cls_token_id=2, seperator_token_id=3,
+        padding_token_id=0, mask_token_id=4,
     )  # fmt: skip
     for key, (value, kind, sub) in metadata.items():
         writer.add_key_value(key, value, kind, sub_type=sub)

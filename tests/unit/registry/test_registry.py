@@ -295,3 +295,26 @@ class TestUnknownNames:
         with pytest.raises(ConfigError) as caught:
             load_registry().source("nothing-like-it")
         assert caught.value.exit_code == 2
+
+
+class TestEmbeddingModels:
+    def test_keys(self, folders: Path) -> None:
+        write(
+            folders / "project" / "models.toml",
+            '[sources.mine]\nfile = "a.gguf"\nkind = "embedding"\npooling = "last"\n',
+        )
+        registry = load_registry()
+        assert (registry.source("mine").kind, registry.source("mine").pooling) == (
+            "embedding",
+            "last",
+        )
+        assert registry.source("ash").kind is None
+        assert registry.source("all-minilm-l6-v2").kind == "embedding"
+
+    def test_cannot_be_fused(self, folders: Path) -> None:
+        message = project_error(folders, '[fusions.bad]\nsources = ["ash", "all-minilm-l6-v2"]\n')
+        assert "line 2: 'all-minilm-l6-v2' is an embedding model and cannot write text." in message
+
+    def test_unknown_kind(self, folders: Path) -> None:
+        message = project_error(folders, '[sources.a]\nfile = "a.gguf"\nkind = "embeding"\n')
+        assert "line 3: kind is 'embeding' (did you mean 'embedding'?)" in message
