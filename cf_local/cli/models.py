@@ -10,6 +10,7 @@ import click
 
 from cf_local import hub
 from cf_local.cli import columns
+from cf_local.cli.adding import add_files
 from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
@@ -162,30 +163,53 @@ def _source_options(command: Command) -> Command:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("names", nargs=-1, required=True, metavar="FILE...|NAME")
 @click.option("--path", type=click.Path(path_type=Path), help="A .gguf file on this machine.")
 @_source_options
 @_force_option
 @_json_option
-def add(name: str, path: Path | None, force: bool, as_json: bool, **given: Any) -> None:
-    """Add source NAME to your models.toml: a file on the hub or on this machine.
+def add(
+    names: tuple[str, ...], path: Path | None, force: bool, as_json: bool, **given: Any
+) -> None:
+    """Add sources to your models.toml: files on this machine, or a file on the hub.
 
-    Downloads nothing. Comments and other entries in the file stay.
+    Files are named after themselves; with NAME, one file or repository has that name. Files that
+    models.toml has already, and those that are no language models, are left out with a note.
+    Downloads nothing. Comments and other entries in models.toml stay.
 
     \b
-    cf-local models add mistral --path ~/models/mistral-7b-q4.gguf --context 8192
+    cf-local models add ~/models/*.gguf
+    cf-local models add mistral ~/models/mistral-7b-q4.gguf --context 8192
     cf-local models add qwen-7b --repo Qwen/Qwen2.5-7B-Instruct-GGUF --file qwen2.5-7b-instruct-q3_k_m.gguf
     """  # noqa: D301, E501  # click does not rewrap the lines after a backspace
     values = {key: value for key, value in given.items() if value is not None}
+    if path is None and "repo" not in values:
+        if {"file", "quant", "revision"} & values.keys():
+            raise click.UsageError("--file, --quant and --revision need --repo OWNER/NAME.")
+        if len(names) == 2 and not _is_path(names[0]) and _is_path(names[1]):
+            path, names = Path(names[-1]), names[:1]
+        elif not all(map(_is_path, names)):
+            raise click.UsageError(
+                "Name .gguf files, or say where the model is: --repo OWNER/NAME or --path FILE."
+            )
+    if "template" in values:
+        values["template"] = read_text(values["template"])
+    if path is None and "repo" not in values:
+        add_files([Path(name) for name in names], values, as_json=as_json)
+        return
+    if len(names) != 1:
+        raise click.UsageError("Give one NAME with --path or --repo.")
     if path is not None:
         if {"file", "repo"} & values.keys():
             raise click.UsageError("Give either --path, or --repo and --file.")
         values = {"file": str(_checked(path)), **values}
-    elif "repo" not in values:
-        raise click.UsageError("Say where the model is: --repo OWNER/NAME or --path FILE.")
-    if "template" in values:
-        values["template"] = read_text(values["template"])
-    _write("sources", name, values, force=force, as_json=as_json)
+    _write("sources", names[0], values, force=force, as_json=as_json)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text on the command line is meant as a file, not as a name for one."""
+    is_written_as_path = any(sep in text for sep in "/\\") or text.startswith((".", "~"))
+    return is_written_as_path or text.lower().endswith(".gguf") or Path(text).is_file()
 
 
 @models.command("add-fusion")
@@ -193,11 +217,13 @@ def add(name: str, path: Path | None, force: bool, as_json: bool, **given: Any) 
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @setting_options
 @click.option("--description", help="Shown by `models`.")
+@click.option("--default", "is_default", is_flag=True, help="Make it the default fusion, too.")
 @_force_option
 @_json_option
 def add_fusion(
     name: str,
     sources: tuple[str, ...],
+    is_default: bool,
     force: bool,
     as_json: bool,
     **given: Any,
@@ -205,14 +231,18 @@ def add_fusion(
     """Add fusion NAME to your models.toml, made of sources that models.toml defines.
 
     \b
-    cf-local models add-fusion mine mistral qwen-7b --weight qwen-7b=0.5
-    cf-local ask --fusion mine "..."
+    cf-local models add-fusion mine mistral qwen-7b --weight qwen-7b=0.5 --default
+    cf-local ask "..."
     """  # noqa: D301  # as above
     values: dict[str, Any] = {"sources": sources}
     values |= {key: value for key, value in given.items() if value not in (None, ())}
     if "weights" in values:
         values["weights"] = weights_of(values["weights"], sources)
     _write("fusions", name, values, force=force, as_json=as_json)
+    if is_default:
+        path = write_default(name)
+        if not as_json:
+            click.echo(f"{name} is now the default ({path}).")
 
 
 @models.command()

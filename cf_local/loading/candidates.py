@@ -92,11 +92,11 @@ def sort_out(
             refused.append(Refused(file, reason))
             continue
         content = (card.n_bytes, card.n_parameters, str(card.metadata), card.template)
-        if content in seen:
-            refused.append(Refused(file, f"the same model as {seen[content]}"))
-            continue
         spec = next((one for path, one in known if path == file.path.resolve()), None)
         is_new = spec is None
+        if is_new and content in seen:
+            refused.append(Refused(file, f"the same model as {seen[content]}"))
+            continue
         if spec is None:
             spec = _spec(unique_name(file.label, calls_itself, names), file)
         names.add(spec.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +204,47 @@ def test_doctor(run: Run, work_folder: Path) -> None:
     assert "models.toml, line 1: the key 'x' is not known" in text
     unknown = "cf-local does not know the environment variable CF_LOCAL_CONTXT"
     assert f"{unknown} (did you mean 'CF_LOCAL_CONTEXT'?)" in text
+
+
+BIRCH = ASH.with_name("birch.gguf")
+
+
+def test_files_are_added_under_their_own_names(run: Run, work_folder: Path) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    for path, name in ((ASH, "One-1B-Instruct-Q8_0.gguf"), (BIRCH, "Two-1B-it-Q8_0.gguf")):
+        shutil.copyfile(path, work_folder / name)
+    (work_folder / "Two-1B-Q4_K_M.gguf").write_bytes(BIRCH.read_bytes() + b"0")
+    (work_folder / "page.gguf").write_text("<html>")
+    files = sorted(path.name for path in work_folder.glob("*.gguf"))
+    done = run("models", "add", *files, f"./{files[0]}", "--context", "256", "none.gguf")
+    assert done.returncode == 4
+    assert b"page.gguf is not a GGUF file" in done.stderr
+    assert b"no model file" in done.stderr
+    assert b"add-fusion mine one-1b two-1b two-1b-q8_0 --default" in done.stdout
+    tables = tomllib.loads(own.read_text())["sources"]
+    assert tables == {
+        "one-1b": {"file": str(work_folder / files[0]), "context": 256},
+        "two-1b": {"file": str(work_folder / "Two-1B-Q4_K_M.gguf"), "context": 256},
+        "two-1b-q8_0": {"file": str(work_folder / "Two-1B-it-Q8_0.gguf"), "context": 256},
+    }
+    text = own.read_text()
+    again = run("models", "add", *files[:2], str(ASH))
+    assert again.returncode == 0
+    assert b"One-1B-Instruct-Q8_0.gguf is already there as one-1b" in again.stdout
+    assert b"is already there as ash" in again.stdout
+    assert own.read_text() == text
+    records = run("models", "add", *files[:1], "--json").stdout.splitlines()
+    assert [json.loads(line)["already"] for line in records] == ["one-1b"]
+
+
+def test_a_name_and_a_file(run: Run, work_folder: Path) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    assert run("models", "add", "mine", ASH, "--threads", "1").returncode == 0
+    assert tomllib.loads(own.read_text())["sources"] == {"mine": {"file": str(ASH), "threads": 1}}
+    done = run("models", "add-fusion", "pair", "mine", "birch", "--default")
+    assert done.returncode == 0, done.stderr
+    assert b"pair is now the default" in done.stdout
+    assert tomllib.loads(own.read_text())["default"] == "pair"
+    assert run("models", "add", "x", "y").returncode == 2
+    assert run("models", "add", "a.gguf", "b.gguf", "--repo", "a/b").returncode == 2
+    assert run("models", "add", ASH, "--quant", "Q4_K_M").returncode == 2
