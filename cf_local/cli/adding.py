@@ -27,7 +27,7 @@ def add_files(paths: Sequence[Path], values: Mapping[str, Any], *, as_json: bool
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.llama.inspection import inspect_all
-    from cf_local.loading.candidates import sort_out
+    from cf_local.loading.candidates import EMBEDDING, sort_out
 
     found = _found(paths)
     cards = inspect_all([each.path for each in found])
@@ -42,7 +42,8 @@ def add_files(paths: Sequence[Path], values: Mapping[str, Any], *, as_json: bool
         if as_json:
             click.echo(json.dumps({"skipped": str(each.found.path), "reason": each.reason}))
         else:
-            click.echo(f"Note: {each.found.path} is left out: {each.reason}.", err=True)
+            how = "; add it with NAME FILE --kind embedding" if each.reason == EMBEDDING else ""
+            click.echo(f"Note: {each.found.path} is left out: {each.reason}{how}.", err=True)
     _report(candidates, values, as_json=as_json)
     if errors:
         texts = " ".join(str(error) for error in errors)

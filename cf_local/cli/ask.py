@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import click
 
 from cf_local import trace
+from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
     format_of,
@@ -85,6 +86,8 @@ def ask(
         trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     response_format = format_of(options)
+    if not as_json:
+        hint_at_setup(options)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
         settings = replace(settings_of(fusion, options), response_format=response_format)
         names = [source.info.name for source in fusion.sources]

@@ -15,6 +15,7 @@ from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.short_names import unique_name
 
 ORIGIN = "setup"
+EMBEDDING = "an embedding model"
 _OTHER_TYPES = {
     "adapter": "an adapter (LoRA) of another model",
     "mmproj": "a projector for images, part of another model",
@@ -22,7 +23,7 @@ _OTHER_TYPES = {
     "vocab": "a vocabulary without weights",
 }
 _OTHER_NAMES = (
-    (re.compile(r"embed|(?<![a-z])(bge|e5|gte)(?![a-z])"), "an embedding model"),
+    (re.compile(r"embed|(?<![a-z])(bge|e5|gte)(?![a-z])"), EMBEDDING),
     (re.compile(r"rerank"), "a reranker"),
     (re.compile(r"guard|moderation"), "a model that judges texts"),
     (re.compile(r"reward"), "a reward model"),
@@ -94,6 +95,9 @@ def sort_out(
         content = (card.n_bytes, card.n_parameters, str(card.metadata), card.template)
         spec = next((one for path, one in known if path == file.path.resolve()), None)
         is_new = spec is None
+        if spec is not None and spec.kind == "embedding":
+            refused.append(Refused(file, EMBEDDING))
+            continue
         if is_new and content in seen:
             refused.append(Refused(file, f"the same model as {seen[content]}"))
             continue
@@ -114,11 +118,8 @@ def why_not(card: Card, names: str = "") -> str | None:
         return _OTHER_TYPES["mmproj"]
     if not card.n_parameters:
         return _OTHER_TYPES["vocab"]
-    if meta.get(f"{architecture}.pooling_type") or meta.get(f"{architecture}.attention.causal") in (
-        False,
-        "false",
-    ):
-        return "an embedding model"
+    if card.pooling or meta.get(f"{architecture}.attention.causal") in (False, "false"):
+        return EMBEDDING
     for pattern, what in _OTHER_NAMES:
         if pattern.search(names.lower()):
             return what

@@ -14,7 +14,8 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     home = tmp_path / "home"
-    home.mkdir()
+    (home / "cache").mkdir(parents=True)
+    (home / "cache" / "setup-hint-shown").touch()  # the hint at `setup` has tests of its own
     ours = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "APPDATA": str(home)}
     ours |= {"CF_LOCAL_DATA": str(home / "data"), "CF_LOCAL_CACHE": str(home / "cache")}
     dropped = ("NO_COLOR", "HF_HOME", "HF_HUB_CACHE")

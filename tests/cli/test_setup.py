@@ -22,6 +22,7 @@ NETLESS = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:
 
 @pytest.fixture
 def environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    (Path(environment["CF_LOCAL_CACHE"]) / "setup-hint-shown").unlink()
     dropped = ("OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME")
     kept = {key: value for key, value in environment.items() if key not in dropped}
     return kept | NETLESS | {"USERPROFILE": environment["HOME"]}
@@ -246,3 +247,53 @@ def test_ctrl_c_at_the_question(
     child.close()
     assert child.exitstatus == 1
     assert not own.exists()
+
+
+HINT = "`cf-local setup` finds real ones."
+
+
+def on_a_terminal(environment: dict[str, str], folder: Path, *arguments: str) -> str:
+    pexpect = pytest.importorskip("pexpect")
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "cf_local", *arguments],
+        cwd=folder,
+        env=environment,
+        dimensions=(40, 200),
+        timeout=120,
+    )
+    text: str = child.read().decode()
+    child.close()
+    assert child.exitstatus == 0, text
+    return text
+
+
+def test_the_hint_comes_once_and_only_where_it_helps(
+    run: Run, environment: dict[str, str], work_folder: Path, three: None
+) -> None:
+    ask = ("ask", "What is 7 times 8?")
+    assert HINT not in on_a_terminal(environment, work_folder, *ask, "--json")
+    assert HINT not in on_a_terminal(environment, work_folder, *ask, "--fusion", "builtin")
+    assert HINT.encode() not in run(*ask).stderr  # no terminal
+    assert HINT in on_a_terminal(environment, work_folder, *ask)
+    assert HINT not in on_a_terminal(environment, work_folder, *ask)
+
+
+def test_no_hint_where_there_are_real_models(
+    run: Run, environment: dict[str, str], work_folder: Path, three: None
+) -> None:
+    assert run("setup", "--yes").returncode == 0
+    text = on_a_terminal(environment, work_folder, "ask", "Hello", "--max-tokens", "4")
+    assert HINT not in text
+
+
+def test_the_hint_in_the_chat(environment: dict[str, str], work_folder: Path) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    child = pexpect.spawn(
+        sys.executable, ["-m", "cf_local", "chat"], cwd=work_folder, env=environment, timeout=60
+    )
+    child.expect_exact(HINT)
+    child.expect_exact("\x1b[?2004h")  # the editor is ready
+    child.send("/bye\r")
+    child.expect(pexpect.EOF)
+    child.close()

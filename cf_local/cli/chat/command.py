@@ -44,7 +44,9 @@ def chat(
         )
     # Imported here: `--help` and the other commands need neither a database nor line editing.
     from cf_local.cli.chat.start import StartOptions, start
+    from cf_local.cli.hint import hint_at_setup
 
+    hint_at_setup(options)
     start_options = StartOptions(continues, number, no_history, show_winners, thinks, system)
     with Interrupt() as interrupt:
         start(interrupt, start_options, options)
