@@ -132,9 +132,7 @@ class Settings:
     segments: SegmentKind = field(
         default="aligned", metadata=_about("choice", "Where a segment may end.", choices=SEGMENTS)
     )
-    segment_words: int = field(
-        default=1, metadata=_about("whole", "Words in a segment (default: 1).", low=1)
-    )
+    segment_words: int = field(default=1, metadata=_about("whole", "Words in a segment.", low=1))
     segment_limit: int = field(
         default=32, metadata=_about("whole", "Cut a segment after this many tokens.", low=1)
     )

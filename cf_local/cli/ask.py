@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import click
 
 from cf_local import trace
+from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
@@ -36,7 +37,7 @@ _WHY_INCOMPLETE = {
 }
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.argument("question", required=False)
 @click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' for stdin).")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")

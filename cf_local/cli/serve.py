@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cf_local.cli import completing
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.options import load_options
 from cf_local.errors import CfLocalError, InputError
@@ -18,7 +19,7 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 @click.command()
-@click.argument("fusions", metavar="[FUSION]...", nargs=-1)
+@click.argument("fusions", metavar="[FUSION]...", nargs=-1, shell_complete=completing.fusions)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

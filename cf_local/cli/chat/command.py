@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import fusion_options, model_options
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.option("-c", "--continue", "continues", is_flag=True, help="Continue the last chat.")
 @click.option(
     "--chat", "number", type=click.IntRange(1), help="Continue the chat with this number."
