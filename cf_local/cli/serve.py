@@ -103,8 +103,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     """Serve fusions to any client of OpenAI's interface, and a page for chat.
 
     Loads each FUSION at start. The first is the default, and only these fusions and their sources
-    are served. Without FUSION, serves all models of models.toml that are on this machine, and
-    loads each on demand.
+    are served. FUSION may also be an embedding model. Without FUSION, serves all models of
+    models.toml that are on this machine, and loads each on demand.
 
     \b
     cf-local serve
@@ -121,6 +121,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     from cf_local.loading.fit import fit
     from cf_local.loading.load import choose
     from cf_local.loading.load_options import LoadOptions
+    from cf_local.server.catalogue import is_embedding
     from cf_local.server.running import serve as run
     from cf_local.server.serve_options import ServeOptions
 
@@ -128,11 +129,12 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
     load_options = LoadOptions(**given, n_conversations=how.n_slots)
-    sets = [choose(registry, name, ())[0] for name in fusions]
+    embedding = [name for name in fusions if is_embedding(registry, name)]
+    sets = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
     for specs in sets if load_options.fit else ():
         if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, load_options).check()
-    named = [spec for specs in sets for spec in specs]
+    named = [spec for specs in sets for spec in specs] + [registry.source(n) for n in embedding]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:

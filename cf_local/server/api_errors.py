@@ -180,12 +180,12 @@ def queue_full(retry_after_s: int) -> ApiError:
     )
 
 
-def timed_out(limit_s: float) -> ApiError:
+def timed_out(limit_s: float, advice: str = "Ask for fewer max_tokens.") -> ApiError:
     """The error for an answer that takes longer than the server allows."""
     return ApiError(
         504,
         f"The answer took longer than the {limit_s:g} seconds that the server allows (--timeout). "
-        "Ask for fewer max_tokens.",
+        f"{advice}",
         kind=SERVER,
         code="timeout",
         headers=NO_RETRY,

@@ -1,4 +1,4 @@
-"""Loads fusions on demand, shares them between models with the same sources, unloads idle ones.
+"""Loads models on demand, shares them between models with the same sources, unloads idle ones.
 
 Everything here runs in one event loop, except loading and closing, which run in threads.
 """
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from cf_local.errors import CfLocalError, OutOfMemoryError
+from cf_local.loading.embedder import Embedder
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
@@ -91,8 +92,9 @@ class Gate:
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[ServedModel, IsCancelled], Fusion]
-"""Loads the sources of a model, for as many conversations as there are slots."""
+Loaded = Fusion | Embedder
+Load = Callable[[ServedModel, IsCancelled], Loaded]
+"""Loads a model: its sources for as many conversations as there are slots, or an Embedder."""
 
 _MOST_RETRY_S = 60
 
@@ -106,12 +108,12 @@ class _Loaded:
         self.gate = Gate(n_slots, n_queue)
         self.n_users = 0
         self.last_used = time.monotonic()
-        self.loading: asyncio.Task[Fusion] | None = None
+        self.loading: asyncio.Task[Loaded] | None = None
         self._parts: dict[str, Fusion] = {}
 
     @property
-    def fusion(self) -> Fusion | None:
-        """The loaded fusion; None unless the load has succeeded."""
+    def loaded(self) -> Loaded | None:
+        """What was loaded; None unless the load has succeeded."""
         task = self.loading
         if task is None or not task.done() or task.cancelled() or task.exception():
             return None
@@ -143,18 +145,35 @@ class Pool:
         self._is_draining = self._is_closing = False
         metrics.gauge("cf_local_queue_length", "Requests that wait for a slot.", self._n_waiting)
         metrics.gauge("cf_local_running", "Requests that hold a slot.", self._n_running)
-        metrics.gauge("cf_local_loaded", "Sets of sources that are loaded.", self._n_loaded)
+        metrics.gauge(
+            "cf_local_loaded",
+            "Sets of sources, and embedding models, that are loaded.",
+            self._n_loaded,
+        )
 
     @asynccontextmanager
     async def slot(self, model: ServedModel) -> AsyncIterator[Fusion]:
         """The fusion of a model, loaded if needed; holds a slot while entered. Raises ApiError."""
+        async with self._slot(model) as (entry, loaded):
+            assert isinstance(loaded, Fusion)
+            yield entry.part(loaded, model)
+
+    @asynccontextmanager
+    async def embedder(self, model: ServedModel) -> AsyncIterator[Embedder]:
+        """The same for an embedding model."""
+        async with self._slot(model) as (_, loaded):
+            assert isinstance(loaded, Embedder)
+            yield loaded
+
+    @asynccontextmanager
+    async def _slot(self, model: ServedModel) -> AsyncIterator[tuple[_Loaded, Loaded]]:
         if self._is_draining:
             raise shutting_down()
         entry = self._entry(model)
         entry.n_users += 1
         try:
             async with entry.gate.slot():
-                yield entry.part(await self._ready(entry), model)
+                yield entry, await self._ready(entry)
         except QueueFull:
             raise queue_full(self._retry_after_s(entry)) from None
         except GateClosed:
@@ -172,7 +191,7 @@ class Pool:
 
     def is_loaded(self, model: ServedModel) -> bool:
         """Whether the sources of a model are loaded."""
-        return any(set(model.names) <= e.names and e.fusion for e in self._entries)
+        return any(set(model.names) <= e.names and e.loaded for e in self._entries)
 
     def drain(self) -> None:
         """Start nothing new: waiting requests are refused, running ones continue."""
@@ -216,8 +235,8 @@ class Pool:
         self._entries.append(entry)
         return entry
 
-    async def _ready(self, entry: _Loaded) -> Fusion:
-        """The loaded fusion; a cancelled request does not cancel the load for others."""
+    async def _ready(self, entry: _Loaded) -> Loaded:
+        """What was loaded; a cancelled request does not cancel the load for others."""
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
             # Retrieve the error even if every request has left meanwhile.
@@ -227,10 +246,10 @@ class Pool:
         except CfLocalError as error:
             raise of_load(error, entry.model.name) from error
 
-    async def _loaded(self, entry: _Loaded) -> Fusion:
+    async def _loaded(self, entry: _Loaded) -> Loaded:
         try:
             async with self._one_load:
-                fusion = await self._load_with_room(entry)
+                loaded = await self._load_with_room(entry)
         except BaseException:
             self._metrics.loads.labels("failed").inc()
             self._forget(entry)  # the next request tries again
@@ -242,9 +261,9 @@ class Pool:
         for other in self._unused():
             if other.names < entry.names:
                 await self._unload(other)
-        return fusion
+        return loaded
 
-    async def _load_with_room(self, entry: _Loaded) -> Fusion:
+    async def _load_with_room(self, entry: _Loaded) -> Loaded:
         """Load; if memory is short, unload unused models and load once more."""
         try:
             return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
@@ -259,16 +278,15 @@ class Pool:
 
     async def _unload(self, entry: _Loaded) -> None:
         self._forget(entry)
-        fusion = entry.fusion
-        if fusion is not None:
-            await asyncio.to_thread(fusion.close)
+        if entry.loaded is not None:
+            await asyncio.to_thread(entry.loaded.close)
 
     def _forget(self, entry: _Loaded) -> None:
         if entry in self._entries:
             self._entries.remove(entry)
 
     def _unused(self) -> list[_Loaded]:
-        return [entry for entry in self._entries if entry.fusion and not entry.n_users]
+        return [entry for entry in self._entries if entry.loaded and not entry.n_users]
 
     def _retry_after_s(self, entry: _Loaded) -> int:
         """Estimated seconds until half of the waiting requests have had a slot."""
@@ -287,4 +305,4 @@ class Pool:
         return sum(users - waiting for users, waiting in self._each())
 
     def _n_loaded(self) -> int:
-        return sum(entry.fusion is not None for entry in self._entries)
+        return sum(entry.loaded is not None for entry in self._entries)

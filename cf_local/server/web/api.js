@@ -48,12 +48,13 @@ async function refusal(response) {
   return new ApiError("refused", typeof told === "string" && told ? told : plain);
 }
 
-/** The available models, each `{id, kind, description, modes, sources, isDefault}`. */
+/** The available models that write, each `{id, kind, description, modes, sources, isDefault}`. */
 export async function models(signal) {
   const response = await request("v1/models", { signal });
   const body = await response.json().catch(() => null);
   if (!Array.isArray(body?.data)) throw new ApiError("refused", "The server sent no list of models.");
-  return body.data.map((model) => ({
+  const writing = body.data.filter((model) => model.cf_local?.kind !== "embedding");
+  return writing.map((model) => ({
     id: String(model.id),
     kind: model.cf_local?.kind === "source" ? "source" : "fusion",
     description: model.cf_local?.description ?? "",
