@@ -5,7 +5,7 @@ as a person reads it. ``docs/method.md`` defines the terms.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from cf_local.structured.tools import Tool, ToolCall, ToolForm, tools_text
@@ -253,7 +253,8 @@ class SourceInfo:
 class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
-    ``chosen`` names who wrote the text: FUSED or a source. ``passes`` counts forward passes after
+    ``chosen`` names who wrote the text: FUSED or a source. ``cached_tokens`` are those of
+    ``prompt_tokens`` that had been read before. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
     including the prompt, of ``elapsed_s`` in all.
     """
@@ -268,6 +269,7 @@ class Answer:
     elapsed_s: float
     decode_s: float
     sources: tuple[SourceInfo, ...]
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 Event = Step | Answer

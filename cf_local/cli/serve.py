@@ -92,6 +92,19 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
     help="Also accept requests to this host name, such as that of a proxy; repeatable.",
 )
 @click.option(
+    "--alias",
+    "aliases",
+    metavar="NAME=MODEL",
+    multiple=True,
+    help="Another name for a model, as in gpt-4o-mini=laptop or fast=laptop:rerank; repeatable.",
+)
+@click.option(
+    "--any-model",
+    "answers_any",
+    is_flag=True,
+    help="Answer requests for unknown models with the first FUSION.",
+)
+@click.option(
     "--strict",
     "is_strict",
     is_flag=True,
@@ -151,17 +164,23 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with origins as browsers send them. Raises InputError."""
+    """The options, with origins as browsers send them, and aliases. Raises InputError."""
     origins = tuple(origin.rstrip("/") for origin in options.pop("allowed_origins"))
     for origin in origins:
         is_plain = origin.startswith(("http://", "https://")) and origin.count("/") == 2
         if origin not in ("*", "null") and not is_plain:
             raise InputError(f"--allow-origin {origin}: an origin looks like https://this.site.")
+    aliases = dict[str, str]()
+    for given in options.pop("aliases"):
+        alias, _, model = given.partition("=")
+        if not alias or not model:
+            raise InputError(f"--alias {given}: an alias looks like NAME=MODEL.")
+        aliases[alias] = model
     if options["api_key"] is not None and not options["api_key"].strip():
         raise InputError(
             "The API key is empty. Set it, or leave out --api-key and CF_LOCAL_API_KEY."
         )
-    return options | {"allowed_origins": origins}
+    return options | {"allowed_origins": origins, "aliases": aliases}
 
 
 def _log_to_stderr() -> None:

@@ -71,6 +71,7 @@ class Writer:
         self._before = self._after_prompt = [session.counters for session in sessions]
         self._n_prefix = 0  # tokens of the answer before the first step
         self._prompt_tokens: dict[str, int] = {}
+        self._cached_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
 
     def prefill(self, prompt: Prompt, prefix: bytes = b"") -> Iterator[float]:
@@ -90,8 +91,10 @@ class Writer:
                 grammar=self._format.grammar if self._format else None,
                 is_cancelled=self._is_cancelled,
             )
+            n_before, name = session.counters.n_tokens, session.source.info.name
             n_tokens = yield from _shares(parts, index, len(self._sessions))
-            self._prompt_tokens[session.source.info.name] = n_tokens
+            self._prompt_tokens[name] = n_tokens
+            self._cached_tokens[name] = max(n_tokens - session.counters.n_tokens + n_before, 0)
         if prefix:
             for session in self._sessions:
                 session.commit(Candidate(prefix, ends=False))
@@ -208,6 +211,7 @@ class Writer:
             passes={name: end.n_passes - start.n_passes for name, _, start, end in spans},
             prompt_s=self._prompt_s,
             prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
             elapsed_s=time.perf_counter() - self._start,
             decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
             - self._overlap.hidden_s,

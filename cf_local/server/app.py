@@ -192,13 +192,13 @@ class Server:
         return _json(ModelList(object="list", data=[self._as_openai(model) for model in found]))
 
     async def _model(self, id: str) -> Response:
-        return _json(self._as_openai(self.catalogue.find(id)))
+        return _json(self._as_openai(await asyncio.to_thread(self.catalogue.find, id)))
 
     def _as_openai(self, model: models.ServedModel) -> models.ModelFields:
         return models.as_openai(
             model,
             self._created,
-            is_default=model.name == self.catalogue.default and model.kind == "fusion",
+            is_default=model.id == self.catalogue.default and model.kind == "fusion",
             is_loaded=self.pool.is_loaded(model),
         )
 
@@ -209,7 +209,7 @@ class Server:
             headers = self._ignoring(body)
             # Checking a response format may take long.
             request, formatter = await asyncio.to_thread(dialect.prepare, body)
-            model = self.catalogue.answering(request.model)
+            model = await asyncio.to_thread(self.catalogue.answering, request.model)
             deltas = self._answerer.deltas(request, model)
             if request.streams:
                 return EventStream(formatter, deltas, self.options, headers)

@@ -7,11 +7,11 @@ from typing import Literal, cast
 from typing_extensions import TypedDict
 
 from cf_local import hub
-from cf_local.errors import MissingModelError
+from cf_local.errors import InputError, MissingModelError
 from cf_local.loading.load import choose
 from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.toml import nearest
-from cf_local.server.api_errors import invalid, model_not_found
+from cf_local.server.api_errors import ApiError, invalid, model_not_found
 from cf_local.settings import Settings
 from cf_local.types import MODES, Mode
 
@@ -49,10 +49,19 @@ class ServedModel:
 class Catalogue:
     """The models of the registry when the server started; only these names can open a file."""
 
-    def __init__(self, registry: Registry, fusions: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        fusions: Sequence[str] = (),
+        *,
+        aliases: Mapping[str, str] | None = None,
+        answers_any: bool = False,
+    ) -> None:
         """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
 
-        ``fusions`` may also name embedding models. Raises ConfigError for an unknown name.
+        ``fusions`` may also name embedding models. ``aliases`` are more names of models; with
+        ``answers_any``, an unknown name stands for the default. Raises ConfigError for an unknown
+        name, InputError for an alias of no model.
         """
         self._registry = registry
         self._embedding = [name for name in fusions if is_embedding(registry, name)]
@@ -60,13 +69,28 @@ class Catalogue:
             registry.fusion(name).name for name in fusions if name not in self._embedding
         ]
         self.default = self.fusions[0] if self.fusions else registry.default_fusion
+        self._aliases: dict[str, ServedModel] = {}
+        for alias, id in (aliases or {}).items():
+            try:
+                self._aliases[alias] = replace(self.find(id), id=alias)
+            except ApiError as error:
+                raise InputError(f"--alias {alias}={id}: {error}") from None
+        self._answers_any = answers_any
 
     def find(self, id: str) -> ServedModel:
-        """The model for ``name`` or ``name:mode``. Raises ApiError."""
+        """The model for ``name`` or ``name:mode``, or for an alias in its place.
+
+        Looks for the files of all models if there is no such model. Raises ApiError.
+        """
+        if id in self._aliases:
+            return self._aliases[id]
         name, colon, mode = id.partition(":")
-        known = {model.name: model for model in self._all()}
+        known = {model.name: model for model in self._all()} | self._aliases
         if name not in known:
-            raise model_not_found(id[:100], nearest(name, known))
+            if self._answers_any:
+                return replace(known[self.default], id=id)
+            there = [model.id for model in self.listed()]
+            raise model_not_found(id[:100], nearest(name, known), there)
         model = known[name]
         if not colon:
             return model
@@ -105,9 +129,9 @@ class Catalogue:
         return model
 
     def listed(self) -> Iterator[ServedModel]:
-        """The models whose files are all on this machine."""
+        """The models whose files are all on this machine, and their aliases."""
         found: dict[str, bool] = {}
-        for model in self._all():
+        for model in (*self._all(), *self._aliases.values()):
             for spec in model.sources:
                 if spec.name not in found:
                     found[spec.name] = _is_here(spec)

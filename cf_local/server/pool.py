@@ -51,7 +51,14 @@ class Gate:
         try:
             yield
         finally:
-            self._leave()
+            self.leave()
+
+    def take(self) -> bool:
+        """Take a slot if one is free now; ``leave`` gives it back."""
+        if self._is_closed or not self._n_free:
+            return False
+        self._n_free -= 1
+        return True
 
     def close(self) -> None:
         """Turn away those who wait; those inside may finish."""
@@ -75,12 +82,12 @@ class Gate:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._leave()  # cancelled in the same moment as let in
+                self.leave()  # cancelled in the same moment as let in
             elif future in self._waiting:
                 self._waiting.remove(future)
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Give the slot to the one who has waited longest."""
         while self._waiting:
             future = self._waiting.popleft()
@@ -131,6 +138,30 @@ class _Loaded:
         return self._parts[model.name]
 
 
+class Place:
+    """A slot on a loaded fusion, and more slots for as long as nobody waits for them."""
+
+    def __init__(self, fusion: Fusion, gate: Gate) -> None:
+        self.fusion = fusion
+        self._gate, self._n_more = gate, 0
+
+    def take_more(self) -> bool:
+        """Take one more slot, if one is free."""
+        is_free = self._gate.take()
+        self._n_more += is_free
+        return is_free
+
+    def give_back(self) -> None:
+        """Give back one of the additional slots."""
+        self._n_more -= 1
+        self._gate.leave()
+
+    def give_back_all(self) -> None:
+        """Give back all additional slots."""
+        while self._n_more:
+            self.give_back()
+
+
 class Pool:
     """Gives each request a slot on a loaded fusion, at most ``n_slots`` at once on the same one."""
 
@@ -152,11 +183,15 @@ class Pool:
         )
 
     @asynccontextmanager
-    async def slot(self, model: ServedModel) -> AsyncIterator[Fusion]:
-        """The fusion of a model, loaded if needed; holds a slot while entered. Raises ApiError."""
+    async def place(self, model: ServedModel) -> AsyncIterator[Place]:
+        """A slot on the fusion of a model, loaded if needed, while entered. Raises ApiError."""
         async with self._slot(model) as (entry, loaded):
             assert isinstance(loaded, Fusion)
-            yield entry.part(loaded, model)
+            place = Place(entry.part(loaded, model), entry.gate)
+            try:
+                yield place
+            finally:
+                place.give_back_all()
 
     @asynccontextmanager
     async def embedder(self, model: ServedModel) -> AsyncIterator[Embedder]:

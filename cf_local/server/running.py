@@ -33,10 +33,13 @@ def serve(
 ) -> None:
     """Serve until a signal; the models ``fusions`` are loaded before the first request.
 
-    ``on_ready`` is called with the address. Raises ConfigError for an unknown fusion, CfLocalError
+    ``on_ready`` is called with the address. Raises what Catalogue raises, CfLocalError
     if the address cannot be used, and what loading raises.
     """
-    server = Server(Catalogue(registry, fusions), loader(load_options, on_notice), options)
+    catalogue = Catalogue(
+        registry, fusions, aliases=options.aliases, answers_any=options.answers_any
+    )
+    server = Server(catalogue, loader(load_options, on_notice), options)
     with listening(options) as bound:
         runner = Runner(server, bound, on_ready)
         asyncio.run(runner.run(fusions))

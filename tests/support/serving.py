@@ -146,7 +146,8 @@ def serving(
         ),
         lambda _text: None,
     )
-    server = Server(Catalogue(load_registry(models), names), load, how)
+    more: Any = {"aliases": how.aliases, "answers_any": how.answers_any}
+    server = Server(Catalogue(load_registry(models), names, **more), load, how)
     ready = threading.Event()
     with listening(how) as bound:
         if socket_bytes is not None:  # connections inherit it
