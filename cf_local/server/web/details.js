@@ -79,7 +79,8 @@ function place(card, piece) {
   const { width, height } = card.getBoundingClientRect();
   const isAbove = innerHeight - last.bottom < height + 150 && first.top > height + 80;
   const top = isAbove ? first.top - height - GAP : last.bottom + GAP;
-  const left = Math.min(Math.max(last.left - 12, frame.left), Math.max(frame.left, frame.right - width));
+  const column = card.closest(".column").getBoundingClientRect();
+  const left = Math.min(Math.max(last.left - 12, frame.left), Math.max(column.left, column.right - width));
   card.style.top = `${top - frame.top}px`;
   card.style.left = `${left - frame.left}px`;
 }
