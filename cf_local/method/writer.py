@@ -23,6 +23,7 @@ from cf_local.method.speculation import Speculator, has_word
 from cf_local.method.synchronizer import draft_segment
 from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
+from cf_local.structured.calls import TalkEnd
 from cf_local.types import (
     FUSED,
     Answer,
@@ -220,11 +221,13 @@ class Writer:
 
     def _new_stream(self) -> TextStream:
         """The text of an answer, to which the stop strings apply."""
-        if self._format is None:
-            return TextStream(self._settings.stop)
-        # The form itself says where the answer may end, except in talk beside calls of tools.
-        form = self._format.tool_form
-        return TextStream(self._settings.stop if form else (), form)
+        stop, form = self._settings.stop, self._format
+        if form is None or not stop:
+            return TextStream(stop)
+        # A form itself says where the answer may end, except in talk beside calls of tools.
+        if form.tool_form is None:
+            return TextStream()
+        return TextStream(stop, TalkEnd(form.tool_form, form.tool_names))
 
     def _drafts(self) -> list[Candidate]:
         """The next segment of each source, which reads the expected text first."""
