@@ -105,8 +105,6 @@ class Settings:
     own choices.
 
     ``max_tokens``: the answer ends when it has that many tokens in one source's vocabulary.
-    ``max_thinking_tokens``: thinking is closed when one source has that many tokens of it; None for
-    no limit. It does not apply to an answer in a required form.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
     ``weights``: by the names of sources; a source not named has 1. "size": by the number of
@@ -134,9 +132,7 @@ class Settings:
     segments: SegmentKind = field(
         default="aligned", metadata=_about("choice", "Where a segment may end.", choices=SEGMENTS)
     )
-    segment_words: int = field(
-        default=1, metadata=_about("whole", "Words in a segment (default: 1).", low=1)
-    )
+    segment_words: int = field(default=1, metadata=_about("whole", "Words in a segment.", low=1))
     segment_limit: int = field(
         default=32, metadata=_about("whole", "Cut a segment after this many tokens.", low=1)
     )
@@ -152,12 +148,6 @@ class Settings:
     )
     max_tokens: int = field(
         default=1024, metadata=_about("whole", "End the answer after this many tokens.", low=1)
-    )
-    max_thinking_tokens: int | None = field(
-        default=None,
-        metadata=_about(
-            "whole", "End the thinking of a reasoning model after this many tokens.", low=0
-        ),
     )
     stop: tuple[str, ...] = field(
         default=(), metadata=_about("texts", "End the answer before this text.")
@@ -253,8 +243,8 @@ class Option:
         """The value that a text stands for; "off" means none. Raises InputError."""
         if self.kind == "weights":
             return text if text in self.choices else _weights(self.name, text.split())
-        if self.default in (None, ()) and text.lower() in _NONE:
-            return self.default
+        if self.kind in ("source", "texts") and text.lower() in _NONE:
+            return () if self.kind == "texts" else None
         if self.kind == "texts":
             return (text,)
         if self.kind == "switch":
@@ -279,8 +269,6 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raise InputError for an invalid value."""
-        if value is None and self.default is None:
-            return
         if self.kind == "choice" and value not in self.choices:
             known = ", ".join(self.choices)
             raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")

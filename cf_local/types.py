@@ -93,10 +93,10 @@ class Infill:
 Prompt = Chat | RawText | Tokens | Infill
 
 
-def chat(question: str, *, system: str | None = None, thinks: bool | None = None) -> Chat:
+def chat(question: str, *, system: str | None = None) -> Chat:
     """A conversation of one question, after system text if any is given."""
     turns = [Message("system", system)] if system else []
-    return Chat((*turns, Message("user", question)), thinks)
+    return Chat((*turns, Message("user", question)))
 
 
 def is_unicode(text: str) -> bool:
@@ -220,7 +220,7 @@ class Step:
 
     @property
     def winners(self) -> tuple[str, ...]:
-        """The sources that proposed the winning candidate; nobody proposed an end of thinking."""
+        """The sources that proposed the winning candidate."""
         return self.candidates[self.winner].sources
 
     @property
@@ -235,9 +235,9 @@ class SourceInfo:
 
     ``n_parameters`` counts those that compute a token, so not all of a mixture of experts; 0 if
     unknown.
-    ``opens_thinking``: for a value of ``Chat.thinks``, the tag with which its template opens
-    thinking, if it does, so that the answer starts inside. ``tool_form`` is how its template writes
-    calls of tools; None if it cannot.
+    ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag that
+    opens thinking, so that the answer starts inside. ``tool_form`` is how its template writes calls
+    of tools; None if it cannot.
     """
 
     name: str
@@ -245,7 +245,7 @@ class SourceInfo:
     n_ctx: int = 0
     n_threads: int = 0
     n_parameters: int = 0
-    opens_thinking: Mapping[bool | None, str] = field(default_factory=dict, hash=False)
+    opens_thinking: frozenset[bool | None] = frozenset()
     tool_form: ToolForm | None = None
 
 
@@ -253,7 +253,8 @@ class SourceInfo:
 class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
-    ``chosen`` names who wrote the text: FUSED or a source. ``passes`` counts forward passes after
+    ``chosen`` names who wrote the text: FUSED or a source. ``cached_tokens`` are those of
+    ``prompt_tokens`` that had been read before. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
     including the prompt, of ``elapsed_s`` in all.
     """
@@ -268,6 +269,7 @@ class Answer:
     elapsed_s: float
     decode_s: float
     sources: tuple[SourceInfo, ...]
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 Event = Step | Answer

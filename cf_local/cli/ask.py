@@ -1,9 +1,8 @@
 """``cf-local ask``: one question, one fused answer."""
 
 import math
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +10,10 @@ from typing import Any, Protocol
 import click
 
 from cf_local import trace
+from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
-    THINK,
     format_of,
     format_options,
     fusion_options,
@@ -26,10 +25,9 @@ from cf_local.cli.options import (
 from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
 from cf_local.errors import Cancelled, CfLocalError
-from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import Answer, Chat, Prompt, RawText, Step
+from cf_local.types import Answer, Prompt, RawText, Step
 from cf_local.types import chat as chat_prompt
 
 _WHY_INCOMPLETE = {
@@ -39,7 +37,7 @@ _WHY_INCOMPLETE = {
 }
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.argument("question", required=False)
 @click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' for stdin).")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
@@ -55,7 +53,6 @@ _WHY_INCOMPLETE = {
     help="Record in FILE how the answer came about (see `trace`).",
 )
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
-@THINK
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
 @format_options
 @fusion_options
@@ -68,7 +65,6 @@ def ask(
     no_stream: bool,
     trace_file: Path | None,
     show_winners: bool,
-    thinks: bool | None,
     stats: bool,
     system: str | None,
     **options: Any,
@@ -85,12 +81,11 @@ def ask(
     cf-local ask "Name a colour." --schema colour.json
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     text = read_question(question, file)
-    for flag, given in (("--system", system), ("--think or --no-think", thinks)):
-        if raw and given not in (None, ""):
-            raise click.UsageError(f"{flag} needs a chat template; leave out --raw.")
+    if raw and system:
+        raise click.UsageError("--system needs a chat template; leave out --raw.")
     if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
-    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system, thinks=thinks)
+    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
     response_format = format_of(options)
     if not as_json:
         hint_at_setup(options)
@@ -100,11 +95,10 @@ def ask(
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         # In modes that rerank whole answers, the first text written may not win.
         is_final = settings.mode in ("cool", "single")
-        thinking = _Thinking(fusion, prompt, settings)
         output: _Output = (
-            _JsonOutput(not no_stream, settings, thinking)
+            _JsonOutput(not no_stream, settings)
             if as_json
-            else _TextOutput(is_final and not no_stream, winners, thinking)
+            else _TextOutput(is_final and not no_stream, winners)
         )
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
     if answer.finish_reason == "cancelled":
@@ -146,32 +140,6 @@ def _write(
     return answer
 
 
-class _Thinking:
-    """Tells the thinking of one answer from the rest; a continued text has none."""
-
-    def __init__(self, fusion: Fusion, prompt: Prompt, settings: Settings) -> None:
-        self._is_told_apart = isinstance(prompt, Chat)
-        infos = [source.info for source in fusion.speakers(settings)]
-        # A required form leaves no room for thinking.
-        self._opened = not settings.response_format and bool(opening_of(prompt, infos))
-        self._splitter = ThinkingSplitter(opened=self._opened)
-
-    def feed(self, text: str) -> Iterable[Piece]:
-        """The pieces that are certain, now that ``text`` was written."""
-        return self._splitter.feed(text) if self._is_told_apart else [Piece("answer", text)]
-
-    def flush(self) -> Iterable[Piece]:
-        """At the end of the answer: what was held back."""
-        return self._splitter.flush()
-
-    def split(self, answer: Answer) -> tuple[str, str]:
-        """Thinking and answer of the whole text."""
-        if not self._is_told_apart:
-            return "", answer.text
-        has_ended = answer.finish_reason != "cancelled"
-        return split(answer.text, opened=self._opened, ended=has_ended)
-
-
 class _Output(Protocol):
     """Where an answer goes as it is written."""
 
@@ -183,68 +151,36 @@ class _Output(Protocol):
 class _JsonOutput:
     """Prints a JSON line per step (if streaming), then one for the answer."""
 
-    def __init__(self, streams: bool, settings: Settings, thinking: _Thinking) -> None:
+    def __init__(self, streams: bool, settings: Settings) -> None:
         self._streams = streams
         self._mode = settings.mode
-        self._thinking = thinking
 
     def step(self, step: Step) -> None:
         if self._streams:
             click.echo(trace.step_line(step, self._mode))
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        thought, text = self._thinking.split(answer)
-        sources = trace.traced(answer.sources)
-        click.echo(trace.answer_line(replace(answer, text=text), sources, thinking=thought))
+        click.echo(trace.answer_line(answer, trace.traced(answer.sources)))
 
 
 class _TextOutput:
-    """Prints the answer as text, step by step if ``streams``.
+    """Prints the answer as text, step by step if ``streams``."""
 
-    Thinking is dimmed on a terminal, and left out elsewhere, as in a chat.
-    """
-
-    def __init__(self, streams: bool, winners: Winners | None, thinking: _Thinking) -> None:
+    def __init__(self, streams: bool, winners: Winners | None) -> None:
         self._streams = streams
         self._winners = winners
-        self._thinking = thinking
-        self._shows_thinking = sys.stdout.isatty()
-        self._kind = ""
         if winners is not None:
             click.echo(winners.legend(), err=True)
 
     def step(self, step: Step) -> None:
         if self._streams:
-            self._print([step])
+            click.echo(self._marked([step]), nl=False)
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        if steps and not self._streams:
-            self._print(trace.shown(steps))
-        for piece in self._thinking.flush():
-            self._show(piece.kind, [replace(steps[-1], text=piece.text)])
-        _, text = self._thinking.split(answer)
-        if text and self._kind != "answer":  # it was taken for thinking until now
-            self._show("answer", [replace(steps[-1], text=text)])
-        click.echo()
+        click.echo("" if self._streams or not steps else self._marked(steps))
 
-    def _print(self, steps: Sequence[Step]) -> None:
-        """Print the thinking in ``steps``, then the answer."""
-        found: dict[str, list[Step]] = {"thinking": [], "answer": []}
-        for step in steps:
-            for piece in self._thinking.feed(step.text):
-                found[piece.kind].append(replace(step, text=piece.text))
-        for kind, parts in found.items():
-            self._show(kind, parts)
-
-    def _show(self, kind: str, steps: Sequence[Step]) -> None:
-        text = "".join(step.text for step in steps)
-        if not text or (kind == "thinking" and not self._shows_thinking):
-            return
-        if kind == "thinking":
-            text = click.style(trace.visible(text), dim=shows_colour())
-        elif self._winners is not None:
-            text = self._winners.text(steps)
-        if kind == "answer" and self._kind == "thinking":
-            text = f"\n\n{text}"
-        self._kind = kind
-        click.echo(text, nl=False)
+    def _marked(self, steps: Sequence[Step]) -> str:
+        shown = trace.shown(steps)
+        if self._winners is None:
+            return "".join(step.text for step in shown)
+        return self._winners.text(shown)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cf_local.cli import columns
+from cf_local.cli import columns, completing
 from cf_local.cli.options import chosen_models, fusion_options, is_flag_given, model_options
 from cf_local.cli.provenance import UNSET, SettingRow, given_options, settings
 from cf_local.errors import ConfigError
@@ -27,7 +27,9 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("fusion_name", metavar="[FUSION]", required=False)
+@click.argument(
+    "fusion_name", metavar="[FUSION]", required=False, shell_complete=completing.fusions
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @fusion_options
 @model_options

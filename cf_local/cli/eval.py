@@ -12,6 +12,7 @@ import click
 
 from cf_local import files
 from cf_local.cli import columns, references
+from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt, how_to_go_on
 from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
 from cf_local.errors import Cancelled, ContextError, InputError
@@ -47,7 +48,7 @@ _HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
 _NO_SPEED = _HEAD.index("bytes/s")
 
 
-@click.command("eval")
+@click.command("eval", cls=LongCommand)
 @click.argument("task_name", metavar="TASK")
 @click.option(
     "--limit", type=click.IntRange(1), help="Use at most this many questions; --seed draws them."
@@ -57,7 +58,7 @@ _NO_SPEED = _HEAD.index("bytes/s")
     "variant_texts",
     metavar="'MODE KEY=VALUE...'",
     multiple=True,
-    help="Another way to answer, such as 'cool score=nll weight.ash=2'; repeatable.",
+    help="Another way to answer; 'cool score=nll weight.ash=2', for example. Repeatable.",
 )
 @click.option("--metric", metavar="NAME", help="How to judge answers (see docs/evaluation.md).")
 @click.option(
@@ -73,7 +74,7 @@ _NO_SPEED = _HEAD.index("bytes/s")
     "--report",
     metavar="FILE.html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a report with plots and the answers that fusion fixed or broke.",
+    help="Write a report; it has plots, and the answers that fusion fixed or broke.",
 )
 @fusion_options
 @model_options
@@ -103,7 +104,6 @@ def evaluate(
 
     \b
     cf-local eval builtin --limit 100 --report report.html
-    cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest"
     cf-local eval questions.jsonl --out run1 --variant "cool score=nll segments=shortest" --resume
     cf-local eval references:texts.jsonl --variant "cool score=nll weights=equal"
     """  # noqa: D301  # click does not rewrap the lines after a backspace

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cf_local import hub
-from cf_local.cli import columns
+from cf_local.cli import columns, completing
 from cf_local.cli.adding import add_files
 from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.text_input import read_text
@@ -214,7 +214,13 @@ def _is_path(text: str) -> bool:
 
 @models.command("add-fusion")
 @click.argument("name")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="SOURCE...",
+    shell_complete=completing.sources,
+)
 @setting_options
 @click.option("--description", help="Shown by `models`.")
 @click.option("--default", "is_default", is_flag=True, help="Make it the default fusion, too.")
@@ -246,7 +252,7 @@ def add_fusion(
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.fusions)
 @_json_option
 def default(name: str, as_json: bool) -> None:
     """Make NAME the default fusion, used when no other is named."""
@@ -258,7 +264,7 @@ def default(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.names)
 @click.option(
     "--source",
     "kind",

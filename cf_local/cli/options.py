@@ -15,7 +15,9 @@ import click
 from click.core import ParameterSource
 
 from cf_local import settings
+from cf_local.cli import completing
 from cf_local.cli.fetching import fetch_missing
+from cf_local.cli.help import BASICS, FUSION, MACHINE, SAMPLING, SharedOption
 from cf_local.cli.interrupt import Interrupt
 from cf_local.errors import InputError
 from cf_local.progress import Progress
@@ -86,66 +88,81 @@ class ModelName(click.ParamType[str]):
             return rv.split()
 
 
+_basic = partial(click.option, cls=SharedOption, group=BASICS)
+_fusing = partial(click.option, cls=SharedOption, group=FUSION)
+_machine = partial(click.option, cls=SharedOption, group=MACHINE)
+_OF_EVERY_ANSWER = {"max_tokens", "stop"}  # of one source, too
+
 _NAME_OPTIONS: tuple[Option, ...] = (
-    click.option("--fusion", metavar="NAME", help="A fusion of models.toml (see `models`)."),
-    click.option(
+    _basic(
+        "--fusion",
+        metavar="NAME",
+        shell_complete=completing.fusions,
+        help="A fusion of models.toml (see `models`).",
+    ),
+    _basic(
         "--model",
         "models",
         type=ModelName(),
         metavar="NAME|REPO|FILE",
         multiple=True,
+        shell_complete=completing.models,
         help="A source of models.toml, org/repo[:QUANT] on the hub or a .gguf file, instead of a "
         "fusion; repeat for more.",
     ),
 )
 _PLAN_OPTIONS: tuple[Option, ...] = (
-    click.option(
-        "--context", "n_ctx", type=click.IntRange(8, 2**31 - 1), help="Context length in tokens."
+    _machine(
+        "--context",
+        "n_ctx",
+        type=click.IntRange(8, 2**31 - 1),
+        help="Context length in tokens; by default 4096, or what the model has.",
     ),
-    click.option(
+    _machine(
         "--threads",
         "n_threads",
         type=click.IntRange(1, MOST_THREADS),
         help="CPU threads per source; by default, as many as other programs leave free.",
     ),
-    click.option(
+    _machine(
         "--gpu-layers",
         "n_gpu_layers",
         type=click.IntRange(-1),
         help="Layers of each model to put on a GPU; -1 for all.",
     ),
-    click.option(
+    _machine(
         "--device",
         type=click.Choice(DEVICE_CHOICES),
         help="Compute on a GPU if there is one (auto), only on the CPU, or only on a GPU.",
     ),
-    click.option(
+    _machine(
         "--kv-type",
         type=click.Choice(KV_TYPES),
         help="Type of the KV cache; q8_0 takes half the memory. By default, chosen to fit.",
     ),
-    click.option(
+    _machine(
         "--memory",
         "memory_bytes",
         type=Size(),
         metavar="SIZE",
         help="Main memory the sources may use, such as 4GB; by default, all that is available.",
     ),
-    click.option("--offline", is_flag=True, help="Send nothing; use only files on this machine."),
+    _machine("--offline", is_flag=True, help="Send nothing; use only files on this machine."),
 )
 _LOAD_OPTIONS: tuple[Option, ...] = (
-    click.option(
+    _machine(
         "--overlap/--no-overlap",
         default=None,
         help="Let sources compute at the same time; by default, decided by measurement after the "
         "first answer.",
     ),
-    click.option(
+    _machine(
         "--fit",
         type=OnOff(),
         default="on",
         metavar="[on|off]",
-        help="Arrange the sources to fit into memory (see `plan`) [on].",
+        standard="on",
+        help="Arrange the sources to fit into memory (see `plan`).",
     ),
 )
 
@@ -153,11 +170,16 @@ _LOAD_OPTIONS: tuple[Option, ...] = (
 def _setting_option(setting: settings.Option) -> Option:
     """The command-line option for a row of the settings table."""
     flag = "--" + setting.name.replace("_", "-")
+    group = SAMPLING if setting.is_sampling else FUSION
+    if setting.name in _OF_EVERY_ANSWER:
+        group = BASICS
+    standard = None if setting.default in (None, ()) else _text_of(setting)
+    option = partial(click.option, cls=SharedOption, group=group, standard=standard)
     if setting.kind == "switch":
         off = "--no-" + setting.name.replace("_", "-")
-        return click.option(f"{flag}/{off}", default=None, help=setting.help)
+        return option(f"{flag}/{off}", default=None, help=setting.help)
     if setting.kind == "weights":
-        return click.option(
+        return option(
             "--weight",
             "weights",
             metavar="SOURCE=NUMBER",
@@ -165,12 +187,17 @@ def _setting_option(setting: settings.Option) -> Option:
             help=f"{setting.help.rstrip('.')}; repeat for more sources.",
         )
     if setting.kind == "texts":
-        return click.option(
+        return option(
             flag, metavar="TEXT", multiple=True, help=f"{setting.help.rstrip('.')}; repeatable."
         )
     if setting.kind == "source":
-        return click.option(flag, metavar="SOURCE", help=setting.help)
-    return click.option(flag, type=_type_of(setting), help=setting.help)
+        return option(flag, metavar="SOURCE", shell_complete=completing.sources, help=setting.help)
+    return option(flag, type=_type_of(setting), help=setting.help)
+
+
+def _text_of(setting: settings.Option) -> str:
+    is_number = setting.kind == "number"
+    return f"{setting.default:g}" if is_number else setting.text(setting.default)
 
 
 def _type_of(setting: settings.Option) -> "click.ParamType[Any]":
@@ -185,26 +212,17 @@ def _type_of(setting: settings.Option) -> "click.ParamType[Any]":
 _SETTING_OPTIONS = tuple(map(_setting_option, settings.OPTIONS.values()))
 _FUSION_OPTIONS: tuple[Option, ...] = (
     *_SETTING_OPTIONS,
-    click.option(
+    _fusing(
         "--paper", is_flag=True, default=None, help="The paper's score and weights, unless given."
     ),
-    click.option("--system", metavar="TEXT", help="Instructions for all sources."),
+    _basic("--system", metavar="TEXT", help="Instructions for all sources."),
 )
 
 
-THINK: Option = click.option(
-    "--think/--no-think",
-    "thinks",
-    default=None,
-    help="Tell reasoning models whether to think first.",
-)
-"""The option that asks reasoning models to think, or not to."""
 _FORMAT_OPTIONS: tuple[Option, ...] = (
-    click.option("--schema", metavar="FILE", help="Answer in JSON that matches this JSON schema."),
-    click.option(
-        "--grammar", metavar="FILE", help="Answer in text that matches this GBNF grammar."
-    ),
-    click.option("--json-object", is_flag=True, help="Answer with a JSON object."),
+    _basic("--schema", metavar="FILE", help="Answer in JSON that matches this JSON schema."),
+    _basic("--grammar", metavar="FILE", help="Answer in text that matches this GBNF grammar."),
+    _basic("--json-object", is_flag=True, help="Answer with a JSON object."),
 )
 
 

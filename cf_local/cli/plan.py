@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cf_local.cli import columns
+from cf_local.cli import columns, completing
 from cf_local.cli.options import chosen_models, set_options
 from cf_local.planning.plan import Arrangement
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="[FUSION]", required=False)
+@click.argument("name", metavar="[FUSION]", required=False, shell_complete=completing.fusions)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with sizes in bytes.")
 @set_options
 def plan(name: str | None, as_json: bool, **options: Any) -> None:

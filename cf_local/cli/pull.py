@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cf_local import hub
+from cf_local.cli import completing
 from cf_local.cli.columns import size
 from cf_local.cli.fetching import Here, Outcome, fetch
 from cf_local.errors import Cancelled, CfLocalError, InputError, MissingModelError
@@ -15,7 +16,9 @@ from cf_local.registry.registry import SourceSpec, load_registry
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="MODEL...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="MODEL...", shell_complete=completing.names
+)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of each org/repo.")
 @click.option(
     "--update", is_flag=True, help="Ask the hub for newer versions of files that are here."

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cf_local import hub
+from cf_local.cli import completing
 from cf_local.cli.columns import size
 from cf_local.errors import InputError
 from cf_local.registry.model_names import ORIGIN, hub_spec_of
@@ -14,7 +15,9 @@ from cf_local.registry.registry import Registry, load_registry
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="MODEL...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="MODEL...", shell_complete=completing.names
+)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit; main unless given.")
 @click.option("--all-revisions", is_flag=True, help="Remove from all revisions that are here.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cf_local.cli import completing
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.options import load_options
 from cf_local.errors import CfLocalError, InputError
@@ -18,7 +19,7 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 @click.command()
-@click.argument("fusions", metavar="[FUSION]...", nargs=-1)
+@click.argument("fusions", metavar="[FUSION]...", nargs=-1, shell_complete=completing.fusions)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -91,6 +92,19 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
     help="Also accept requests to this host name, such as that of a proxy; repeatable.",
 )
 @click.option(
+    "--alias",
+    "aliases",
+    metavar="NAME=MODEL",
+    multiple=True,
+    help="Another name for a model, as in gpt-4o-mini=laptop or fast=laptop:rerank; repeatable.",
+)
+@click.option(
+    "--any-model",
+    "answers_any",
+    is_flag=True,
+    help="Answer requests for unknown models with the first FUSION.",
+)
+@click.option(
     "--strict",
     "is_strict",
     is_flag=True,
@@ -102,8 +116,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     """Serve fusions to any client of OpenAI's interface, and a page for chat.
 
     Loads each FUSION at start. The first is the default, and only these fusions and their sources
-    are served. Without FUSION, serves all models of models.toml that are on this machine, and
-    loads each on demand.
+    are served. FUSION may also be an embedding model. Without FUSION, serves all models of
+    models.toml that are on this machine, and loads each on demand.
 
     \b
     cf-local serve
@@ -120,6 +134,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     from cf_local.loading.fit import fit
     from cf_local.loading.load import choose
     from cf_local.loading.load_options import LoadOptions
+    from cf_local.server.catalogue import is_embedding
     from cf_local.server.running import serve as run
     from cf_local.server.serve_options import ServeOptions
 
@@ -127,11 +142,12 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
     load_options = LoadOptions(**given, n_conversations=how.n_slots)
-    sets = [choose(registry, name, ())[0] for name in fusions]
+    embedding = [name for name in fusions if is_embedding(registry, name)]
+    sets = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
     for specs in sets if load_options.fit else ():
         if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, load_options).check()
-    named = [spec for specs in sets for spec in specs]
+    named = [spec for specs in sets for spec in specs] + [registry.source(n) for n in embedding]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:
@@ -148,17 +164,23 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with origins as browsers send them. Raises InputError."""
+    """The options, with origins as browsers send them, and aliases. Raises InputError."""
     origins = tuple(origin.rstrip("/") for origin in options.pop("allowed_origins"))
     for origin in origins:
         is_plain = origin.startswith(("http://", "https://")) and origin.count("/") == 2
         if origin not in ("*", "null") and not is_plain:
             raise InputError(f"--allow-origin {origin}: an origin looks like https://this.site.")
+    aliases = dict[str, str]()
+    for given in options.pop("aliases"):
+        alias, _, model = given.partition("=")
+        if not alias or not model:
+            raise InputError(f"--alias {given}: an alias looks like NAME=MODEL.")
+        aliases[alias] = model
     if options["api_key"] is not None and not options["api_key"].strip():
         raise InputError(
             "The API key is empty. Set it, or leave out --api-key and CF_LOCAL_API_KEY."
         )
-    return options | {"allowed_origins": origins}
+    return options | {"allowed_origins": origins, "aliases": aliases}
 
 
 def _log_to_stderr() -> None:

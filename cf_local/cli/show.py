@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cf_local import hub
-from cf_local.cli import columns
+from cf_local.cli import columns, completing
 from cf_local.errors import BrokenModelError, MissingModelError
 from cf_local.registry.model_names import ORIGIN, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
@@ -31,7 +31,7 @@ _CACHES = {
 
 
 @click.command()
-@click.argument("model", metavar="NAME|FILE|ORG/REPO")
+@click.argument("model", metavar="NAME|FILE|ORG/REPO", shell_complete=completing.models)
 @click.option("--template", "only_template", is_flag=True, help="Print only the chat template.")
 @click.option("--metadata", "all_metadata", is_flag=True, help="Also print all metadata.")
 @click.option("--sha256", "hashes", is_flag=True, help="Compute the SHA-256 even of a large file.")

@@ -1,6 +1,9 @@
 """A loaded embedding model, for any number of threads, and how it is loaded."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,23 +51,31 @@ class Embedder(Closing):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, with those that the model expects around it."""
-        if isinstance(texts, str):
-            raise InputError("Give a list of texts, not one text.")
-        return self._call(lambda: [self._model.encode(text) for text in texts])
+        return self._call(self._encoding(texts))
 
     def embed_tokens(
         self, texts: Sequence[Sequence[int]], *, is_cancelled: IsCancelled = never
     ) -> Vectors:
         """As ``embed``, for texts that are tokens of this model. They are read as they are."""
-        self._model.check(texts)
-        found = [np.empty((0, self.n_embd), np.float32)]
-        # Job by job, so that several callers take turns.
-        for group in self._model.groups(texts):
+        parts = []
+        for work in self._jobs(texts, is_cancelled):
             if is_cancelled():
                 raise Cancelled("Cancelled.")
-            part = [texts[index] for index in group]
-            found.append(self._call(lambda part=part: self._model.embed(part, is_cancelled)))  # type: ignore[misc]
-        return np.concatenate(found)
+            parts.append(self._call(work))
+        return self._joined(parts)
+
+    async def aembed(self, texts: Sequence[str]) -> Vectors:
+        """As ``embed``, without blocking the event loop. Cancel the task to stop it."""
+        return await self.aembed_tokens(await self.aencode(texts))
+
+    async def aencode(self, texts: Sequence[str]) -> list[list[int]]:
+        """As ``encode``, without blocking the event loop."""
+        return await asyncio.wrap_future(self._submitted(self._encoding(texts)))
+
+    async def aembed_tokens(self, texts: Sequence[Sequence[int]]) -> Vectors:
+        """As ``embed_tokens``, without blocking the event loop."""
+        jobs = self._jobs(texts, never)
+        return self._joined([await asyncio.wrap_future(self._submitted(job)) for job in jobs])
 
     def close(self) -> None:
         """Free the memory, after the pass that is running. May be called twice."""
@@ -73,10 +84,46 @@ class Embedder(Closing):
             self._worker.close()
             self._model.close()
 
+    def _encoding(self, texts: Sequence[str]) -> Callable[[], list[list[int]]]:
+        if isinstance(texts, str):
+            raise InputError("Give a list of texts, not one text.")
+        return lambda: [self._model.encode(text) for text in texts]
+
+    def _jobs(
+        self, texts: Sequence[Sequence[int]], is_cancelled: IsCancelled
+    ) -> list[Callable[[], Vectors]]:
+        """The vectors in parts, so that several callers take turns."""
+        self._model.check(texts)
+        groups = self._model.groups(texts)
+        parts = [[texts[index] for index in group] for group in groups]
+        return [partial(self._model.embed, part, is_cancelled) for part in parts]
+
+    def _joined(self, parts: Sequence[Vectors]) -> Vectors:
+        return np.concatenate([np.empty((0, self.n_embd), np.float32), *parts])
+
     def _call(self, work: Callable[[], T]) -> T:
+        self._check_open()
+        return self._worker.call(work)
+
+    def _submitted(self, work: Callable[[], T]) -> "Future[T]":
+        """The future result of ``work``, which is not begun once that is cancelled."""
+        self._check_open()
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised for the caller
+                future.set_exception(error)
+
+        self._worker.submit(job)
+        return future
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError(f"{self.name} has been closed.")
-        return self._worker.call(work)
 
 
 def load_embedder(

@@ -9,7 +9,6 @@ import codecs
 from collections.abc import Sequence
 
 from cf_local.structured.calls import TalkEnd, overlap
-from cf_local.structured.tools import ToolForm
 
 
 def text_of_bytes(raw: bytes) -> str:
@@ -20,14 +19,13 @@ def text_of_bytes(raw: bytes) -> str:
 class TextStream:
     """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing.
 
-    From the first call of a tool on, if calls may come in ``tool_form``, no stop string is looked
-    for: it would cut the call.
+    With ``talk`` stop strings are looked for in talk only: they would cut a call of a tool.
     """
 
-    def __init__(self, stop: Sequence[str] = (), tool_form: ToolForm | None = None) -> None:
+    def __init__(self, stop: Sequence[str] = (), talk: TalkEnd | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = tuple(stop)
-        self._talk = TalkEnd(tool_form) if tool_form is not None and stop else None
+        self._talk = talk
         self._held = ""
         self.stopped = False
 

@@ -1,18 +1,20 @@
-"""Writes the answers to a request, one after the other, in one slot of the pool."""
+"""Writes the answers to a request, in one slot of the pool, and in more where these are free."""
 
 import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cf_local.errors import CfLocalError
+from cf_local.method.session import Source
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
 from cf_local.server.api_errors import of_answer, timed_out
 from cf_local.server.catalogue import ServedModel
-from cf_local.server.choice import Choice, Delta, Usage
+from cf_local.server.choice import Choice, Delta, PartSplitter, Usage
 from cf_local.server.metrics import Metrics
 from cf_local.server.pool import Pool
 from cf_local.server.requests import AnswerRequest
@@ -32,29 +34,62 @@ class Answerer:
     async def deltas(self, request: AnswerRequest, model: ServedModel) -> AsyncGenerator[Delta]:
         """What the answers to a request consist of, as they are written. Raises ApiError.
 
-        Closing the generator early cancels the answer being written.
+        Several answers are written at the same time while slots are free. Closing the generator
+        early cancels them.
         """
         clock = _Clock(self._metrics, model.name)
-        async with self._pool.slot(model) as fusion:
+        async with self._pool.place(model) as place:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
-            for index, prompt, seed in request.choices(secrets.randbits(31)):
-                try:
-                    settings = self._settings(request, model, fusion, seed)
-                    stream = fusion.stream(prompt, settings)
-                    names = [source.info.name for source in fusion.speakers(settings)]
-                except CfLocalError as error:
-                    raise of_answer(error) from error
-                self._log_prompt(prompt)
-                choice = Choice(index, settings, names)
-                with clock.answer() as ended, stream:
-                    while (event := await self._next(stream, deadline)) is not None:
-                        if isinstance(event, Step):
-                            clock.segment()
-                            yield choice.add(event)
-                        else:
-                            usage = _usage(fusion, event)
-                            ended(event, usage)
-                            yield choice.end(event, usage)
+            waiting = deque(request.choices(secrets.randbits(31)))
+            running: dict[asyncio.Future[Delta | None], AsyncGenerator[Delta]] = {}
+            is_read = False
+            try:
+                while waiting or running:
+                    # A prompt that others share is read once: the first answer is ahead of them.
+                    while waiting and (not running or (is_read and place.take_more())):
+                        work = _Work(place.fusion, deadline, clock, *waiting.popleft())
+                        answer = self._answer(request, model, work)
+                        running[_next_of(answer)] = answer
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for future in done:
+                        answer, is_read = running.pop(future), True
+                        if (delta := future.result()) is not None:
+                            running[_next_of(answer)] = answer
+                            yield delta
+                        elif running:
+                            place.give_back()
+            finally:
+                for future in running:
+                    future.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+                for answer in running.values():
+                    await answer.aclose()
+
+    async def _answer(
+        self, request: AnswerRequest, model: ServedModel, work: "_Work"
+    ) -> AsyncGenerator[Delta]:
+        """What one answer consists of. Raises ApiError."""
+        fusion = work.fusion
+        try:
+            settings = self._settings(request, model, fusion, work.seed)
+            sources = fusion.speakers(settings)
+            infos = [source.info for source in sources]
+            splitter = PartSplitter(work.prompt, settings, infos)
+            stream = fusion.stream(work.prompt, settings)
+        except CfLocalError as error:
+            raise of_answer(error) from error
+        self._log_prompt(work.prompt)
+        choice = Choice(work.index, settings, [info.name for info in infos], splitter)
+        with work.clock.answer() as ended, stream:
+            while (event := await self._next(stream, work.deadline)) is not None:
+                if isinstance(event, Step):
+                    work.clock.segment()
+                    yield choice.add(event)
+                else:
+                    delta = choice.end(event)
+                    choice.usage = _usage(sources[0], choice, event)
+                    ended(event, choice.usage)
+                    yield delta
 
     def _settings(
         self, request: AnswerRequest, model: ServedModel, fusion: Fusion, seed: int
@@ -77,6 +112,22 @@ class Answerer:
     def _log_prompt(self, prompt: Prompt) -> None:
         if self._options.logs_prompts:
             _log.info("Prompt: %r", prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One answer to write."""
+
+    fusion: Fusion
+    deadline: float
+    clock: "_Clock"
+    index: int
+    prompt: Prompt
+    seed: int
+
+
+def _next_of(answer: AsyncGenerator[Delta]) -> "asyncio.Future[Delta | None]":
+    return asyncio.ensure_future(anext(answer, None))
 
 
 class _Clock:
@@ -120,10 +171,15 @@ class _AnswerClock:
         self._metrics.answers.labels(self._model, self._end).inc()
 
 
-def _usage(fusion: Fusion, answer: Answer) -> Usage:
-    first = answer.sources[0].name
-    source = next(source for source in fusion.sources if source.info.name == first)
+def _usage(source: Source, choice: Choice, answer: Answer) -> Usage:
+    """The tokens of an answer, counted by ``source``."""
+    name = source.info.name
     try:
-        return Usage(answer.prompt_tokens.get(first, 0), source.n_tokens(answer.text))
+        return Usage(
+            prompt=answer.prompt_tokens.get(name, 0),
+            completion=source.n_tokens(answer.text),
+            cached=answer.cached_tokens.get(name, 0),
+            reasoning=source.n_tokens(choice.reasoning) if choice.reasoning else 0,
+        )
     except CfLocalError as error:  # the model was closed meanwhile
         raise of_answer(error) from error

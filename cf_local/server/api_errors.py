@@ -1,7 +1,7 @@
 """Errors in the format of each interface, and how the library's errors map to them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from typing_extensions import TypedDict
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
+_MOST_NAMED = 20
 NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """Tells OpenAI's client libraries that a retry would fail in the same way."""
 
@@ -152,11 +153,13 @@ def of_load(error: CfLocalError, model: str) -> ApiError:
     )
 
 
-def model_not_found(model: str, hint: str = "") -> ApiError:
-    """The error for an unknown model."""
+def model_not_found(model: str, hint: str, there: Sequence[str]) -> ApiError:
+    """The error for an unknown model; ``there`` are the models that are on this machine."""
+    some = ", ".join(there[:_MOST_NAMED]) + (", ..." if len(there) > _MOST_NAMED else "")
+    models = f"The models here are {some}." if there else "No model is on the server's machine."
     return ApiError(
         404,
-        f"There is no model {model!r}{hint}. GET /v1/models lists the models.",
+        f"There is no model {model!r}{hint}. {models}",
         code="model_not_found",
         param="model",
     )
@@ -180,12 +183,12 @@ def queue_full(retry_after_s: int) -> ApiError:
     )
 
 
-def timed_out(limit_s: float) -> ApiError:
+def timed_out(limit_s: float, advice: str = "Ask for fewer max_tokens.") -> ApiError:
     """The error for an answer that takes longer than the server allows."""
     return ApiError(
         504,
         f"The answer took longer than the {limit_s:g} seconds that the server allows (--timeout). "
-        "Ask for fewer max_tokens.",
+        f"{advice}",
         kind=SERVER,
         code="timeout",
         headers=NO_RETRY,

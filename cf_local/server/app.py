@@ -27,9 +27,11 @@ from cf_local.server.answering import Answerer
 from cf_local.server.api_errors import ApiError, ErrorBody
 from cf_local.server.bodies import JsonRoute, check_known, error_of
 from cf_local.server.catalogue import Catalogue
-from cf_local.server.delivery import EventStream, WholeResponse
-from cf_local.server.dialects import dialects
+from cf_local.server.delivery import EventStream, WholeResponse, whole_answers
+from cf_local.server.dialects import dialects, embeddings
 from cf_local.server.dialects.dialect import Dialect
+from cf_local.server.dialects.fields import Body
+from cf_local.server.embedding import Embeddings
 from cf_local.server.metrics import Metrics
 from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
@@ -70,6 +72,7 @@ class Server:
             idle_s=options.idle_s,
         )
         self._answerer = Answerer(self.pool, self.metrics, options)
+        self._embeddings = Embeddings(catalogue, self.pool, self.metrics, options)
         self._created = int(time.time())
         self._is_ending = False
         self.app = FastAPI(
@@ -106,6 +109,13 @@ class Server:
                 content,
                 dialect.error,
             )
+        self._add(
+            "POST",
+            "/v1/embeddings",
+            self._embed,
+            "Make vectors of texts.",
+            embeddings.EmbeddingResponse,
+        )
         self._add("GET", "/health", self._health, "Whether the server runs.", Health)
         figures = {"text/plain": {"schema": {"type": "string"}}}
         self._add("GET", "/metrics", self._figures, "Figures for Prometheus.", None, figures)
@@ -182,13 +192,13 @@ class Server:
         return _json(ModelList(object="list", data=[self._as_openai(model) for model in found]))
 
     async def _model(self, id: str) -> Response:
-        return _json(self._as_openai(self.catalogue.find(id)))
+        return _json(self._as_openai(await asyncio.to_thread(self.catalogue.find, id)))
 
     def _as_openai(self, model: models.ServedModel) -> models.ModelFields:
         return models.as_openai(
             model,
             self._created,
-            is_default=model.name == self.catalogue.default and model.kind == "fusion",
+            is_default=model.id == self.catalogue.default and model.kind == "fusion",
             is_loaded=self.pool.is_loaded(model),
         )
 
@@ -196,20 +206,28 @@ class Server:
         """The endpoint of a dialect."""
 
         async def answer(body: Any) -> Response:
-            ignored = body.model_extra or {}
-            if self.options.is_strict:
-                check_known(ignored, list(type(body).model_fields))
+            headers = self._ignoring(body)
             # Checking a response format may take long.
             request, formatter = await asyncio.to_thread(dialect.prepare, body)
-            headers = _warning(list(ignored))
-            model = self.catalogue.find(request.model)
+            model = await asyncio.to_thread(self.catalogue.answering, request.model)
             deltas = self._answerer.deltas(request, model)
             if request.streams:
                 return EventStream(formatter, deltas, self.options, headers)
-            return WholeResponse(formatter, deltas, headers)
+            return WholeResponse(whole_answers(formatter, deltas), headers)
 
         answer.__annotations__ = {"body": dialect.body}
         return answer
+
+    async def _embed(self, body: embeddings.EmbeddingBody) -> Response:
+        headers = self._ignoring(body)
+        return WholeResponse(embeddings.answer(body, self._embeddings), headers)
+
+    def _ignoring(self, body: Body) -> dict[str, str]:
+        """Headers about unknown parameters of a body, or an ApiError if they are refused."""
+        ignored = body.model_extra or {}
+        if self.options.is_strict:
+            check_known(ignored, list(type(body).model_fields))
+        return _warning(list(ignored))
 
     async def _health(self) -> Response:
         status: Any = "shutting_down" if self._is_ending else "ok"

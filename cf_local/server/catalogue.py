@@ -1,30 +1,36 @@
-"""The models that clients can name: fusions and sources of the registry, and their modes."""
+"""The models that clients can name: fusions, sources and embedding models of the registry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from typing_extensions import TypedDict
 
 from cf_local import hub
-from cf_local.errors import MissingModelError
+from cf_local.errors import InputError, MissingModelError
 from cf_local.loading.load import choose
 from cf_local.registry.registry import Registry, SourceSpec
 from cf_local.registry.toml import nearest
-from cf_local.server.api_errors import invalid, model_not_found
+from cf_local.server.api_errors import ApiError, invalid, model_not_found
 from cf_local.settings import Settings
 from cf_local.types import MODES, Mode
 
-_SINGLE = ("single",)
+Kind = Literal["fusion", "source", "embedding"]
+_MODES: Mapping[Kind, tuple[str, ...]] = {
+    "fusion": MODES,
+    "source": ("single",),
+    "embedding": (),
+}
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A fusion or a source, as clients name it; ``id`` may include a mode."""
+    """A model as clients name it; ``id`` may include a mode."""
 
     id: str
     name: str
-    kind: Literal["fusion", "source"]
+    kind: Kind
     description: str | None
     sources: tuple[SourceSpec, ...]
     settings: Settings
@@ -37,42 +43,95 @@ class ServedModel:
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes that a request can choose."""
-        return MODES if self.kind == "fusion" else _SINGLE
+        return _MODES[self.kind]
 
 
 class Catalogue:
     """The models of the registry when the server started; only these names can open a file."""
 
-    def __init__(self, registry: Registry, fusions: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        fusions: Sequence[str] = (),
+        *,
+        aliases: Mapping[str, str] | None = None,
+        answers_any: bool = False,
+    ) -> None:
         """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
 
-        Raises ConfigError for an unknown fusion.
+        ``fusions`` may also name embedding models. ``aliases`` are more names of models; with
+        ``answers_any``, an unknown name stands for the default. Raises ConfigError for an unknown
+        name, InputError for an alias of no model.
         """
         self._registry = registry
-        self.fusions = [registry.fusion(name).name for name in fusions]
+        self._embedding = [name for name in fusions if is_embedding(registry, name)]
+        self.fusions = [
+            registry.fusion(name).name for name in fusions if name not in self._embedding
+        ]
         self.default = self.fusions[0] if self.fusions else registry.default_fusion
+        self._aliases: dict[str, ServedModel] = {}
+        for alias, id in (aliases or {}).items():
+            try:
+                self._aliases[alias] = replace(self.find(id), id=alias)
+            except ApiError as error:
+                raise InputError(f"--alias {alias}={id}: {error}") from None
+        self._answers_any = answers_any
 
     def find(self, id: str) -> ServedModel:
-        """The model for ``name`` or ``name:mode``. Raises ApiError."""
+        """The model for ``name`` or ``name:mode``, or for an alias in its place.
+
+        Looks for the files of all models if there is no such model. Raises ApiError.
+        """
+        if id in self._aliases:
+            return self._aliases[id]
         name, colon, mode = id.partition(":")
-        known = {model.name: model for model in self._all()}
+        known = {model.name: model for model in self._all()} | self._aliases
         if name not in known:
-            raise model_not_found(id[:100], nearest(name, known))
+            if self._answers_any:
+                return replace(known[self.default], id=id)
+            there = [model.id for model in self.listed()]
+            raise model_not_found(id[:100], nearest(name, known), there)
         model = known[name]
         if not colon:
             return model
         if mode not in model.modes:
+            known_modes = ", ".join(model.modes) or "none"
             raise invalid(
-                f"{name} has no mode {mode[:60]!r}; its modes are {', '.join(model.modes)}.",
+                f"{name} has no mode {mode[:60]!r}; its modes are {known_modes}.",
                 "model",
                 "model_not_found",
             )
         return replace(model, id=id, settings=replace(model.settings, mode=cast(Mode, mode)))
 
+    def answering(self, id: str) -> ServedModel:
+        """The model of that name, which must be able to write. Raises ApiError."""
+        model = self.find(id)
+        if model.kind == "embedding":
+            raise invalid(
+                f"{model.name} is an embedding model, which cannot write answers. It is for "
+                "/v1/embeddings.",
+                "model",
+                "wrong_kind_of_model",
+            )
+        return model
+
+    def embedding(self, id: str) -> ServedModel:
+        """The embedding model of that name. Raises ApiError."""
+        model = self.find(id)
+        if model.kind != "embedding":
+            others = [other.name for other in self._all() if other.kind == "embedding"]
+            raise invalid(
+                f"{model.name} is no embedding model; models.toml has "
+                f"{', '.join(others[:_MOST_NAMED]) or 'none'}.",
+                "model",
+                "wrong_kind_of_model",
+            )
+        return model
+
     def listed(self) -> Iterator[ServedModel]:
-        """The models whose files are all on this machine."""
+        """The models whose files are all on this machine, and their aliases."""
         found: dict[str, bool] = {}
-        for model in self._all():
+        for model in (*self._all(), *self._aliases.values()):
             for spec in model.sources:
                 if spec.name not in found:
                     found[spec.name] = _is_here(spec)
@@ -82,25 +141,32 @@ class Catalogue:
     def _all(self) -> Iterator[ServedModel]:
         """All models, fusions first; a fusion hides a source of the same name."""
         registry = self._registry
-        fusions = self.fusions or list(registry.fusions)
+        fusions = self.fusions or ([] if self._embedding else list(registry.fusions))
         sources = registry.sources
-        if self.fusions:
-            sources = {n: sources[n] for f in fusions for n in registry.fusions[f].sources}
+        if self.fusions or self._embedding:
+            named = [n for f in self.fusions for n in registry.fusions[f].sources]
+            sources = {name: sources[name] for name in (*named, *self._embedding)}
         for name in fusions:
             specs, settings = choose(registry, name, ())
             description = registry.fusions[name].description
             yield ServedModel(name, name, "fusion", description, tuple(specs), settings)
         for name, spec in sources.items():
             if name not in fusions:
-                yield ServedModel(
-                    name, name, "source", spec.description, (spec,), Settings(mode="single")
-                )
+                kind: Kind = "embedding" if spec.kind == "embedding" else "source"
+                settings = Settings(mode="single")
+                yield ServedModel(name, name, kind, spec.description, (spec,), settings)
+
+
+def is_embedding(registry: Registry, name: str) -> bool:
+    """Whether the name is that of an embedding model; a fusion hides a source of the same name."""
+    spec = registry.sources.get(name)
+    return name not in registry.fusions and spec is not None and spec.kind == "embedding"
 
 
 class ModelDetails(TypedDict):
     """What OpenAI's interface has no field for."""
 
-    kind: Literal["fusion", "source"]
+    kind: Kind
     description: str | None
     modes: list[str]
     sources: list[str]

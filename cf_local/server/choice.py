@@ -1,11 +1,16 @@
 """One answer of a request as it is written: what every dialect needs to know of its events."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cf_local.method.thinking import Piece, ThinkingSplitter, split
 from cf_local.settings import Settings
-from cf_local.types import Answer, Step
+from cf_local.structured import calls
+from cf_local.structured.calls import CallSplitter
+from cf_local.structured.tools import ToolCall
+from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
 FinishKind = Literal["stop", "length", "tool_calls"]
 
@@ -14,10 +19,16 @@ _FINAL_AS_WRITTEN = ("cool", "single")  # other modes choose among whole answers
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of prompts and answers, counted by the first source that takes part."""
+    """Tokens of prompts and answers, counted by the first source that takes part.
+
+    ``cached`` tokens of the prompt did not have to be read again; ``reasoning`` is the part of
+    ``completion`` that is thinking.
+    """
 
     prompt: int = 0
     completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,73 @@ class CallArguments:
 Part = Text | Reasoning | CallStart | CallArguments
 
 
+class PartSplitter:
+    """Splits the text of one answer into its parts: ``feed`` it as it arrives, then ``flush``.
+
+    A conversation may be answered by thinking, talk, and calls of tools; anything else is answered
+    by text alone, as is one whose answer has a required form.
+    """
+
+    def __init__(self, prompt: Prompt, settings: Settings, sources: Sequence[SourceInfo]) -> None:
+        """``sources`` are those that take part. Raises InputError as ``Settings.weights_of``."""
+        self._thinking: ThinkingSplitter | None = None
+        self._calls: CallSplitter | None = None
+        self._opened = False
+        self._fed = ""
+        self.took_for_thinking = False
+        """Whether the whole answer was reported as thinking, although the model did not think."""
+        if not isinstance(prompt, Chat) or settings.response_format is not None:
+            return
+        self._opened = any(prompt.thinks in source.opens_thinking for source in sources)
+        self._thinking = ThinkingSplitter(opened=self._opened)
+        if prompt.messages[-1].role == "assistant":  # the answer continues this text
+            self._opened = False
+            list(self._thinking.feed(prompt.messages[-1].content))
+        if prompt.tools and prompt.tool_choice != "none":
+            self._calls = CallSplitter(prompt.tool_form or settings.tool_form_of(sources))
+
+    def feed(self, text: str) -> Iterator[Part]:
+        """Add text; yields the parts that are certain now."""
+        self._fed += text
+        if self._thinking is None:
+            yield from self._parts([Piece("answer", text)] if text else ())
+        else:
+            yield from self._parts(self._thinking.feed(text))
+
+    def flush(self, *, is_whole: bool) -> Iterator[Part]:
+        """At the end of the text: what was held back; ``is_whole``: it was not cut."""
+        if self._thinking is not None:
+            yield from self._parts(self._thinking.flush())
+        thought, text = split(self._fed, opened=self._opened, ended=is_whole)
+        self.took_for_thinking = self._opened and bool(text) and not thought
+        if self.took_for_thinking:
+            yield from self._parts([Piece("answer", text)])
+        if self._calls is not None:
+            yield from map(_part, self._calls.flush())
+
+    def _parts(self, pieces: Iterable[Piece]) -> Iterator[Part]:
+        for piece in pieces:
+            if piece.kind == "thinking":
+                yield Reasoning(piece.text)
+            elif self._calls is None:
+                yield Text(piece.text)
+            else:
+                yield from map(_part, self._calls.feed(piece.text))
+
+
+def _part(piece: calls.CallPiece) -> Part:
+    match piece:
+        case calls.Talk(text):
+            return Text(text)
+        case calls.CallStart(index, name):
+            return CallStart(index, f"call_{secrets.token_hex(12)}", name)
+        case calls.CallArguments(index, text):
+            return CallArguments(index, text)
+
+
 @dataclass(slots=True)
 class Choice:
-    """One answer: its steps, and the pieces of steps that make up its text.
+    """One answer: its steps, its thinking and calls, and the pieces of steps that make up its text.
 
     ``names`` are the sources that take part. ``add`` and ``end`` take the events of the engine.
     """
@@ -64,10 +139,14 @@ class Choice:
     index: int
     settings: Settings
     names: Sequence[str]
+    splitter: PartSplitter
     steps: list[Step] = field(default_factory=list)
     pieces: list[tuple[Step, str]] = field(default_factory=list)
+    reasoning: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
     answer: Answer | None = None
     usage: Usage = field(default_factory=Usage)
+    _is_read: bool = False
 
     @property
     def text(self) -> str:
@@ -76,30 +155,51 @@ class Choice:
 
     @property
     def finish_reason(self) -> FinishKind:
-        """Why the answer ended: "stop" if a model or a stop string ended it, else it is cut."""
-        return "stop" if self.answer is None or self.answer.finish_reason == "stop" else "length"
+        """Why the answer ended: by calls, or a model or stop string ended it; else it is cut."""
+        if self.answer is not None and self.answer.finish_reason != "stop":
+            return "length"
+        return "tool_calls" if self.calls else "stop"
 
     def add(self, step: Step) -> "Delta":
         """Add a step; it has no parts while the text is not final."""
         opens = not self.steps
         self.steps.append(step)
         is_final = step.whole or self.settings.mode in _FINAL_AS_WRITTEN
-        return Delta(self, self._parts(step, step.text if is_final else ""), step, opens=opens)
+        parts = self._added(step, self._read(step.text) if is_final else ())
+        return Delta(self, parts, step, opens=opens)
 
-    def end(self, answer: Answer, usage: Usage) -> "Delta":
+    def end(self, answer: Answer) -> "Delta":
         """Add the end, with the text still missing, which an answer cut short has."""
         opens = not self.steps
-        self.answer, self.usage = answer, usage
-        parts: tuple[Part, ...] = ()
-        if self.steps and not self.pieces:
-            parts = self._parts(self.steps[-1], answer.text)
-        return Delta(self, parts, self.steps[-1] if parts else None, opens=opens, ends=True)
+        self.answer = answer
+        if not self.steps:
+            return Delta(self, (), None, opens=opens, ends=True)
+        rest = () if self._is_read else tuple(self._read(answer.text))
+        rest = (*rest, *self.splitter.flush(is_whole=answer.finish_reason == "stop"))
+        step = self.steps[-1]
+        parts = self._added(step, rest)
+        if self.splitter.took_for_thinking:
+            self.reasoning = ""
+        return Delta(self, parts, step, opens=opens, ends=True)
 
-    def _parts(self, step: Step, text: str) -> tuple[Part, ...]:
-        if not text:
-            return ()
-        self.pieces.append((step, text))
-        return (Text(text),)
+    def _read(self, text: str) -> Iterator[Part]:
+        self._is_read = self._is_read or bool(text)
+        return self.splitter.feed(text)
+
+    def _added(self, step: Step, parts: Iterable[Part]) -> tuple[Part, ...]:
+        parts = tuple(parts)
+        for part in parts:
+            match part:
+                case Text(text):
+                    self.pieces.append((step, text))
+                case Reasoning(text):
+                    self.reasoning += text
+                case CallStart(_, id, name):
+                    self.calls.append(ToolCall(name, "", id))
+                case CallArguments(index, text):
+                    call = self.calls[index]
+                    self.calls[index] = replace(call, arguments=call.arguments + text)
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +219,11 @@ class Delta:
 
 def total(choices: Sequence[Choice], n: int) -> Usage:
     """The usage of a request; a prompt counts once, although it gets ``n`` answers."""
+    usages = [choice.usage for choice in choices]
+    firsts = [choice.usage for choice in choices if choice.index % n == 0]
     return Usage(
-        sum(choice.usage.prompt for choice in choices if choice.index % n == 0),
-        sum(choice.usage.completion for choice in choices),
+        prompt=sum(usage.prompt for usage in firsts),
+        completion=sum(usage.completion for usage in usages),
+        cached=sum(usage.cached for usage in firsts),
+        reasoning=sum(usage.reasoning for usage in usages),
     )

@@ -19,25 +19,30 @@ from cf_local.server.serve_options import ServeOptions
 
 
 class WholeResponse(Response):
-    """A response with one JSON body, once the answers are complete."""
+    """A response with one JSON body, once that is computed."""
 
-    def __init__(
-        self, formatter: Formatter, deltas: AsyncGenerator[Delta], headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, body: Coroutine[Any, Any, Any], headers: Mapping[str, str]) -> None:
         super().__init__()
-        self._formatter, self._deltas = formatter, deltas
+        self._body = body
         self._more_headers = {"cache-control": "no-store", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compute and send the body; raises ClientGone if the client disconnects first."""
 
         async def deliver() -> None:
-            async with aclosing(self._deltas) as deltas:
-                choices = {delta.choice.index: delta.choice async for delta in deltas}
-            body = self._formatter.whole([choices[index] for index in sorted(choices)])
-            await JSONResponse(body, headers=self._more_headers)(scope, receive, send)
+            body = await self._body
+            # Vectors are millions of numbers.
+            response = await asyncio.to_thread(JSONResponse, body, headers=self._more_headers)
+            await response(scope, receive, send)
 
         await _unless_gone(receive, deliver())
+
+
+async def whole_answers(formatter: Formatter, deltas: AsyncGenerator[Delta]) -> Mapping[str, Any]:
+    """The body for the answers, once they are complete."""
+    async with aclosing(deltas):
+        choices = {delta.choice.index: delta.choice async for delta in deltas}
+    return formatter.whole([choices[index] for index in sorted(choices)])
 
 
 class EventStream(Response):

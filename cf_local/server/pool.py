@@ -1,4 +1,4 @@
-"""Loads fusions on demand, shares them between models with the same sources, unloads idle ones.
+"""Loads models on demand, shares them between models with the same sources, unloads idle ones.
 
 Everything here runs in one event loop, except loading and closing, which run in threads.
 """
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from cf_local.errors import CfLocalError, OutOfMemoryError
+from cf_local.loading.embedder import Embedder
 from cf_local.progress import IsCancelled
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
@@ -50,7 +51,14 @@ class Gate:
         try:
             yield
         finally:
-            self._leave()
+            self.leave()
+
+    def take(self) -> bool:
+        """Take a slot if one is free now; ``leave`` gives it back."""
+        if self._is_closed or not self._n_free:
+            return False
+        self._n_free -= 1
+        return True
 
     def close(self) -> None:
         """Turn away those who wait; those inside may finish."""
@@ -74,12 +82,12 @@ class Gate:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._leave()  # cancelled in the same moment as let in
+                self.leave()  # cancelled in the same moment as let in
             elif future in self._waiting:
                 self._waiting.remove(future)
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Give the slot to the one who has waited longest."""
         while self._waiting:
             future = self._waiting.popleft()
@@ -91,8 +99,9 @@ class Gate:
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[ServedModel, IsCancelled], Fusion]
-"""Loads the sources of a model, for as many conversations as there are slots."""
+Loaded = Fusion | Embedder
+Load = Callable[[ServedModel, IsCancelled], Loaded]
+"""Loads a model: its sources for as many conversations as there are slots, or an Embedder."""
 
 _MOST_RETRY_S = 60
 
@@ -106,12 +115,12 @@ class _Loaded:
         self.gate = Gate(n_slots, n_queue)
         self.n_users = 0
         self.last_used = time.monotonic()
-        self.loading: asyncio.Task[Fusion] | None = None
+        self.loading: asyncio.Task[Loaded] | None = None
         self._parts: dict[str, Fusion] = {}
 
     @property
-    def fusion(self) -> Fusion | None:
-        """The loaded fusion; None unless the load has succeeded."""
+    def loaded(self) -> Loaded | None:
+        """What was loaded; None unless the load has succeeded."""
         task = self.loading
         if task is None or not task.done() or task.cancelled() or task.exception():
             return None
@@ -129,6 +138,30 @@ class _Loaded:
         return self._parts[model.name]
 
 
+class Place:
+    """A slot on a loaded fusion, and more slots for as long as nobody waits for them."""
+
+    def __init__(self, fusion: Fusion, gate: Gate) -> None:
+        self.fusion = fusion
+        self._gate, self._n_more = gate, 0
+
+    def take_more(self) -> bool:
+        """Take one more slot, if one is free."""
+        is_free = self._gate.take()
+        self._n_more += is_free
+        return is_free
+
+    def give_back(self) -> None:
+        """Give back one of the additional slots."""
+        self._n_more -= 1
+        self._gate.leave()
+
+    def give_back_all(self) -> None:
+        """Give back all additional slots."""
+        while self._n_more:
+            self.give_back()
+
+
 class Pool:
     """Gives each request a slot on a loaded fusion, at most ``n_slots`` at once on the same one."""
 
@@ -143,18 +176,39 @@ class Pool:
         self._is_draining = self._is_closing = False
         metrics.gauge("cf_local_queue_length", "Requests that wait for a slot.", self._n_waiting)
         metrics.gauge("cf_local_running", "Requests that hold a slot.", self._n_running)
-        metrics.gauge("cf_local_loaded", "Sets of sources that are loaded.", self._n_loaded)
+        metrics.gauge(
+            "cf_local_loaded",
+            "Sets of sources, and embedding models, that are loaded.",
+            self._n_loaded,
+        )
 
     @asynccontextmanager
-    async def slot(self, model: ServedModel) -> AsyncIterator[Fusion]:
-        """The fusion of a model, loaded if needed; holds a slot while entered. Raises ApiError."""
+    async def place(self, model: ServedModel) -> AsyncIterator[Place]:
+        """A slot on the fusion of a model, loaded if needed, while entered. Raises ApiError."""
+        async with self._slot(model) as (entry, loaded):
+            assert isinstance(loaded, Fusion)
+            place = Place(entry.part(loaded, model), entry.gate)
+            try:
+                yield place
+            finally:
+                place.give_back_all()
+
+    @asynccontextmanager
+    async def embedder(self, model: ServedModel) -> AsyncIterator[Embedder]:
+        """The same for an embedding model."""
+        async with self._slot(model) as (_, loaded):
+            assert isinstance(loaded, Embedder)
+            yield loaded
+
+    @asynccontextmanager
+    async def _slot(self, model: ServedModel) -> AsyncIterator[tuple[_Loaded, Loaded]]:
         if self._is_draining:
             raise shutting_down()
         entry = self._entry(model)
         entry.n_users += 1
         try:
             async with entry.gate.slot():
-                yield entry.part(await self._ready(entry), model)
+                yield entry, await self._ready(entry)
         except QueueFull:
             raise queue_full(self._retry_after_s(entry)) from None
         except GateClosed:
@@ -172,7 +226,7 @@ class Pool:
 
     def is_loaded(self, model: ServedModel) -> bool:
         """Whether the sources of a model are loaded."""
-        return any(set(model.names) <= e.names and e.fusion for e in self._entries)
+        return any(set(model.names) <= e.names and e.loaded for e in self._entries)
 
     def drain(self) -> None:
         """Start nothing new: waiting requests are refused, running ones continue."""
@@ -216,8 +270,8 @@ class Pool:
         self._entries.append(entry)
         return entry
 
-    async def _ready(self, entry: _Loaded) -> Fusion:
-        """The loaded fusion; a cancelled request does not cancel the load for others."""
+    async def _ready(self, entry: _Loaded) -> Loaded:
+        """What was loaded; a cancelled request does not cancel the load for others."""
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
             # Retrieve the error even if every request has left meanwhile.
@@ -227,10 +281,10 @@ class Pool:
         except CfLocalError as error:
             raise of_load(error, entry.model.name) from error
 
-    async def _loaded(self, entry: _Loaded) -> Fusion:
+    async def _loaded(self, entry: _Loaded) -> Loaded:
         try:
             async with self._one_load:
-                fusion = await self._load_with_room(entry)
+                loaded = await self._load_with_room(entry)
         except BaseException:
             self._metrics.loads.labels("failed").inc()
             self._forget(entry)  # the next request tries again
@@ -242,9 +296,9 @@ class Pool:
         for other in self._unused():
             if other.names < entry.names:
                 await self._unload(other)
-        return fusion
+        return loaded
 
-    async def _load_with_room(self, entry: _Loaded) -> Fusion:
+    async def _load_with_room(self, entry: _Loaded) -> Loaded:
         """Load; if memory is short, unload unused models and load once more."""
         try:
             return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
@@ -259,16 +313,15 @@ class Pool:
 
     async def _unload(self, entry: _Loaded) -> None:
         self._forget(entry)
-        fusion = entry.fusion
-        if fusion is not None:
-            await asyncio.to_thread(fusion.close)
+        if entry.loaded is not None:
+            await asyncio.to_thread(entry.loaded.close)
 
     def _forget(self, entry: _Loaded) -> None:
         if entry in self._entries:
             self._entries.remove(entry)
 
     def _unused(self) -> list[_Loaded]:
-        return [entry for entry in self._entries if entry.fusion and not entry.n_users]
+        return [entry for entry in self._entries if entry.loaded and not entry.n_users]
 
     def _retry_after_s(self, entry: _Loaded) -> int:
         """Estimated seconds until half of the waiting requests have had a slot."""
@@ -287,4 +340,4 @@ class Pool:
         return sum(users - waiting for users, waiting in self._each())
 
     def _n_loaded(self) -> int:
-        return sum(entry.fusion is not None for entry in self._entries)
+        return sum(entry.loaded is not None for entry in self._entries)

@@ -9,14 +9,14 @@ from types import FrameType
 import uvicorn
 
 from cf_local.errors import CfLocalError, InputError
+from cf_local.loading.embedder import load_embedder_of
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
 from cf_local.progress import IsCancelled
 from cf_local.registry.registry import Registry
-from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, ServedModel
-from cf_local.server.pool import Load
+from cf_local.server.pool import Load, Loaded
 from cf_local.server.serve_options import ServeOptions
 
 _BACKLOG = 128
@@ -33,10 +33,13 @@ def serve(
 ) -> None:
     """Serve until a signal; the models ``fusions`` are loaded before the first request.
 
-    ``on_ready`` is called with the address. Raises ConfigError for an unknown fusion, CfLocalError
+    ``on_ready`` is called with the address. Raises what Catalogue raises, CfLocalError
     if the address cannot be used, and what loading raises.
     """
-    server = Server(Catalogue(registry, fusions), loader(load_options, on_notice), options)
+    catalogue = Catalogue(
+        registry, fusions, aliases=options.aliases, answers_any=options.answers_any
+    )
+    server = Server(catalogue, loader(load_options, on_notice), options)
     with listening(options) as bound:
         runner = Runner(server, bound, on_ready)
         asyncio.run(runner.run(fusions))
@@ -45,7 +48,9 @@ def serve(
 def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
     """The function that loads a model, without any download."""
 
-    def load(model: ServedModel, is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, is_cancelled: IsCancelled) -> Loaded:
+        if model.kind == "embedding":
+            return load_embedder_of(model.sources[0], options=options, is_cancelled=is_cancelled)
         return load_chosen(
             list(model.sources),
             model.settings,

@@ -1,5 +1,6 @@
 """How the server is set up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -34,6 +35,10 @@ class ServeOptions:
     alive_s: float = 10.0
     """A stream is never silent for longer than this."""
     logs_prompts: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """More names of models."""
+    answers_any: bool = False
+    """Answer an unknown model with the default one."""
     is_strict: bool = False
     """Refuse requests with unknown parameters instead of ignoring these."""
 

@@ -5,7 +5,7 @@ An answer that was cut within a call has that call as far as it came.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from cf_local.structured.tools import ARGUMENTS, OPENING, ToolCall, ToolForm
@@ -14,6 +14,25 @@ THOUGHT = "</think>"
 """After it, a call in the form "json" may begin, as at the start of an answer."""
 
 SPACE = " \t\n\r"  # as JSON defines it
+
+
+def _begun(parts: Sequence[str]) -> str:
+    """A pattern for every beginning of what ``parts`` match in a row."""
+    pattern = ""
+    for part in reversed(parts):
+        pattern = f"(?:{part}{pattern})?"
+    return pattern
+
+
+_ANY_SPACE = r"[ \t\n\r]*"
+_HEAD = (r"\{", _ANY_SPACE, *'"name"', _ANY_SPACE, ":", _ANY_SPACE, '"')
+_FENCE = r"(?:```(?:json)?[ \t\n\r]+)?"
+_BARE = re.compile(_ANY_SPACE + _FENCE + "".join(_HEAD) + r'([^"\\]+)"')
+"""The start of a call up to the name of its tool."""
+_NAME_BEGUN = r'([^"\\]*)'
+_BARE_BEGUN = re.compile(
+    f"{_ANY_SPACE}(?:{_begun('```json')}|{_FENCE}{_begun((*_HEAD, _NAME_BEGUN))})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +64,62 @@ CallPiece = Talk | CallStart | CallArguments
 class TalkEnd:
     """Finds where talk ends and calls begin: ``feed`` text, then ``flush``."""
 
-    def __init__(self, form: ToolForm) -> None:
-        self._form = form
+    def __init__(self, form: ToolForm, names: Collection[str] = ()) -> None:
+        """``names`` of tools also make a call of a bare one in the form "tags"."""
+        self._form, self._names = form, names
         self._held = ""
-        self._may_call = form == "json"  # form "json": nothing but whitespace so far
-        self.is_over = self._has_begun = False
-
-    @property
-    def is_talk(self) -> bool:
-        """Whether the text so far is talk, and may not be the beginning of a call."""
-        return self._has_begun and not self.is_over and not self._held
+        self._is_start = True  # of the answer, or after thinking: calls may begin without a tag
+        self.is_over = False
+        self.is_bare = form == "json"
+        """Whether calls have no tags."""
 
     def feed(self, text: str) -> tuple[str, str]:
         """Add text; returns the talk that is certain now, and the text from the first call on."""
         if self.is_over:
             return "", text
         self._held += text
-        self._has_begun |= bool(text)
-        return self._tags() if self._form == "tags" else self._json()
+        talk = ""
+        while not self.is_over:
+            if self._is_start and self._may_be_bare():
+                break
+            self._is_start = False
+            found = {self._held.find(tag): tag for tag in self._tags() if tag in self._held}
+            if not found:
+                keep = max(overlap(self._held, tag) for tag in self._tags())
+                talk += self._take(len(self._held) - keep)
+                break
+            at = min(found)
+            if found[at] == OPENING:
+                talk += self._take(at)
+                self.is_over = True
+            else:
+                talk += self._take(at + len(THOUGHT))
+                self._is_start = True
+        return talk, self._take(len(self._held)) if self.is_over else ""
 
     def flush(self) -> str:
         """At the end of the text: talk that was held back."""
-        text, self._held = self._held, ""
+        return self._take(len(self._held))
+
+    def _tags(self) -> tuple[str, ...]:
+        return (THOUGHT,) if self._form == "json" else (OPENING, THOUGHT)
+
+    def _may_be_bare(self) -> bool:
+        """Whether the text so far may become a call without a tag, or is one: then it is over."""
+        if self._form == "json":
+            start = self._held.lstrip(SPACE)
+            self.is_over = start.startswith("{")
+            return self.is_over or not start
+        found = _BARE.match(self._held)
+        if found and found[1] in self._names:
+            self.is_over = self.is_bare = True
+            return True
+        begun = _BARE_BEGUN.fullmatch(self._held)
+        return begun is not None and any(name.startswith(begun[1] or "") for name in self._names)
+
+    def _take(self, n: int) -> str:
+        text, self._held = self._held[:n], self._held[n:]
         return text
-
-    def _tags(self) -> tuple[str, str]:
-        at = self._held.find(OPENING)
-        self.is_over = at >= 0
-        return self._cut(at if self.is_over else len(self._held) - overlap(self._held, OPENING))
-
-    def _json(self) -> tuple[str, str]:
-        talk = ""
-        while True:
-            if self._may_call:
-                start = self._held.lstrip(SPACE)
-                self.is_over = start.startswith("{")
-                if self.is_over or not start:
-                    more, call = self._cut(len(self._held) - len(start) if start else 0)
-                    return talk + more, call
-                self._may_call = False
-            at = self._held.find(THOUGHT)
-            if at < 0:
-                more, _ = self._cut(len(self._held) - overlap(self._held, THOUGHT))
-                return talk + more, ""
-            self._may_call = True
-            talk += self._held[: at + len(THOUGHT)]
-            self._held = self._held[at + len(THOUGHT) :]
-
-    def _cut(self, at: int) -> tuple[str, str]:
-        talk, rest = self._held[:at], self._held[at:]
-        self._held = "" if self.is_over else rest
-        return talk, rest if self.is_over else ""
 
 
 class CallSplitter:
@@ -105,17 +129,14 @@ class CallSplitter:
     be written; anything else where calls are expected is dropped.
     """
 
-    def __init__(self, form: ToolForm) -> None:
-        self._form = form
-        self._talk = TalkEnd(form)
+    def __init__(self, form: ToolForm, names: Collection[str] = ()) -> None:
+        """``names`` are those of the tools that may be called."""
+        self._talk = TalkEnd(form, names)
         self._gap = ""  # whitespace at the end of the talk so far
-        self._has_talk = False
         self._index = -1
         self._held = ""
         self._arguments: _Value | None = None
-        key = ARGUMENTS[form]
-        self._head = re.compile(r'\s*\{\s*"name":\s*"([^"\\]+)"(?:,\s*"' + key + r'":\s*)?')
-        self._full_head = re.compile(self._head.pattern.removesuffix("?"))
+        self._key = rf'\s*,\s*"{ARGUMENTS[form]}"\s*:\s*'
 
     def feed(self, text: str) -> Iterator[CallPiece]:
         """Add text; yields the pieces that are certain now."""
@@ -132,7 +153,7 @@ class CallSplitter:
             yield from self._said(self._talk.flush())
             if self._gap:
                 yield Talk(self._gap)
-        elif self._arguments is None and (found := self._head.match(self._begun())):
+        elif self._arguments is None and (found := _BARE.match(self._begun())):
             yield self._start(found[1])
 
     def _said(self, text: str) -> Iterator[Talk]:
@@ -145,11 +166,12 @@ class CallSplitter:
     def _called(self) -> Iterator[CallPiece]:
         while True:
             if self._arguments is None:
-                found = self._full_head.match(self._begun())
+                begun = self._begun()
+                found = re.match(_BARE.pattern + self._key, begun)
                 # Only with what follows it is known where the whitespace ends.
-                if found is None or found.end() == len(self._begun()):
+                if found is None or found.end() == len(begun):
                     return
-                self._held = self._begun()[found.end() :]
+                self._held = begun[found.end() :]
                 yield self._start(found[1])
                 self._arguments = _Value()
             text = self._arguments.take(self._held)
@@ -162,7 +184,7 @@ class CallSplitter:
 
     def _begun(self) -> str:
         """The text from the start of the next call's object."""
-        if self._form == "json":
+        if self._talk.is_bare:
             return self._held if self._index < 0 else ""
         at = self._held.find(OPENING)
         return self._held[at + len(OPENING) :] if at >= 0 else ""
@@ -199,9 +221,9 @@ class _Value:
         return text
 
 
-def calls_of(text: str, form: ToolForm) -> tuple[str, list[ToolCall]]:
-    """Talk and calls of a whole text; the calls have no ids."""
-    splitter = CallSplitter(form)
+def calls_of(text: str, form: ToolForm, names: Collection[str] = ()) -> tuple[str, list[ToolCall]]:
+    """Talk and calls of a whole text; the calls have no ids. ``names`` as in CallSplitter."""
+    splitter = CallSplitter(form, names)
     talk, names, arguments = "", list[str](), list[str]()
     for piece in (*splitter.feed(text), *splitter.flush()):
         match piece:

@@ -65,7 +65,7 @@ def _merged(schema: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in part.items():
             before = merged.get(key)
             if isinstance(before, Mapping) and isinstance(value, Mapping):
-                merged[key] = {**value, **before}
+                merged[key] = {**before, **{k: v for k, v in value.items() if k not in before}}
             elif key == "required" and isinstance(before, list) and isinstance(value, list):
                 merged[key] = [*before, *value]
             else:

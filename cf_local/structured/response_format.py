@@ -19,12 +19,13 @@ class ResponseFormat:
 
     Create it with ``json_object``, ``json_schema``, ``gbnf`` or ``openai``. Each raises InputError
     for a format that cannot be guaranteed: every complete answer obeys its format. ``tools_format``
-    makes the format of an answer that may call tools, in the form ``tool_form``.
+    makes the format of an answer that may call the tools ``tool_names`` in the form ``tool_form``.
     """
 
     kind: FormatKind
     grammar: str
     tool_form: ToolForm | None = None
+    tool_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_grammar(self.grammar)

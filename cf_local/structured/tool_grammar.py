@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cf_local.errors import InputError
-from cf_local.structured.calls import THOUGHT
+from cf_local.structured.calls import SPACE, THOUGHT
 from cf_local.structured.response_format import ResponseFormat
 from cf_local.structured.rules import Rules, char_class, json_literal, literal
 from cf_local.structured.schema import resolve, schema_rule
@@ -39,19 +39,20 @@ def tools_format(
     rules = Rules()
     root = rules.reserve("root")
     key = literal(f', "{ARGUMENTS[form]}": ')
-    calls = [f"{json_literal(tool.name)} {key} {_arguments(rules, tool)}" for tool in allowed]
+    arguments = {tool.name: _arguments(rules, tool) for tool in allowed}
+    calls = [f"{json_literal(name)} {key} {rule}" for name, rule in arguments.items()]
     call = rules.add("call", f'"{{\\"name\\": " ( {" | ".join(calls)} ) "}}"')
     if form == "json":
-        rules.define(root, _spoken_json(rules, call) if choice == "auto" else call)
-        return ResponseFormat("tools", rules.text(), form)
-    line, end, again = map(literal, ("\n", f"\n{CLOSING}", f"\n{OPENING}"))
-    rest = rules.add("call-rest", f"{line} {call} {end}")
-    if parallel:
-        more = rules.add("call-more", f"{again} {rest}")
-        rest = rules.add("calls", f"{rest} {more}*")
-    start = f"{literal(OPENING)} {rest}"
-    rules.define(root, _until(rules, OPENING, rest)[0] if choice == "auto" else start)
-    return ResponseFormat("tools", rules.text(), form)
+        body = _spoken_json(rules, call) if choice == "auto" else call
+    else:
+        line, end, again = map(literal, ("\n", f"\n{CLOSING}", f"\n{OPENING}"))
+        rest = rules.add("call-rest", f"{line} {call} {end}")
+        if parallel:
+            rest = rules.add("calls", f"{rest} ( {again} {rest} )*")
+        tagged = f"{literal(OPENING)} {rest}"
+        body = _spoken_tags(rules, rest, arguments) if choice == "auto" else tagged
+    rules.define(root, body)
+    return ResponseFormat("tools", rules.text(), form, tuple(arguments))
 
 
 def _check(tools: Sequence[Tool]) -> None:
@@ -108,23 +109,32 @@ def _is_object(schema: Any, document: Mapping[str, Any], depth: int = 0) -> bool
     )
 
 
-def _until(rules: Rules, opening: str, rest: str) -> list[str]:
-    """States of text that may end anywhere, or goes on with ``rest`` after ``opening``.
+def _talk(rules: Rules, tags: Mapping[str, str]) -> dict[str, str]:
+    """States of text that may end anywhere, or goes on with a rule of ``tags`` after that tag.
 
-    State i is the name of the rule after text that ends with i characters of ``opening``, at most.
+    The name of each rule, by the longest start of a tag that the text so far ends with.
     """
-    states = [rules.reserve(f"talk-{i}") for i in range(len(opening))]
-    for i, state in enumerate(states):
+    starts = sorted({tag[:n] for tag in tags for n in range(len(tag))})
+    states = {start: rules.reserve(f"talk-{start}") for start in starts}
+    chars = sorted({char for tag in tags for char in tag})
+    for start, state in states.items():
         after = {}
-        for char in sorted({*opening[: i + 1]}):
-            seen = opening[:i] + char
-            n_seen = max(n for n in range(len(seen) + 1) if seen.endswith(opening[:n]))
-            if n_seen:
-                after[char] = rest if n_seen == len(opening) else states[n_seen]
-        ways = [f"{literal(char)} {name}" for char, name in after.items()]
-        others = char_class([(ord(char), ord(char)) for char in after], negated=True)
-        rules.define(state, " | ".join([*ways, f"{others} {states[0]}", _NOTHING]))
+        for char in chars:
+            seen = start + char
+            ends = [seen[n:] for n in range(len(seen) + 1)]
+            longest = next(end for end in ends if end in states or end in tags)
+            if longest:
+                after[char] = tags.get(longest) or states[longest]
+        rules.define(state, _ways(after, states))
     return states
+
+
+def _ways(after: Mapping[str, str], talk: Mapping[str, str]) -> str:
+    """The body of a state: the rule ``after`` a character, else talk; or the end."""
+    known = {"<": talk["<"], **after}
+    others = char_class([(ord(char), ord(char)) for char in sorted(known)], negated=True)
+    ways = [f"{literal(char)} {name}" for char, name in known.items()]
+    return " | ".join([*ways, f"{others} {talk['']}", _NOTHING])
 
 
 def _spoken_json(rules: Rules, call: str) -> str:
@@ -133,8 +143,59 @@ def _spoken_json(rules: Rules, call: str) -> str:
     After thinking the choice is open again.
     """
     start = rules.reserve("start")
-    talk = _until(rules, THOUGHT, start)
-    spaces = rules.add("spaces", r"[ \t\n\r]*")
-    said = rf"[^< {{\t\n\r] {talk[0]} | {literal(THOUGHT[0])} {talk[1]}"
-    rules.define(start, f"{spaces} ( {call} | {said} | {_NOTHING} )")
+    talk = _talk(rules, {THOUGHT: start})
+    said = rf"[^< {{\t\n\r] {talk['']} | {literal('<')} {talk['<']}"
+    rules.define(start, f"{_spaces(rules)} ( {call} | {said} | {_NOTHING} )")
     return start
+
+
+def _spoken_tags(rules: Rules, calls: str, arguments: Mapping[str, str]) -> str:
+    """The name of the rule for talk, which may end with tagged ``calls``, or a bare call.
+
+    Models for code write calls as bare JSON, also in a fence. So JSON at the start, or after
+    thinking, whose "name" is that of a tool has to go on as a call of it: ``arguments`` has the
+    rule of each tool. Other JSON is talk.
+    """
+    start = rules.reserve("start")
+    talk = _talk(rules, {OPENING: calls, THOUGHT: start})
+
+    def before(text: str, then: str, *, is_spaced: bool = False) -> str:
+        """The state before ``text`` and the rule ``then``, with any space first if it may come."""
+        for char in reversed(text):
+            after, then = {char: then}, rules.reserve("head")
+            spaces = dict.fromkeys(SPACE, then) if is_spaced else {}
+            rules.define(then, _ways({**after, **spaces}, talk))
+        return then
+
+    value = before('"', _named(rules, arguments, talk), is_spaced=True)
+    key = before('"', before('name"', before(":", value, is_spaced=True)), is_spaced=True)
+    fenced = before("{", key, is_spaced=True)
+    spaced = dict.fromkeys(SPACE, fenced)
+    json, fence = rules.reserve("fence-json"), rules.reserve("fence")
+    rules.define(json, _ways(spaced, talk))
+    rules.define(fence, _ways({**spaced, "j": before("son", json)}, talk))
+    opened = {"{": key, "`": before("``", fence)}
+    rules.define(start, _ways({**opened, **dict.fromkeys(SPACE, start)}, talk))
+    return start
+
+
+def _named(rules: Rules, arguments: Mapping[str, str], talk: Mapping[str, str]) -> str:
+    """The state within the name of a bare call; after that of a tool, the call goes on."""
+    spaces = _spaces(rules)
+    end = rules.add("bare-end", f'{spaces} "}}" ( {spaces} "```" )?')
+    key = f'{spaces} "," {spaces} {json_literal(ARGUMENTS["tags"])} {spaces} ":" {spaces}'
+    ends = {f'{n}"': rules.add("bare-call", f"{key} {rule} {end}") for n, rule in arguments.items()}
+    states = {name[:n]: "" for name in ends for n in range(len(name))}
+    for begun in states:
+        states[begun] = rules.reserve(f"name-{begun}")
+    after: dict[str, dict[str, str]] = {begun: {} for begun in states}
+    for name, rule in {**states, **ends}.items():
+        if name:
+            after[name[:-1]][name[-1]] = rule
+    for begun, state in states.items():
+        rules.define(state, _ways(after[begun], talk))
+    return states[""]
+
+
+def _spaces(rules: Rules) -> str:
+    return rules.add("spaces", r"[ \t\n\r]*")

@@ -18,7 +18,6 @@ from cf_local.trace.recording import (
 )
 from cf_local.trace.words import (
     ENDS,
-    FORCED,
     AnswerPiece,
     Covered,
     covering,
@@ -36,7 +35,6 @@ from cf_local.trace.words import (
 
 __all__ = [
     "ENDS",
-    "FORCED",
     "AnswerPiece",
     "Covered",
     "Heading",

@@ -68,9 +68,9 @@ class Fields:
         """A nested object; an empty one if the field is missing."""
         return Fields(self.values.get(key, {}), f"{self.where}, {key}")
 
-    def each(self, key: str) -> Iterator["Fields"]:
+    def each(self, key: str, default: list[object] = _MISSING) -> Iterator["Fields"]:
         """The objects in a list."""
-        for number, value in enumerate(self._get(key, list, "a list"), start=1):
+        for number, value in enumerate(self._get(key, list, "a list", default), start=1):
             yield Fields(value, f"{self.where}, {key} {number}")
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, get_args
 
 from cf_local.errors import InputError
 from cf_local.files import check_replaceable, write_result
+from cf_local.structured.tools import Tool, ToolCall, ToolForm
 from cf_local.trace.fields import Fields, clean
 from cf_local.trace.recording import Heading, Trace, TracedSource
 from cf_local.types import (
@@ -36,7 +37,9 @@ FORMAT = 1
 _TRACE_STARTS = b'{"type":'
 _MOST_BYTES = 256 * 2**20
 _DEEPEST = 8  # nesting of objects and lists in the settings
+_DEEPEST_SCHEMA = 256  # and in the parameters of a tool
 _FINISH_REASONS: tuple[str, ...] = get_args(FinishReason)
+_TOOL_FORMS: tuple[str, ...] = get_args(ToolForm)
 
 
 def lines(trace: Trace) -> Iterator[str]:
@@ -70,15 +73,11 @@ def step_line(step: Step, mode: str | None) -> str:
     )
 
 
-def answer_line(answer: Answer, sources: Sequence[TracedSource], *, thinking: str = "") -> str:
-    """The last line of an answer, with the ``sources`` that took part.
-
-    ``thinking`` is what was written before the answer, if it is not in its text.
-    """
+def answer_line(answer: Answer, sources: Sequence[TracedSource]) -> str:
+    """The last line of an answer, with the ``sources`` that took part."""
     return _line(
         {
             "type": "answer",
-            **({"thinking": thinking} if thinking else {}),
             "text": answer.text,
             "finish_reason": answer.finish_reason,
             "mode": answer.mode,
@@ -111,10 +110,24 @@ def _heading_record(heading: Heading, sources: Sequence[TracedSource]) -> dict[s
 
 def _prompt_record(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, Chat):
-        return {"messages": [asdict(message) for message in prompt.messages]}
+        record: dict[str, Any] = {"messages": [_turn_record(turn) for turn in prompt.messages]}
+        if prompt.tools:
+            record["tools"] = [asdict(tool) for tool in prompt.tools]
+            record["tool_choice"] = prompt.tool_choice
+            record["parallel_tool_calls"] = prompt.parallel_tool_calls
+        if prompt.tool_form is not None:
+            record["tool_form"] = prompt.tool_form
+        return record
     if isinstance(prompt, Infill):
         return {"text": prompt.prefix, "suffix": prompt.suffix}
     return {"tokens": list(prompt.ids)} if isinstance(prompt, Tokens) else {"text": prompt.text}
+
+
+def _turn_record(turn: Message) -> dict[str, Any]:
+    """A turn; what belongs to tools only where it has any."""
+    return {
+        key: value for key, value in asdict(turn).items() if value or not key.startswith("tool")
+    }
 
 
 def _candidate_record(candidate: ScoredCandidate) -> dict[str, Any]:
@@ -259,8 +272,30 @@ def _prompt(fields: Fields) -> Prompt:
         return Tokens(tuple(token for token in ids if isinstance(token, int)))
     if "messages" not in fields.values:
         return Chat(())
-    turns = (Message(each.text("role"), each.text("content")) for each in fields.each("messages"))
-    return Chat(tuple(turns))
+    form = fields.values.get("tool_form")
+    return Chat(
+        tuple(map(_turn, fields.each("messages"))),
+        tools=tuple(map(_tool, fields.each("tools", []))),
+        tool_choice=fields.text("tool_choice", "auto"),
+        parallel_tool_calls=fields.flag("parallel_tool_calls", True),
+        tool_form=None if form is None else fields.choice("tool_form", _TOOL_FORMS),
+    )
+
+
+def _turn(fields: Fields) -> Message:
+    calls = (
+        ToolCall(call.text("name"), call.text("arguments"), call.text("id", ""))
+        for call in fields.each("tool_calls", [])
+    )
+    return Message(
+        fields.text("role"), fields.text("content"), tuple(calls), fields.text("tool_call_id", "")
+    )
+
+
+def _tool(fields: Fields) -> Tool:
+    parameters = _clean(fields.inner("parameters").values, fields.where, _DEEPEST - _DEEPEST_SCHEMA)
+    name, description = fields.text("name"), fields.text("description", "")
+    return Tool(name, description, parameters, strict=fields.flag("strict", False))
 
 
 def _source(fields: Fields) -> TracedSource:

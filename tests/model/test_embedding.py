@@ -1,5 +1,6 @@
 """Embeddings: against a BERT in numpy, against llama-cpp-python, and what is refused."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -194,3 +195,23 @@ def test_memory_grows_with_the_longest_text(bert: Path) -> None:
     weights, short = embedding_bytes(bert, 16)
     assert weights == pytest.approx(bert.stat().st_size, rel=0.1)
     assert short < embedding_bytes(bert, 64)[1] == embedding_bytes(bert, 4096)[1]
+
+
+def test_asyncio(bert: Path) -> None:
+    async def main(embedder: cf_local.Embedder) -> None:
+        found = await asyncio.gather(*(embedder.aembed(TEXTS) for _ in range(5)))
+        for vectors in found:
+            np.testing.assert_allclose(vectors, wanted, atol=1e-4)
+        task = asyncio.create_task(embedder.aembed(["the quick fox"] * 5000))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(InputError):
+            await embedder.aembed_tokens([[99]])
+
+    with cf_local.load_embedder(bert) as embedder:
+        wanted = embedder.embed(TEXTS)
+        asyncio.run(main(embedder))
+    with pytest.raises(ClosedError):
+        asyncio.run(embedder.aembed(TEXTS))

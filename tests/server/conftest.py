@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,3 +22,14 @@ def served() -> Iterator[Served]:
 
     with serving() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def bert_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models.toml with an embedding model: a tiny BERT of 32 numbers, 64 tokens of context."""
+    tiny = pytest.importorskip("tiny_models", reason="tiny models need the gguf package")
+    folder = tmp_path_factory.mktemp("bert")
+    tiny.make_embedding_model(folder / "bert.gguf")
+    text = '[sources.bert]\nkind = "embedding"\nfile = "bert.gguf"\ndescription = "Tiny"\n'
+    (folder / "models.toml").write_text(text, encoding="utf-8")
+    return folder / "models.toml"

@@ -324,7 +324,7 @@ def test_the_trace_of_a_stream(client: Any, alone: dict[str, cf_local.Answer]) -
         ({"model": "laptop"}, "NotFoundError", "model_not_found"),  # known, but not here
         ({"model": "builtin:fast"}, "BadRequestError", "model_not_found"),
         ({"model": "../../etc/passwd"}, "NotFoundError", "model_not_found"),
-        ({"tools": [{"type": "function"}]}, "BadRequestError", "unsupported_parameter"),
+        ({"tools": [{"type": "web_search"}]}, "BadRequestError", "unsupported_parameter"),
         ({"messages": []}, "BadRequestError", "invalid_value"),
         ({"extra_body": {"cf_local": {"no": 1}}}, "BadRequestError", "unknown_parameter"),
         ({"extra_body": {"cf_local": {"only": "zoe"}}}, "BadRequestError", None),

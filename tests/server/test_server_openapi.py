@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,13 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs the schemathesi
 
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
+from cf_local.loading.load_options import LoadOptions  # noqa: E402
+from cf_local.progress import IsCancelled  # noqa: E402
 from cf_local.registry.registry import load_registry  # noqa: E402
 from cf_local.server.app import Server  # noqa: E402
-from cf_local.server.catalogue import Catalogue  # noqa: E402
+from cf_local.server.catalogue import Catalogue, ServedModel  # noqa: E402
+from cf_local.server.pool import Loaded  # noqa: E402
+from cf_local.server.running import loader  # noqa: E402
 from cf_local.server.serve_options import ServeOptions  # noqa: E402
 
 
@@ -41,8 +46,13 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def described() -> Iterator[Served]:
-    with serving(slow(" fox ran.", pass_s=0)) as served:
+def described(bert_models: Path) -> Iterator[Served]:
+    write, embed = slow(" fox ran.", pass_s=0), loader(LoadOptions(), lambda _text: None)
+
+    def load(model: ServedModel, is_cancelled: IsCancelled) -> Loaded:
+        return (embed if model.kind == "embedding" else write)(model, is_cancelled)
+
+    with serving(load, models=bert_models) as served:
         yield served
 
 
@@ -66,6 +76,8 @@ def test_made_up_requests_keep_the_promises(
     def check(case: Any) -> None:
         if kind == "positive" and isinstance(case.body, dict):
             case.body["model"] = "builtin"  # which nobody guesses
+            if path == "/v1/embeddings":
+                case.body |= {"model": "bert", "dimensions": 8}
         response = case.call(base_url=described.url, timeout=30)
         counts[response.status_code] += 1
         assert response.status_code < 500, response.text

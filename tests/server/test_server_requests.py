@@ -16,11 +16,13 @@ from cf_local.server.dialects.dialect import Dialect
 from cf_local.server.dialects.fields import Extension
 from cf_local.server.requests import AnswerRequest
 from cf_local.settings import OPTIONS, Settings
+from cf_local.structured.tools import Tool, ToolCall
 from cf_local.types import Chat, Message, RawText, SourceInfo
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 SOURCES = [SourceInfo("a", ""), SourceInfo("b", "")]
 PROMPTED = {"model": "m", "prompt": "Once"}
+TOOLS = [{"type": "function", "function": {"name": "add"}}]
 
 
 def parsed(body: Any, dialect: Dialect = chats.DIALECT) -> AnswerRequest:
@@ -92,15 +94,15 @@ def test_an_unknown_source_is_told() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"tools": [{}]},
-        {"tool_choice": "required"},
+        {"tools": [{"type": "custom"}]},
         {"functions": [{}]},
         {"modalities": ["text", "audio"]},
         {"audio": {"voice": "x"}},
         {"prediction": {}},
         {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]},
         {"messages": [{"role": "assistant", "audio": {"id": "x"}}]},
-        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
+        {"messages": [{"role": "function", "content": "x", "name": "y"}]},
+        {"messages": [{"role": "assistant", "function_call": {"name": "y"}}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
     ],
@@ -160,6 +162,30 @@ def test_what_asks_for_nothing_is_accepted(more: dict[str, Any]) -> None:
             "invalid_type",
         ),
         ({"temprature": 1}, "temprature", "unknown_parameter"),
+        ({"tool_choice": "required"}, "tool_choice", None),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "tool_choice",
+            None,
+        ),
+        ({"tools": TOOLS * 2}, "tools", None),
+        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format", None),
+        (
+            {"tools": [{"type": "function", "function": {}}]},
+            "tools[0].function.name",
+            "missing_required_parameter",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "messages[0].tool_call_id",
+            "missing_required_parameter",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]},
+            "messages[0].tool_calls[0].function",
+            "missing_required_parameter",
+        ),
+        ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value"),
         ({"cf_local": {"traces": True}}, "cf_local.traces", "unknown_parameter"),
         ({"cf_local": {"mode": "fast"}}, "cf_local.mode", "invalid_value"),
         ({"cf_local": {"weights": {"a": -1}}}, "cf_local.weights.a", "invalid_value"),
@@ -245,3 +271,41 @@ def test_sampling_of_other_servers_that_has_an_effect() -> None:
         request = chat(chat_template_kwargs={"enable_thinking": thinks, "other": 1})
         assert isinstance(request.prompts[0], Chat)
         assert request.prompts[0].thinks is thinks
+
+
+def test_tools_and_their_turns() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    messages = [
+        ASKED["messages"][0],  # type: ignore[index]
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "Hm."},
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "5"}]},
+    ]
+    (prompt,) = chat(messages=messages, tools=TOOLS, parallel_tool_calls=False).prompts
+    assert isinstance(prompt, Chat)
+    assert prompt.messages[1:] == (
+        Message("assistant", "", (ToolCall("add", "{}", "c"),)),
+        Message("tool", "5", tool_call_id="c"),
+    )
+    assert prompt.tools == (Tool("add"),)
+    assert (prompt.tool_choice, prompt.parallel_tool_calls) == ("auto", False)
+
+
+def test_some_tools_may_be_allowed() -> None:
+    more = {"type": "function", "function": {"name": "mul"}}
+    allowed = {"mode": "required", "tools": [more]}
+    (prompt,) = chat(
+        tools=[*TOOLS, more], tool_choice={"type": "allowed_tools", "allowed_tools": allowed}
+    ).prompts
+    assert isinstance(prompt, Chat)
+    assert (prompt.tools, prompt.tool_choice) == ((Tool("mul"),), "required")
+
+
+def test_no_effort_is_no_thinking() -> None:
+    for more, thinks in (
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "low"}, None),
+        ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}, True),
+    ):
+        (prompt,) = chat(**more).prompts
+        assert isinstance(prompt, Chat)
+        assert prompt.thinks is thinks

@@ -167,7 +167,7 @@ def test_only_answered_questions_are_sent(tab: Page) -> None:
         const said = (content) => ({ role: "assistant", versions: [{ content }], at: 0 });
         const asked = (content) => ({ role: "user", content });
         const turns = [asked("a"), said("A"), asked("b"), said(""), asked("c"), said("C")];
-        return messages({ system: " S ", turns }, 4);
+        return messages({ system: " S ", turns }, 5);
     })()"""
     roles = [(m["role"], m["content"]) for m in tab.eval(run)]
     assert roles == [("system", " S "), ("user", "a"), ("assistant", "A"), ("user", "c")]

@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scripted import VOCABULARIES
@@ -129,17 +130,24 @@ def serving(
     load: Callable[[ServedModel, IsCancelled], Fusion] | None = None,
     *,
     socket_bytes: int | None = None,
+    models: Path | None = None,
+    names: Sequence[str] = (),
+    memory_bytes: int | None = None,
     **options: Any,
 ) -> Iterator[Served]:
-    """A server; ``load`` replaces the models of the registry.
+    """A server; ``load`` replaces the models of the registry, ``models`` is a file to add to it.
 
     Of what is unread the system keeps megabytes, unless ``socket_bytes`` says how much.
     """
     how = ServeOptions(port=0, **options)
     load = load or loader(
-        LoadOptions(n_conversations=how.n_slots, offline=True, n_threads=1), lambda _text: None
+        LoadOptions(
+            n_conversations=how.n_slots, offline=True, n_threads=1, memory_bytes=memory_bytes
+        ),
+        lambda _text: None,
     )
-    server = Server(Catalogue(load_registry()), load, how)
+    more: Any = {"aliases": how.aliases, "answers_any": how.answers_any}
+    server = Server(Catalogue(load_registry(models), names, **more), load, how)
     ready = threading.Event()
     with listening(how) as bound:
         if socket_bytes is not None:  # connections inherit it

@@ -4,18 +4,24 @@ from typing import Any
 
 import click
 
+from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import THINK, fusion_options, model_options
+from cf_local.cli.options import fusion_options, model_options
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.option("-c", "--continue", "continues", is_flag=True, help="Continue the last chat.")
 @click.option(
     "--chat", "number", type=click.IntRange(1), help="Continue the chat with this number."
 )
 @click.option("--no-history", is_flag=True, help="Save nothing of this chat to the disk.")
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
-@THINK
+@click.option(
+    "--think/--no-think",
+    "thinks",
+    default=None,
+    help="Tell reasoning models whether to think first.",
+)
 @fusion_options
 @model_options
 def chat(

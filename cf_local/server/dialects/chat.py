@@ -1,84 +1,74 @@
 """``POST /v1/chat/completions``: OpenAI's chat."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import Choice, Part, Text
-from cf_local.server.dialects import fields, openai
+from cf_local.server.choice import CallArguments, CallStart, Choice, Part, Reasoning, Text
+from cf_local.server.dialects import fields, function_tools, openai, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.requests import AnswerRequest
-from cf_local.types import Chat, Message
+from cf_local.settings import OPTIONS
+from cf_local.types import Chat
 
 _MOST_MESSAGES = 4096
 _NoFunction = Annotated[Literal["none", "auto"] | None, fields.REFUSED]
-_Modalities = Annotated[list[Literal["text"]], Field(min_length=1)]
-
-
-class Turn(fields.Open):
-    """A turn. Clients send back what they keep with it: only what cannot be read is refused."""
-
-    role: Literal["system", "developer", "user"]
-    content: fields.Text | fields.Parts
-    images: fields.NoList = None
-    audio: fields.Nothing = None
-
-
-class Reply(fields.Open):
-    """A turn of the assistant."""
-
-    role: Literal["assistant"]
-    content: fields.Text | fields.ReplyParts | None = None
-    refusal: fields.Text | None = None
-    images: fields.NoList = None
-    audio: fields.Nothing = None
-    function_call: fields.Nothing = None
-    tool_calls: fields.NoList = None
-
-
-class TemplateOptions(fields.Open):
-    """Options of chat templates."""
-
-    enable_thinking: fields.Flag | None = None
+_OnlyText = Annotated[list[Literal["text"]], Field(min_length=1)]
 
 
 class ChatBody(openai.OpenAIBody):
     """The request."""
 
-    messages: Annotated[
-        list[Annotated[Turn | Reply, Field(discriminator="role")]],
-        Field(min_length=1, max_length=_MOST_MESSAGES),
-    ]
+    messages: Annotated[list[turns.AnyTurn], Field(min_length=1, max_length=_MOST_MESSAGES)]
     max_completion_tokens: openai.Limit | None = None
     logprobs: fields.Flag | None = None
     top_logprobs: openai.NLogprobs | None = None
-    chat_template_kwargs: TemplateOptions | None = None
-    tools: fields.NoList = None
-    tool_choice: _NoFunction = None
+    tools: function_tools.Tools | None = None
+    tool_choice: function_tools.Choice | None = None
+    parallel_tool_calls: fields.Flag | None = None
+    reasoning_effort: turns.Effort | None = None
+    chat_template_kwargs: turns.TemplateOptions | None = None
     functions: fields.NoList = None
     function_call: _NoFunction = None
-    modalities: Annotated[_Modalities | None, fields.REFUSED] = None
+    modalities: Annotated[_OnlyText | None, fields.REFUSED] = None
     audio: fields.Nothing = None
     prediction: fields.Nothing = None
     web_search_options: fields.Nothing = None
 
 
 class Logprobs(TypedDict):
-    """The log-probabilities of an answer."""
+    """The log-probabilities of the text of an answer."""
 
     content: list[tracing.SegmentLogprobs]
     refusal: None
+
+
+class CalledFields(TypedDict):
+    """The function of a call, and the JSON text of its arguments."""
+
+    name: str
+    arguments: str
+
+
+class CallFields(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFields
 
 
 class ReplyFields(TypedDict):
     """The answer as a turn."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[CallFields]]
 
 
 class ChatChoice(openai.ChoiceFields):
@@ -92,21 +82,27 @@ ChatResponse = openai.ResponseFields[ChatChoice]
 
 
 def _prepare(body: ChatBody) -> Prepared:
-    template = body.chat_template_kwargs
-    thinks = template.enable_thinking if template else None
-    request = AnswerRequest(
-        prompts=(Chat(tuple(map(_message, body.messages)), thinks),),
-        n_logprobs=_n_logprobs(body),
-        **body.common(_max_tokens(body)),
+    common = body.common(_max_tokens(body))
+    effort, template = body.reasoning_effort, body.chat_template_kwargs
+    thinks = False if effort == "none" else None
+    if template is not None and template.enable_thinking is not None:
+        thinks = template.enable_thinking
+    limit = turns.THINKING_TOKENS.get(effort) if effort else None
+    if limit is not None and "max_thinking_tokens" in OPTIONS:
+        common["settings"].setdefault("max_thinking_tokens", limit)
+    choice, tools = function_tools.choice_of(
+        body.tool_choice, function_tools.tools_of(body.tools or ())
     )
+    function_tools.check(tools, choice, has_form="response_format" in common["settings"])
+    prompt = Chat(
+        tuple(turn.message for turn in body.messages),
+        thinks,
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+    )
+    request = AnswerRequest(prompts=(prompt,), n_logprobs=_n_logprobs(body), **common)
     return request, ChatFormatter(body, request)
-
-
-def _message(turn: Turn | Reply) -> Message:
-    text = fields.text_of(turn.content)
-    if isinstance(turn, Reply):
-        return Message("assistant", text or turn.refusal or "")
-    return Message("user" if turn.role == "user" else "system", text)
 
 
 def _max_tokens(body: ChatBody) -> int | None:
@@ -137,8 +133,20 @@ class ChatFormatter(openai.OpenAIFormatter):
         return {"delta": {"role": "assistant", "content": ""}}
 
     def part(self, part: Part | None) -> dict[str, Any]:
-        """A delta with text."""
-        return {"delta": {"content": part.text if isinstance(part, Text) else ""}}
+        """A delta with text, thinking, or a piece of a call."""
+        match part:
+            case Reasoning(text):
+                return {"delta": {"reasoning_content": text}}
+            case CallStart(index, id, name):
+                function = {"name": name, "arguments": ""}
+                call = {"index": index, "id": id, "type": "function", "function": function}
+                return {"delta": {"tool_calls": [call]}}
+            case CallArguments(index, text):
+                more = {"index": index, "function": {"arguments": text}}
+                return {"delta": {"tool_calls": [more]}}
+            case Text(text):
+                return {"delta": {"content": text}}
+        return {"delta": {"content": ""}}
 
     def closing(self) -> dict[str, Any]:
         """An empty delta."""
@@ -146,7 +154,21 @@ class ChatFormatter(openai.OpenAIFormatter):
 
     def content(self, choice: Choice) -> dict[str, Any]:
         """A message."""
-        return {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+        text = choice.text
+        message: ReplyFields = {"role": "assistant", "content": text, "refusal": None}
+        if choice.reasoning:
+            message["reasoning_content"] = choice.reasoning
+        if choice.calls:
+            message["content"] = text or None
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in choice.calls
+            ]
+        return {"message": message}
 
     def logprobs(self, choice: Choice, n_pieces: int | None) -> Logprobs:
         """A segment as a token, with the likeliest candidates."""

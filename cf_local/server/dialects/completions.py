@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from cf_local.server import tracing
 from cf_local.server.choice import Choice, Part, Text
@@ -18,8 +17,7 @@ _NoText = Annotated[str, Field(max_length=0)]
 
 def _no_tokens(prompt: Any) -> Any:
     if isinstance(prompt, list) and any(isinstance(part, int | list) for part in prompt):
-        problem = "Input of tokens is not supported, as each source has its own vocabulary"
-        raise PydanticCustomError("unsupported_parameter", "{problem}", {"problem": problem})
+        raise fields.not_supported("of tokens is not supported: each source has its vocabulary")
     return prompt
 
 

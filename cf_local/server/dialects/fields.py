@@ -84,14 +84,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+def not_supported(problem: str, at: str | None = None) -> PydanticCustomError:
+    """The error for what a fusion lacks; ``problem`` goes on from the name of the place.
+
+    ``at`` names the wrong field of an object.
+    """
+    context = {"problem": f"Input {problem}"} | ({} if at is None else {"at": at})
+    return PydanticCustomError("unsupported_parameter", "{problem}", context)
+
+
 def _refuse(value: Any, handler: Callable[[Any], Any]) -> Any:
     try:
         return handler(value)
     except ValidationError:
-        problem = "Input is not supported by a fusion"
-        raise PydanticCustomError(
-            "unsupported_parameter", "{problem}", {"problem": problem}
-        ) from None
+        raise not_supported("is not supported by a fusion") from None
 
 
 REFUSED = WrapValidator(_refuse)
@@ -185,9 +191,9 @@ def _readable(part: Any) -> Any:
     """Say of a part that is no text that it is not supported, rather than wrong."""
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and kind not in ("text", "refusal"):
-        problem = f"Input is {kind[:60]!r}, which is not supported; a fusion reads text"
-        context = {"at": "type", "problem": problem}
-        raise PydanticCustomError("unsupported_parameter", "{problem}", context)
+        raise not_supported(
+            f"is {kind[:60]!r}, which is not supported; a fusion reads text", "type"
+        )
     return part
 
 

@@ -4,7 +4,7 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Generic, NotRequired, TypeVar
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from cf_local import __version__
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import Choice, Delta, Part, Text, Usage, total
+from cf_local.server.choice import Choice, Delta, FinishKind, Part, Text, Usage, total
 from cf_local.server.dialects import fields
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import MOST_CHOICES, AnswerRequest
@@ -50,10 +50,8 @@ class OpenAIBody(fields.Body):
     # Accepted, without effect:
     user: fields.Text | None = None
     metadata: Any = None
-    parallel_tool_calls: Any = None
     prompt_cache_key: Any = None
     prompt_cache_retention: Any = None
-    reasoning_effort: Any = None
     safety_identifier: Any = None
     service_tier: Any = None
     store: Any = None
@@ -80,12 +78,26 @@ class OpenAIBody(fields.Body):
         }
 
 
+class PromptDetails(TypedDict):
+    """Tokens of the prompt that had been read before."""
+
+    cached_tokens: int
+
+
+class CompletionDetails(TypedDict):
+    """Tokens of the thinking."""
+
+    reasoning_tokens: int
+
+
 class UsageFields(TypedDict):
     """Tokens, counted by the first source that takes part."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
 
 
 class ChoiceTrace(TypedDict):
@@ -99,7 +111,7 @@ class ChoiceFields(TypedDict):
     """What choices of both interfaces have."""
 
     index: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishKind
     cf_local: NotRequired[ChoiceTrace]
 
 
@@ -229,4 +241,6 @@ def _usage(usage: Usage) -> UsageFields:
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }

@@ -20,9 +20,10 @@ export function tell(answer) {
 /** Add one event from the server to an answer (see `api.ask`). */
 export function receive(answer, news) {
   if (news.content) answer.content += news.content;
+  if (news.reasoning) answer.reasoning = (answer.reasoning ?? "") + news.reasoning;
   if (news.segment) answer.segments.push(news.segment);
   if (news.answer) answer.stats = news.answer;
-  if (news.usage) answer.usage = news.usage;
+  if (news.usage) answer.tokens = (answer.tokens ?? 0) + news.usage.completion_tokens;
   if (news.finish) answer.finish = news.finish;
 }
 
@@ -30,6 +31,12 @@ export function receive(answer, news) {
 export function choice(answer) {
   const last = answer.segments.at(-1);
   return last?.whole ? last : null;
+}
+
+/** Whether an answer was cut and can go on: a choice among whole answers cannot. */
+export function canResume(answer) {
+  const isCut = answer.state === "stopped" || answer.state === "failed" || answer.finish === "length";
+  return Boolean(isCut && answer.content && !choice(answer) && !["cool+r", "rerank"].includes(answer.stats?.mode || answer.mode));
 }
 
 /** The range of segments that are shown: those of the fused answer, or the choice. */
@@ -50,6 +57,7 @@ export function layoutOf(answer, sources) {
     known = { growing: new Growing(), from, fed: from, characters: 0, number: (known?.number ?? 0) + 1 };
     layouts.set(answer, known);
   }
+  if (answer.state === "running") known.growing.reopen();
   for (; known.fed < to; known.fed += 1) known.growing.push(segments[known.fed].text, known.fed);
   if (!segments.length) {
     const text = answer.content.slice(known.characters); // a server that sends no trace
@@ -84,7 +92,7 @@ export function sourcesOf(answer) {
 
 /** The share of segments that all proposed, and the disputed segments each source won, so far. */
 export function tally(answer) {
-  if (answer.stats) return { agreement: answer.stats.agreement, wins: answer.stats.wins };
+  if (answer.stats && !answer.isResumed) return { agreement: answer.stats.agreement, wins: answer.stats.wins };
   const segments = answer.segments.filter((segment) => !segment.whole);
   const wins = {};
   for (const segment of segments) {

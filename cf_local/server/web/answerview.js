@@ -1,21 +1,18 @@
 /** One answer: its text, the card of a piece, its figures and its buttons. */
 
-import { countWords, isDisputed, sourcesOf, tally, textOf, watch } from "./answer.js";
+import { canResume, isDisputed, sourcesOf, watch } from "./answer.js";
 import { AnswerText, focusPiece, neighbour } from "./answertext.js";
 import { textToClipboard } from "./clipboard.js";
-import { Badge, Details } from "./details.js";
+import { Details } from "./details.js";
+import { facts, Legend } from "./figures.js";
 import { html, useCallback, useEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { KeyForm } from "./keyform.js";
+import { Menu, Versions } from "./menu.js";
+import { Editing } from "./question.js";
+import { Thought } from "./thought.js";
 
 const HOVER_MS = 140;
-const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, or a whole answer", single: "one source alone" };
-
-/** What a mode does, in a few words. */
-export function modeName(mode) {
-  return MODES[mode] ? `${mode}: ${MODES[mode]}` : mode;
-}
-
 let closeOther = () => {}; // only one card is open at a time
 
 /** The piece that is pointed at, and whether it is pinned. */
@@ -55,38 +52,16 @@ function usePoint(answer, sources) {
   return { point, onPoint, close, keep, show, release: () => later(unpinned, 250) };
 }
 
-function modeOf(answer) {
-  return answer.stats?.mode || answer.mode;
-}
-
-function Legend({ answer, sources }) {
-  const { agreement, wins } = tally(answer);
-  if (sources.length < 2 || modeOf(answer) === "single") return null;
-  return html`<ul class="legend" aria-label="Who won disputed pieces">
-    ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
-    <li class="quiet">${agreement === null || modeOf(answer) === "rerank" ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
-  </ul>`;
-}
-
 const ENDS = {
   length: "Cut off: the most tokens were reached.",
   repetition: "Ended: it had begun to repeat itself.",
   stuck: "Ended: no source could go on.",
 };
 
-function facts(answer) {
-  const seconds = answer.stats?.seconds ?? answer.seconds;
-  const words = countWords(textOf(answer));
-  const speed = seconds ? `${(words / seconds).toFixed(words / seconds < 10 ? 1 : 0)} words/s` : "";
-  const mode = modeOf(answer);
-  const alone = mode === "single" && answer.stats?.chosen !== answer.model ? answer.stats?.chosen : "";
-  const who = [answer.model, alone || (mode === "single" ? "" : mode)].filter(Boolean).join(", ");
-  const time = seconds ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : "";
-  return [`${words} ${words === 1 ? "word" : "words"}`, speed, time, who].filter(Boolean);
-}
-
 function State({ answer }) {
   if (answer.state === "running") {
+    const isLoading = typeof answer.loading === "number";
+    if (isLoading) return html`<span class="state"><progress value=${answer.loading} aria-label="Loading the model"></progress> Loading ${Math.round(answer.loading * 100)}%</span>`;
     const what = answer.segments.length || answer.content ? "Writing" : "Waiting for the first words";
     return html`<span class="state"><span class="pulse" aria-hidden="true"></span>${what}</span>`;
   }
@@ -94,23 +69,13 @@ function State({ answer }) {
   return why ? html`<span class="state">${why}</span>` : null;
 }
 
-function Failure({ error, chat }) {
+function Failure({ error, chat, index }) {
   return html`<div class="failure" role="alert">
     <p>${error.message}</p>
     ${error.kind === "key"
       ? html`<${KeyForm} onKey=${(key) => chat.unlock(key)} />`
-      : html`<button type="button" onClick=${() => chat.regenerate()}><${Icon} name="again" /> Try again</button>`}
+      : html`<button type="button" onClick=${() => chat.regenerate(index)}><${Icon} name="again" /> Try again</button>`}
   </div>`;
-}
-
-function Versions({ turn, chat }) {
-  const count = turn.versions.length;
-  if (count < 2) return null;
-  return html`<span class="versions" role="group" aria-label="Versions of this answer">
-    <${IconButton} icon="back" label="Version before" disabled=${turn.at === 0} onClick=${() => chat.showVersion(turn, turn.at - 1)} />
-    <span><span class="sr">version </span>${turn.at + 1}/${count}</span>
-    <${IconButton} icon="next" label="Next version" disabled=${turn.at === count - 1} onClick=${() => chat.showVersion(turn, turn.at + 1)} />
-  </span>`;
 }
 
 function Copy({ answer, chat }) {
@@ -124,9 +89,27 @@ function Copy({ answer, chat }) {
   return html`<${IconButton} icon=${isDone ? "done" : "copy"} label="Copy the answer" onClick=${copy} />`;
 }
 
-/** The answer of a turn. `isLast`: the last of the conversation, which can be regenerated. */
-export function AnswerView({ turn, answer, isLast, chat }) {
+/** The buttons of an answer. `onEdit` and `onAgain` open what is needed for that. */
+function Actions({ turn, answer, index, isLast, chat, onEdit, onAgain }) {
+  const isRunning = answer.state === "running";
+  const more = [
+    { label: "Answer again with …", icon: "settings", run: onAgain },
+    { label: "Edit the answer", icon: "edit", run: onEdit },
+    { label: turn.versions.length > 1 ? "Delete this version" : "Delete the answer", icon: "trash", run: () => chat.removeTurn(index) },
+  ];
+  return html`<div class=${`actions ${isRunning ? "later" : ""}`}>
+    ${isLast && canResume(answer) && html`<button type="button" class="text-button" onClick=${() => chat.resume()}><${Icon} name="next" /> Continue</button>`}
+    ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
+    ${!chat.isBusy && html`${answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate(index)} />`}
+      <${Menu} label="More about this answer" items=${more} />`}
+    <${Versions} turn=${turn} what="answer" onShow=${(to) => chat.showVersion(index, to)} />
+  </div>`;
+}
+
+/** An answer. `turn` is null for one that a source gave alone, beside the fusion's. */
+export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }) {
   const [, redraw] = useState(0);
+  const [isEditing, setEditing] = useState(false);
   useEffect(() => watch(answer, () => redraw((count) => count + 1)), [answer]);
   const sources = sourcesOf(answer);
   const { point, onPoint, close, keep, show, release } = usePoint(answer, sources);
@@ -148,19 +131,23 @@ export function AnswerView({ turn, answer, isLast, chat }) {
     if (next) show(Number(next.dataset.i), next, true);
     next?.scrollIntoView({ block: "nearest" });
   };
-  return html`<article class="answer" aria-label="Answer" aria-busy=${isRunning} ref=${root}>
-    ${(hasText || answer.state === "running") && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
+  const onEdited = (text) => {
+    setEditing(false);
+    if (text !== null && text !== answer.content) chat.editAnswer(index, text);
+  };
+  return html`<article class="answer" aria-label=${title ?? "Answer"} aria-busy=${isRunning} ref=${root}>
+    ${title && html`<h3 class="who">${title}</h3>`}
+    <${Thought} answer=${answer} />
+    ${isEditing
+      ? html`<${Editing} text=${answer.content} label="The answer" action="Keep" onDone=${onEdited} />`
+      : (hasText || (isRunning && !answer.reasoning)) && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
     ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
-    ${answer.state === "failed" && (isLast ? html`<${Failure} error=${answer.error} chat=${chat} />` : html`<p class="failure">${answer.error.message}</p>`)}
-    ${(hasText || answer.state !== "failed") && html`<footer>
+    ${answer.state === "failed" && (turn && !chat.isBusy ? html`<${Failure} error=${answer.error} chat=${chat} index=${index} />` : html`<p class="failure">${answer.error.message}</p>`)}
+    <footer>
       <${Legend} answer=${answer} sources=${sources} />
       <p class="facts quiet">${hasText && facts(answer).map((fact, at) => html`<span key=${at}>${fact}</span>`)}<${State} answer=${answer} /></p>
-      <div class=${`actions ${isRunning ? "later" : ""}`}>
-        ${answer.content && html`<${Copy} answer=${answer} chat=${chat} />`}
-        ${isLast && answer.state !== "failed" && html`<${IconButton} icon="again" label="Answer again" onClick=${() => chat.regenerate()} />`}
-        <${Versions} turn=${turn} chat=${chat} />
-      </div>
+      ${turn && html`<${Actions} turn=${turn} answer=${answer} index=${index} isLast=${isLast} chat=${chat} onEdit=${() => setEditing(true)} onAgain=${onAgain} />`}
       ${chosen !== null && html`<button type="button" class="text-button choice" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}
-    </footer>`}
+    </footer>
   </article>`;
 }

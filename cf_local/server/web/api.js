@@ -48,23 +48,50 @@ async function refusal(response) {
   return new ApiError("refused", typeof told === "string" && told ? told : plain);
 }
 
-/** The available models, each `{id, kind, description, modes, sources, isDefault}`. */
+/** The available models that write, each `{id, kind, description, modes, sources, isDefault}`. */
 export async function models(signal) {
   const response = await request("v1/models", { signal });
   const body = await response.json().catch(() => null);
   if (!Array.isArray(body?.data)) throw new ApiError("refused", "The server sent no list of models.");
-  return body.data.map((model) => ({
+  const writing = body.data.filter((model) => model.cf_local?.kind !== "embedding");
+  return writing.map((model) => ({
     id: String(model.id),
     kind: model.cf_local?.kind === "source" ? "source" : "fusion",
     description: model.cf_local?.description ?? "",
     modes: model.cf_local?.modes ?? [],
     sources: model.cf_local?.sources ?? [],
     isDefault: model.cf_local?.default === true,
+    isLoaded: model.cf_local?.loaded === true,
   }));
 }
 
+/** How much of a model has been loaded, 0 to 1; null if it is not being loaded. */
+export async function loadingOf(model) {
+  try {
+    const response = await request(`v1/models/${encodeURIComponent(model)}`);
+    return (await response.json()).cf_local?.loading ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** What the server lets a request set, each `{name, about, kind, choices, low, high}`; from its own description. */
+export async function settings() {
+  const { components } = await (await request("openapi.json")).json();
+  const { properties = {} } = components?.schemas?.Extension ?? {};
+  return Object.entries(properties).map(([name, schema]) => settingOf(`cf_local.${name}`, schema)).filter(Boolean);
+}
+
+function settingOf(name, { description, anyOf, ...rest }) {
+  const schema = (anyOf ?? [rest]).find(({ type }) => type !== "null" && type !== "object") ?? {};
+  const kind = schema.enum ? "choice" : { number: "number", integer: "whole", boolean: "switch", string: "text" }[schema.type];
+  if (!kind) return null;
+  const [low, high] = [schema.minimum ?? schema.ge ?? null, schema.maximum ?? schema.le ?? null];
+  return { name, about: description ?? "", kind, choices: schema.enum ?? [], low, high };
+}
+
 /**
- * Ask, and yield events: `{content}`, `{segment}`, `{answer}`, `{usage}`, `{finish}`.
+ * Ask, and yield events: `{content}`, `{reasoning}`, `{segment}`, `{answer}`, `{usage}`, `{finish}`.
  *
  * Raises ApiError, or AbortError when the signal aborts.
  */
@@ -76,7 +103,7 @@ export async function* ask(question, signal) {
       ...question,
       stream: true,
       stream_options: { include_usage: true },
-      cf_local: { trace: true },
+      cf_local: { ...question.cf_local, trace: true },
     }),
     signal,
   });
@@ -95,6 +122,7 @@ export async function* ask(question, signal) {
 function* news(chunk) {
   if (chunk.error) throw new ApiError("refused", chunk.error.message ?? BROKEN);
   const choice = chunk.choices?.[0];
+  if (choice?.delta?.reasoning_content) yield { reasoning: choice.delta.reasoning_content };
   if (choice?.delta?.content) yield { content: choice.delta.content };
   if (chunk.cf_local?.segment) yield { segment: chunk.cf_local.segment };
   if (chunk.cf_local?.answer) yield { answer: chunk.cf_local.answer };

@@ -30,7 +30,8 @@ function Drawer({ chat, onClose }) {
 }
 
 function Problem({ chat }) {
-  const { modelsError, notice } = chat;
+  const { modelsError, undo } = chat;
+  const notice = chat.notice || chat.listing.problem;
   if (modelsError) {
     return html`<div class="banner" role="alert"><p>${modelsError.message}</p>
       ${modelsError.kind === "key"
@@ -38,10 +39,13 @@ function Problem({ chat }) {
         : html`<button type="button" onClick=${() => chat.refresh()}>Try again</button>`}
     </div>`;
   }
-  const told = notice || (chat.isForgetful ? "This browser keeps nothing for this page: conversations last until you close it." : "");
+  if (undo) {
+    return html`<div class="banner" role="status"><p>Deleted.</p><button type="button" onClick=${undo}>Undo</button></div>`;
+  }
+  const told = notice || (chat.listing.isForgetful ? "This browser keeps nothing for this page: conversations last until you close it." : "");
   if (!told) return null;
   const close = () => {
-    chat.isForgetful = false;
+    chat.listing.isForgetful = false;
     chat.say("");
   };
   return html`<div class="banner" role="status"><p>${told}</p><${IconButton} icon="close" label="Close this message" onClick=${close} /></div>`;

@@ -1,25 +1,27 @@
-/** The state of the page and its actions: conversations, models, running answers. Draws nothing. */
+/** The state of the page and its actions: models, the open conversation, answers. Draws nothing. */
 
-import { receive, tell, textOf } from "./answer.js";
-import { ApiError, ask, models, useKey } from "./api.js";
-import { empty, emptyAnswer, imported, messages, shownAnswer, titleOf } from "./conversation.js";
-import { Forgetful, keep, recall, Store } from "./store.js";
+import { canResume, tell } from "./answer.js";
+import { Job } from "./answering.js";
+import { ApiError, loadingOf, models, settings, useKey } from "./api.js";
+import { empty, emptyAnswer, shownAnswer, titleOf } from "./conversation.js";
+import { Listing } from "./listing.js";
+import { keep, recall } from "./store.js";
+import * as versions from "./versions.js";
 
-const SAVE_MS = 3000; // a running answer is stored this often
+const LOADING_MS = 500; // a cold model is asked this often how far it is
 
 export class Chat {
   models = [];
   modelsError = null; // an ApiError
-  headings = [];
+  settings = []; // what the server lets a conversation set
   current = empty("", "");
-  notice = ""; // one line for the user, about storage or a file
+  notice = ""; // one line for the user
+  undo = null; // takes the last deletion back
   announcement = ""; // for screen readers
-  isForgetful = false;
-  #store = new Forgetful();
-  #jobs = new Map(); // id of a conversation -> {controller, answer}
-  #removed = new Set(); // conversations that a running answer must not restore
+  compares = recall("compares") === "yes";
+  listing = new Listing();
+  #jobs = new Map(); // id of a conversation -> Job
   #listeners = new Set();
-  #others = "BroadcastChannel" in window ? new BroadcastChannel("cf-local") : null;
 
   subscribe(listener) {
     this.#listeners.add(listener);
@@ -31,16 +33,14 @@ export class Chat {
   }
 
   async start() {
-    this.#others?.addEventListener("message", ({ data }) => this.#elsewhere(data));
     addEventListener("hashchange", () => this.#follow());
-    addEventListener("pagehide", () => this.#saveRunning());
-    try {
-      this.#store = await Store.open();
-    } catch {
-      this.isForgetful = true;
-    }
-    this.headings = await this.#store.headings();
+    addEventListener("pagehide", () => {
+      for (const { conversation } of this.#jobs.values()) this.listing.saveRunning(conversation);
+    });
+    await this.listing.open((id) => this.#elsewhere(id));
     await Promise.all([this.#follow(), this.refresh()]);
+    this.settings = await settings().catch(() => []);
+    this.#changed();
   }
 
   /** Load the list of models again. */
@@ -65,6 +65,17 @@ export class Chat {
     return this.models.find((model) => model.id === conversation.model);
   }
 
+  /** Try again with an API key. */
+  async unlock(key) {
+    useKey(key);
+    await this.refresh();
+    this.settings = await settings().catch(() => []);
+    const last = this.current.turns.at(-1);
+    if (last?.role === "assistant" && shownAnswer(last).error?.kind === "key") this.regenerate();
+  }
+
+  // The conversation that is shown
+
   get isBusy() {
     return this.#jobs.has(this.current.id);
   }
@@ -73,10 +84,9 @@ export class Chat {
     return this.#jobs.has(id);
   }
 
-  // The conversation that is shown
-
   startNew() {
     this.current = empty(this.current.model || this.#usualModel(), this.current.mode);
+    this.undo = null;
     history.pushState(null, "", location.pathname + location.search);
     this.#changed();
   }
@@ -88,128 +98,21 @@ export class Chat {
   async #follow() {
     const id = decodeURIComponent(location.hash.slice(1));
     if (id === this.current.id) return;
-    const running = this.#jobs.get(id)?.conversation;
-    const found = running ?? (id ? await this.#store.load(id) : null);
-    this.current = found ? mended(found, running) : empty(this.#usualModel(), "");
+    const found = this.#jobs.get(id)?.conversation ?? (id ? await this.listing.load(id) : null);
+    this.current = found ?? empty(this.#usualModel(), "");
+    this.undo = null;
     if (id && !found) history.replaceState(null, "", location.pathname + location.search);
     this.#changed();
   }
 
-  // Questions and answers
-
-  /** Ask the next question of the conversation. */
-  send(content) {
-    const conversation = this.current;
-    if (this.isBusy || !content.trim()) return;
-    if (!conversation.turns.length && !conversation.named) conversation.title = titleOf(content);
-    conversation.turns = [...conversation.turns, { role: "user", content }];
-    this.#answer(conversation);
-  }
-
-  /** Answer the last question again; earlier answers stay as other versions. */
-  regenerate() {
-    if (this.isBusy || !this.current.turns.length) return;
-    this.#answer(this.current);
-  }
-
-  /** Edit the last question; its answers are removed. */
-  edit(content) {
-    const conversation = this.current;
-    if (this.isBusy || !content.trim()) return;
-    const at = conversation.turns.findLastIndex((turn) => turn.role === "user");
-    const isFirst = at === 0 && !conversation.named;
-    if (isFirst) conversation.title = titleOf(content);
-    conversation.turns = [...conversation.turns.slice(0, at), { role: "user", content }];
-    this.#answer(conversation);
-  }
-
-  stop() {
-    this.#jobs.get(this.current.id)?.controller.abort();
-  }
-
-  /** Try again with an API key. */
-  async unlock(key) {
-    useKey(key);
-    await this.refresh();
-    const last = this.current.turns.at(-1);
-    if (last?.role === "assistant" && shownAnswer(last).error?.kind === "key") this.regenerate();
-  }
-
-  async #answer(conversation) {
-    const { model, mode } = conversation;
-    const answer = emptyAnswer(model, mode, this.modelOf(conversation)?.sources ?? []);
-    const turn = place(conversation, answer);
-    const job = { controller: new AbortController(), answer, conversation };
-    this.#jobs.set(conversation.id, job);
-    this.announcement = "Answering";
-    if (model) keep("model", model);
-    this.#touch(conversation);
-    this.#changed();
-    await this.#receive(job, turn.versions.length - 1);
-    this.#jobs.delete(conversation.id);
-    this.announcement = spoken(answer);
-    await this.#touch(conversation);
+  /** Show a conversation that another tab stored or removed. */
+  async #elsewhere(id) {
+    if (id === this.current.id && !this.isBusy) this.current = (await this.listing.load(id, true)) ?? this.current;
+    await this.listing.refresh();
     this.#changed();
   }
 
-  #question(conversation, again) {
-    const { model, mode, temperature, maxTokens, turns } = conversation;
-    const last = turns.findLastIndex((turn) => turn.role === "user");
-    return {
-      model: mode ? `${model}:${mode}` : model,
-      messages: messages(conversation, last),
-      ...(temperature !== null && { temperature }),
-      ...(maxTokens !== null && { max_tokens: maxTokens }),
-      ...(temperature > 0 && { seed: again }), // each version of an answer has its own seed
-    };
-  }
-
-  /** Choose the default model for a question asked before the list of models arrived. */
-  async #chooseModel(conversation, answer) {
-    await this.refresh();
-    conversation.model ||= this.#usualModel();
-    if (!conversation.model) throw this.modelsError ?? new ApiError("refused", "The server has no models.");
-    answer.model = conversation.model;
-    answer.sources = this.modelOf(conversation)?.sources ?? [];
-  }
-
-  async #receive({ controller, answer, conversation }, again) {
-    const start = performance.now();
-    let drawn = 0;
-    let saved = start;
-    const draw = () => {
-      drawn = 0;
-      tell(answer);
-    };
-    try {
-      if (!conversation.model) await this.#chooseModel(conversation, answer);
-      for await (const news of ask(this.#question(conversation, again), controller.signal)) {
-        receive(answer, news);
-        answer.seconds = (performance.now() - start) / 1000;
-        drawn ||= requestAnimationFrame(draw);
-        if (performance.now() - saved > SAVE_MS) {
-          saved = performance.now();
-          this.#save(conversation);
-        }
-      }
-      answer.state = "done";
-    } catch (error) {
-      fail(answer, error, controller.signal.aborted);
-    }
-    cancelAnimationFrame(drawn);
-    answer.content = textOf(answer);
-    tell(answer);
-  }
-
-  showVersion(turn, at) {
-    turn.at = at;
-    this.#save(this.current);
-    this.#changed();
-  }
-
-  // The list of conversations
-
-  /** Change a setting of the conversation shown. */
+  /** Change a setting of the conversation. */
   set(changes) {
     Object.assign(this.current, changes);
     if (changes.model !== undefined) keep("model", changes.model);
@@ -221,28 +124,172 @@ export class Chat {
     if (title.trim()) this.set({ title: titleOf(title), named: true });
   }
 
-  async remove(id) {
-    this.#removed.add(id);
-    this.#jobs.get(id)?.controller.abort();
-    await this.#guard(() => this.#store.remove(id));
-    this.#others?.postMessage(id);
-    keep(`draft.${id}`, null);
-    if (this.current.id === id) this.startNew();
-    await this.#relist();
+  /** Whether the sources answer, too, each alone beside the fusion. */
+  compare(isOn) {
+    this.compares = isOn;
+    keep("compares", isOn ? "yes" : null);
+    this.#changed();
   }
 
+  // Questions and answers
+
+  /** Ask the next question. */
+  send(content, files = []) {
+    const { current } = this;
+    if (this.isBusy || !(content.trim() || files.length)) return;
+    if (!current.turns.length && !current.named) current.title = titleOf(content || files[0].name);
+    current.turns = [...current.turns, { role: "user", content, ...(files.length && { files }) }];
+    this.#answer(current.turns.length);
+  }
+
+  /** Ask another question instead of one; the first stays as a version, with all that followed. */
+  edit(index, content) {
+    const { current } = this;
+    const { files } = current.turns[index];
+    if (this.isBusy || !(content.trim() || files?.length)) return;
+    versions.add(current, index, { content, files });
+    if (index === 0 && !current.named) current.title = titleOf(content || files[0].name);
+    this.#answer(index + 1);
+  }
+
+  /** Answer again, perhaps with other settings; earlier answers stay as versions. */
+  regenerate(index = this.current.turns.length - 1, how = {}) {
+    if (this.isBusy || !this.current.turns.length) return;
+    this.#answer(this.current.turns[index].role === "user" ? index + 1 : index, how);
+  }
+
+  /** Change the text of an answer; the one that was written stays as a version. */
+  editAnswer(index, content) {
+    const { turns } = this.current;
+    const rest = turns.slice(index + 1);
+    versions.add(this.current, index, { ...emptyAnswer("", "", []), content, state: "done", isEdited: true });
+    this.current.turns = [...this.current.turns, ...rest];
+    this.#save(this.current);
+    this.#changed();
+  }
+
+  /** Go on with the last answer. */
+  async resume() {
+    const index = this.current.turns.length - 1;
+    const answer = shownAnswer(this.current.turns[index]);
+    if (this.isBusy || !canResume(answer)) return;
+    Object.assign(answer, { state: "running", finish: null, error: null, stats: null, isResumed: true });
+    await this.#run(index, [[answer, { continues: true, again: 1 }]]);
+  }
+
+  stop() {
+    this.#jobs.get(this.current.id)?.stop();
+  }
+
+  showVersion(index, to) {
+    versions.show(this.current, index, to);
+    this.#save(this.current);
+    this.#changed();
+  }
+
+  /** Delete a question with its answer, an answer, or one of several versions. */
+  removeTurn(index) {
+    const { current } = this;
+    const before = structuredClone(current.turns);
+    versions.remove(current, index);
+    this.undo = () => {
+      current.turns = before;
+      this.undo = null;
+      this.#save(current);
+      this.#changed();
+    };
+    this.#save(current);
+    this.#changed();
+  }
+
+  #answer(index, how = {}) {
+    const { current } = this;
+    const { model, mode, options } = { ...current, ...how };
+    const found = this.models.find(({ id }) => id === model);
+    const answer = emptyAnswer(model, mode, found?.sources ?? [], options);
+    const others = this.compares && found?.kind === "fusion" ? found.sources : [];
+    if (others.length) answer.beside = others.map((name) => emptyAnswer(model, "single", [name], options));
+    versions.place(current, index, answer);
+    this.undo = null;
+    if (current.model) keep("model", current.model);
+    const again = versions.countOf(current.turns[index]) - 1;
+    const beside = others.map((only, at) => [answer.beside[at], { again, only }]);
+    return this.#run(index, [[answer, { again }], ...beside]);
+  }
+
+  async #run(index, answers) {
+    const { current } = this;
+    const job = new Job(current, index, (conversation) => this.listing.saveRunning(conversation));
+    this.#jobs.set(current.id, job);
+    this.announcement = "Answering";
+    this.#touch(current);
+    this.#changed();
+    const isOver = { now: false };
+    this.#watchLoading(answers.map(([answer]) => answer), isOver);
+    await Promise.all(answers.map(([answer, how]) => job.write(answer, how, (one) => this.#choose(current, one))));
+    isOver.now = true;
+    this.#jobs.delete(current.id);
+    this.announcement = spoken(answers[0][0]);
+    await this.#touch(current);
+    this.#changed();
+    if (this.models.some(({ isLoaded, id }) => !isLoaded && id === current.model)) this.refresh();
+  }
+
+  /** Choose the default model for a question asked before the list of models arrived. */
+  async #choose(conversation, answer) {
+    if (answer.model) return;
+    await this.refresh();
+    conversation.model ||= this.#usualModel();
+    if (!conversation.model) throw this.modelsError ?? new ApiError("refused", "The server has no models.");
+    answer.model = conversation.model;
+    answer.sources = this.modelOf(conversation)?.sources ?? [];
+  }
+
+  /** Show how far a cold model has been loaded, until its first words come. */
+  async #watchLoading(answers, isOver) {
+    for (;;) {
+      await new Promise((done) => setTimeout(done, LOADING_MS));
+      const [first] = answers;
+      if (isOver.now || first.waited !== null || first.isResumed) return;
+      const share = first.model ? await loadingOf(first.model) : null;
+      for (const answer of answers.filter(({ waited }) => waited === null)) {
+        answer.loading = share;
+        tell(answer);
+      }
+    }
+  }
+
+  // Storage
+
+  async #touch(conversation) {
+    conversation.updated = Date.now();
+    if (conversation === this.current && location.hash.slice(1) !== conversation.id)
+      history.replaceState(null, "", `#${conversation.id}`);
+    await this.#save(conversation);
+  }
+
+  async #save(conversation) {
+    await this.listing.save(conversation);
+    this.#changed();
+  }
+
+  /** A stored conversation, or the one that is open. */
   load(id) {
-    return id === this.current.id ? this.current : this.#store.load(id);
+    return id === this.current.id ? this.current : this.listing.load(id);
+  }
+
+  async remove(id) {
+    this.#jobs.get(id)?.stop();
+    await this.listing.remove(id);
+    if (this.current.id === id) this.startNew();
+    this.#changed();
   }
 
   /** Import the conversations of a file. */
   async takeIn(file) {
     try {
-      const found = imported(await file.text(), this.current.model || this.#usualModel());
-      for (const conversation of found) await this.#store.save(conversation);
-      await this.#relist();
-      this.notice = "";
-      this.open(found[0].id);
+      this.open(await this.listing.takeIn(file, this.current.model || this.#usualModel()));
+      this.say("");
     } catch (error) {
       this.say(`“${file.name}” was not imported. ${error.message}`);
     }
@@ -251,6 +298,7 @@ export class Chat {
   /** Show one line to the user; an empty text removes it. */
   say(notice) {
     this.notice = notice;
+    this.listing.problem = "";
     this.#changed();
   }
 
@@ -259,74 +307,6 @@ export class Chat {
     this.announcement = text;
     this.#changed();
   }
-
-  async #touch(conversation) {
-    if (!this.#jobs.has(conversation.id) && !conversation.turns.length) return;
-    conversation.updated = Date.now();
-    if (conversation === this.current && location.hash.slice(1) !== conversation.id)
-      history.replaceState(null, "", `#${conversation.id}`);
-    await this.#save(conversation);
-  }
-
-  async #save(conversation) {
-    if (this.#removed.has(conversation.id)) return;
-    await this.#guard(() => this.#store.save(conversation));
-    this.#others?.postMessage(conversation.id);
-    await this.#relist();
-  }
-
-  #saveRunning() {
-    for (const { conversation } of this.#jobs.values()) this.#store.save(conversation).catch(() => {});
-  }
-
-  async #relist() {
-    this.headings = await this.#store.headings();
-    this.#changed();
-  }
-
-  async #guard(action) {
-    try {
-      await action();
-    } catch (error) {
-      this.notice = `The browser did not keep this conversation (${error.name}). Export it if you need it.`;
-    }
-  }
-
-  /** Update a conversation that another tab stored or removed. */
-  async #elsewhere(id) {
-    if (id === this.current.id && !this.isBusy) {
-      const found = await this.#store.load(id);
-      if (found) this.current = found;
-    }
-    await this.#relist();
-  }
-}
-
-/** The turn for the answer to the last question; added if needed. */
-function place(conversation, answer) {
-  const last = conversation.turns.at(-1);
-  if (last.role === "user") {
-    const turn = { role: "assistant", versions: [answer], at: 0 };
-    conversation.turns = [...conversation.turns, turn];
-    return turn;
-  }
-  if (!shownAnswer(last).content) last.versions.splice(last.at, 1); // drop a failed answer
-  last.at = last.versions.push(answer) - 1;
-  return last;
-}
-
-function fail(answer, error, isStopped) {
-  answer.state = isStopped ? "stopped" : "failed";
-  if (isStopped) return;
-  const kind = error instanceof ApiError ? error.kind : "broken";
-  answer.error = { kind, message: error.message };
-}
-
-/** A stored conversation; an answer that was running when its page closed is marked as stopped. */
-function mended(conversation, isRunning) {
-  for (const turn of isRunning ? [] : conversation.turns)
-    for (const answer of turn.versions ?? []) if (answer.state === "running") answer.state = "stopped";
-  return conversation;
 }
 
 /** The announcement for screen readers when an answer ends; failures have their own alerts. */

@@ -18,16 +18,46 @@ export function empty(model, mode) {
   const now = Date.now();
   return {
     id: newId(), title: "New chat", named: false, created: now, updated: now,
-    model, mode, system: "", temperature: null, maxTokens: null, turns: [],
+    model, mode, system: "", options: {}, turns: [],
   };
 }
 
 /** An empty answer. `state`: "running", "done", "stopped", "failed". */
-export function emptyAnswer(model, mode, sources) {
+export function emptyAnswer(model, mode, sources, options = {}) {
   return {
-    content: "", segments: [], model, mode, sources, state: "running",
-    finish: null, error: null, stats: null, usage: null, seconds: null,
+    content: "", reasoning: "", segments: [], model, mode, sources, options, state: "running",
+    finish: null, error: null, stats: null, tokens: null, seconds: null, waited: null, thought: null,
   };
+}
+
+/** A stored conversation in today's form; an answer whose page was closed is marked as stopped. */
+export function mended(conversation, isRunning) {
+  const { temperature = null, maxTokens = null, ...rest } = conversation;
+  const options = { ...(temperature !== null && { temperature }), ...(maxTokens !== null && { max_tokens: maxTokens }) };
+  const found = { ...rest, options: { ...options, ...conversation.options } };
+  for (const answer of isRunning ? [] : found.turns.flatMap(answersOf)) if (answer.state === "running") answer.state = "stopped";
+  return found;
+}
+
+/** All answers of a turn: its versions, and those beside them. */
+export function answersOf(turn) {
+  if (turn.role !== "assistant") return [];
+  return turn.versions.flatMap((answer) => [answer, ...(answer.beside ?? [])]);
+}
+
+/** A question as the models read it: the texts of attached files come first. */
+export function questionOf({ content, files }) {
+  const told = (files ?? []).map(({ name, text }) => {
+    const fence = "`".repeat(Math.max(3, ...(text.match(/`+/g) ?? []).map((run) => run.length + 1)));
+    return `File “${name}”:\n${fence}\n${text.replace(/\n$/, "")}\n${fence}`;
+  });
+  return [...told, content].filter(Boolean).join("\n\n");
+}
+
+/** All words of a conversation, for the search. */
+export function wordsOf({ title, turns }) {
+  const said = turns.map((turn) => (turn.role === "user" ? questionOf(turn) : shownAnswer(turn).content));
+  return [title, ...said].join("\n");
 }
 
 /** The answer of a turn that is shown. */
@@ -41,20 +71,24 @@ export function titleOf(text) {
   return line.length > TITLE ? `${line.slice(0, TITLE - 1).trimEnd()}…` : line || "New chat";
 }
 
-/** The messages to send for the question at that index. Questions without an answer are left out:
- * chat templates require the roles to alternate. */
-export function messages(conversation, last) {
+/**
+ * The messages to send for the answer at that index; with `continues`, its text so far is the last.
+ *
+ * Questions without an answer are left out: chat templates require the roles to alternate.
+ */
+export function messages(conversation, index, continues = false) {
   const found = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
   const { turns } = conversation;
-  for (let at = 0; at <= last; at += 1) {
+  for (let at = 0; at < index; at += 1) {
     const turn = turns[at];
     if (turn.role === "user") {
       const answer = turns[at + 1]?.role === "assistant" ? shownAnswer(turns[at + 1]).content : "";
-      if (at === last || answer) found.push({ role: "user", content: turn.content });
+      if (at === index - 1 || answer) found.push({ role: "user", content: questionOf(turn) });
     } else if (shownAnswer(turn).content) {
       found.push({ role: "assistant", content: shownAnswer(turn).content });
     }
   }
+  if (continues) found.push({ role: "assistant", content: shownAnswer(turns[index]).content });
   return found;
 }
 
@@ -64,7 +98,7 @@ export function exported(conversation) {
   const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
   const said = turns.map((turn) => ({
     role: turn.role,
-    content: turn.role === "user" ? turn.content : shownAnswer(turn).content,
+    content: turn.role === "user" ? questionOf(turn) : shownAnswer(turn).content,
   }));
   return { title, model: mode ? `${model}:${mode}` : model, messages: [...system, ...said] };
 }

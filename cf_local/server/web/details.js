@@ -51,7 +51,6 @@ function Table({ segment, sources }) {
 }
 
 function summary(segment, sources) {
-  if (!segment.winners.length) return "the end of the thinking";
   const names = winnersOf(segment, sources).map((index) => sources[index]);
   if (names.length) return `${names.join(" and ")} won`;
   if (segment.winners.includes("(fused)")) return "the fused answer won";
@@ -64,7 +63,6 @@ function isAlone(segment, sources) {
 
 function Undisputed({ segment, sources }) {
   const words = html`<span class="words">${marked(segment.text, segment.ends)}</span>`;
-  if (!segment.winners.length) return html`<p>Nobody proposed ${words}: the limit for thinking was reached.</p>`;
   const others = (segment.asked ?? []).filter((name) => !segment.winners.includes(name));
   if (others.length) return html`<p>${others.join(" and ")} proposed nothing else: ${words}</p>`;
   if (isAlone(segment, sources)) return html`<p>Nobody else was asked: ${words}</p>`;
@@ -81,7 +79,8 @@ function place(card, piece) {
   const { width, height } = card.getBoundingClientRect();
   const isAbove = innerHeight - last.bottom < height + 150 && first.top > height + 80;
   const top = isAbove ? first.top - height - GAP : last.bottom + GAP;
-  const left = Math.min(Math.max(last.left - 12, frame.left), Math.max(frame.left, frame.right - width));
+  const column = card.closest(".column").getBoundingClientRect();
+  const left = Math.min(Math.max(last.left - 12, frame.left), Math.max(column.left, column.right - width));
   card.style.top = `${top - frame.top}px`;
   card.style.left = `${left - frame.left}px`;
 }

@@ -5,7 +5,8 @@
  * still change is parsed again: the last block, and one before it while a line is incomplete.
  */
 
-import { blocksOf, Builder, signed } from "./markdown.js";
+import { blocksOf } from "./grammar.js";
+import { Builder, signed } from "./markdown.js";
 
 // A last line that may yet turn out to be markup is not shown until more of it is there.
 const UNDECIDED = /^[ \t>]*(?:`{1,2}|~{1,2}|`{3}[^`\n]*|~{3}[^\n]*|[-*+=_ \t]+|#{1,6}|\d{1,9}[.)]?|\\|\$\$?)$/;
@@ -71,6 +72,12 @@ export class Growing {
     if (index >= 0 || !this.segments.length) this.segments.push({ from, to: this.text.length, index });
     else this.segments.at(-1).to = this.text.length;
     this.#isStale = true;
+  }
+
+  /** There will be more text after all. */
+  reopen() {
+    this.#isStale ||= this.#isWhole;
+    this.#isWhole = false;
   }
 
   /** The text is complete. */

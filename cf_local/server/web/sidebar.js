@@ -74,14 +74,28 @@ function Files({ chat }) {
     event.target.value = "";
   };
   const all = async () => {
-    const found = await Promise.all(chat.headings.map(({ id }) => chat.load(id)));
+    const found = await Promise.all(chat.listing.headings.map(({ id }) => chat.load(id)));
     download("cf-local conversations", found.filter(Boolean).map(exported));
   };
   return html`<div class="files">
     <input type="file" accept=".json,application/json" hidden ref=${input} onChange=${taken} />
     <button type="button" class="text-button" onClick=${() => input.current.click()}><${Icon} name="load" /> Import</button>
-    <button type="button" class="text-button" disabled=${!chat.headings.length} onClick=${all}><${Icon} name="save" /> Export all</button>
+    <button type="button" class="text-button" disabled=${!chat.listing.headings.length} onClick=${all}><${Icon} name="save" /> Export all</button>
   </div>`;
+}
+
+/** What the search finds, by id; null without a search. */
+function useSearch(chat, text) {
+  const [found, setFound] = useState(null);
+  useEffect(() => {
+    if (!text.trim()) {
+      setFound(null);
+      return undefined;
+    }
+    const timer = setTimeout(async () => setFound(new Map((await chat.listing.search(text)).map((one) => [one.id, one]))), 150);
+    return () => clearTimeout(timer);
+  }, [text]);
+  return found;
 }
 
 /** Calls `onPick` when a conversation is chosen, which closes a phone's drawer. */
@@ -90,20 +104,27 @@ export function Sidebar({ chat, onPick }) {
     action();
     onPick?.();
   };
-  const { current, headings } = chat;
+  const { current, listing: { headings } } = chat;
+  const [text, setText] = useState("");
+  const found = useSearch(chat, text);
   return html`<nav class="sidebar" aria-label="Conversations">
     <button type="button" class="new" onClick=${pick(() => chat.startNew())}><${Icon} name="plus" /> New chat</button>
+    ${headings.length > 0 && html`<label class="search"><span class="sr">Search conversations</span><${Icon} name="search" />
+      <input type="search" placeholder="Search" value=${text} onInput=${(event) => setText(event.target.value)} /></label>`}
     <ul>
-      ${headings.map((heading) => {
+      ${headings.filter(({ id }) => !found || found.has(id)).map((heading) => {
         const isOpen = heading.id === current.id;
         return html`<li key=${heading.id} class=${isOpen ? "open" : ""}>
           <button type="button" class="title" aria-current=${isOpen ? "page" : null} onClick=${pick(() => chat.open(heading.id))}>
             <span class="name" dir="auto">${heading.title}</span>${chat.isRunning(heading.id) && html`<span class="pulse"><span class="sr">, answering</span></span>`}
           </button>
+          ${found && html`<p class="quiet match" dir="auto">${found.get(heading.id).before}<mark>${found.get(heading.id).match}</mark>${found.get(heading.id).after}</p>`}
           ${isOpen && html`<${Current} heading=${heading} chat=${chat} />`}
         </li>`;
       })}
     </ul>
+    <p class="sr" role="status">${found && `${found.size} found`}</p>
+    ${found?.size === 0 && html`<p class="quiet none">Nothing found.</p>`}
     ${!headings.length && html`<p class="quiet">Conversations are kept in this browser and appear here.</p>`}
     <${Files} chat=${chat} />
   </nav>`;

@@ -1,40 +1,38 @@
 /** The turns of a conversation, in the scrolling part of the page. */
 
-import { AnswerView } from "./answerview.js";
 import { shownAnswer } from "./conversation.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
-import { Icon, IconButton } from "./icons.js";
+import { Component, html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
+import { Icon } from "./icons.js";
+import { Question } from "./question.js";
+import { Reply } from "./reply.js";
 import { Welcome } from "./welcome.js";
 
 const NEAR = 60; // within this many pixels, the reader is at the end
 
-function Question({ turn, canEdit, chat }) {
-  const [text, setText] = useState(null); // what is being edited
-  const area = useRef(null);
-  useEffect(() => area.current?.focus(), [text === null]);
-  const submit = (event) => {
-    event.preventDefault();
-    if (!text.trim()) return;
-    setText(null);
-    chat.edit(text);
-  };
-  const keys = (event) => {
-    if (event.key === "Escape") {
-      event.stopPropagation();
-      setText(null);
-    } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
-  };
-  if (text !== null) {
-    return html`<form class="question editing" onSubmit=${submit}>
-      <label class="sr" for="edited">Your question</label>
-      <textarea id="edited" ref=${area} rows="3" value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${keys}></textarea>
-      <div class="actions"><button type="submit" class="main">Ask again</button><button type="button" onClick=${() => setText(null)}>Cancel</button></div>
-    </form>`;
+const numbers = new WeakMap(); // of answers and questions: each is drawn by a component of its own
+let nNumbers = 0;
+
+function numberOf(thing) {
+  if (!numbers.has(thing)) numbers.set(thing, (nNumbers += 1));
+  return numbers.get(thing);
+}
+
+/** One turn; drawn again only when something in it has changed. A running answer redraws itself. */
+class Turn extends Component {
+  shouldComponentUpdate({ sign, turn, index }) {
+    return sign !== this.props.sign || turn !== this.props.turn || index !== this.props.index;
   }
-  return html`<div class="question">
-    <div class="bubble" dir="auto"><span class="sr">You: </span>${turn.content}</div>
-    ${canEdit && html`<${IconButton} icon="edit" label="Edit the question" onClick=${() => setText(turn.content)} />`}
-  </div>`;
+
+  render({ turn, index, isLast, chat }) {
+    if (turn.role === "user") return html`<${Question} turn=${turn} index=${index} chat=${chat} />`;
+    return html`<${Reply} turn=${turn} answer=${shownAnswer(turn)} index=${index} isLast=${isLast} chat=${chat} />`;
+  }
+}
+
+/** What a turn looks like depends on. */
+function signOf(turn, chat, isLast) {
+  const all = turn.role === "user" ? [] : [shownAnswer(turn), ...(shownAnswer(turn).beside ?? [])];
+  return [turn.content, turn.at, turn.versions?.length, chat.isBusy, isLast, ...all.map(({ state, content }) => `${state}${content.length}`)].join("/");
 }
 
 /** Follows new text while the reader is at the end. */
@@ -71,15 +69,13 @@ export function Thread({ chat }) {
   const { turns } = current;
   const { root, inner, isAway, toEnd, onScroll } = useFollowing(current.id);
   useLayoutEffect(toEnd, [turns.length]); // always show the user's own question
-  const lastQuestion = turns.findLastIndex((turn) => turn.role === "user");
   return html`<main class="thread" ref=${root} onScroll=${onScroll} tabindex="-1" id="thread" aria-label="Conversation">
     <div class="column" ref=${inner}>
       ${turns.length === 0 && html`<${Welcome} chat=${chat} />`}
-      ${turns.map((turn, at) =>
-        turn.role === "user"
-          ? html`<${Question} key=${`${current.id}-${at}`} turn=${turn} canEdit=${at === lastQuestion && !chat.isBusy} chat=${chat} />`
-          : html`<${AnswerView} key=${`${current.id}-${at}-${turn.at}`} turn=${turn} answer=${shownAnswer(turn)} isLast=${at === turns.length - 1} chat=${chat} />`,
-      )}
+      ${turns.map((turn, at) => {
+        const isLast = at === turns.length - 1;
+        return html`<${Turn} key=${numberOf(turn.role === "user" ? turn : shownAnswer(turn))} turn=${turn} sign=${signOf(turn, chat, isLast)} index=${at} isLast=${isLast} chat=${chat} />`;
+      })}
     </div>
     ${isAway && html`<button type="button" class="to-end" onClick=${toEnd}><${Icon} name="down" /><span class="sr">To the end</span></button>`}
   </main>`;

@@ -1,36 +1,9 @@
 /** The top bar: the model that answers, and the look of the page. */
 
-import { modeName } from "./answerview.js";
 import { html, useEffect, useState } from "./html.js";
 import { IconButton } from "./icons.js";
+import { Picker } from "./picker.js";
 import { keep } from "./store.js";
-
-function Group({ label, models }) {
-  if (!models.length) return null;
-  return html`<optgroup label=${label}>${models.map(({ id }) => html`<option key=${id} value=${id}>${id}</option>`)}</optgroup>`;
-}
-
-function Pick({ chat }) {
-  const { current, models } = chat;
-  const model = chat.modelOf(current);
-  const modes = model?.modes ?? [];
-  const pickModel = (event) => {
-    const next = models.find(({ id }) => id === event.target.value);
-    chat.set({ model: event.target.value, mode: next?.modes.includes(current.mode) ? current.mode : "" });
-  };
-  return html`<div class="pick">
-    <select aria-label="Model" title=${model?.description || null} value=${current.model} onChange=${pickModel} disabled=${!models.length}>
-      ${!models.length && html`<option value=${current.model}>${current.model || "no models yet"}</option>`}
-      ${models.length > 0 && !model && html`<option value=${current.model}>${current.model} (not here)</option>`}
-      <${Group} label="Fusions" models=${models.filter(({ kind }) => kind === "fusion")} />
-      <${Group} label="One model alone" models=${models.filter(({ kind }) => kind === "source")} />
-    </select>
-    ${modes.length > 1 && html`<select aria-label="Mode" class="mode" value=${current.mode} onChange=${(event) => chat.set({ mode: event.target.value })}>
-      <option value="">usual mode</option>
-      ${modes.map((mode) => html`<option key=${mode} value=${mode}>${modeName(mode)}</option>`)}
-    </select>`}
-  </div>`;
-}
 
 function isDark() {
   const chosen = document.documentElement.dataset.theme;
@@ -58,8 +31,9 @@ export function Topbar({ chat, onMenu, onSettings, showsWinners, onWinners }) {
   return html`<header class="topbar">
     ${onMenu && html`<${IconButton} icon="menu" label="Conversations" onClick=${onMenu} />`}
     <h1><span class="sr">cf-local</span></h1>
-    <${Pick} chat=${chat} />
+    <${Picker} chat=${chat} />
     <div class="tools">
+      <${IconButton} icon="compare" label="Compare: each source answers alone, too" aria-pressed=${chat.compares} onClick=${() => chat.compare(!chat.compares)} />
       <${IconButton} icon="winners" label="Show who won which words" aria-pressed=${showsWinners} onClick=${onWinners} />
       <${Theme} />
       <${IconButton} icon="settings" label="Settings of this conversation" onClick=${onSettings} />

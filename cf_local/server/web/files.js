@@ -1,0 +1,28 @@
+/** Reads the text files that are attached to a question. */
+
+const LIMIT = 200_000; // characters of all files of a question; far more than most contexts hold
+
+/** The texts of files, each `{name, text}`, and what is wrong with the others. */
+export async function textOf(list, attached) {
+  const found = [];
+  const problems = [];
+  let left = LIMIT - attached.reduce((sum, { text }) => sum + text.length, 0);
+  for (const file of list) {
+    if (file.size > 4 * LIMIT) {
+      problems.push(`“${file.name}” is too long: files may have ${LIMIT / 1000}k characters in all.`);
+      continue;
+    }
+    try {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+      if (text.includes("\0")) throw new TypeError("binary");
+      if (text.length > left) problems.push(`“${file.name}” is too long: files may have ${LIMIT / 1000}k characters in all.`);
+      else {
+        left -= text.length;
+        found.push({ name: file.name, text });
+      }
+    } catch {
+      problems.push(`“${file.name}” is no text (UTF-8), which is all that can be read here.`);
+    }
+  }
+  return { found, problems };
+}

@@ -1,0 +1,129 @@
+"""Answers with tools: the fusion chooses form and format, and refuses what makes no sense."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from scripted import run
+
+from cf_local.errors import InputError
+from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
+from cf_local.structured import ResponseFormat
+from cf_local.structured.tools import Tool, ToolCall, ToolForm, call_text
+from cf_local.testing import PieceVocabulary, ScriptedSource, writes
+from cf_local.trace import format as trace_format
+from cf_local.trace.recording import record
+from cf_local.types import Answer, Chat, Message, SourceInfo
+
+NOW = Tool("now", "The time.", {"type": "object", "properties": {"zone": {"type": "string"}}})
+CALL = ToolCall("now", '{"zone": "CET"}', "call_1")
+ASKED = Chat((Message("user", "When?"),), tools=(NOW,))
+ANSWERED = Chat(
+    (
+        Message("user", "When?"),
+        Message("assistant", "", (CALL,)),
+        Message("tool", "12:00", tool_call_id="call_1"),
+    ),
+    tools=(NOW,),
+)
+TEXT = f"A look.\n{call_text(CALL, 'tags')}"
+VOCABULARY = PieceVocabulary([*set(TEXT), " A"])
+
+
+class Taught(ScriptedSource):
+    """A source whose template writes calls in a form."""
+
+    def __init__(self, name: str, n_parameters: int, form: ToolForm | None, text: str) -> None:
+        grammars.clear()
+        super().__init__(name, VOCABULARY, writes(text, VOCABULARY), obeys=obeys)
+        self.info = replace(self.info, n_parameters=n_parameters, tool_form=form)
+
+
+grammars: list[str] = []
+
+
+def obeys(grammar: str, _text: bytes, _ends: bool) -> bool:
+    grammars.append(grammar)
+    return True
+
+
+def infos(*forms: ToolForm | None) -> list[SourceInfo]:
+    return [SourceInfo(f"s{i}", "", tool_form=form) for i, form in enumerate(forms)]
+
+
+def test_the_form_is_that_of_the_largest_weight() -> None:
+    named = Settings(weights={"s0": 1.0, "s1": 2.0})
+    assert named.tool_form_of(infos("tags", "json")) == "json"
+    assert named.tool_form_of(infos("json", None)) == "tags"
+    assert Settings(weights="equal").tool_form_of(infos("json", "tags")) == "json"
+    assert named.tool_form_of(infos("json")[:1]) == "json"
+
+
+def answered(fusion: Fusion, chat: Chat, **more: object) -> Answer:
+    return fusion.answer(chat, replace(fusion.settings, **more))  # type: ignore[arg-type]
+
+
+def test_tools_set_the_format() -> None:
+    with Fusion([Taught("a", 1, "tags", TEXT)]) as fusion:
+        assert answered(fusion, ASKED).text == TEXT
+        assert all("<tool_call>" in grammar for grammar in grammars)
+        assert grammars
+        grammars.clear()
+        answered(fusion, replace(ASKED, tool_choice="none"))
+        answered(fusion, replace(ASKED, tools=()))
+        assert not grammars
+    with Fusion([Taught("a", 1, "tags", TEXT), Taught("b", 5, "json", TEXT)]) as fusion:
+        answered(fusion, ASKED)
+        assert grammars
+        assert not any("<tool_call>" in grammar for grammar in grammars)
+
+
+def test_stop_strings_end_talk_and_cut_no_call() -> None:
+    for mode in ("cool", "rerank", "cool+r"):
+        with Fusion([Taught("a", 1, "tags", TEXT)]) as fusion:
+            assert answered(fusion, ASKED, mode=mode, stop=("zone",)).text == TEXT
+            assert answered(fusion, ASKED, mode=mode, stop=(" look",)).text == "A"
+
+
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        (replace(ASKED, tool_choice="later"), "no tool 'later'"),
+        (replace(ASKED, tools=(NOW, NOW)), "Two tools"),
+        (replace(ASKED, messages=(*ASKED.messages, Message("assistant", "It"))), "cannot continue"),
+        (replace(ANSWERED, messages=ANSWERED.messages[:2]), "Add a turn with the result"),
+        (replace(ASKED, tools=(replace(NOW, description="\ud800"),)), "lone surrogate"),
+        (replace(ASKED, tools=(Tool("f", parameters={"x": ["\ud800"]}),)), "lone surrogate"),
+        (
+            Chat((Message("assistant", "", (replace(CALL, arguments="\udfff"),)),)),
+            "lone surrogate",
+        ),
+        (replace(ASKED, tools=(Tool("f", parameters={"x": {1}}),)), "not JSON"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(chat: Chat, message: str) -> None:
+    with Fusion([Taught("a", 1, "tags", TEXT)]) as fusion, pytest.raises(InputError, match=message):
+        fusion.answer(chat)
+
+
+def test_a_required_form_and_tools_exclude_each_other() -> None:
+    settings = Settings(response_format=ResponseFormat.json_object())
+    sources = [Taught("a", 1, "tags", TEXT)]
+    with Fusion(sources, settings) as fusion, pytest.raises(InputError, match="cannot both"):
+        fusion.answer(ASKED)
+
+
+def test_a_trace_keeps_tools_and_calls() -> None:
+    chat = replace(ANSWERED, tool_form="json", tool_choice="now", parallel_tool_calls=False)
+    with Fusion([Taught("a", 1, "tags", TEXT)]) as fusion:
+        steps, answer = run(fusion)
+        for prompt in (chat, ANSWERED, replace(ASKED, tools=())):
+            trace = record(fusion, prompt, Settings(), steps, answer, date="")
+            raw = "\n".join(trace_format.lines(trace)).encode()
+            (again,) = trace_format.read_from(io.BytesIO(raw), "t")
+            assert again.heading is not None
+            assert again.heading.prompt == prompt
+    assert not {b'"tools"', b'"tool_calls"', b'"tool_form"'} & set(raw.replace(b":", b" ").split())
