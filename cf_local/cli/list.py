@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cf_local import hub
-from cf_local.cli import columns
+from cf_local.cli import columns, registry_view
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 
 
@@ -29,21 +29,28 @@ class _Row:
 
 
 @click.command(name="list")
+@click.option(
+    "--all", "shows_all", is_flag=True, help="List all that models.toml defines, with settings."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def list_models(as_json: bool) -> None:
-    """List the models on this machine, and unfinished downloads.
+def list_models(shows_all: bool, as_json: bool) -> None:
+    """List models, fusions and unfinished downloads.
 
-    Shows the sources of models.toml that are here, and all GGUF files in the cache of the Hugging
-    Face hub, whichever program downloaded them. Sends nothing. (`cf-local models` lists what
-    models.toml defines, on this machine or not.)
+    Shows the sources of models.toml that are here, all GGUF files in the cache of the Hugging Face
+    hub, whichever program downloaded them, and the fusions. With --all, instead, each fusion and
+    source of models.toml with its settings, licence and size, here or not. Sends nothing.
     """
     registry = load_registry()
+    if shows_all and not as_json:
+        registry_view.show_all(registry)
+        return
     inventory = hub.inventory()
     rows = _local_rows(registry) + _hub_rows(registry, inventory)
     for warning in inventory.warnings:
         click.echo(f"Note: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(_as_json(rows, inventory), ensure_ascii=False, indent=2))
+        record = registry_view.as_json(registry) | _as_json(rows, inventory)
+        click.echo(json.dumps(record, ensure_ascii=False, indent=2))
         return
     header = ("NAME", "FILE", "QUANT", "SIZE", "REVISION", "LAST USED")
     for line in columns.lines([header, *map(_cells, rows)]):
@@ -52,6 +59,8 @@ def list_models(as_json: bool) -> None:
         click.echo("\nUnfinished downloads (`cf-local pull` continues, `cf-local rm` removes them)")
         for line in columns.lines([_unfinished_cells(part) for part in inventory.unfinished]):
             click.echo(f"  {line}")
+    click.echo()
+    registry_view.show_fusions(registry)
 
 
 def _local_rows(registry: Registry) -> list[_Row]:

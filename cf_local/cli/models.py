@@ -1,15 +1,12 @@
-"""``cf-local models``: lists what models.toml defines, and edits the user's own file."""
+"""``cf-local models``: adds to the user's own models.toml."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cf_local import hub
-from cf_local.cli import columns, completing
+from cf_local.cli import completing, registry_view
 from cf_local.cli.adding import add_files
 from cf_local.cli.options import Command, setting_options, weights_of
 from cf_local.cli.text_input import read_text
@@ -24,26 +21,21 @@ from cf_local.registry.edit import (
 )
 from cf_local.registry.registry import (
     SOURCE_KEYS,
-    FusionSpec,
-    Registry,
-    SourceSpec,
     load_registry,
-    user_file,
 )
-from cf_local.settings import OPTIONS, Settings
 
 _HELP = {
     "context": "Tokens of prompt and answer together.",
-    "description": "Shown by `models`.",
+    "description": "Shown by `list`.",
     "file": "The file's name in the repository.",
     "gpu_layers": "Layers to put on a GPU; -1 for all.",
     "kind": "`text`, or `embedding` for a model that makes vectors of texts.",
-    "licence": "Shown by `models`.",
+    "licence": "Shown by `list`.",
     "pooling": "Of an embedding model whose file does not say it: mean, cls or last.",
     "quant": "Quantization to choose in the repository, such as Q4_K_M.",
     "repo": "Repository of the Hugging Face hub: owner/name.",
     "revision": "Branch, tag or commit of the repository; main unless given.",
-    "size_bytes": "Size of the file, shown by `models` before the download.",
+    "size_bytes": "Size of the file, shown by `list` before the download.",
     "template": "File with a Jinja chat template that replaces the model's own.",
     "threads": "CPU threads; measured at load unless given.",
 }
@@ -54,103 +46,22 @@ _force_option = click.option(
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--json", "as_json", is_flag=True, hidden=True)
 @click.pass_context
 def models(context: click.Context, /, as_json: bool) -> None:
-    """List the fusions and sources that models.toml defines, or edit your own file.
+    """Add sources and fusions to your models.toml, and choose the default.
 
-    Shows the file, licence and size of each source, and whether it is on this machine.
+    Without a command, as `cf-local list --all`.
     """
     if context.invoked_subcommand is None:
-        _list(as_json)
+        registry = load_registry()
+        if as_json:
+            record = registry_view.as_json(registry)
+            click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+        else:
+            registry_view.show_all(registry)
     elif as_json:
         raise click.UsageError("Put --json after the command: models add ... --json.")
-
-
-def _list(as_json: bool) -> None:
-    registry = load_registry()
-    found = {name: _find(spec) for name, spec in registry.sources.items()}
-    if as_json:
-        click.echo(json.dumps(_as_json(registry, found), ensure_ascii=False, indent=2))
-        return
-    for fusion in registry.fusions.values():
-        _show_fusion(registry, fusion, found)
-    used = {name for fusion in registry.fusions.values() for name in fusion.sources}
-    others = [spec for name, spec in registry.sources.items() if name not in used]
-    for title, is_embedding in (("sources in no fusion", False), ("embedding models", True)):
-        if specs := [spec for spec in others if (spec.kind == "embedding") == is_embedding]:
-            click.echo(title)
-            _show_sources(specs, found)
-    click.echo(f"Read from: {', '.join(registry.files)}. Your own entries go into:")
-    click.echo(f"  {user_file()}")
-
-
-def _find(spec: SourceSpec) -> Path | None:
-    """The file of a source if it is on this machine; sends nothing."""
-    path = spec.local_path
-    if path is None:
-        return hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
-    return path if path.is_file() else None
-
-
-def _show_fusion(registry: Registry, fusion: FusionSpec, found: dict[str, Path | None]) -> None:
-    default = " (default)" if fusion.name == registry.default_fusion else ""
-    click.echo(f"{fusion.name}{default}: {fusion.description or 'no description'}")
-    chosen, plain = fusion.settings, Settings()
-    how: list[str] = [chosen.mode, chosen.score, f"{chosen.segments} segments"]
-    if chosen.segment_words > 1:
-        how[-1] += f" of {chosen.segment_words} words"
-    shown = ("mode", "score", "segments", "segment_words")
-    how += [
-        f"{name} {option.text(chosen.get(name))}"
-        for name, option in OPTIONS.items()
-        if name not in shown and chosen.get(name) != plain.get(name)
-    ]
-    click.echo(f"  {', '.join(how)}; {fusion.origin}")
-    _show_sources([registry.source(name) for name in fusion.sources], found)
-
-
-def _show_sources(specs: Sequence[SourceSpec], found: dict[str, Path | None]) -> None:
-    """Print one line per source in columns, then an empty line."""
-    rows = [
-        (
-            spec.name,
-            "here" if found[spec.name] else "missing" if spec.local_path else "to download",
-            _size(_size_bytes(spec, found[spec.name])),
-            spec.licence or "licence unknown",
-            f"{spec.repo}/{spec.file or spec.quant or hub.DEFAULT}" if spec.repo else spec.file,
-        )
-        for spec in specs
-    ]
-    for line in columns.lines(rows):
-        click.echo(f"    {line}")
-    click.echo()
-
-
-def _size_bytes(spec: SourceSpec, path: Path | None) -> int | None:
-    return path.stat().st_size if path else spec.size_bytes
-
-
-def _size(n_bytes: int | None) -> str:
-    return "size unknown" if n_bytes is None else columns.size(n_bytes)
-
-
-def _as_json(registry: Registry, found: dict[str, Path | None]) -> dict[str, Any]:
-    """The registry as plain data; ``path`` is null for a source that is not on this machine."""
-    return {
-        "files": registry.files,
-        "user_file": str(user_file()),
-        "default_fusion": registry.default_fusion,
-        "fusions": [asdict(fusion) for fusion in registry.fusions.values()],
-        "sources": [
-            asdict(spec)
-            | {
-                "size_bytes": _size_bytes(spec, found[name]),
-                "path": str(found[name]) if found[name] else None,
-            }
-            for name, spec in registry.sources.items()
-        ],
-    }
 
 
 def _source_options(command: Command) -> Command:
@@ -222,7 +133,7 @@ def _is_path(text: str) -> bool:
     shell_complete=completing.sources,
 )
 @setting_options
-@click.option("--description", help="Shown by `models`.")
+@click.option("--description", help="Shown by `list`.")
 @click.option("--default", "is_default", is_flag=True, help="Make it the default fusion, too.")
 @_force_option
 @_json_option
@@ -263,7 +174,7 @@ def default(name: str, as_json: bool) -> None:
         click.echo(f"{name} is now the default ({path}).")
 
 
-@models.command()
+@models.command(hidden=True)  # `rm` does it
 @click.argument("name", shell_complete=completing.names)
 @click.option(
     "--source",

@@ -98,7 +98,7 @@ _NAME_OPTIONS: tuple[Option, ...] = (
         "--fusion",
         metavar="NAME",
         shell_complete=completing.fusions,
-        help="A fusion of models.toml (see `models`).",
+        help="A fusion of models.toml (see `list`).",
     ),
     _basic(
         "--model",

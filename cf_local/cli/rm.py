@@ -1,7 +1,8 @@
-"""``cf-local rm``: removes models from the cache, after asking."""
+"""``cf-local rm``: removes downloads and entries of models.toml, after asking."""
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -10,8 +11,9 @@ from cf_local import hub
 from cf_local.cli import completing
 from cf_local.cli.columns import size
 from cf_local.errors import InputError
+from cf_local.registry.edit import Kind, remove_entry
 from cf_local.registry.model_names import ORIGIN, hub_spec_of
-from cf_local.registry.registry import Registry, load_registry
+from cf_local.registry.registry import BUILTIN_PREFIX, Registry, load_registry, user_file
 
 
 @click.command()
@@ -20,31 +22,84 @@ from cf_local.registry.registry import Registry, load_registry
 )
 @click.option("--revision", metavar="REV", help="Branch, tag or commit; main unless given.")
 @click.option("--all-revisions", is_flag=True, help="Remove from all revisions that are here.")
+@click.option("--entry", is_flag=True, help="Remove the entry of models.toml, not the download.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
 def rm(
-    names: tuple[str, ...], revision: str | None, all_revisions: bool, yes: bool, as_json: bool
+    names: tuple[str, ...],
+    revision: str | None,
+    all_revisions: bool,
+    entry: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
-    """Remove downloaded models and their unfinished downloads from the cache.
+    """Remove a download from the cache, or an entry from your models.toml.
 
-    MODEL is a source of models.toml, org/repo:QUANT, or org/repo for all GGUF files of a
-    repository. Other files of the repository stay, and so does content that another revision uses.
+    Of a source on the hub, of org/repo:QUANT, or of org/repo (all GGUF files of a repository), it
+    removes the download, also an unfinished one. Other files of the repository stay, and so does
+    content that another revision uses. Of a fusion of yours, of a source that is a file of yours,
+    or with --entry, it removes the entry in your models.toml; the file stays.
     """
     if revision and all_revisions:
         raise InputError("Give --revision or --all-revisions, not both.")
     registry = load_registry()
-    removals = [_plan(registry, name, revision, all_revisions) for name in names]
+    removals: list[hub.Removal | _Entry] = [
+        _Entry(name, kind)
+        if (kind := _kind_of_entry(registry, name, entry=entry))
+        else _plan(registry, name, revision, all_revisions)
+        for name in names
+    ]
     for removal in removals:
         _show(removal)
     if not yes and not _agreed():
         click.echo("Nothing was removed.", err=True)
         click.get_current_context().exit(1)
     for name, removal in zip(names, removals, strict=True):
-        hub.remove(removal)
+        _carry_out(registry, name, removal, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry of the user's models.toml to remove."""
+
+    name: str
+    kind: Kind
+
+
+def _kind_of_entry(registry: Registry, name: str, *, entry: bool) -> Kind | None:
+    """The kind of entry to remove; None for a download.
+
+    Raises ConfigError for an entry that is not in the user's file.
+    """
+    source = registry.sources.get(name)
+    if source is None and name not in registry.fusions:
+        return None
+    kind: Kind = "fusions" if source is None else "sources"
+    is_builtin = source is not None and source.file.startswith(BUILTIN_PREFIX)
+    if source is not None and not entry and (source.repo or is_builtin):
+        return None
+    if str(user_file()) not in registry.layers(kind, name):
+        remove_entry(name, kind)  # raises, and says where it is
+    return kind
+
+
+def _carry_out(
+    registry: Registry, name: str, removal: hub.Removal | _Entry, *, as_json: bool
+) -> None:
+    if isinstance(removal, _Entry):
+        path, kind = remove_entry(name, removal.kind)
         if as_json:
-            click.echo(json.dumps(_record(name, removal), ensure_ascii=False))
+            click.echo(json.dumps({"removed": name, "kind": kind, "written_to": str(path)}))
         else:
-            click.echo(f"{name}: removed, {size(removal.freed_bytes)} freed")
+            click.echo(f"Removed the {kind.removesuffix('s')} {name} from {path}.")
+        return
+    hub.remove(removal)
+    if as_json:
+        click.echo(json.dumps(_record(name, removal), ensure_ascii=False))
+        return
+    click.echo(f"{name}: removed, {size(removal.freed_bytes)} freed")
+    if str(user_file()) in registry.layers("sources", name):
+        click.echo(f"Its entry in models.toml stays (cf-local rm --entry {name}).")
 
 
 def _plan(registry: Registry, name: str, revision: str | None, every: bool) -> hub.Removal:
@@ -61,8 +116,12 @@ def _plan(registry: Registry, name: str, revision: str | None, every: bool) -> h
     )
 
 
-def _show(removal: hub.Removal) -> None:
+def _show(removal: hub.Removal | _Entry) -> None:
     """Print to stderr what would be removed, and what would stay."""
+    if isinstance(removal, _Entry):
+        what = removal.kind.removesuffix("s")
+        click.echo(f"the {what} {removal.name} in {user_file()}; no model file", err=True)
+        return
     for commit, file in removal.files:
         click.echo(f"{removal.repo}/{file} of revision {commit[:12]}", err=True)
     for part in removal.parts:

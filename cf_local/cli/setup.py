@@ -230,8 +230,8 @@ def _show_choice(proposal: _Proposal, choice: "Choice") -> None:
     click.echo(f"Memory: {proposal.memory}.")
     if len(choice.members) == 1:
         click.echo(
-            "One model answers alone; fusing needs a second one that suits it. `cf-local models` "
-            "lists sets to download. Run `cf-local setup` again when it is here."
+            "One model answers alone; fusing needs a second one that suits it. `cf-local list` "
+            "names sets to download. Run `cf-local setup` again when it is here."
         )
 
 

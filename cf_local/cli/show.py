@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cf_local import hub
-from cf_local.cli import columns, completing
+from cf_local.cli import columns, completing, registry_view
 from cf_local.errors import BrokenModelError, MissingModelError
 from cf_local.registry.model_names import ORIGIN, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
@@ -31,19 +31,23 @@ _CACHES = {
 
 
 @click.command()
-@click.argument("model", metavar="NAME|FILE|ORG/REPO", shell_complete=completing.models)
+@click.argument("model", metavar="NAME|FILE|ORG/REPO", shell_complete=completing.names)
 @click.option("--template", "only_template", is_flag=True, help="Print only the chat template.")
 @click.option("--metadata", "all_metadata", is_flag=True, help="Also print all metadata.")
 @click.option("--sha256", "hashes", is_flag=True, help="Compute the SHA-256 even of a large file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(model: str, only_template: bool, all_metadata: bool, hashes: bool, as_json: bool) -> None:
-    """Describe a model: a source of models.toml, a .gguf file, or org/repo[:QUANT] on the hub.
+    """Describe a model or a fusion.
 
-    Reads the header of the file, not the weights. Sends nothing. Exit code 3 means that the model
-    is not on this machine, 4 that the file is broken or cannot be fused.
+    NAME is a source or fusion of models.toml; org/repo[:QUANT] is on the hub. Of a model, reads the
+    header of the file, not the weights. Sends nothing. Exit code 3 means that the model is not on
+    this machine, 4 that the file is broken or cannot be fused.
     """
     registry = load_registry()
-    spec = _spec_of(registry, model)
+    if model in registry.fusions and model not in registry.sources:
+        _show_fusion(registry, model, as_json=as_json)
+        return
+    spec = spec_of(registry, model)
     path = _find(spec)
     if path is None:
         _show_missing(spec, model, as_json=as_json)
@@ -66,14 +70,17 @@ def show(model: str, only_template: bool, all_metadata: bool, hashes: bool, as_j
         raise BrokenModelError(card.problem)
 
 
-def _spec_of(registry: Registry, model: str) -> SourceSpec:
-    """The source named ``model``. Raises UsageError for a fusion."""
-    if model in registry.fusions and model not in registry.sources:
-        sources = ", ".join(registry.fusions[model].sources)
-        raise click.UsageError(
-            f"{model} is a fusion of {sources}. Show one of these, or: cf-local config show {model}"
-        )
-    return spec_of(registry, model)
+def _show_fusion(registry: Registry, name: str, *, as_json: bool) -> None:
+    """Print the sources and settings of a fusion."""
+    if not as_json:
+        registry_view.show_fusion(registry, registry.fusions[name])
+        click.echo(f"All settings and where they come from: cf-local config show {name}")
+        return
+    whole = registry_view.as_json(registry)
+    (fusion,) = (each for each in whole["fusions"] if each["name"] == name)
+    sources = [each for each in whole["sources"] if each["name"] in fusion["sources"]]
+    record = fusion | {"is_default": name == registry.default_fusion, "sources": sources}
+    click.echo(json.dumps(record, ensure_ascii=False, indent=2))
 
 
 def _find(spec: SourceSpec) -> Path | None:
@@ -94,7 +101,7 @@ def _show_missing(spec: SourceSpec, model: str, *, as_json: bool) -> None:
     if spec.repo is None:
         raise MissingModelError(
             f"{spec.origin} names {spec.file}, which does not exist. Correct the path, or remove "
-            f"the entry: cf-local models remove {spec.name}."
+            f"the entry: cf-local rm {spec.name}."
         )
     raise MissingModelError(f"{model} is not on this machine. Get it: cf-local pull {model}")
 

@@ -121,7 +121,7 @@ class Registry:
         """The source of that name. Raises ConfigError if there is none."""
         if name not in self.sources:
             hint = " (it is a fusion)" if name in self.fusions else nearest(name, self.sources)
-            raise ConfigError(f"There is no source {name!r}{hint}. `cf-local models` lists them.")
+            raise ConfigError(f"There is no source {name!r}{hint}. `cf-local list` shows all.")
         return self.sources[name]
 
     def fusion(self, name: str | None = None) -> FusionSpec:
@@ -129,7 +129,7 @@ class Registry:
         name = self.default_fusion if name is None else name
         if name not in self.fusions:
             hint = " (it is a source)" if name in self.sources else nearest(name, self.fusions)
-            raise ConfigError(f"There is no fusion {name!r}{hint}. `cf-local models` lists them.")
+            raise ConfigError(f"There is no fusion {name!r}{hint}. `cf-local list` shows all.")
         return self.fusions[name]
 
 

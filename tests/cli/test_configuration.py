@@ -96,7 +96,7 @@ def test_a_variable_does_what_the_flag_does_and_a_flag_beats_it(run: Run) -> Non
     wrong = run("ask", question, env={"CF_LOCAL_CONTEXT": "many"})
     assert wrong.returncode == 2
     assert b"CF_LOCAL_CONTEXT" in wrong.stderr
-    assert b"CF_LOCAL_THREADS" in run("ask", "--help").stdout
+    assert b"CF_LOCAL_THREADS" in run("ask", "--help-all").stdout
 
 
 def test_names_that_there_are_not(run: Run) -> None:
@@ -186,7 +186,12 @@ def test_show_what_is_not_here(run: Run, work_folder: Path) -> None:
     assert run("show", "none.gguf").returncode == 3
     (work_folder / "page.gguf").write_text("<html>")
     assert run("show", "page.gguf").returncode == 4
-    assert run("show", "builtin").returncode == 2
+    text = run("show", "builtin").stdout.decode()
+    assert text.startswith("builtin (default): Three tiny models")
+    assert "\n    birch  here  1.6 MB  MIT  builtin:birch.gguf\n" in text
+    fusion = json.loads(run("show", "builtin", "--json").stdout)
+    assert (fusion["name"], fusion["is_default"]) == ("builtin", True)
+    assert [source["name"] for source in fusion["sources"]] == ["ash", "birch", "cedar"]
 
 
 def test_doctor(run: Run, work_folder: Path) -> None:
@@ -248,3 +253,29 @@ def test_a_name_and_a_file(run: Run, work_folder: Path) -> None:
     assert run("models", "add", "x", "y").returncode == 2
     assert run("models", "add", "a.gguf", "b.gguf", "--repo", "a/b").returncode == 2
     assert run("models", "add", ASH, "--quant", "Q4_K_M").returncode == 2
+
+
+def test_one_verb_removes_entries_and_downloads(run: Run, work_folder: Path) -> None:
+    own = Path(run("config", "path").stdout.decode().strip())
+    assert run("models", "add", "mine", ASH).returncode == 0
+    assert run("models", "add", "far", "--repo", "org/repo").returncode == 0
+    assert run("models", "add-fusion", "pair", "mine", "far").returncode == 0
+    told = json.loads(run("list", "--json").stdout)
+    assert {"pair", "builtin"} <= {fusion["name"] for fusion in told["fusions"]}
+    assert {"mine", "ash"} <= {name for model in told["models"] for name in model["names"]}
+    assert run("list", "--all").stdout == run("models").stdout
+    assert b"pair" in run("list").stdout
+
+    asked = run("rm", "pair")
+    assert (asked.returncode, b"Use --yes" in asked.stderr) == (2, True)
+    assert b"the fusion pair in" in asked.stderr
+    refused = run("rm", "mine", "--yes")
+    assert (refused.returncode, b"used by the fusion 'pair'" in refused.stderr) == (2, True)
+    done = run("rm", "pair", "mine", "--yes", "--json")
+    assert [json.loads(line)["removed"] for line in done.stdout.splitlines()] == ["pair", "mine"]
+    assert ASH.exists()
+    assert run("rm", "far", "--yes").returncode == 3  # nothing is downloaded
+    assert run("rm", "far", "--yes", "--entry").returncode == 0
+    assert own.read_text() == ""
+    for name in ("builtin", "ash", "laptop"):
+        assert run("rm", name, "--yes", "--entry").returncode == 2

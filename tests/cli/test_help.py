@@ -79,7 +79,8 @@ def completed(run: Run, *words: str) -> list[str]:
     env = {"_CF_LOCAL_COMPLETE": "bash_complete", "COMP_CWORD": str(len(words))}
     done = run(env=env | {"COMP_WORDS": " ".join(["cf-local", *words])})
     assert done.stderr == b""
-    return [line.partition(",")[2] for line in done.stdout.decode().splitlines()]
+    lines = done.stdout.decode().split()  # one empty line stands for nothing
+    return [line.partition(",")[2] for line in lines]
 
 
 def test_names_are_completed(run: Run, work_folder: Path) -> None:

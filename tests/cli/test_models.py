@@ -39,7 +39,7 @@ def small_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "cf_local.registry.registry._builtin_file", lambda: tmp_path / "models.toml"
     )
     monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: USER_FILE)
-    monkeypatch.setattr("cf_local.cli.models.user_file", lambda: USER_FILE)
+    monkeypatch.setattr("cf_local.cli.registry_view.user_file", lambda: USER_FILE)
     monkeypatch.setattr(hub, "cached", lambda *_: None)
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
