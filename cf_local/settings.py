@@ -104,7 +104,8 @@ class Settings:
     bad source decide alone, a mean of probabilities does not (docs/scores.md). ``PAPER`` has its
     own choices.
 
-    ``max_tokens``: the answer ends when it has that many tokens in one source's vocabulary.
+    ``max_tokens``: the answer ends when it has that many tokens for each source, so that a wordy
+    vocabulary does not end everybody's answer.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
     ``weights``: by the names of sources; a source not named has 1. "size": by the number of

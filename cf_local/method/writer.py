@@ -70,7 +70,7 @@ class Writer:
         self._overlap = (overlap or Overlap(0)).for_one()
         self._start = time.perf_counter()
         self._before = self._after_prompt = [session.counters for session in sessions]
-        self._n_prefix = 0  # tokens of the answer before the first step
+        self._n_prefix = [0] * len(self._sessions)  # tokens of the answer before the first step
         self._prompt_tokens: dict[str, int] = {}
         self._cached_tokens: dict[str, int] = {}
         self._prompt_s = 0.0
@@ -99,7 +99,7 @@ class Writer:
         if prefix:
             for session in self._sessions:
                 session.commit(Candidate(prefix, ends=False))
-            self._n_prefix = max(session.n_response_tokens for session in self._sessions)
+            self._n_prefix = [session.n_response_tokens for session in self._sessions]
         able = self._sessions if self._settings.speculation else ()
         self._speculator.start(able, self._order, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
@@ -251,7 +251,8 @@ class Writer:
 
     def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
         """The whole answer of one source, and why it ended; pauses after each segment."""
-        stream, limit = self._new_stream(), self._room(session)
+        stream = self._new_stream()
+        limit = min(self._settings.max_tokens, session.n_free)
         draft, n_read = session.draft(limit), 0
         while True:
             stream.feed(draft.text[n_read:])
@@ -314,7 +315,7 @@ class Writer:
             return self._show("")
         self._response += winner.text
         text = self._stream.feed(winner.text)
-        is_full = any(self._room(session) <= 0 for session in self._sessions)
+        is_full = self._n_left() <= 0 or any(session.n_free <= 0 for session in self._sessions)
         self.finish_reason = self._why_ended(
             winner.ends, self._stream.stopped, bytes(self._response), is_full
         )
@@ -337,9 +338,18 @@ class Writer:
         return "length" if is_full else None
 
     def _room(self, session: Session) -> int:
-        """Tokens that ``session`` may still write."""
-        n_most = self._settings.max_tokens + self._n_prefix
-        return min(n_most - session.n_response_tokens, session.n_free)
+        """Tokens of a draft, which need not fit ``max_tokens`` where others need fewer."""
+        n_own = self._n_written(session)
+        has_fewest = all(n_own <= self._n_written(other) for other in self._sessions)
+        return min(self._n_left(), session.n_free) if has_fewest else session.n_free
+
+    def _n_left(self) -> int:
+        """Tokens up to ``max_tokens`` of the source that needs fewest."""
+        return self._settings.max_tokens - min(map(self._n_written, self._sessions))
+
+    def _n_written(self, session: Session) -> int:
+        """Tokens that ``session`` has of the answer after its prefix."""
+        return session.n_response_tokens - self._n_prefix[self._sessions.index(session)]
 
 
 class _Decided(NamedTuple):

@@ -641,12 +641,17 @@ def pooled(scores: Floats, weights: Sequence[float]) -> Floats:
 def cool(
     sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings
 ) -> RefResult:
-    """Steps until the winner ends or a source holds `max_tokens` tokens of the response."""
+    """Steps until the winner ends or every source holds `max_tokens` tokens of the response."""
     n, response, steps = len(sources), b"", list[RefStep]()
     own: list[list[int]] = [[] for _ in sources]
     n_renewed = [0] * n  # a source draws anew after text that is not its own
     while True:
-        limits = [min(settings.segment_limit, settings.max_tokens - len(own[k])) for k in range(n)]
+        fewest = min(len(tokens) for tokens in own)
+        left = settings.max_tokens - fewest
+        limits = [
+            min(settings.segment_limit, left) if len(own[k]) == fewest else settings.segment_limit
+            for k in range(n)
+        ]
         before = [prompts[k] + own[k] for k in range(n)]
         drafts = [
             draft(sources, k, prompts[k], own[k], response, limits[k], settings, n_renewed[k])
@@ -680,7 +685,7 @@ def cool(
         response += won.text
         if won.ends:
             return RefResult(response, steps, "stop", own)
-        if max(len(tokens) for tokens in own) >= settings.max_tokens:
+        if min(len(tokens) for tokens in own) >= settings.max_tokens:
             return RefResult(response, steps, "length", own)
 
 

@@ -159,7 +159,7 @@ def test_the_order_is_that_of_weights_then_of_prices() -> None:
 )
 def test_all_are_asked_unless_a_word_is_judged_by_its_probability(changes: dict[str, str]) -> None:
     sources = [writer_of("a", TEXT), writer_of("b", TEXT, BYTES)]
-    settings = Settings(weights={"a": 99.0}, max_tokens=30)
+    settings = Settings(weights={"a": 99.0}, max_tokens=6)
     assert {s.asked for s in run(Fusion(sources), settings)[0]} == {("a",)}
     steps, _ = run(Fusion(sources), replace(settings, **changes))  # type: ignore[arg-type]
     assert {step.asked for step in steps} == {("a", "b")}
