@@ -200,6 +200,7 @@ class Server:
             self._created,
             is_default=model.id == self.catalogue.default and model.kind == "fusion",
             is_loaded=self.pool.is_loaded(model),
+            loading=self.pool.loading(model),
         )
 
     def _answers(self, dialect: Dialect) -> Callable[..., Any]:

@@ -172,6 +172,7 @@ class ModelDetails(TypedDict):
     sources: list[str]
     default: bool
     loaded: bool
+    loading: float | None
 
 
 class ModelFields(TypedDict):
@@ -185,7 +186,7 @@ class ModelFields(TypedDict):
 
 
 def as_openai(
-    model: ServedModel, created: int, *, is_default: bool, is_loaded: bool
+    model: ServedModel, created: int, *, is_default: bool, is_loaded: bool, loading: float | None
 ) -> ModelFields:
     """A model as ``/v1/models`` shows it."""
     return {
@@ -200,6 +201,7 @@ def as_openai(
             "sources": list(model.names),
             "default": is_default,
             "loaded": is_loaded,
+            "loading": loading,
         },
     }
 

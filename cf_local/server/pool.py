@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cf_local.errors import CfLocalError, OutOfMemoryError
 from cf_local.loading.embedder import Embedder
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
 from cf_local.server.catalogue import ServedModel
@@ -100,7 +100,7 @@ class Gate:
 _log = logging.getLogger(__name__)
 
 Loaded = Fusion | Embedder
-Load = Callable[[ServedModel, IsCancelled], Loaded]
+Load = Callable[[ServedModel, IsCancelled, Progress], Loaded]
 """Loads a model: its sources for as many conversations as there are slots, or an Embedder."""
 
 _MOST_RETRY_S = 60
@@ -116,6 +116,7 @@ class _Loaded:
         self.n_users = 0
         self.last_used = time.monotonic()
         self.loading: asyncio.Task[Loaded] | None = None
+        self.share = 0.0  # of the load that is done
         self._parts: dict[str, Fusion] = {}
 
     @property
@@ -125,6 +126,10 @@ class _Loaded:
         if task is None or not task.done() or task.cancelled() or task.exception():
             return None
         return task.result()
+
+    def progress(self, share: float) -> None:
+        """Note the share of the load that is done; called in the thread that loads."""
+        self.share = share
 
     def part(self, fusion: Fusion, model: ServedModel) -> Fusion:
         """The fusion for a model on these sources, without a second load.
@@ -228,6 +233,13 @@ class Pool:
         """Whether the sources of a model are loaded."""
         return any(set(model.names) <= e.names and e.loaded for e in self._entries)
 
+    def loading(self, model: ServedModel) -> float | None:
+        """The share of a model that has been loaded so far (0 to 1); None unless it is loading."""
+        for entry in self._entries:
+            if set(model.names) <= entry.names and entry.loading and not entry.loading.done():
+                return entry.share
+        return None
+
     def drain(self) -> None:
         """Start nothing new: waiting requests are refused, running ones continue."""
         self._is_draining = True
@@ -300,8 +312,12 @@ class Pool:
 
     async def _load_with_room(self, entry: _Loaded) -> Loaded:
         """Load; if memory is short, unload unused models and load once more."""
+
+        def load() -> Loaded:
+            return self._load(entry.model, lambda: self._is_closing, entry.progress)
+
         try:
-            return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
+            return await asyncio.to_thread(load)
         except OutOfMemoryError:
             unused = self._unused()
             if not unused:
@@ -309,7 +325,7 @@ class Pool:
             for other in unused:
                 _log.info("%s: unloaded, to make room.", other.model.name)
                 await self._unload(other)
-            return await asyncio.to_thread(self._load, entry.model, lambda: self._is_closing)
+            return await asyncio.to_thread(load)
 
     async def _unload(self, entry: _Loaded) -> None:
         self._forget(entry)

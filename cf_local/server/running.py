@@ -12,7 +12,7 @@ from cf_local.errors import CfLocalError, InputError
 from cf_local.loading.embedder import load_embedder_of
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.registry.registry import Registry
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, ServedModel
@@ -48,7 +48,7 @@ def serve(
 def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
     """The function that loads a model, without any download."""
 
-    def load(model: ServedModel, is_cancelled: IsCancelled) -> Loaded:
+    def load(model: ServedModel, is_cancelled: IsCancelled, on_progress: Progress) -> Loaded:
         if model.kind == "embedding":
             return load_embedder_of(model.sources[0], options=options, is_cancelled=is_cancelled)
         return load_chosen(
@@ -56,6 +56,7 @@ def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
             model.settings,
             options=options,
             is_cancelled=is_cancelled,
+            on_progress=on_progress,
             on_notice=on_notice,
         )
 

@@ -19,7 +19,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs the schemathesi
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 from cf_local.loading.load_options import LoadOptions  # noqa: E402
-from cf_local.progress import IsCancelled  # noqa: E402
+from cf_local.progress import IsCancelled, Progress  # noqa: E402
 from cf_local.registry.registry import load_registry  # noqa: E402
 from cf_local.server.app import Server  # noqa: E402
 from cf_local.server.catalogue import Catalogue, ServedModel  # noqa: E402
@@ -49,8 +49,8 @@ OPERATIONS = [
 def described(bert_models: Path) -> Iterator[Served]:
     write, embed = slow(" fox ran.", pass_s=0), loader(LoadOptions(), lambda _text: None)
 
-    def load(model: ServedModel, is_cancelled: IsCancelled) -> Loaded:
-        return (embed if model.kind == "embedding" else write)(model, is_cancelled)
+    def load(model: ServedModel, is_cancelled: IsCancelled, on_progress: Progress) -> Loaded:
+        return (embed if model.kind == "embedding" else write)(model, is_cancelled, on_progress)
 
     with serving(load, models=bert_models) as served:
         yield served

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from scripted import VOCABULARIES
 from serving import PATIENCE_S, Served, endless, serving, slow
 
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import ServedModel
+from cf_local.server.pool import Load
 from cf_local.settings import Settings
 from cf_local.testing import ScriptedSource, writes
 
@@ -38,10 +39,10 @@ TWO_CALLS = f"Let me see.\n{CALL.format('add', SUM)}\n{CALL.format('mul', '{}')}
 ASKED = [{"role": "user", "content": "Well?"}]
 
 
-def says(text: str, *, opens: bool = False) -> Callable[[ServedModel, IsCancelled], Fusion]:
+def says(text: str, *, opens: bool = False) -> Load:
     """Loads sources that write ``text``; ``opens``: their template opens thinking."""
 
-    def load(model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
         pieces = VOCABULARIES[2]
         sources = [
             ScriptedSource(name, pieces, writes(text, pieces), n_sessions=4, obeys=lambda *_: True)

@@ -8,17 +8,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from serving import QUESTION, Served, endless, failing, serving, slow, wait_until
+from serving import PATIENCE_S, QUESTION, Served, endless, failing, serving, slow, wait_until
 
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.errors import BrokenModelError, MissingModelError, OutOfMemoryError
 from cf_local.loading.load_options import LoadOptions
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import ServedModel
+from cf_local.server.pool import Loaded
 from cf_local.server.running import loader
 
 RUNNING, WAITING = "cf_local_running", "cf_local_queue_length"
@@ -155,9 +157,9 @@ def test_a_shared_system_prompt_is_read_once() -> None:
     system = {"role": "system", "content": "Answer briefly. " * 20}
     kept: list[Fusion] = []
 
-    def load(model: ServedModel, is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, is_cancelled: IsCancelled, on_progress: Progress) -> Fusion:
         options = LoadOptions(n_conversations=4, n_threads=1)
-        kept.append(loader(options, lambda _text: None)(model, is_cancelled))
+        kept.append(loader(options, lambda _text: None)(model, is_cancelled, on_progress))
         return kept[-1]
 
     with serving(load) as served:
@@ -292,3 +294,24 @@ def test_a_second_signal_ends_at_once() -> None:
         while sock.recv(65536):
             pass
         assert time.monotonic() - start < 5
+
+
+def test_models_tell_how_far_their_load_is() -> None:
+    steps = threading.Semaphore(0)
+
+    def load(model: ServedModel, is_cancelled: IsCancelled, on_progress: Progress) -> Loaded:
+        on_progress(0.4)
+        steps.acquire(timeout=PATIENCE_S)
+        return slow(" fox ran.", pass_s=0)(model, is_cancelled, on_progress)
+
+    def loading(served: Served, id: str) -> Any:
+        return served.ask("GET", f"/v1/models/{id}").json["cf_local"]["loading"]
+
+    with serving(load) as served, ThreadPoolExecutor(1) as pool:
+        assert loading(served, "builtin") is None
+        reply = pool.submit(served.chat)
+        wait_until(lambda: loading(served, "builtin") == 0.4, "loading")
+        assert loading(served, "ash") == 0.4  # a part of it
+        steps.release()
+        assert reply.result().status == 200
+        assert loading(served, "builtin") is None

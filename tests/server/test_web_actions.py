@@ -287,6 +287,25 @@ def test_thoughts_are_folded_and_not_sent_again(page: Page) -> None:
     assert sent(page)[-1] == ["2 + 2?", "Four.", "And then?"]
 
 
+def test_a_cold_model_shows_how_far_it_is(page: Page) -> None:
+    page.eval("""(() => {
+        const scripted = window.fetch;
+        window.fetch = async (path, options) => {
+            if (path === "v1/models/builtin") return Response.json({ cf_local: { loading: 0.4 } });
+            if (path === "v1/chat/completions") await new Promise((done) => setTimeout(done, 1500));
+            return scripted(path, options);
+        };
+    })()""")
+    page.eval("document.querySelector('#question').focus()")
+    page.type("a")
+    page.press("Enter", "\r")
+    page.wait("document.querySelector('.state')?.innerText.includes('Loading 40%')")
+    page.wait(DONE)
+    assert shown(page) == ["a", "answer 1"]
+    facts = page.eval("document.querySelector('.facts').innerText")
+    assert "after 1." in facts  # and words per second without it
+
+
 def test_the_picker_tells_what_models_are(page: Page) -> None:
     page.click(".picker")
     page.wait("document.querySelector('dialog.models[open]')")

@@ -212,3 +212,25 @@ def test_what_was_exported_comes_back(tab: Page) -> None:
         {"role": "assistant", "content": "A"},
     ]
     assert tab.eval(run) == 2 * [{"title": "ab", "model": "m", "messages": messages}]
+
+
+def test_the_answer_of_a_model_that_thinks_is_its_content(tab: Page) -> None:
+    """Its segments hold the thoughts, too."""
+    run = """(async () => {
+        const { receive, textOf, layoutOf } = await import("/answer.js");
+        const { emptyAnswer } = await import("/conversation.js");
+        const answer = emptyAnswer("m", "", ["a"]);
+        const segment = (text) => ({ text, winners: ["a"], candidates: [{ sources: ["a"] }] });
+        receive(answer, { segment: segment("<think>") });
+        layoutOf(answer, ["a"]);
+        receive(answer, { segment: segment("hm"), reasoning: "hm" });
+        receive(answer, { segment: segment("m</think>"), reasoning: "m" });
+        receive(answer, { segment: segment("\\n\\nYes, ") });
+        receive(answer, { segment: segment("sure"), content: "Yes, sure" });
+        receive(answer, { content: "." });
+        answer.state = "done";
+        const parts = (node) => node.parts ?? node.children.flatMap(parts);
+        const shown = layoutOf(answer, ["a"]).growing.blocks.flatMap(parts);
+        return [answer.reasoning, textOf(answer), shown.map(({ text }) => text).join("")];
+    })()"""
+    assert tab.eval(run) == ["hmm", "Yes, sure.", "Yes, sure."]

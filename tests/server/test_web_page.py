@@ -441,7 +441,8 @@ def test_it_fits_the_screen(opened: Page, width: int) -> None:
     opened.eval("document.querySelector('[aria-label=\"Answer again\"]').click()")
     opened.wait("document.querySelector('.versions')")
     opened.wait(ANSWERED)
-    assert opened.eval("document.querySelector('footer').offsetHeight") < (160 if width > 384 else 210)
+    most = 160 if width > 384 else 210  # pixels
+    assert opened.eval("document.querySelector('footer').offsetHeight") < most
     opened.eval(f"{TEXT}.querySelector('.s.w').click()")
     opened.wait("document.querySelector('.card') && document.querySelector('.s.on')")
     assert opened.eval("document.documentElement.scrollWidth") <= width

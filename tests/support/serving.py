@@ -19,11 +19,12 @@ from scripted import VOCABULARIES
 
 from cf_local.errors import CfLocalError
 from cf_local.loading.load_options import LoadOptions
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.registry.registry import load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, ServedModel
+from cf_local.server.pool import Load
 from cf_local.server.running import Runner, listening, loader
 from cf_local.server.serve_options import ServeOptions
 from cf_local.settings import Settings
@@ -127,7 +128,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def serving(
-    load: Callable[[ServedModel, IsCancelled], Fusion] | None = None,
+    load: Load | None = None,
     *,
     socket_bytes: int | None = None,
     models: Path | None = None,
@@ -184,10 +185,10 @@ class SlowSession(ScriptedSession):
 
 def slow(
     text: str = " fox" * 5000, n_sessions: int = 4, n_ctx: int = 100_000, pass_s: float = 0.01
-) -> Callable[[ServedModel, IsCancelled], Fusion]:
+) -> Load:
     """Loads two sources that write ``text``, a word every ``pass_s`` or so."""
 
-    def load(model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
         pieces = VOCABULARIES[0]
         sources = [
             Slow(name, pieces, writes(text, pieces), n_sessions=n_sessions, n_ctx=n_ctx)
@@ -201,8 +202,8 @@ def slow(
     return load
 
 
-def failing(error: CfLocalError) -> Callable[[ServedModel, IsCancelled], Fusion]:
-    def load(_model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
+def failing(error: CfLocalError) -> Load:
+    def load(_model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
         raise error
 
     return load

@@ -19,12 +19,26 @@ export function tell(answer) {
 
 /** Add one event from the server to an answer (see `api.ask`). */
 export function receive(answer, news) {
+  if (news.reasoning) think(answer, news.reasoning);
   if (news.content) answer.content += news.content;
-  if (news.reasoning) answer.reasoning = (answer.reasoning ?? "") + news.reasoning;
-  if (news.segment) answer.segments.push(news.segment);
+  // The segments of a model that thinks have its thoughts in them: only the content is the answer.
+  if (!answer.reasoning && news.segment) answer.segments.push(news.segment);
+  else if (answer.reasoning && (news.segment || (news.content && answer.segments.length))) {
+    answer.segments.push({ ...(news.segment ?? PLAIN), text: news.content ?? "" });
+  }
   if (news.answer) answer.stats = news.answer;
   if (news.usage) answer.tokens = (answer.tokens ?? 0) + news.usage.completion_tokens;
   if (news.finish) answer.finish = news.finish;
+}
+
+const PLAIN = { whole: false, ends: false, agreed: true, winners: [], candidates: [] };
+
+function think(answer, text) {
+  if (!answer.reasoning && !answer.content) {
+    for (const segment of answer.segments) segment.text = ""; // the mark that opens the thoughts
+    layouts.delete(answer);
+  }
+  answer.reasoning = (answer.reasoning ?? "") + text;
 }
 
 /** The choice among whole answers; null if there is none, or not yet. */

@@ -140,7 +140,7 @@ export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }
     <${Thought} answer=${answer} />
     ${isEditing
       ? html`<${Editing} text=${answer.content} label="The answer" action="Keep" onDone=${onEdited} />`
-      : (hasText || (isRunning && !answer.reasoning)) && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
+      : (answer.content || (hasText && !answer.reasoning) || (isRunning && !answer.reasoning)) && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
     ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
     ${answer.state === "failed" && (turn && !chat.isBusy ? html`<${Failure} error=${answer.error} chat=${chat} index=${index} />` : html`<p class="failure">${answer.error.message}</p>`)}
     <footer>

@@ -91,7 +91,7 @@ function settingOf(name, { description, anyOf, ...rest }) {
 }
 
 /**
- * Ask, and yield events: `{content}`, `{reasoning}`, `{segment}`, `{answer}`, `{usage}`, `{finish}`.
+ * Ask, and yield events: what each chunk has of `content`, `reasoning`, `segment`, `answer`, `usage`, `finish`.
  *
  * Raises ApiError, or AbortError when the signal aborts.
  */
@@ -110,7 +110,7 @@ export async function* ask(question, signal) {
   try {
     for await (const data of read(response.body)) {
       if (data === "[DONE]") return;
-      yield* news(JSON.parse(data));
+      yield newsOf(JSON.parse(data));
     }
   } catch (error) {
     if (error instanceof ApiError || signal.aborted) throw error;
@@ -119,13 +119,15 @@ export async function* ask(question, signal) {
   throw new ApiError("broken", BROKEN);
 }
 
-function* news(chunk) {
+function newsOf(chunk) {
   if (chunk.error) throw new ApiError("refused", chunk.error.message ?? BROKEN);
   const choice = chunk.choices?.[0];
-  if (choice?.delta?.reasoning_content) yield { reasoning: choice.delta.reasoning_content };
-  if (choice?.delta?.content) yield { content: choice.delta.content };
-  if (chunk.cf_local?.segment) yield { segment: chunk.cf_local.segment };
-  if (chunk.cf_local?.answer) yield { answer: chunk.cf_local.answer };
-  if (chunk.usage) yield { usage: chunk.usage };
-  if (choice?.finish_reason) yield { finish: choice.finish_reason };
+  return {
+    content: choice?.delta?.content,
+    reasoning: choice?.delta?.reasoning_content,
+    finish: choice?.finish_reason,
+    segment: chunk.cf_local?.segment,
+    answer: chunk.cf_local?.answer,
+    usage: chunk.usage,
+  };
 }

@@ -16,7 +16,7 @@ export function Thought({ answer }) {
   const { growing } = known.current;
   if (answer.reasoning.length > known.current.fed) growing.push(answer.reasoning.slice(known.current.fed), -1);
   known.current.fed = answer.reasoning.length;
-  const isThinking = answer.state === "running" && !answer.content && !answer.segments.length;
+  const isThinking = answer.state === "running" && !answer.content;
   if (!isThinking) growing.finish();
   const title = isThinking ? "Thinking" : `Thought${answer.thought === null ? "" : ` for ${secondsOf(answer.thought)}`}`;
   return html`<details class="thought">
