@@ -6,6 +6,7 @@ here with a help text appears in all of them.
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal
@@ -25,9 +26,9 @@ from cf_local.types import (
     Weighting,
 )
 
-OptionKind = Literal["choice", "whole", "number", "switch", "source", "texts", "weights"]
+OptionKind = Literal["choice", "whole", "number", "switch", "source", "texts", "numbers"]
 """The type of a value: one of ``choices``, an int, a float, a bool, the name of a source, a tuple
-of texts, or a number for each named source."""
+of texts, or a number for each of several keys (or one of ``choices``)."""
 
 SIZE_POWER = 1.0
 """How the weight of a source grows with its number of parameters (docs/scores.md)."""
@@ -50,17 +51,19 @@ def _about(
     choices: tuple[str, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
+    key: str = "",
 ) -> Mapping[str, Any]:
     """The metadata that makes a field a row of the table."""
-    return {"kind": kind, "help": text, "choices": choices, "low": low, "high": high}
+    return {"kind": kind, "help": text, "choices": choices, "low": low, "high": high, "key": key}
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a source picks its next token; a temperature of 0 is greedy (the argmax).
 
-    Penalties lower what the response has, in the source's own tokens (docs/method.md). They change
-    what is drafted, greedily or not, and never how it is scored.
+    Penalties lower what the response has, in the source's own tokens; ``logit_bias`` has a number
+    for some texts (docs/method.md). They change what is drafted, greedily or not, and never how it
+    is scored.
     """
 
     temperature: float = field(
@@ -89,6 +92,24 @@ class Sampling:
     presence_penalty: float = field(
         default=0.0,
         metadata=_about("number", "Lower the logit of a token that occurred.", low=-2, high=2),
+    )
+    dry_multiplier: float = field(
+        default=0.0,
+        metadata=_about("number", "Strength of DRY, against loops; 0 is off.", low=0, high=100),
+    )
+    dry_base: float = field(
+        default=1.75,
+        metadata=_about("number", "How fast DRY grows with a repetition.", low=1, high=100),
+    )
+    dry_allowed_length: int = field(
+        default=2, metadata=_about("whole", "Tokens that DRY lets repeat.", low=1)
+    )
+    logit_bias: Mapping[str, float] | None = field(
+        default=None,
+        metadata=_about(
+            "numbers", "Add to the logits of a text; -100 bans it.", low=-100, high=100, key="TEXT"
+        ),
+        hash=False,
     )
     seed: int = field(
         default=0,
@@ -140,7 +161,11 @@ class Settings:
     weights: Mapping[str, float] | Weighting = field(
         default="size",
         metadata=_about(
-            "weights", "Weight of a source; or size or equal for all.", choices=WEIGHTINGS, low=0
+            "numbers",
+            "Weight of a source; or size or equal for all.",
+            choices=WEIGHTINGS,
+            low=0,
+            key="SOURCE",
         ),
         hash=False,
     )
@@ -238,14 +263,15 @@ class Option:
     choices: tuple[str, ...]
     low: float
     high: float
+    key: str  # what has a number each, of kind "numbers": SOURCE or TEXT
     is_sampling: bool
 
     def parse(self, text: str) -> Any:
         """The value that a text stands for; "off" means none. Raises InputError."""
-        if self.kind == "weights":
-            return text if text in self.choices else _weights(self.name, text.split())
-        if self.kind in ("source", "texts") and text.lower() in _NONE:
-            return () if self.kind == "texts" else None
+        if text.lower() in _NONE and self.default in (None, ()):
+            return self.default
+        if self.kind == "numbers":
+            return text if text in self.choices else self.numbers(self._words(text))
         if self.kind == "texts":
             return (text,)
         if self.kind == "switch":
@@ -258,6 +284,26 @@ class Option:
             what = "whole number" if self.kind == "whole" else "number"
             raise InputError(f"{self.name} is a {what}, not {text!r}.") from None
 
+    def numbers(self, pairs: Sequence[str]) -> Mapping[str, float]:
+        """The value of kind "numbers" from texts such as "KEY=NUMBER". Raises InputError."""
+        found = {}
+        for pair in pairs:
+            key, _, number = pair.rpartition("=")
+            try:
+                if not key:
+                    raise ValueError
+                found[key] = float(number)
+            except ValueError:
+                raise InputError(f"{self.name}: {pair!r} is not {self.key}=NUMBER.") from None
+        return found
+
+    def _words(self, text: str) -> list[str]:
+        """The words of a text, of which quotes keep spaces together, as in a shell."""
+        try:
+            return shlex.split(text)
+        except ValueError as error:
+            raise InputError(f"{self.name}: {text!r} cannot be read: {error}.") from None
+
     def text(self, value: Any) -> str:
         """The text of a value, as ``parse`` reads it."""
         if isinstance(value, bool):
@@ -265,7 +311,7 @@ class Option:
         if value is None or value == ():
             return "off"
         if isinstance(value, Mapping):
-            return " ".join(f"{name}={weight:g}" for name, weight in value.items())
+            return shlex.join(f"{key}={number:g}" for key, number in value.items())
         return " ".join(map(repr, value)) if self.kind == "texts" else str(value)
 
     def check(self, value: Any) -> None:
@@ -275,28 +321,16 @@ class Option:
             raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")
         if self.kind in ("whole", "number"):
             _check_range(self.name, value, self.low, self.high)
-        if self.kind == "weights" and isinstance(value, str) and value not in self.choices:
-            known = ", ".join(self.choices)
-            raise InputError(f"{self.name} is {value!r}; it must be {known}, or NAME=NUMBER.")
+        if self.kind == "numbers" and isinstance(value, str) and value not in self.choices:
+            known = ", ".join((*self.choices, f"or {self.key}=NUMBER"))
+            raise InputError(f"{self.name} is {value!r}; it must be {known}.")
         if isinstance(value, Mapping):
-            for name, weight in value.items():
-                _check_range(f"the weight of {name}", weight, self.low)
+            if "" in value:
+                raise InputError(f"{self.name}: a {self.key.lower()} is empty.")
+            for key, number in value.items():
+                _check_range(f"{self.name}: {key}", number, self.low, self.high)
         if self.kind == "texts" and "" in value:
             raise InputError("A stop string is empty; it would end every answer at once.")
-
-
-def _weights(name: str, pairs: Sequence[str]) -> Mapping[str, float]:
-    """Weights from "SOURCE=NUMBER"."""
-    found = {}
-    for pair in pairs:
-        source, _, number = pair.rpartition("=")
-        try:
-            if not source:
-                raise ValueError
-            found[source] = float(number)
-        except ValueError:
-            raise InputError(f"{name}: {pair!r} is not SOURCE=NUMBER.") from None
-    return found
 
 
 def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -315,6 +349,7 @@ def _option(each: Field[Any], owner: type) -> Option:
         about["choices"],
         about["low"],
         about["high"],
+        about["key"],
         owner is Sampling,
     )
 

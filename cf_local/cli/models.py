@@ -8,7 +8,7 @@ import click
 
 from cf_local.cli import completing, registry_view
 from cf_local.cli.adding import add_files
-from cf_local.cli.options import Command, setting_options, weights_of
+from cf_local.cli.options import Command, check_weights, setting_options
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.registry.edit import (
@@ -153,8 +153,7 @@ def add_fusion(
     """  # noqa: D301  # as above
     values: dict[str, Any] = {"sources": sources}
     values |= {key: value for key, value in given.items() if value not in (None, ())}
-    if "weights" in values:
-        values["weights"] = weights_of(values["weights"], sources)
+    check_weights(values.get("weights"), sources)
     _write("fusions", name, values, force=force, as_json=as_json)
     if is_default:
         path = write_default(name)

@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from functools import partial
@@ -24,7 +24,7 @@ from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS, WEIGHTINGS
+from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -72,7 +72,20 @@ Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 
 
-class ModelName(click.ParamType[str]):
+class Words(click.ParamType[str]):
+    """A text; a variable may have several, with quotes around spaces."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Words as a shell splits them."""
+        try:
+            return shlex.split(rv)
+        except ValueError:
+            return rv.split()
+
+
+class ModelName(Words):
     """A model as a user names it; a variable may name several, with quotes around spaces."""
 
     name = "model"
@@ -82,10 +95,7 @@ class ModelName(click.ParamType[str]):
         with suppress(OSError, ValueError, RuntimeError):
             if Path(rv).expanduser().is_file():
                 return [rv]
-        try:
-            return shlex.split(rv)
-        except ValueError:
-            return rv.split()
+        return super().split_envvar_value(rv)
 
 
 _basic = partial(click.option, cls=SharedOption, group=BASICS)
@@ -178,13 +188,15 @@ def _setting_option(setting: settings.Option) -> Option:
     if setting.kind == "switch":
         off = "--no-" + setting.name.replace("_", "-")
         return option(f"{flag}/{off}", default=None, help=setting.help)
-    if setting.kind == "weights":
+    if setting.kind == "numbers":
         return option(
-            "--weight",
-            "weights",
-            metavar="SOURCE=NUMBER",
+            {"weights": "--weight"}.get(setting.name, flag),
+            setting.name,
+            type=Words(),
+            metavar=f"{setting.key}=NUMBER",
             multiple=True,
-            help=f"{setting.help.rstrip('.')}; repeat for more sources.",
+            callback=partial(_numbers, setting),
+            help=f"{setting.help.rstrip('.')}; repeat for more.",
         )
     if setting.kind == "texts":
         return option(
@@ -198,6 +210,18 @@ def _setting_option(setting: settings.Option) -> Option:
 def _text_of(setting: settings.Option) -> str:
     is_number = setting.kind == "number"
     return f"{setting.default:g}" if is_number else setting.text(setting.default)
+
+
+def _numbers(
+    setting: settings.Option, _context: click.Context, _option: click.Parameter, given: tuple[str]
+) -> Mapping[str, float] | str | None:
+    """The value of a setting of kind "numbers"; None if it is not given."""
+    if len(given) == 1 and given[0] in setting.choices:
+        return given[0]
+    try:
+        return setting.numbers(given) or None
+    except InputError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _type_of(setting: settings.Option) -> "click.ParamType[Any]":
@@ -374,27 +398,17 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     if given.pop("paper", False):
         given = {**settings.PAPER, **given}
     rest = {key: given.pop(key) for key in list(given) if key not in settings.OPTIONS}
-    if isinstance(given.get("weights"), tuple):
-        given["weights"] = weights_of(given["weights"], [s.info.name for s in fusion.sources])
+    check_weights(given.get("weights"), [source.info.name for source in fusion.sources])
     if "stop" in given:
         given["stop"] = (*fusion.settings.stop, *given["stop"])
     return replace(fusion.settings, **rest).with_options(given)
 
 
-def weights_of(given: Sequence[str], names: Sequence[str]) -> dict[str, float] | str:
-    """Weights by source from texts "SOURCE=NUMBER", or "size" or "equal". Raises InputError."""
-    if len(given) == 1 and given[0] in WEIGHTINGS:
-        return given[0]
-    weights = {}
-    for text in given:
-        name, _, number = text.rpartition("=")
+def check_weights(weights: Mapping[str, float] | str | None, names: Sequence[str]) -> None:
+    """Raise InputError for weights of other sources than ``names``."""
+    for name in weights if isinstance(weights, Mapping) else ():
         if name not in names:
-            raise InputError(f"--weight {text}: name one of the sources {', '.join(names)}.")
-        try:
-            weights[name] = float(number)
-        except ValueError:
-            raise InputError(f"--weight {text}: {number!r} is not a number.") from None
-    return weights
+            raise InputError(f"--weight {name}: name one of the sources {', '.join(names)}.")
 
 
 def _add(command: Command, options: Sequence[Option]) -> Command:

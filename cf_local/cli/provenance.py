@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from cf_local import hub
-from cf_local.cli.options import key_of, weights_of
+from cf_local.cli.options import check_weights, key_of
 from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import (
     BUILTIN_ORIGIN,
@@ -137,8 +137,8 @@ def _fusing(
     if "only" in given and "mode" not in given:
         overridden["mode"] = Given("single", given["only"].origin)
     if "weight" in given:
-        weight = given["weight"]
-        overridden["weights"] = Given(weights_of(weight.value, names), weight.origin)
+        check_weights(given["weight"].value, names)
+        overridden["weights"] = given["weight"]
     if "paper" in given and given["paper"].value:
         for key, value in PAPER.items():
             overridden.setdefault(key, Given(value, given["paper"].origin))

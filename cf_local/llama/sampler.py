@@ -279,7 +279,7 @@ class TokenChooser:
         self._vocabulary = vocabulary
         self._end_tokens = vocabulary.end_token_set
         self._sampler = Sampler(Sampling(), vocabulary.n_tokens)
-        self._adjustment = Adjustment(Sampling())
+        self._adjustment = Adjustment(Sampling(), vocabulary)
         self._constraint: Constraint | None = None
         self._wants_rows = False  # whether a choice needs the whole row, not only its argmax
         self._chosen: dict[Tokens, int | None] = {}  # by the tokens after the response
@@ -288,7 +288,7 @@ class TokenChooser:
         """Start another answer; raises InputError for a grammar that llama.cpp cannot read."""
         self._sampler.close()
         self._sampler = Sampler(sampling, self._vocabulary.n_tokens)
-        self._adjustment = Adjustment(sampling)
+        self._adjustment = Adjustment(sampling, self._vocabulary)
         self._constraint = Constraint(self._vocabulary, grammar) if grammar else None
         self._wants_rows = (
             grammar is not None or not self._sampler.is_greedy or not self._adjustment.is_neutral

@@ -236,11 +236,12 @@ _SOURCE: dict[str, ValueType] = {
 }
 _TYPES: Mapping[str, ValueType] = {
     **dict.fromkeys(("choice", "source"), str),
-    **{"whole": int, "number": float, "switch": bool, "texts": list, "weights": (dict, str)},
+    **{"whole": int, "number": float, "switch": bool, "texts": list, "numbers": dict},
 }
 _FUSION: dict[str, ValueType] = {
     "sources": list,
     **{name: _TYPES[option.kind] for name, option in OPTIONS.items()},
+    "weights": (dict, str),
     "description": str,
 }
 SOURCE_KEYS: Mapping[str, ValueType] = _SOURCE
@@ -342,28 +343,22 @@ def _checked(
         if not all(isinstance(text, str) for text in value):
             raise file.error(where, f"{option.name} must be a list of texts.")
         value = tuple(value)
-    if option.kind == "source" or isinstance(value, Mapping):
-        for each in value if isinstance(value, Mapping) else [value]:
-            if each not in names:
-                hint = nearest(each, names)
-                raise file.error(where, f"{option.name}: {each!r} is not one of sources{hint}.")
+    of_sources = option.kind == "source" or (option.key == "SOURCE" and isinstance(value, Mapping))
+    for each in (value if isinstance(value, Mapping) else [value]) if of_sources else ():
+        if each not in names:
+            hint = nearest(each, names)
+            raise file.error(where, f"{option.name}: {each!r} is not one of sources{hint}.")
     if isinstance(value, Mapping):
-        _check_weights(value, names, file, where)
+        for number in value.values():
+            if type(number) not in (int, float):
+                raise file.error(where, f"{option.name}: {number!r} is not a number.")
+        if of_sources and not any(value.get(each, 1) for each in names):
+            raise file.error(where, "one of the weights must be above 0.")
     try:
         option.check(value)
     except InputError as error:
         raise file.error(where, str(error)) from None
     return value
-
-
-def _check_weights(
-    weights: Mapping[str, Any], names: Collection[str], file: TomlFile, where: tuple[str, ...]
-) -> None:
-    for weight in weights.values():
-        if type(weight) not in (int, float):
-            raise file.error(where, f"{weight!r} is not a weight; give a number, 0 or more.")
-    if not any(weights.get(each, 1) for each in names):
-        raise file.error(where, "one of the weights must be above 0.")
 
 
 def _source_names(name: str, entry: Merged, known: Mapping[str, SourceSpec]) -> tuple[str, ...]:

@@ -247,7 +247,17 @@ def test_unknown_names_are_told_the_nearest(run: Run) -> None:
     check_error(run("ask", "hi", "--model", "cedr"), 2, "cedr", "cedar")
     check_error(run("ask", "hi", "--only", "oak"), 2, "oak", "ash")
     check_error(run("ask", "hi", "--weight", "oak=1"), 2, "oak", "ash")
-    check_error(run("ask", "hi", "--weight", "ash=x"), 2, "'x'")
+    check_error(run("ask", "hi", "--weight", "ash=x"), 2, "'ash=x' is not SOURCE=NUMBER")
+
+
+def test_a_text_can_be_banned(run: Run) -> None:
+    question = "What is 7 times 8?"
+    assert b"56" in run("ask", question).stdout
+    assert b"56" not in run("ask", question, "--logit-bias", "56=-100").stdout
+    variable = {"CF_LOCAL_LOGIT_BIAS": "56=-100 ' 7 times=-2'"}
+    assert b"56" not in run("ask", question, env=variable).stdout
+    check_error(run("ask", "hi", "--logit-bias", "5"), 2, "'5' is not TEXT=NUMBER")
+    check_error(run("ask", "hi", "--logit-bias", "5=101"), 2, "logit_bias: 5 is 101.0")
 
 
 def test_an_unknown_key_of_models_toml(run: Run, work_folder: Path) -> None:

@@ -129,8 +129,14 @@ def test_models_are_added_used_and_removed(run: Run, work_folder: Path) -> None:
     own.write_text(before)
     added = run("models", "add", "mine", "--path", ASH, "--context", "256", "--json")
     assert json.loads(added.stdout)["values"] == {"file": str(ASH), "context": 256}
-    done = run("models", "add-fusion", "pair", "mine", "birch", "--weight", "mine=2")
+    bias = ("--logit-bias", "the dog=-3")
+    done = run("models", "add-fusion", "pair", "mine", "birch", "--weight", "mine=2", *bias)
     assert done.returncode == 0, done.stderr
+    used = settings(run, "pair", "--logit-bias", "a=1", env={"CF_LOCAL_DRY_MULTIPLIER": "0.8"})
+    assert used["fusion pair", "weights"][0] == {"mine": 2.0}
+    assert used["fusion pair", "logit_bias"] == ({"a": 1.0}, "--logit-bias")
+    assert used["fusion pair", "dry_multiplier"] == (0.8, "CF_LOCAL_DRY_MULTIPLIER")
+    assert settings(run, "pair")["fusion pair", "logit_bias"][0] == {"the dog": -3.0}
     answer = run("ask", "What is 7 times 8?", "--fusion", "pair", "--json")
     assert [s["name"] for s in json.loads(answer.stdout.splitlines()[-1])["sources"]] == [
         "mine",

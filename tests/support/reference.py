@@ -320,6 +320,10 @@ class RefSampling:
     repeat_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    logit_bias: dict[str, float] | None = None
     seed: int = 0
 
 
@@ -382,9 +386,12 @@ class RefResult:
 # --- Choosing a token -----------------------------------------------------------------------
 
 
-def adjusted(row: Floats, written: list[int], sampling: RefSampling) -> Floats:
+def adjusted(source: RefSource, row: Floats, written: list[int], sampling: RefSampling) -> Floats:
     """A row of logits after `written`, the response in the source's own tokens."""
     new = row.copy()
+    for text, number in (sampling.logit_bias or {}).items():
+        for token in wanted(source, text, written, only_last=number < 0):
+            new[token] += number
     recent = written[-64:]
     for token in set(recent):
         if new[token] > 0:
@@ -392,7 +399,45 @@ def adjusted(row: Floats, written: list[int], sampling: RefSampling) -> Floats:
         else:
             new[token] *= sampling.repeat_penalty
         new[token] -= sampling.presence_penalty + sampling.frequency_penalty * recent.count(token)
+    for token in set(written) if sampling.dry_multiplier else ():
+        n = n_repeated(source, written, token)
+        if n >= sampling.dry_allowed_length and not breaks(source, token):
+            growth = sampling.dry_base ** min(n - sampling.dry_allowed_length, 100)
+            new[token] -= min(sampling.dry_multiplier * growth, 1e4)
     return new
+
+
+def wanted(source: RefSource, text: str, written: list[int], only_last: bool) -> set[int]:
+    """The tokens that write `text`, with a space before it or not, or write more of it."""
+    found = set()
+    for spelling in [text] if text[0].isspace() else [text, " " + text]:
+        tokens = source.encode(spelling.encode())
+        for n, token in enumerate(tokens):
+            is_begun = tokens[:n] == written[len(written) - n :]
+            if is_begun and (n + 1 == len(tokens) or not only_last):
+                found.add(token)
+    return found
+
+
+def breaks(source: RefSource, token: int) -> bool:
+    """Whether a token ends what counts as one repetition ("DRY")."""
+    return any(mark in source.piece(token) for mark in (b"\n", b":", b'"', b"*"))
+
+
+def n_repeated(source: RefSource, written: list[int], token: int) -> int:
+    """The most tokens before `token`, wherever it occurs, that `written` ends with, too."""
+    most = 0
+    for place in range(1, len(written)):
+        n = 0
+        while (
+            written[place] == token
+            and n < place
+            and written[place - 1 - n] == written[-1 - n]
+            and not breaks(source, written[-1 - n])
+        ):
+            n += 1
+        most = max(most, n)
+    return most
 
 
 def draw(row: Floats, sampling: RefSampling, generator: tuple[int, int, int]) -> int:
@@ -503,7 +548,7 @@ def draft(
     words: list[int] = []  # tokens down to each common word boundary
     while True:
         row = source.logits(prompt + own + tokens, 1)[-1]
-        row = adjusted(row, own + tokens, settings.sampling)
+        row = adjusted(source, row, own + tokens, settings.sampling)
         text = source.text(tokens)
         if settings.grammar is not None:
             row = np.where(source.allowed(settings.grammar, response + text), row, -np.inf)

@@ -1,5 +1,6 @@
 """One table of settings: what is in it can be set everywhere, and means the same everywhere."""
 
+import shlex
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "temperature": ("0.5", 0.5),
     "top_p": ("0.9", 0.9),
     "min_p": ("0.1", 0.1),
+    "logit_bias": ("fox=-100 ' the dog=2.5'", {"fox": -100.0, " the dog": 2.5}),
 }
 
 
@@ -70,7 +72,7 @@ def test_variants_of_an_evaluation_know_it(name: str) -> None:
     elif name == "weights":
         found = parse_variant("cool weight.ash=2 weight.birch=0.5", Settings(), NAMES)
     else:
-        found = parse_variant(f"cool {name}={text}", Settings(), NAMES)
+        found = parse_variant(f"cool {shlex.quote(f'{name}={text}')}", Settings(), NAMES)
     assert found.settings.get(name) == value
 
 
@@ -81,6 +83,8 @@ def test_variants_of_an_evaluation_know_it(name: str) -> None:
         ("max_tokens", "many", "max_tokens is a whole number, not 'many'"),
         ("temperature", "warm", "temperature is a number, not 'warm'"),
         ("weights", "ash=heavy", "'ash=heavy' is not SOURCE=NUMBER"),
+        ("logit_bias", "=3", "'=3' is not TEXT=NUMBER"),
+        ("logit_bias", "'fox=3", "cannot be read: No closing quotation"),
     ],
 )
 def test_text_that_says_nothing(name: str, text: str, problem: str) -> None:
@@ -88,7 +92,7 @@ def test_text_that_says_nothing(name: str, text: str, problem: str) -> None:
         OPTIONS[name].parse(text)
 
 
-@pytest.mark.parametrize("name", ["only", "stop"])
+@pytest.mark.parametrize("name", ["only", "stop", "logit_bias"])
 def test_off_takes_it_back(name: str) -> None:
     assert OPTIONS[name].parse("off") == OPTIONS[name].default
     assert OPTIONS[name].text(OPTIONS[name].default) == "off"
@@ -164,10 +168,10 @@ def test_other_words_are_no_weights(text: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "problem"),
     [
-        ("age", "it must be size, equal, or NAME=NUMBER"),
-        ({"ash": -1.0}, "the weight of ash is -1.0"),
-        ({"ash": float("inf")}, "the weight of ash is inf"),
-        ({"ash": float("nan")}, "the weight of ash is nan"),
+        ("age", "it must be size, equal, or SOURCE=NUMBER"),
+        ({"ash": -1.0}, "weights: ash is -1.0"),
+        ({"ash": float("inf")}, "weights: ash is inf"),
+        ({"ash": float("nan")}, "weights: ash is nan"),
     ],
 )
 def test_weights_that_make_no_sense(weights: Any, problem: str) -> None:

@@ -115,9 +115,10 @@ def _type_of(option: Option) -> Any:
     )
     if option.kind == "choice":
         return Literal[option.choices]
-    if option.kind == "weights":
-        weight = Annotated[Number, Field(ge=0, le=1e6)]
-        return Literal[option.choices] | dict[str, weight]
+    if option.kind == "numbers":
+        number = Annotated[Number, Field(ge=option.low, le=min(option.high, 1e6))]
+        named = dict[SomeText, number]
+        return Literal[option.choices] | named if option.choices else named
     return {
         "switch": Flag,
         "source": Text,
@@ -147,8 +148,9 @@ def _with(names: Callable[[Option], bool]) -> Callable[[type[Model]], type[Model
     return add
 
 
-with_sampling = _with(lambda option: option.is_sampling)
-"""Gives a body a field for each setting of sampling."""
+with_sampling = _with(lambda option: option.is_sampling and option.name != "logit_bias")
+"""Gives a body a field for each setting of sampling. OpenAI's ``logit_bias`` is of token ids, and
+ours of texts: it is in the extension only."""
 
 
 @_with(lambda option: option.name not in _OF_OPENAI)

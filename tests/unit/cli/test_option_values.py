@@ -39,10 +39,10 @@ def test_on_and_off() -> None:
 
 def test_the_papers_settings_are_one_flag_away_and_give_way_to_others() -> None:
     fusion = Fusion([writer_of("a", "Yes."), writer_of("b", "No.")])
-    plain = settings_of(fusion, {"paper": None, "weights": (), "score": None})
-    paper = settings_of(fusion, {"paper": True, "weights": (), "score": None})
-    given = settings_of(fusion, {"paper": True, "weights": ("a=2",), "score": "nll"})
+    plain = settings_of(fusion, {"paper": None, "weights": None, "score": None})
+    paper = settings_of(fusion, {"paper": True, "weights": None, "score": None})
+    given = settings_of(fusion, {"paper": True, "weights": {"a": 2.0}, "score": "nll"})
     assert (plain.score, plain.weights) == ("mixture", "size")
     assert (paper.score, paper.weights, paper.mode) == ("perplexity", "equal", "cool")
     assert (given.score, given.weights) == ("nll", {"a": 2.0})
-    assert settings_of(fusion, {"weights": ("equal",)}).weights == "equal"
+    assert settings_of(fusion, {"weights": "equal"}).weights == "equal"

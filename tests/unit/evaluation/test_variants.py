@@ -60,7 +60,7 @@ def test_some_of_the_sources() -> None:
         ("cool speculation=perhaps", "speculation cannot be 'perhaps'"),
         ("cool weight.oak=2", "no source is named 'oak'"),
         ("cool weight.ash=heavy", "weight.ash cannot be 'heavy'"),
-        ("cool weight.ash=-1", "the weight of ash is -1.0"),
+        ("cool weight.ash=-1", "weights: ash is -1.0"),
         ("cool weights=heavy", "weights cannot be 'heavy'"),
         ("cool weights=oak=1", "no source is named 'oak'"),
         ("cool weights=equal weight.ash=2", "give weights=equal, or the weight of a source"),

@@ -135,7 +135,7 @@ def test_a_path_is_relative_to_the_file_that_names_it(folders: Path) -> None:
         ("[sources.new]\ncontext = 5\n", "line 1: source 'new' names no file."),
         ('[sources.ash]\nquant = "Q8_0"\n', "line 2: quant chooses a file in a repo"),
         ('[sources.x]\nfile = "a\\u0000b"\n', "line 2: file contains a NUL character."),
-        ("[fusions.builtin]\nweights = {ash = true}\n", "line 2: True is not a weight"),
+        ("[fusions.builtin]\nweights = {ash = true}\n", "line 2: weights: True is not a number"),
     ],
 )
 def test_a_mistake_is_told_of_the_layer_that_made_it(

@@ -124,6 +124,27 @@ class TestLayers:
         write(folders / "user/models.toml", text)
         assert load_registry().fusion("f").settings.weights == weights
 
+    def test_a_bias_is_for_texts_not_for_sources(self, folders: Path) -> None:
+        text = '[fusions.f]\nsources = ["ash"]\nlogit_bias = {" the dog" = -100, fox = 1.5}\n'
+        write(folders / "user/models.toml", text)
+        sampling = load_registry().fusion("f").settings.sampling
+        assert sampling.logit_bias == {" the dog": -100, "fox": 1.5}
+
+    @pytest.mark.parametrize(
+        ("bias", "problem"),
+        [
+            ("{fox = 101}", "line 3: logit_bias: fox is 101; it must be between -100 and 100"),
+            ('{fox = "1"}', "line 3: logit_bias: '1' is not a number"),
+            ('{"" = 1}', "line 3: logit_bias: a text is empty"),
+            ('"fox"', "line 3: logit_bias must be a table, not 'fox'"),
+        ],
+    )
+    def test_a_bias_that_makes_no_sense(self, folders: Path, bias: str, problem: str) -> None:
+        text = f'[fusions.f]\nsources = ["ash"]\nlogit_bias = {bias}\n'
+        write(folders / "user/models.toml", text)
+        with pytest.raises(ConfigError, match=problem):
+            load_registry()
+
     def test_a_user_file_is_enough(self, folders: Path) -> None:
         write(folders / "user/models.toml", '[fusions.solo]\nsources = ["ash"]\n')
         assert load_registry().fusion("solo").sources == ("ash",)
@@ -238,7 +259,7 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nweights = {ash = nan}\n',
-            "line 3: the weight of ash is nan; it must be at least 0.",
+            "line 3: weights: ash is nan; it must be at least 0.",
         ),
         (
             '# the default\n\ndefault = "builtn"\n',
