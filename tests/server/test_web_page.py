@@ -545,3 +545,22 @@ def test_reading_further_up_is_not_disturbed(opened_slow: Page) -> None:
     opened_slow.wait("!document.querySelector('.to-end')")
     opened_slow.press("Escape")
     opened_slow.wait(ANSWERED)
+
+
+def test_it_can_be_installed_and_opens_without_the_server(tab: Page) -> None:
+    with serving(slow()) as served:
+        page = fresh(tab, served)
+        ask(page, "Go on.", waits=False)
+        page.wait("document.querySelectorAll('.text .s').length > 2")
+        page.press("Escape")
+        page.wait(ANSWERED)
+        page.wait("navigator.serviceWorker.controller")
+        manifest = page.call("Page.getAppManifest")
+        assert manifest["errors"] == []
+        assert json.loads(manifest["data"])["display"] == "standalone"
+        page.eval("caches.open('cf-local').then((copy) => copy.match('vendor/temml.js'))")
+        said = page.eval(f"{TEXT}.textContent")
+    page.call("Page.reload")
+    page.wait("document.querySelector('.answer') && document.querySelector('.banner')")
+    assert page.eval(f"{TEXT}.textContent") == said
+    assert "does not answer" in seen(page, ".banner")

@@ -99,3 +99,4 @@ function App({ chat }) {
 }
 
 render(html`<${App} chat=${new Chat()} />`, document.getElementById("app"));
+navigator.serviceWorker?.register("sw.js").catch(() => {}); // without one, the page needs the server

@@ -41,6 +41,13 @@ def test_nothing_leads_to_another_host(path: Path) -> None:
     assert re.findall(r"(?:https?:)?//[a-z0-9-]+\.[a-z]", text, re.IGNORECASE) == []
 
 
+def test_the_copy_for_offline_use_is_complete() -> None:
+    (listed,) = re.findall(r"const FILES = \[(.*?)\];", (FOLDER / "sw.js").read_text("utf-8"), re.S)
+    vendored = {f"vendor/{p.name}" for p in FOLDER.glob("vendor/*.js")}
+    files = {p.name for p in OURS} - {"sw.js", "index.html"} | vendored | {"./"}
+    assert set(re.findall(r'"([^"]+)"', listed)) == files
+
+
 def test_nothing_is_inline() -> None:
     page = (FOLDER / "index.html").read_text("utf-8")
     assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:", page) == []
