@@ -1,15 +1,20 @@
 """``cf-local ask``: one question, one fused answer."""
 
 import math
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
 from cf_local import trace
+from cf_local.chats.database import ChatStore
+from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
@@ -24,10 +29,10 @@ from cf_local.cli.options import (
 )
 from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
-from cf_local.errors import Cancelled, CfLocalError
+from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import Answer, Prompt, RawText, Step
+from cf_local.types import Answer, Chat, Prompt, RawText, Step
 from cf_local.types import chat as chat_prompt
 
 _WHY_INCOMPLETE = {
@@ -37,8 +42,14 @@ _WHY_INCOMPLETE = {
 }
 
 
+_CUT: Mapping[str, str] = {
+    "length": "it reached --max-tokens or the end of a context",
+    "repetition": "it repeats itself (--no-repetition-guard lets it)",
+}
+
+
 @click.command(cls=LongCommand)
-@click.argument("question", required=False)
+@click.argument("question", nargs=-1)
 @click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE ('-' for stdin).")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
 @click.option(
@@ -52,18 +63,30 @@ _WHY_INCOMPLETE = {
     type=click.Path(path_type=Path),
     help="Record in FILE how the answer came about (see `trace`).",
 )
+@click.option(
+    "--continue", "continues", is_flag=True, help="Go on with the last answer that was cut."
+)
+@click.option(
+    "--save/--no-save",
+    default=None,
+    envvar="CF_LOCAL_SAVE",
+    show_envvar=True,
+    help="Keep question and answer in the history [only a cut answer is kept, for --continue].",
+)
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
 @format_options
 @fusion_options
 @model_options
 def ask(
-    question: str | None,
+    question: tuple[str, ...],
     file: str | None,
     raw: bool,
     as_json: bool,
     no_stream: bool,
     trace_file: Path | None,
+    continues: bool,
+    save: bool | None,
     show_winners: bool,
     stats: bool,
     system: str | None,
@@ -71,22 +94,29 @@ def ask(
 ) -> None:
     """Answer QUESTION by fusing several models.
 
-    The question can also come from a file or a pipe. The answer goes to stdout, everything else
-    to stderr.
+    Text from a file or a pipe comes before the question. The answer goes to stdout, everything
+    else to stderr.
 
     \b
     cf-local ask "Tom has 23 apples and buys 45 more. How many has he now?" --show-winners
     cf-local ask -f notes.txt "Summarize this." --fusion laptop
+    git diff | cf-local ask "Write a commit message."
     echo "What is 7 times 8?" | cf-local ask --json
     cf-local ask "Name a colour." --schema colour.json
     """  # noqa: D301  # click does not rewrap the lines after a backspace
-    text = read_question(question, file)
     if raw and system:
         raise click.UsageError("--system needs a chat template; leave out --raw.")
+    if continues and (question or file or raw or system):
+        raise click.UsageError("--continue goes on with the last answer; leave out all else.")
+    kept = _Kept.last() if continues else _Kept(Transcript(system))
+    text = "" if continues else read_question(question, file)
     if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
+    if continues:
+        prompt = kept.prompt
     response_format = format_of(options)
+    models = _flags_of(options)
     if not as_json:
         hint_at_setup(options)
     with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
@@ -101,10 +131,17 @@ def ask(
             else _TextOutput(is_final and not no_stream, winners)
         )
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
+    is_cut = answer.finish_reason in _CUT
+    is_kept = (is_cut and not raw and response_format is None) if save is None else save
+    if is_kept or continues:
+        kept.add(text, answer, ", ".join(names))
     if answer.finish_reason == "cancelled":
         raise Cancelled("The answer was interrupted; the part written so far is above.")
     if response_format is not None and answer.finish_reason != "stop":
         raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
+    if is_cut and not as_json:
+        how = f" `cf-local ask --continue{models}` goes on." if kept.number is not None else ""
+        click.echo(f"Note: the answer is cut: {_CUT[answer.finish_reason]}.{how}", err=True)
 
 
 def _write(
@@ -138,6 +175,51 @@ def _write(
     if stats:
         click.echo(statistics(steps, answer, first_word_s), err=True)
     return answer
+
+
+def _flags_of(options: Mapping[str, Any]) -> str:
+    """The flags that name the models, to show in a command."""
+    named = [f" --fusion {options['fusion']}"] if options["fusion"] else []
+    return "".join([*named, *(f" --model {shlex.quote(name)}" for name in options["models"])])
+
+
+class _Kept:
+    """A question and its answer in the history of chats."""
+
+    def __init__(self, transcript: Transcript, number: int | None = None, revision: int = 0):
+        self.number = number
+        self._transcript, self._revision = transcript, revision
+
+    @classmethod
+    def last(cls) -> "_Kept":
+        """The one that changed last. Raises InputError unless its answer was cut."""
+        with closing(ChatStore()) as store:
+            number = store.last()
+            transcript, revision = (Transcript(), 0) if number is None else store.load(number)
+        if not transcript.turns or transcript.turns[-1].state != "stopped":
+            raise InputError("There is nothing to continue: the last saved answer is complete.")
+        return cls(transcript, number, revision)
+
+    @property
+    def prompt(self) -> Chat:
+        """The conversation, whose last answer is to be continued."""
+        return Chat(tuple(self._transcript.messages()))
+
+    def add(self, question: str, answer: Answer, models: str) -> None:
+        """Save a question and its answer, or more of the answer where there is no question."""
+        before, date = self._transcript, datetime.now(UTC).isoformat(timespec="seconds")
+        turn = ChatTurn(question, asked_at=date) if question else before.turns[-1]
+        before = before if question else before.without_last()
+        state: State = "stopped" if answer.finish_reason in _CUT else "done"
+        turn = replace(turn, answer=turn.answer + answer.text, state=state)
+        self._transcript = before.with_turn(turn)
+        try:
+            with closing(ChatStore()) as store:
+                self.number, self._revision = store.save(
+                    self.number, self._revision, self._transcript, len(before.turns), models
+                )
+        except CfLocalError as error:  # the answer is there, so this is no failure
+            click.echo(f"Note: the answer is not saved. {error}", err=True)
 
 
 class _Output(Protocol):

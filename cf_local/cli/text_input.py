@@ -1,6 +1,10 @@
 """Reads questions and other text from the command line, a file or a pipe."""
 
+import stat
 import sys
+from collections.abc import Sequence
+from io import UnsupportedOperation
+from os import fstat
 from pathlib import Path
 
 import click
@@ -9,19 +13,18 @@ from cf_local.errors import InputError
 from cf_local.types import is_unicode
 
 
-def read_question(words: str | None, file: str | None) -> str:
-    """The question: the text of ``file`` ("-" for stdin), if any, then ``words``.
+def read_question(words: Sequence[str], file: str | None) -> str:
+    """The question: the text of ``file`` ("-" for stdin) or of a pipe, if any, then the ``words``.
 
-    Without either it comes from a pipe. Raises InputError for text that is empty or not UTF-8.
+    Raises InputError for text that is empty or not UTF-8.
     """
-    if words is None and file is None:
-        if sys.stdin.isatty():
-            raise click.UsageError("Ask something: cf-local ask 'QUESTION', or pipe text in.")
+    if not words and file is None and sys.stdin.isatty():
+        raise click.UsageError("Ask something: cf-local ask 'QUESTION', or pipe text in.")
+    if file is None and (not words or _is_piped()):
         file = "-"
     parts = [read_text(file)] if file is not None else []
-    if words is not None:
-        parts.append(_checked(words))
-    question = "\n\n".join(parts)
+    parts.append(_checked(" ".join(words)))
+    question = "\n\n".join(part for part in parts if part.strip())
     if not question.strip():
         raise InputError("The prompt is empty. Ask something.")
     return question
@@ -44,6 +47,15 @@ def read_text(file: str) -> str:
             f"{name} is not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}. "
             "Convert it to UTF-8 first."
         ) from None
+
+
+def _is_piped() -> bool:
+    """Whether stdin is a pipe or a file; a socket, for one, may never end."""
+    try:
+        mode = fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, UnsupportedOperation):  # there is no stdin
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _checked(words: str) -> str:

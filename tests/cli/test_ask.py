@@ -343,3 +343,38 @@ def test_ctrl_c_keeps_what_came(environment: dict[str, str], tmp_path: Path) -> 
     assert b"interrupted" in message
     assert b"Traceback" not in message
     assert rest.endswith(b"\n")
+
+
+# --- Joined input, and answers that were cut ------------------------------------------------------
+
+
+def test_a_pipe_and_words_without_quotes_are_one_question(run: Run) -> None:
+    whole = run("ask", QUESTION).stdout
+    first, rest = QUESTION.split(". ", 1)
+    assert run("ask", *rest.split(), stdin=f"{first}.\n".encode()).stdout == whole
+
+
+def test_a_cut_answer_says_so_and_continues(run: Run) -> None:
+    whole = run("ask", QUESTION)
+    assert b"cut" not in whole.stderr
+    check_error(run("ask", "--continue"), 2, "nothing to continue")
+    start = run("ask", QUESTION, "--max-tokens", "7", "--model", "ash", "--model", "birch")
+    assert b"`cf-local ask --continue --model ash --model birch` goes on" in start.stderr
+    models = ("--model", "ash", "--model", "birch")
+    rest = run("ask", "--continue", *models)
+    joined = start.stdout.removesuffix(b"\n") + rest.stdout
+    assert joined == run("ask", QUESTION, *models).stdout
+    check_error(run("ask", "--continue"), 2, "nothing to continue")
+    assert run("history", "list").stdout.count(b"1 turn") == 1
+    assert joined.strip() in run("history", "show", "1").stdout
+
+
+def test_what_is_kept(run: Run) -> None:
+    run("ask", QUESTION)
+    cut = run("ask", QUESTION, "--max-tokens", "7", "--no-save")
+    assert b"cut" in cut.stderr
+    assert b"--continue" not in cut.stderr
+    assert b"1 turn" not in run("history", "list").stdout
+    run("ask", QUESTION, "--save", "--system", "Be brief.")
+    run("ask", QUESTION, env={"CF_LOCAL_SAVE": "1"})
+    assert run("history", "list").stdout.count(b"1 turn") == 2
