@@ -127,6 +127,8 @@ class Settings:
 
     ``max_tokens``: the answer ends when it has that many tokens for each source, so that a wordy
     vocabulary does not end everybody's answer.
+    ``max_thinking_tokens``: thinking is closed when one source has that many tokens of it; None for
+    no limit. It does not apply to an answer in a required form.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
     ``weights``: by the names of sources; a source not named has 1. "size": by the number of
@@ -174,6 +176,12 @@ class Settings:
     )
     max_tokens: int = field(
         default=1024, metadata=_about("whole", "End the answer after this many tokens.", low=1)
+    )
+    max_thinking_tokens: int | None = field(
+        default=None,
+        metadata=_about(
+            "whole", "End the thinking of a reasoning model after this many tokens.", low=0
+        ),
     )
     stop: tuple[str, ...] = field(
         default=(), metadata=_about("texts", "End the answer before this text.")
@@ -316,6 +324,8 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raise InputError for an invalid value."""
+        if value is None and self.default is None:
+            return
         if self.kind == "choice" and value not in self.choices:
             known = ", ".join(self.choices)
             raise InputError(f"{self.name} is {value!r}; it must be one of {known}.")

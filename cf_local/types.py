@@ -93,10 +93,10 @@ class Infill:
 Prompt = Chat | RawText | Tokens | Infill
 
 
-def chat(question: str, *, system: str | None = None) -> Chat:
+def chat(question: str, *, system: str | None = None, thinks: bool | None = None) -> Chat:
     """A conversation of one question, after system text if any is given."""
     turns = [Message("system", system)] if system else []
-    return Chat((*turns, Message("user", question)))
+    return Chat((*turns, Message("user", question)), thinks)
 
 
 def is_unicode(text: str) -> bool:
@@ -220,7 +220,7 @@ class Step:
 
     @property
     def winners(self) -> tuple[str, ...]:
-        """The sources that proposed the winning candidate."""
+        """The sources that proposed the winning candidate; nobody proposed an end of thinking."""
         return self.candidates[self.winner].sources
 
     @property
@@ -235,9 +235,9 @@ class SourceInfo:
 
     ``n_parameters`` counts those that compute a token, so not all of a mixture of experts; 0 if
     unknown.
-    ``opens_thinking`` are the values of ``Chat.thinks`` for which its template writes the tag that
-    opens thinking, so that the answer starts inside. ``tool_form`` is how its template writes calls
-    of tools; None if it cannot.
+    ``opens_thinking``: for a value of ``Chat.thinks``, the tag with which its template opens
+    thinking, if it does, so that the answer starts inside. ``tool_form`` is how its template writes
+    calls of tools; None if it cannot.
     """
 
     name: str
@@ -245,7 +245,7 @@ class SourceInfo:
     n_ctx: int = 0
     n_threads: int = 0
     n_parameters: int = 0
-    opens_thinking: frozenset[bool | None] = frozenset()
+    opens_thinking: Mapping[bool | None, str] = field(default_factory=dict, hash=False)
     tool_form: ToolForm | None = None
 
 

@@ -2,8 +2,9 @@
 
 import math
 import shlex
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import (
+    THINK,
     format_of,
     format_options,
     fusion_options,
@@ -30,6 +32,7 @@ from cf_local.cli.options import (
 from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
 from cf_local.errors import Cancelled, CfLocalError, InputError
+from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, Chat, Prompt, RawText, Step
@@ -74,6 +77,7 @@ _CUT: Mapping[str, str] = {
     help="Keep question and answer in the history [only a cut answer is kept, for --continue].",
 )
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
+@THINK
 @click.option("--stats", is_flag=True, help="Print speed, agreement and wins to stderr.")
 @format_options
 @fusion_options
@@ -88,6 +92,7 @@ def ask(
     continues: bool,
     save: bool | None,
     show_winners: bool,
+    thinks: bool | None,
     stats: bool,
     system: str | None,
     **options: Any,
@@ -104,17 +109,17 @@ def ask(
     echo "What is 7 times 8?" | cf-local ask --json
     cf-local ask "Name a colour." --schema colour.json
     """  # noqa: D301  # click does not rewrap the lines after a backspace
-    if raw and system:
-        raise click.UsageError("--system needs a chat template; leave out --raw.")
+    if raw and (system or thinks is not None):
+        raise click.UsageError("--system and --think need a chat template; leave out --raw.")
     if continues and (question or file or raw or system):
         raise click.UsageError("--continue goes on with the last answer; leave out all else.")
     kept = _Kept.last() if continues else _Kept(Transcript(system))
     text = "" if continues else read_question(question, file)
     if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
-    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system)
+    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system, thinks=thinks)
     if continues:
-        prompt = kept.prompt
+        prompt = replace(kept.prompt, thinks=thinks)
     response_format = format_of(options)
     models = _flags_of(options)
     if not as_json:
@@ -125,16 +130,17 @@ def ask(
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         # In modes that rerank whole answers, the first text written may not win.
         is_final = settings.mode in ("cool", "single")
+        thinking = _Thinking(fusion, prompt, settings)
         output: _Output = (
-            _JsonOutput(not no_stream, settings)
+            _JsonOutput(not no_stream, settings, thinking)
             if as_json
-            else _TextOutput(is_final and not no_stream, winners)
+            else _TextOutput(is_final and not no_stream, winners, thinking)
         )
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
     is_cut = answer.finish_reason in _CUT
     is_kept = (is_cut and not raw and response_format is None) if save is None else save
     if is_kept or continues:
-        kept.add(text, answer, ", ".join(names))
+        kept.add(text, answer, ", ".join(names), thinking)
     if answer.finish_reason == "cancelled":
         raise Cancelled("The answer was interrupted; the part written so far is above.")
     if response_format is not None and answer.finish_reason != "stop":
@@ -205,13 +211,19 @@ class _Kept:
         """The conversation, whose last answer is to be continued."""
         return Chat(tuple(self._transcript.messages()))
 
-    def add(self, question: str, answer: Answer, models: str) -> None:
-        """Save a question and its answer, or more of the answer where there is no question."""
+    def add(self, question: str, answer: Answer, models: str, thinking: "_Thinking") -> None:
+        """Save a question and its answer, or more of the answer where there is no question.
+
+        An answer that was cut is saved with its thinking, to go on where it ended.
+        """
         before, date = self._transcript, datetime.now(UTC).isoformat(timespec="seconds")
         turn = ChatTurn(question, asked_at=date) if question else before.turns[-1]
         before = before if question else before.without_last()
         state: State = "stopped" if answer.finish_reason in _CUT else "done"
-        turn = replace(turn, answer=turn.answer + answer.text, state=state)
+        text, thought = turn.answer + answer.text, ""
+        if state == "done":
+            thought, text = thinking.split(replace(answer, text=text))
+        turn = replace(turn, thinking=thought, answer=text, state=state)
         self._transcript = before.with_turn(turn)
         try:
             with closing(ChatStore()) as store:
@@ -220,6 +232,32 @@ class _Kept:
                 )
         except CfLocalError as error:  # the answer is there, so this is no failure
             click.echo(f"Note: the answer is not saved. {error}", err=True)
+
+
+class _Thinking:
+    """Tells the thinking of one answer from the rest; a continued text has none."""
+
+    def __init__(self, fusion: Fusion, prompt: Prompt, settings: Settings) -> None:
+        self._is_told_apart = isinstance(prompt, Chat) and prompt.messages[-1].role != "assistant"
+        infos = [source.info for source in fusion.speakers(settings)]
+        # A required form leaves no room for thinking.
+        self._opened = not settings.response_format and bool(opening_of(prompt, infos))
+        self._splitter = ThinkingSplitter(opened=self._opened)
+
+    def feed(self, text: str) -> Iterable[Piece]:
+        """The pieces that are certain, now that ``text`` was written."""
+        return self._splitter.feed(text) if self._is_told_apart else [Piece("answer", text)]
+
+    def flush(self) -> Iterable[Piece]:
+        """At the end of the answer: what was held back."""
+        return self._splitter.flush()
+
+    def split(self, answer: Answer) -> tuple[str, str]:
+        """Thinking and answer of the whole text."""
+        if not self._is_told_apart:
+            return "", answer.text
+        has_ended = answer.finish_reason != "cancelled"
+        return split(answer.text, opened=self._opened, ended=has_ended)
 
 
 class _Output(Protocol):
@@ -233,36 +271,68 @@ class _Output(Protocol):
 class _JsonOutput:
     """Prints a JSON line per step (if streaming), then one for the answer."""
 
-    def __init__(self, streams: bool, settings: Settings) -> None:
+    def __init__(self, streams: bool, settings: Settings, thinking: _Thinking) -> None:
         self._streams = streams
         self._mode = settings.mode
+        self._thinking = thinking
 
     def step(self, step: Step) -> None:
         if self._streams:
             click.echo(trace.step_line(step, self._mode))
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        click.echo(trace.answer_line(answer, trace.traced(answer.sources)))
+        thought, text = self._thinking.split(answer)
+        sources = trace.traced(answer.sources)
+        click.echo(trace.answer_line(replace(answer, text=text), sources, thinking=thought))
 
 
 class _TextOutput:
-    """Prints the answer as text, step by step if ``streams``."""
+    """Prints the answer as text, step by step if ``streams``.
 
-    def __init__(self, streams: bool, winners: Winners | None) -> None:
+    Thinking is dimmed on a terminal, and left out elsewhere, as in a chat.
+    """
+
+    def __init__(self, streams: bool, winners: Winners | None, thinking: _Thinking) -> None:
         self._streams = streams
         self._winners = winners
+        self._thinking = thinking
+        self._shows_thinking = sys.stdout.isatty()
+        self._kind = ""
         if winners is not None:
             click.echo(winners.legend(), err=True)
 
     def step(self, step: Step) -> None:
         if self._streams:
-            click.echo(self._marked([step]), nl=False)
+            self._print([step])
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        click.echo("" if self._streams or not steps else self._marked(steps))
+        if steps and not self._streams:
+            self._print(trace.shown(steps))
+        for piece in self._thinking.flush():
+            self._show(piece.kind, [replace(steps[-1], text=piece.text)])
+        _, text = self._thinking.split(answer)
+        if text and self._kind != "answer":  # it was taken for thinking until now
+            self._show("answer", [replace(steps[-1], text=text)])
+        click.echo()
 
-    def _marked(self, steps: Sequence[Step]) -> str:
-        shown = trace.shown(steps)
-        if self._winners is None:
-            return "".join(step.text for step in shown)
-        return self._winners.text(shown)
+    def _print(self, steps: Sequence[Step]) -> None:
+        """Print the thinking in ``steps``, then the answer."""
+        found: dict[str, list[Step]] = {"thinking": [], "answer": []}
+        for step in steps:
+            for piece in self._thinking.feed(step.text):
+                found[piece.kind].append(replace(step, text=piece.text))
+        for kind, parts in found.items():
+            self._show(kind, parts)
+
+    def _show(self, kind: str, steps: Sequence[Step]) -> None:
+        text = "".join(step.text for step in steps)
+        if not text or (kind == "thinking" and not self._shows_thinking):
+            return
+        if kind == "thinking":
+            text = click.style(trace.visible(text), dim=shows_colour())
+        elif self._winners is not None:
+            text = self._winners.text(steps)
+        if kind == "answer" and self._kind == "thinking":
+            text = f"\n\n{text}"
+        self._kind = kind
+        click.echo(text, nl=False)

@@ -243,6 +243,13 @@ _FUSION_OPTIONS: tuple[Option, ...] = (
 )
 
 
+THINK: Option = click.option(
+    "--think/--no-think",
+    "thinks",
+    default=None,
+    help="Tell reasoning models whether to think first.",
+)
+"""The option that asks reasoning models to think, or not to."""
 _FORMAT_OPTIONS: tuple[Option, ...] = (
     _basic("--schema", metavar="FILE", help="Answer in JSON that matches this JSON schema."),
     _basic("--grammar", metavar="FILE", help="Answer in text that matches this GBNF grammar."),

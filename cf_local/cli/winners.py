@@ -16,6 +16,7 @@ import click
 
 from cf_local.trace import (
     ENDS,
+    FORCED,
     AnswerPiece,
     Covered,
     covering,
@@ -183,6 +184,8 @@ def _agreement(step: Step, names: Sequence[str]) -> str:
     """Why there was only one candidate."""
     if set(names) <= set(step.winners):
         return "all agreed" if len(names) > 1 else "no other source took part"
+    if not step.winners:
+        return FORCED
     others = listeners(step)
     parts = [f"{', '.join(step.winners)} wrote this"]
     parts += [f"{', '.join(others)} proposed nothing else"] if others else []

@@ -7,7 +7,7 @@ and markup together, because that is how the model saw it in training.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -206,14 +206,14 @@ class ChatTemplate:
         """The tokens of ``text`` that only the template may write, in order."""
         return [t for t in self._vocabulary.encode_markup(text) if self.is_markup(t)]
 
-    def opens_thinking(self) -> frozenset[bool | None]:
-        """The values of ``thinks`` for which an answer starts inside thinking."""
-        question, found = [Message("user", "Hello")], set[bool | None]()
+    def opens_thinking(self) -> Mapping[bool | None, str]:
+        """The tag with which a prompt ends, for the values of ``thinks`` where it ends with one."""
+        question, found = [Message("user", "Hello")], dict[bool | None, str]()
         for thinks in (None, True, False):
             with suppress(InputError):
-                if self.render(question, thinks).rstrip().endswith(OPENING):
-                    found.add(thinks)
-        return frozenset(found)
+                end = self.render(question, thinks).rstrip()
+                found.update((thinks, tag) for tag in OPENING if end.endswith(tag))
+        return found
 
     def is_markup(self, token: int) -> bool:
         """Whether a token is markup, which only the template may write.

@@ -1,15 +1,17 @@
-"""Separates the thinking of a reasoning model from its answer, while the text streams.
+"""Thinking of a reasoning model: told apart from its answer, and ended after a while.
 
 Thinking is enclosed by a pair of tags at the very start of an answer. Some templates write the
 opening tag themselves (DeepSeek-R1, Qwen3), so that the text starts inside. A tag may arrive in
 pieces: text that may become a tag is held back until that is known.
 """
 
-from collections.abc import Iterator
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cf_local.structured.calls import overlap
+from cf_local.structured.calls import TalkEnd, overlap
+from cf_local.types import Chat, Prompt, SourceInfo
 
 _TAGS = {
     **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")},
@@ -18,6 +20,7 @@ _TAGS = {
 }
 OPENING = tuple(_TAGS)
 """Tags that open thinking."""
+_BREAK = "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,16 @@ class ThinkingSplitter:
         self._state = "thinking" if opened else "start"
         self._closing = tuple(_TAGS.values())
         self._held = ""
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the text so far ends inside thinking, and not within what may be a tag."""
+        return self._state == "thinking" and not self._held
+
+    @property
+    def closing(self) -> str:
+        """The tag that closes the thinking."""
+        return self._closing[0]
 
     def feed(self, text: str) -> Iterator[Piece]:
         """Add text; yields the pieces that are certain now."""
@@ -84,6 +97,55 @@ class ThinkingSplitter:
             self._held = self._held[len(thought) :]
         if thought:
             yield Piece("thinking", thought)
+
+
+class Budget:
+    """Ends the thinking of one answer once it is ``most`` tokens long in one source.
+
+    None stands for no limit. ``opening`` is the tag with which the prompt ended, if any. ``talk``
+    finds calls of tools, where the answer may make some: the thinking does not end within a call.
+    """
+
+    def __init__(self, most: int | None, opening: str = "", talk: TalkEnd | None = None) -> None:
+        self._most, self._talk = most, talk
+        self._splitter = ThinkingSplitter(opened=bool(opening))
+        self._opening = opening
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._before: Sequence[int] | None = None  # tokens before the thinking
+        self._ends_line = False
+
+    def closing(self, text: bytes, n_tokens: Sequence[int]) -> bytes:
+        """What the answer must go on with, now that ``text`` was added to it; mostly nothing.
+
+        ``n_tokens`` is the length of the answer in the tokens of each source. The end of thinking
+        is due between two characters, and not within what may become a tag.
+        """
+        if self._most is None:
+            return b""
+        decoded = self._decoder.decode(text)
+        for piece in self._splitter.feed(decoded):
+            self._ends_line = piece.text.endswith("\n")
+        if self._talk is not None:
+            if decoded:
+                self._talk.feed(decoded)
+            if not self._talk.is_talk:
+                return b""
+        if not self._splitter.is_thinking or self._decoder.getstate()[0]:
+            return b""
+        self._before = self._before or n_tokens
+        n_thought = max(n - b for n, b in zip(n_tokens, self._before, strict=True))
+        if n_thought < self._most:
+            return b""
+        tag = _TAGS[self._opening] if self._opening else self._splitter.closing
+        return f"{'' if self._ends_line else _BREAK}{tag}{2 * _BREAK}".encode()
+
+
+def opening_of(prompt: Prompt, sources: Iterable[SourceInfo]) -> str:
+    """The tag with which the first source whose prompt ends inside thinking opens it, or ""."""
+    if not isinstance(prompt, Chat):
+        return ""
+    tags = (source.opens_thinking.get(prompt.thinks) for source in sources)
+    return next(filter(None, tags), "")
 
 
 def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, str]:

@@ -5,22 +5,23 @@ as ``docs/method.md`` fixes it. It leaves out how a source decodes (``llama``), 
 be cut (``synchronizer``) and how scores become a winner (``reranker``).
 """
 
-import math
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from cf_local.errors import ContextError
 from cf_local.method.deciding import NOTHING, Hearing, in_order, score_answers
-from cf_local.method.output import TextStream, is_looping, text_of_bytes
+from cf_local.method.output import TextStream, is_looping
 from cf_local.method.overlap import Overlap
+from cf_local.method.proposals import Proposals, StepWatch
 from cf_local.method.reranker import Verdict, decide
 from cf_local.method.session import Session
 from cf_local.method.speculation import Speculator, has_word
 from cf_local.method.synchronizer import draft_segment
+from cf_local.method.thinking import Budget, opening_of
 from cf_local.progress import IsCancelled, drained
 from cf_local.settings import Settings
 from cf_local.structured.calls import TalkEnd
@@ -30,7 +31,6 @@ from cf_local.types import (
     Candidate,
     FinishReason,
     Prompt,
-    ScoredCandidate,
     Step,
     text_of,
 )
@@ -66,6 +66,7 @@ class Writer:
         self._format = settings.response_format
         self._stream = self._new_stream()
         self._shown: list[str] = []
+        self._closing = b""  # the end of the thinking, if it is due
         self._speculator = Speculator()
         self._overlap = (overlap or Overlap(0)).for_one()
         self._start = time.perf_counter()
@@ -100,6 +101,9 @@ class Writer:
             for session in self._sessions:
                 session.commit(Candidate(prefix, ends=False))
             self._n_prefix = [session.n_response_tokens for session in self._sessions]
+        self._prompt, self._prefix = prompt, prefix
+        self._budget = self._budget_for(self._sessions)
+        self._closing = self._budget.closing(prefix, _n_tokens(self._sessions))
         able = self._sessions if self._settings.speculation else ()
         self._speculator.start(able, self._order, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
@@ -128,25 +132,29 @@ class Writer:
 
     def step(self) -> Step:
         """One fused segment (method: "One step")."""
-        watch = _StepWatch(self._sessions)
-        with watch.phase("draft"):
-            self._speculator.prepare()
-        proposals, verdict, asked = self._hear(watch) if self._decides_early else self._ask(watch)
+        watch = StepWatch(self._sessions)
+        if self._closing:
+            end_of_thinking = Proposals((Candidate(self._closing, ends=False),), ((),))
+            proposals, verdict, asked = _Decided(end_of_thinking, Verdict(winner=0), ())
+        else:
+            with watch.phase("draft"):
+                self._speculator.prepare()
+            proposals, verdict, asked = (self._hear if self._decides_early else self._ask)(watch)
         with watch.phase("commit"):
             winner = proposals.candidates[verdict.winner]
             text = self._commit(winner)
             self._speculator.advance(winner.text, [self._sessions[index] for index in asked])
         return watch.report(text, proposals, verdict, asked)
 
-    def _ask(self, watch: "_StepWatch") -> "_Decided":
+    def _ask(self, watch: StepWatch) -> "_Decided":
         """What wins when every source drafts, and scores what any of them drafted."""
         with watch.phase("draft"):
             drafts = self._drafts()
-            proposals = _Proposals.gather(zip(self._names, drafts, strict=False))
+            proposals = Proposals.gather(zip(self._names, drafts, strict=False))
         everyone = range(len(self._sessions))
         return _Decided(proposals, self._rerank(proposals, self._overlap, watch), everyone)
 
-    def _hear(self, watch: "_StepWatch") -> "_Decided":
+    def _hear(self, watch: StepWatch) -> "_Decided":
         """The same winner, found by asking as few sources as possible."""
         hearing = Hearing(
             self._sessions,
@@ -159,7 +167,7 @@ class Writer:
         )
         winner = hearing.winner()
         drafts = sorted(hearing.drafts.items())
-        proposals = _Proposals.gather((self._names[index], draft) for index, draft in drafts)
+        proposals = Proposals.gather((self._names[index], draft) for index, draft in drafts)
         candidates = proposals.candidates
         with watch.phase("rerank"):
             scores = hearing.scores(candidates)
@@ -170,11 +178,11 @@ class Writer:
 
     def _choosing(self, fused: Mapping[Candidate, FinishReason]) -> Iterator[Step | None]:
         """One choice among the sources' whole answers and the ``fused`` one, if any."""
-        watch = _StepWatch(self._sessions)
+        watch = StepWatch(self._sessions)
         with watch.phase("draft"):
             own = dict(zip(self._names, (yield from self._answers()), strict=True))
             answers = [*own.items(), *((FUSED, a) for a in fused.items())]
-            proposals = _Proposals.gather((name, c) for name, (c, _) in self._complete(answers))
+            proposals = Proposals.gather((name, c) for name, (c, _) in self._complete(answers))
         verdict = self._rerank_answers(proposals, watch)
         winner = proposals.candidates[verdict.winner]
         self._chosen = proposals.proposers[verdict.winner][0]
@@ -251,23 +259,52 @@ class Writer:
 
     def _answer_of(self, session: Session) -> Generator[None, None, _Whole]:
         """The whole answer of one source, and why it ended; pauses after each segment."""
-        stream = self._new_stream()
-        limit = min(self._settings.max_tokens, session.n_free)
-        draft, n_read = session.draft(limit), 0
+        stream, limit = self._new_stream(), self._room_alone(session)
+        budget = self._budget_for([session])
+        head, closing = b"", budget.closing(self._prefix, _n_tokens([session]))
+        draft = None if closing else session.draft(limit)
+        n_read = 0
         while True:
-            stream.feed(draft.text[n_read:])
-            n_read = len(draft.text)
+            if draft is None:  # its thinking ends
+                stream.feed(closing)
+                try:
+                    session.commit(Candidate(closing, ends=False))
+                except ContextError:
+                    limit = 0
+                else:
+                    head, limit = head + closing, self._room_alone(session)
+                    budget.closing(closing, _n_tokens([session]))
+                if limit <= 0 or stream.stopped:
+                    self._return(session)
+                    return Candidate(head, ends=False), "stop" if stream.stopped else "length"
+                draft, n_read = session.draft(limit), 0
+            added, n_read = draft.text[n_read:], len(draft.text)
+            stream.feed(added)
             is_full = len(draft.token_ends) >= limit
             # Only control tokens: it has nothing to say, as in ``synchronizer``.
             ends = draft.ends or (is_full and not draft.text and not draft.is_stuck)
-            reason = self._why_ended(ends, stream.stopped, draft.text, is_full)
+            reason = self._why_ended(ends, stream.stopped, head + draft.text, is_full)
             if reason is None and draft.is_stuck:
                 reason = "stuck"
             if reason is not None:
-                return Candidate(draft.text, ends), reason
+                if head:
+                    self._return(session)
+                return Candidate(head + draft.text, ends), reason
             yield
-            self._speculator.go_on(session, len(draft.text))
-            draft = session.extend(limit)
+            n_tokens = session.n_response_tokens + len(draft.token_ends)
+            if closing := budget.closing(added, [n_tokens]):
+                head += draft.text
+                session.commit(Candidate(draft.text, ends=False))
+                draft = None
+            else:
+                self._speculator.go_on(session, len(draft.text))
+                draft = session.extend(limit)
+
+    def _return(self, session: Session) -> None:
+        """Return to where the answer started: what was committed of it is scored as a whole."""
+        session.restart(expect_same=self._settings.speculation)
+        if self._prefix:
+            session.commit(Candidate(self._prefix, ends=False))
 
     def _complete(self, answers: list[tuple[str, _Whole]]) -> list[tuple[str, _Whole]]:
         """Whole answers that compete: if a form is required, those that have it, if any do."""
@@ -275,7 +312,7 @@ class Writer:
         return has_form if self._format and has_form else answers
 
     def _rerank(
-        self, proposals: "_Proposals", overlap: Overlap, watch: "_StepWatch", *, whole: bool = False
+        self, proposals: Proposals, overlap: Overlap, watch: StepWatch, *, whole: bool = False
     ) -> Verdict:
         """The winner; nothing is scored when all sources propose the same (method: "One step")."""
         candidates, kind = proposals.candidates, self._settings.score
@@ -290,7 +327,7 @@ class Writer:
         with watch.phase("rerank"):
             return decide(scores, candidates, kind, self._weights, whole=whole)
 
-    def _rerank_answers(self, proposals: "_Proposals", watch: "_StepWatch") -> Verdict:
+    def _rerank_answers(self, proposals: Proposals, watch: StepWatch) -> Verdict:
         """The winner among whole answers; scores only those that may win, unless all are wanted."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
@@ -314,6 +351,7 @@ class Writer:
             self.finish_reason = "stuck"
             return self._show("")
         self._response += winner.text
+        self._closing = self._budget.closing(winner.text, _n_tokens(self._sessions))
         text = self._stream.feed(winner.text)
         is_full = self._n_left() <= 0 or any(session.n_free <= 0 for session in self._sessions)
         self.finish_reason = self._why_ended(
@@ -337,11 +375,25 @@ class Writer:
             return "repetition"
         return "length" if is_full else None
 
+    def _budget_for(self, sessions: Sequence[Session]) -> Budget:
+        """For the thinking of an answer by these sessions."""
+        most, form, talk = self._settings.max_thinking_tokens, self._format, None
+        if form is not None and form.tool_form is not None:
+            talk = TalkEnd(form.tool_form, form.tool_names)
+        elif form is not None:
+            most = None  # the form leaves no room for a tag
+        opening = opening_of(self._prompt, (session.source.info for session in sessions))
+        return Budget(most, opening, talk)
+
     def _room(self, session: Session) -> int:
         """Tokens of a draft, which need not fit ``max_tokens`` where others need fewer."""
         n_own = self._n_written(session)
         has_fewest = all(n_own <= self._n_written(other) for other in self._sessions)
         return min(self._n_left(), session.n_free) if has_fewest else session.n_free
+
+    def _room_alone(self, session: Session) -> int:
+        """Tokens of an answer that ``session`` writes without the others."""
+        return min(self._settings.max_tokens - self._n_written(session), session.n_free)
 
     def _n_left(self) -> int:
         """Tokens up to ``max_tokens`` of the source that needs fewest."""
@@ -352,10 +404,15 @@ class Writer:
         return session.n_response_tokens - self._n_prefix[self._sessions.index(session)]
 
 
+def _n_tokens(sessions: Sequence[Session]) -> list[int]:
+    """The length of the response in the tokens of each source."""
+    return [session.n_response_tokens for session in sessions]
+
+
 class _Decided(NamedTuple):
     """The proposals of a step, the verdict, and the indices of the sources that were asked."""
 
-    proposals: "_Proposals"
+    proposals: Proposals
     verdict: Verdict
     asked: Sequence[int]
 
@@ -387,81 +444,3 @@ def _shares(
                 n_tokens: int = end.value
                 return n_tokens
             yield (index + share) / n_parts
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposals:
-    """The distinct candidates of one step in the order of the sources, and who proposed each.
-
-    A source that proposes NOTHING abstains, unless all do.
-    """
-
-    candidates: tuple[Candidate, ...]
-    proposers: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def gather(cls, proposals: Iterable[tuple[str, Candidate]]) -> Self:
-        found: dict[Candidate, tuple[str, ...]] = {}
-        for name, candidate in proposals:
-            found[candidate] = (*found.get(candidate, ()), name)
-        if len(found) > 1:
-            found.pop(NOTHING, None)
-        return cls(tuple(found), tuple(found.values()))
-
-    def index(self, candidate: Candidate) -> int | None:
-        """The index of a candidate; None for one that does not compete."""
-        return self.candidates.index(candidate) if candidate in self.candidates else None
-
-    def of(self, *names: str) -> list[int]:
-        """Indices of the candidates that any of ``names`` proposed."""
-        return [i for i, who in enumerate(self.proposers) if not set(who).isdisjoint(names)]
-
-
-class _StepWatch:
-    """Measures the time and passes of one step, and reports the step."""
-
-    def __init__(self, sessions: tuple[Session, ...]) -> None:
-        self._sessions = sessions
-        self._n_passes = [session.counters.n_passes for session in sessions]
-        self._timings_s: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        before_s = self._timings_s.get(name, 0.0)  # a phase may come twice
-        self._timings_s[name] = before_s + time.perf_counter() - start
-
-    def report(
-        self, text: str, proposals: _Proposals, verdict: Verdict, asked: Sequence[int]
-    ) -> Step:
-        """The step as the rest of the program sees it."""
-        names = [session.source.info.name for session in self._sessions]
-        passes = [
-            session.counters.n_passes - before
-            for session, before in zip(self._sessions, self._n_passes, strict=True)
-        ]
-        return Step(
-            text=text,
-            ends=proposals.candidates[verdict.winner].ends,
-            winner=verdict.winner,
-            candidates=tuple(_scored(names, proposals, verdict)),
-            passes=dict(zip(names, passes, strict=True)),
-            timings_s=self._timings_s,
-            asked=tuple(names[index] for index in asked),
-        )
-
-
-def _scored(names: list[str], proposals: _Proposals, verdict: Verdict) -> Iterator[ScoredCandidate]:
-    for index, (candidate, proposers) in enumerate(
-        zip(proposals.candidates, proposals.proposers, strict=True)
-    ):
-        column = [] if verdict.matrix is None else verdict.matrix[:, index].tolist()
-        mean = math.nan if verdict.pooled is None else float(verdict.pooled[index])
-        yield ScoredCandidate(
-            text=text_of_bytes(candidate.text),
-            ends=candidate.ends,
-            sources=proposers,
-            scores={n: s for n, s in zip(names, column, strict=False) if not math.isnan(s)},
-            mean=None if math.isnan(mean) else mean,
-        )

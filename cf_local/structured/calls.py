@@ -73,6 +73,11 @@ class TalkEnd:
         self.is_bare = form == "json"
         """Whether calls have no tags."""
 
+    @property
+    def is_talk(self) -> bool:
+        """Whether the text so far is talk, and may not be the beginning of a call."""
+        return not (self._is_start or self.is_over or self._held)
+
     def feed(self, text: str) -> tuple[str, str]:
         """Add text; returns the talk that is certain now, and the text from the first call on."""
         if self.is_over:

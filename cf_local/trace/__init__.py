@@ -18,6 +18,7 @@ from cf_local.trace.recording import (
 )
 from cf_local.trace.words import (
     ENDS,
+    FORCED,
     AnswerPiece,
     Covered,
     covering,
@@ -35,6 +36,7 @@ from cf_local.trace.words import (
 
 __all__ = [
     "ENDS",
+    "FORCED",
     "AnswerPiece",
     "Covered",
     "Heading",

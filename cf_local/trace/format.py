@@ -73,11 +73,15 @@ def step_line(step: Step, mode: str | None) -> str:
     )
 
 
-def answer_line(answer: Answer, sources: Sequence[TracedSource]) -> str:
-    """The last line of an answer, with the ``sources`` that took part."""
+def answer_line(answer: Answer, sources: Sequence[TracedSource], *, thinking: str = "") -> str:
+    """The last line of an answer, with the ``sources`` that took part.
+
+    ``thinking`` is what was written before the answer, if it is not in its text.
+    """
     return _line(
         {
             "type": "answer",
+            **({"thinking": thinking} if thinking else {}),
             "text": answer.text,
             "finish_reason": answer.finish_reason,
             "mode": answer.mode,

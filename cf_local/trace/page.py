@@ -30,6 +30,7 @@ from cf_local.trace.charts import (
 from cf_local.trace.recording import Trace, summarize
 from cf_local.trace.words import (
     ENDS,
+    FORCED,
     AnswerPiece,
     in_one_line,
     letter,
@@ -184,6 +185,8 @@ def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
         after = text
     is_disputed = len(step.candidates) > 1
     verdict = f"won by {', '.join(map(visible, step.winners))}" if css else "no dispute"
+    if not step.winners:
+        verdict = FORCED
     return Segment(
         id=id_,
         before=before,
@@ -210,6 +213,8 @@ def _row(trace: Trace, n: int, step: Step, prefix: str) -> StepRow:
 
 
 def _verdict(step: Step, names: Sequence[str]) -> str:
+    if not step.winners:
+        return FORCED
     winners = _list(step.winners)
     left_out = not_asked(step, names)
     if len(step.candidates) > 1:

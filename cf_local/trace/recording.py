@@ -149,7 +149,7 @@ class TraceSummary:
 def summarize(trace: Trace) -> TraceSummary:
     """Count agreement, wins, passes and time in one answer."""
     answer = trace.answer
-    segments = [step for step in trace.steps if not step.whole] or trace.steps
+    segments = [s for s in trace.steps if not s.whole and s.winners] or trace.steps
     disputed = [step for step in segments if len(step.candidates) > 1]
     wins = Counter(name for step in disputed for name in step.winners)
     passes: Counter[str] = Counter()

@@ -18,6 +18,8 @@ from cf_local.types import FUSED, ScoredCandidate, Step
 
 ENDS = "∎"
 """Follows a candidate that ends the answer."""
+FORCED = "written by nobody: the limit for thinking was reached"
+"""Why no source proposed the text of a step."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_OF_NAME = 24
 _MOST_SHOWN = 40  # characters of a fragment that an error quotes

@@ -317,6 +317,59 @@ def test_more_threads_than_llama_cpp_has(run: Run, work_folder: Path) -> None:
     check_error(run("ask", "Hi", "--model", "a"), 2, "threads", "100000", "512")
 
 
+def a_thinker(folder: Path) -> list[str]:
+    """The options for two sources that think; written into the folder's models.toml."""
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    template += "{% if enable_thinking is not false %}<think>{% endif %}"
+    entries = [f'[sources.{n}]\nfile = "builtin:{n}.gguf"\ntemplate = "{template}"\n' for n in "ab"]
+    text = "".join(entries).replace("builtin:a.", "builtin:ash.").replace(":b.", ":birch.")
+    (folder / "models.toml").write_text(text)
+    return ["--model", "a", "--model", "b"]
+
+
+def test_thinking_is_left_out_in_a_pipe(run: Run, work_folder: Path) -> None:
+    options = [*a_thinker(work_folder), "--max-thinking-tokens", "5"]
+    *steps, answer = lines(run("ask", QUESTION, *options, "--json").stdout)
+    (ended,) = [step for step in steps if not step["winners"]]
+    assert ended["text"] == "\n</think>\n\n"
+    assert answer["thinking"].endswith("\n")
+    text = "".join(step["text"] for step in steps)
+    assert text == f"{answer['thinking']}</think>\n\n{answer['text']}"
+    for more in ([], ["--no-stream"], ["--mode", "rerank", "--only", "a"]):
+        done = run("ask", QUESTION, *options, *more)
+        if "--only" not in more:
+            assert done.stdout.decode() == f"{answer['text']}\n"
+        assert b"think>" not in done.stdout
+    assert answer["thinking"]
+
+
+def test_asked_not_to_think(run: Run, work_folder: Path) -> None:
+    options = a_thinker(work_folder)
+    answer = lines(run("ask", QUESTION, *options, "--no-think", "--json").stdout)[-1]
+    assert "thinking" not in answer
+    assert run("ask", QUESTION, *options, "--no-think").stdout.decode() == f"{answer['text']}\n"
+    check_error(run("ask", QUESTION, "--raw", "--think"), 2, "--think", "--raw")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+def test_thinking_is_dimmed_on_a_terminal(
+    run: Run, work_folder: Path, environment: dict[str, str]
+) -> None:
+    import pexpect
+
+    options = [*a_thinker(work_folder), "--max-thinking-tokens", "5"]
+    answer = lines(run("ask", QUESTION, *options, "--json").stdout)[-1]
+    command = ["-m", "cf_local", "ask", QUESTION, *options]
+    child = pexpect.spawn(
+        sys.executable, command, cwd=work_folder, env={**environment, "TERM": "xterm"}, timeout=60
+    )
+    shown = child.read().decode().replace("\r", "")
+    assert "\x1b[2m" in shown
+    thought, _, rest = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).rpartition("\n\n")
+    assert answer["thinking"].strip() in thought
+    assert rest == f"{answer['text']}\n"
+
+
 def test_usage_errors(run: Run) -> None:
     check_error(run("ask", "hi", "--mode", "hot"), 2, "hot", "cool")
     check_error(run("ask", "hi", "--max-tokens", "0"), 2, "max-tokens")

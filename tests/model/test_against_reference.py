@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ import tiny_models as tiny
 from comparison import first_difference, show
 
 from cf_local.llama.source import LlamaSource
+from cf_local.method.costs import PassCosts
 from cf_local.method.session import Session, prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling, Settings
@@ -36,6 +37,7 @@ from cf_local.types import (
     RawText,
     Score,
     Step,
+    chat,
 )
 
 PROMPT = RawText("The quick brown")
@@ -78,6 +80,24 @@ def trio(request: pytest.FixtureRequest, tiny_model: Callable[..., Path]) -> Ite
             stack.callback(references[-1].close)
             prompts.append(prompt_tokens(references[-1], kind))
         yield Trio(stack.enter_context(Fusion(sources)), references, prompts)
+
+
+@pytest.fixture
+def thinkers(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+    """The same models with a template that opens thinking, and passes worth saving."""
+    monkeypatch.setattr(PassCosts, "of", lambda _self, _n_tokens: 1.0)
+    with ExitStack() as stack:
+        sources = [
+            LlamaSource(
+                source.info.name,
+                Path(source.info.file),
+                n_threads=1,
+                template="{{ messages[0].content }}<think>",
+            )
+            for source in trio.fusion.sources
+        ]
+        prompts = [source.encode(chat(PROMPT.text)) for source in sources]
+        yield Trio(stack.enter_context(Fusion(sources)), trio.references, prompts)
 
 
 def no_bias(_piece: bytes) -> float:
@@ -124,6 +144,30 @@ def test_the_engine_writes_what_the_reference_writes(
         assert different is not None
         assert different.near_tie, f"{answer.text!r} is not {show(expected.text)!r}"
     else:  # whole answers: a near tie in one of them, or between them
+        assert expected.near_tie, f"{answer.text!r} is not {show(expected.text)!r}"
+
+
+@pytest.mark.parametrize("segments", ["aligned", "sentence"])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_engine_ends_thinking_where_the_reference_does(
+    thinkers: Trio, mode: str, segments: str, request: pytest.FixtureRequest
+) -> None:
+    seed = request.node.callspec.params["trio"]
+    names = [source.info.name for source in thinkers.fusion.sources]
+    settings, ref_settings = settings_of(seed, mode, segments, names)
+    settings = replace(settings, max_thinking_tokens=seed)
+    ref_settings = replace(ref_settings, max_thinking_tokens=seed, opening="<think>")
+    expected = ref.fuse(thinkers.references, thinkers.prompts, ref_settings)
+    *steps, answer = thinkers.fusion.stream(chat(PROMPT.text), settings)
+    if (answer.text, answer.finish_reason) == (show(expected.text), expected.finish_reason):
+        n_ended = sum(not step.winners for step in steps)
+        fused = expected.answers[-1] if mode == "cool+r" else expected
+        assert n_ended == (mode != "rerank" and fused.was_closed)
+    elif mode in ("cool", "single"):
+        different = first_difference(steps, expected.steps)
+        assert different is not None
+        assert different.near_tie, f"{answer.text!r} is not {show(expected.text)!r}"
+    else:
         assert expected.near_tie, f"{answer.text!r} is not {show(expected.text)!r}"
 
 

@@ -16,6 +16,7 @@ from reference import Floats, RefSource
 
 import cf_local
 from cf_local import Answer, ResponseFormat, Settings, Step
+from cf_local.llama.source import LlamaSource
 from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
@@ -50,6 +51,28 @@ def written(
 def smaller(set_a: Fusion) -> Fusion:
     """The two that read fastest."""
     return set_a.of((models.SMOLLM2, models.GEMMA))
+
+
+@pytest.mark.usefixtures("_need_models")
+@pytest.mark.parametrize("mode", ["cool", "cool+r"])
+def test_a_limit_for_thinking(mode: str) -> None:
+    """No reasoning model is here; these go on with the thinking that a template begins for them."""
+    turns = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    template = f"{turns}<|im_start|>assistant\n<think>\n"
+    sources = [
+        LlamaSource(name, models.path_of(name), n_ctx=1024, n_threads=1, template=template)
+        for name in models.PAIR
+    ]
+    settings = Settings(mode=mode, max_thinking_tokens=8, max_tokens=60)  # type: ignore[arg-type]
+    question = cf_local.chat("Think step by step: how many pens are 3 boxes of 12 pens?")
+    with Fusion(sources) as fusion:
+        _, answer = written(fusion, question, settings)
+        thought, closed, rest = answer.text.partition("</think>\n\n")
+        assert closed
+        assert 8 <= max(source.n_tokens(thought) for source in sources) < 8 + 6
+    assert rest.strip()
 
 
 @pytest.fixture(scope="module")

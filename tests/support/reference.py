@@ -339,6 +339,8 @@ class RefSettings:
     single: int = 0  # which source, in mode "single"
     grammar: str | None = None  # GBNF
     sampling: RefSampling = RefSampling()
+    opening: str = ""  # the tag with which all prompts end
+    max_thinking_tokens: int | None = None
     tie_tolerance: float = 1e-2  # logits, and nats (perplexity, nll) or bits per byte
 
 
@@ -377,6 +379,10 @@ class RefResult:
     finish_reason: Literal["stop", "length", "stuck"]
     tokens: list[list[int]]  # each source's own tokens of the response
     answers: list[RefResult] = field(default_factory=list)  # reranking: what was reranked
+
+    @property
+    def was_closed(self) -> bool:
+        return any(not c.proposers for s in self.steps for c in s.candidates)
 
     @property
     def near_tie(self) -> bool:
@@ -480,6 +486,37 @@ def choose(
         if draw(row + off, settings.sampling, generator) != chosen:
             return chosen, 0.0
     return chosen, math.inf
+
+
+# --- Thinking -------------------------------------------------------------------------------
+
+THINKING = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning")}
+THINKING |= {"<seed:think>": "</seed:think>", "[THINK]": "[/THINK]"}
+
+
+def open_tag(response: bytes, settings: RefSettings) -> str:
+    """The tag within which the response ends ("A limit for thinking"), or ""."""
+    if settings.opening:
+        closed = any(tag.encode() in response for tag in THINKING.values())
+        return "" if closed else settings.opening
+    for tag, closing in THINKING.items():
+        if response.decode(errors="replace").lstrip().startswith(tag):
+            return "" if closing.encode() in response else tag
+    return ""
+
+
+def end_of_thinking(response: bytes, n_thought: int, settings: RefSettings) -> bytes:
+    """What the answer goes on with after `n_thought` tokens of thinking; empty: nothing yet."""
+    tag = open_tag(response, settings)
+    if settings.max_thinking_tokens is None or n_thought < settings.max_thinking_tokens or not tag:
+        return b""
+    tags = THINKING.values() if settings.opening else [THINKING[tag]]
+    may_close = any(response.endswith(t[:n].encode()) for t in tags for n in range(1, len(t)))
+    if may_close or ends_unfinished(response):
+        return b""
+    start = b"" if settings.opening else response[: response.index(tag.encode()) + len(tag)]
+    line = b"" if response[len(start) :].endswith(b"\n") else b"\n"
+    return line + THINKING[tag].encode() + b"\n\n"
 
 
 # --- One step -------------------------------------------------------------------------------
@@ -690,7 +727,21 @@ def cool(
     n, response, steps = len(sources), b"", list[RefStep]()
     own: list[list[int]] = [[] for _ in sources]
     n_renewed = [0] * n  # a source draws anew after text that is not its own
+    thinks_from: list[int] | None = None  # tokens of each source before its thinking
     while True:
+        if thinks_from is None and open_tag(response, settings):
+            thinks_from = [len(tokens) for tokens in own]
+        if thinks_from is not None:
+            n_thought = max(len(own[k]) - thinks_from[k] for k in range(n))
+            closing = end_of_thinking(response, n_thought, settings)
+            if closing:
+                alone = [RefCandidate(closing, False, ())]
+                steps.append(RefStep(alone, None, None, 0, (), math.inf, False))
+                own = [own[k] + sources[k].encode_in_context(response, closing) for k in range(n)]
+                response += closing
+                n_renewed = [count + 1 for count in n_renewed]
+                if min(len(tokens) for tokens in own) >= settings.max_tokens:
+                    return RefResult(response, steps, "length", own)
         fewest = min(len(tokens) for tokens in own)
         left = settings.max_tokens - fewest
         limits = [
@@ -745,7 +796,9 @@ def choose_answer(
     sources: Sequence[RefSource], prompts: list[list[int]], settings: RefSettings, with_cool: bool
 ) -> RefResult:
     """Modes `rerank` and `cool+r`: the whole answer with the lowest mean score."""
-    answers = [alone(sources, prompts, k, settings) for k in range(len(sources))]
+    # "At the end of every word": the text itself is the same for all segments.
+    words = replace(settings, segments="aligned", segment_words=1, segment_limit=10**6)
+    answers = [alone(sources, prompts, k, words) for k in range(len(sources))]
     if with_cool:
         answers.append(cool(sources, prompts, settings))
     whole = [k for k, a in enumerate(answers) if a.finish_reason == "stop"]
@@ -757,7 +810,9 @@ def choose_answer(
     ]
     ways = [
         [
-            answers[k].tokens[0] if k in c.proposers else sources[k].encode(c.text)
+            answers[k].tokens[0]
+            if k in c.proposers and not answers[k].was_closed
+            else sources[k].encode(c.text)
             for c in candidates
         ]
         for k in range(len(sources))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource, writes
-from cf_local.types import Answer, Event, RawText, Step
+from cf_local.types import Answer, Event, Prompt, RawText, Step
 
 PROMPT = RawText("How many?")
 WORDS = (
@@ -97,9 +98,18 @@ def writer_of(
     return ScriptedSource(name, vocabulary, writes(text, vocabulary))
 
 
-def run(fusion: Fusion, settings: Settings | None = None) -> tuple[list[Step], Answer]:
+def thinker(name: str, vocabulary: PieceVocabulary, script: Script) -> ScriptedSource:
+    """A source whose template opens thinking, so that the response starts inside."""
+    source = ScriptedSource(name, vocabulary, script)
+    source.info = replace(source.info, opens_thinking={None: "<think>"})
+    return source
+
+
+def run(
+    fusion: Fusion, settings: Settings | None = None, prompt: Prompt = PROMPT
+) -> tuple[list[Step], Answer]:
     """All steps and the answer; what the steps show is the answer's text."""
-    return split(list(fusion.stream(PROMPT, settings)))
+    return split(list(fusion.stream(prompt, settings)))
 
 
 def split(events: Sequence[Event]) -> tuple[list[Step], Answer]:

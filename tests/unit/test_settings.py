@@ -26,6 +26,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "weights": ("ash=2 birch=0.5", {"ash": 2.0, "birch": 0.5}),
     "only": ("birch", "birch"),
     "stop": ("END", ("END",)),
+    "max_thinking_tokens": ("512", 512),
     "temperature": ("0.5", 0.5),
     "top_p": ("0.9", 0.9),
     "min_p": ("0.1", 0.1),
@@ -92,7 +93,7 @@ def test_text_that_says_nothing(name: str, text: str, problem: str) -> None:
         OPTIONS[name].parse(text)
 
 
-@pytest.mark.parametrize("name", ["only", "stop", "logit_bias"])
+@pytest.mark.parametrize("name", ["only", "stop", "logit_bias", "max_thinking_tokens"])
 def test_off_takes_it_back(name: str) -> None:
     assert OPTIONS[name].parse("off") == OPTIONS[name].default
     assert OPTIONS[name].text(OPTIONS[name].default) == "off"

@@ -6,7 +6,7 @@ import click
 
 from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import fusion_options, model_options
+from cf_local.cli.options import THINK, fusion_options, model_options
 
 
 @click.command(cls=LongCommand)
@@ -16,12 +16,7 @@ from cf_local.cli.options import fusion_options, model_options
 )
 @click.option("--no-history", is_flag=True, help="Save nothing of this chat to the disk.")
 @click.option("--show-winners", is_flag=True, help="Mark which source won which words.")
-@click.option(
-    "--think/--no-think",
-    "thinks",
-    default=None,
-    help="Tell reasoning models whether to think first.",
-)
+@THINK
 @fusion_options
 @model_options
 def chat(

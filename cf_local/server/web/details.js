@@ -51,6 +51,7 @@ function Table({ segment, sources }) {
 }
 
 function summary(segment, sources) {
+  if (!segment.winners.length) return "the end of the thinking";
   const names = winnersOf(segment, sources).map((index) => sources[index]);
   if (names.length) return `${names.join(" and ")} won`;
   if (segment.winners.includes("(fused)")) return "the fused answer won";
@@ -63,6 +64,7 @@ function isAlone(segment, sources) {
 
 function Undisputed({ segment, sources }) {
   const words = html`<span class="words">${marked(segment.text, segment.ends)}</span>`;
+  if (!segment.winners.length) return html`<p>Nobody proposed ${words}: the limit for thinking was reached.</p>`;
   const others = (segment.asked ?? []).filter((name) => !segment.winners.includes(name));
   if (others.length) return html`<p>${others.join(" and ")} proposed nothing else: ${words}</p>`;
   if (isAlone(segment, sources)) return html`<p>Nobody else was asked: ${words}</p>`;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from comparison import show
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from scripted import PROMPT, VOCABULARIES, noise, run
+from scripted import PROMPT, VOCABULARIES, noise, run, thinker
 
 pytest.importorskip("llama_cpp")
 import reference as ref
@@ -20,7 +21,7 @@ import reference as ref
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.testing import END, PieceVocabulary, Script, ScriptedSource
-from cf_local.types import MODES, SCORES, SEGMENTS
+from cf_local.types import MODES, SCORES, SEGMENTS, chat
 
 EOG = 499
 FLOOR = 1e-6
@@ -91,18 +92,44 @@ def chatter(vocabulary: PieceVocabulary, seed: int) -> Script:
     return said
 
 
-def check(seeds: Sequence[int], common: dict[str, Any]) -> list[ref.RefStep]:
-    """Both write the same, step by step; returns the reference's steps."""
+def with_tags(vocabulary: PieceVocabulary, script: Script, seed: int, *, opens: bool) -> Script:
+    """The same, but it sometimes closes its thinking, and with ``opens`` it opens it first."""
+
+    def said(response: bytes) -> Mapping[int, float]:
+        if opens and response != b"<think>" and b"<think>".startswith(response):
+            return {vocabulary.encode(b"<think>"[len(response) :])[0]: 0.9}
+        begun = max((n for n in range(8) if response.endswith(b"</think>"[:n])), default=0)
+        if begun or zlib.crc32(response, seed) % 9 == 0:
+            return {vocabulary.encode(b"</think>"[begun:])[0]: 0.9, **script(response)}
+        return script(response)
+
+    return said
+
+
+def check(
+    seeds: Sequence[int], common: dict[str, Any], thinks: str | None = None
+) -> list[ref.RefStep]:
+    """Both write the same, step by step; returns the reference's steps.
+
+    ``thinks``: whether the "template" opens thinking, or the "model".
+    """
     scripts = [(v, chatter(v, seed)) for v, seed in zip(VOCABULARIES, seeds, strict=False)]
-    sources = [ScriptedSource(name, *script) for name, script in zip("abc", scripts, strict=False)]
+    if thinks:
+        scripts = [
+            (v, with_tags(v, script, seed, opens=thinks == "model"))
+            for (v, script), seed in zip(scripts, seeds, strict=False)
+        ]
+    kind = thinker if thinks == "template" else ScriptedSource
+    sources = [kind(name, *script) for name, script in zip("abc", scripts, strict=False)]
     references = [ScriptRef(*script) for script in scripts]
-    ref_settings = ref.RefSettings(**common, tie_tolerance=1e-9)
+    opening = "<think>" if thinks == "template" else ""
+    ref_settings = ref.RefSettings(**common, opening=opening, tie_tolerance=1e-9)
     expected = ref.fuse(list(references), [r.prompt for r in references], ref_settings)
     weights = common.get("weights")
     if weights is not None:
         common = {**common, "weights": dict(zip("abc", weights, strict=False))}
     settings = Settings(**common, all_scores=True, repetition_guard=False)
-    steps, answer = run(Fusion(sources), settings)
+    steps, answer = run(Fusion(sources), settings, chat(PROMPT.text))
     assert answer.text.encode() == show(expected.text).encode()
     assert answer.finish_reason == expected.finish_reason
     if common["mode"] in ("rerank", "cool+r"):
@@ -148,6 +175,24 @@ def test_any_settings_give_the_steps_of_the_reference(
     if len(seeds) == 1 or common["mode"] == "single":
         common.pop("weights", None)
     check(seeds, common)
+
+
+@hypothesis_settings(max_examples=150)
+@given(SEEDS, SETTINGS, st.sampled_from(("model", "template")), st.integers(0, 25))
+def test_a_limit_for_thinking_acts_as_in_the_reference(
+    seeds: list[int], common: dict[str, Any], thinks: str, most: int
+) -> None:
+    check(seeds, {**common, "max_thinking_tokens": most}, thinks)
+
+
+@pytest.mark.parametrize("thinks", ["model", "template"])
+def test_thinking_is_ended_in_these_examples(thinks: str) -> None:
+    n_closed = 0
+    for seed in range(8):
+        common = {"mode": "cool", "max_tokens": 60, "max_thinking_tokens": 5}
+        steps = check([seed, seed + 50, seed + 90], common, thinks)
+        n_closed += sum(not c.proposers for step in steps for c in step.candidates)
+    assert n_closed > 2
 
 
 def test_sources_disagree_in_these_examples() -> None:
