@@ -144,6 +144,19 @@ class ScriptedSource:
         self.check_open()
         return len(self.vocabulary.encode(text.encode()))
 
+    @property
+    def bounds(self) -> tuple[str | None, str | None]:
+        """None: a script begins and ends with no token that has a name."""
+        return None, None
+
+    def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
+        """The tokens of a text; there is no BOS."""
+        return self.vocabulary.encode(text.encode())
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The text of tokens."""
+        return b"".join(map(self.vocabulary.piece, tokens))
+
     def close(self) -> None:
         """Refuse all further work."""
         self.is_closed = True

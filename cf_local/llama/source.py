@@ -131,14 +131,14 @@ class LlamaSession:
         tokens = self.prompt_tokens(prompt)
         self.source.check(prompt, tokens[:1], 0)
         is_text = isinstance(prompt, RawText)
-        adds_bos = is_text and self._vocabulary.adds_bos and len(tokens) > 1
+        n_bos = self.source.n_bos if is_text else 0
         adds_space = is_text and self._vocabulary.adds_space
         for index, (token, nll_nats, likely) in enumerate(self._evaluated(tokens, n_likely)):
             piece = self._vocabulary.piece(token)
-            if index > adds_bos:
+            if index > n_bos:
                 found = tuple((self._vocabulary.piece(other), nats) for other, nats in likely)
                 yield ReadToken(piece, nll_nats, found)
-            elif index == adds_bos:
+            elif index == n_bos:
                 yield ReadToken(piece[adds_space:], None, ())
 
     def _evaluated(
@@ -399,9 +399,37 @@ class LlamaSource:
 
     def n_tokens(self, text: str) -> int:
         """Tokens of a text on its own (see Source.n_tokens)."""
-        if self.is_closed:
-            raise ClosedError(f"{self.info.name} has been closed.")
+        self._check_open()
         return len(self.vocabulary.encode(text.encode()))
+
+    @property
+    def bounds(self) -> tuple[str | None, str | None]:
+        """The names of the tokens that begin and end a text (see OwnTokens.bounds)."""
+        names = map(self.vocabulary.text, (self.vocabulary.bos_token, self.vocabulary.eos_token))
+        bos, eos = (name or None for name in names)
+        return bos, eos
+
+    def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
+        """The tokens of a raw text (see OwnTokens.tokenize)."""
+        self._check_open()
+        special = self.vocabulary.special_token(text)
+        if special is not None:
+            return [special]
+        tokens = encode_prompt(RawText(text), self.template, self.vocabulary)
+        return tokens if adds_bos else tokens[self.n_bos :]
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The text of tokens (see OwnTokens.detokenize)."""
+        self._check_open()
+        ids = encode_prompt(Tokens(tuple(tokens)), self.template, self.vocabulary)
+        text = self.vocabulary.decode(ids)
+        first = next((piece for piece in map(self.vocabulary.piece, ids) if piece), b"")
+        return text[1:] if self.vocabulary.adds_space and first.startswith(b" ") else text
+
+    @property
+    def n_bos(self) -> int:
+        """Tokens that are read before those of a raw text."""
+        return int(self.vocabulary.adds_bos and self.vocabulary.bos_token is not None)
 
     def close(self) -> None:
         """Free the memory, including that of all sessions. May be called twice."""
@@ -414,6 +442,10 @@ class LlamaSource:
         for context in self._contexts:
             context.close()
         self._model.close()
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ClosedError(f"{self.info.name} has been closed.")
 
     def _template(self, given: str | None, name: str) -> ChatTemplate:
         text = given or self._model.metadata("tokenizer.chat_template")

@@ -83,6 +83,12 @@ class LlamaVocabulary:
         """The id of the end-of-text token; None if there is none."""
         return _token_or_none(lib.llama_vocab_eos(self._handle))
 
+    def special_token(self, name: str) -> int | None:
+        """The special token that is written so; None if there is none."""
+        tokens = self.encode_markup(name) if name else []
+        is_one = len(tokens) == 1 and not self.piece(tokens[0])
+        return tokens[0] if is_one and self.text(tokens[0]) == name else None
+
     @cached_property
     def gap_tokens(self) -> tuple[int, int, int] | None:
         """What marks the text before a gap, the text after it, and the gap; None if unknown."""

@@ -246,6 +246,28 @@ class Resumable(Protocol):
         """
 
 
+@runtime_checkable
+class OwnTokens(Protocol):
+    """What a Source may also offer: its vocabulary, for clients that count in tokens."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name and file of the model."""
+
+    @property
+    def bounds(self) -> tuple[str | None, str | None]:
+        """The names of the tokens that begin and end a text."""
+
+    def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
+        """The tokens of a raw text, with BOS where the vocabulary wants it, if it ``adds_bos``.
+
+        The name of one special token is that token. Any thread may ask; no pass.
+        """
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The text of tokens. Raises InputError for tokens that the vocabulary lacks."""
+
+
 class ReadToken(NamedTuple):
     """A token of a text: minus the log of its probability after what comes before it.
 

@@ -3,12 +3,17 @@
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from cf_local.errors import CfLocalError
+from cf_local.evaluation.likelihood import Judge, Token
 from cf_local.method.session import Source
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
@@ -19,9 +24,12 @@ from cf_local.server.metrics import Metrics
 from cf_local.server.pool import Pool
 from cf_local.server.requests import AnswerRequest
 from cf_local.server.serve_options import ServeOptions
+from cf_local.server.vocabulary import Echo, echo, readable
 from cf_local.settings import Settings
 from cf_local.types import Answer, Event, Prompt, Step
 
+T = TypeVar("T")
+_MOST_READERS = 64
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +38,8 @@ class Answerer:
 
     def __init__(self, pool: Pool, metrics: Metrics, options: ServeOptions) -> None:
         self._pool, self._metrics, self._options = pool, metrics, options
+        # Each waits for its slot, so they must not share the few threads of the event loop.
+        self._readers = ThreadPoolExecutor(_MOST_READERS, "cf-local-echo")
 
     async def deltas(self, request: AnswerRequest, model: ServedModel) -> AsyncGenerator[Delta]:
         """What the answers to a request consist of, as they are written. Raises ApiError.
@@ -42,12 +52,12 @@ class Answerer:
             deadline = asyncio.get_running_loop().time() + self._options.timeout_s
             waiting = deque(request.choices(secrets.randbits(31)))
             running: dict[asyncio.Future[Delta | None], AsyncGenerator[Delta]] = {}
-            is_read = False
+            is_read, echoes = False, dict[Prompt, Echo]()
             try:
                 while waiting or running:
                     # A prompt that others share is read once: the first answer is ahead of them.
                     while waiting and (not running or (is_read and place.take_more())):
-                        work = _Work(place.fusion, deadline, clock, *waiting.popleft())
+                        work = _Work(place.fusion, deadline, clock, echoes, *waiting.popleft())
                         answer = self._answer(request, model, work)
                         running[_next_of(answer)] = answer
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -75,12 +85,24 @@ class Answerer:
             sources = fusion.speakers(settings)
             infos = [source.info for source in sources]
             splitter = PartSplitter(work.prompt, settings, infos)
-            stream = fusion.stream(work.prompt, settings)
+            stream = fusion.stream(readable(work.prompt, sources), settings)
         except CfLocalError as error:
             raise of_answer(error) from error
         self._log_prompt(work.prompt)
         choice = Choice(work.index, settings, [info.name for info in infos], splitter)
         with work.clock.answer() as ended, stream:
+            if request.echoes:
+                if work.prompt not in work.echoes:
+                    reading = self._echo(request, work.prompt, fusion, settings)
+                    work.echoes[work.prompt] = await self._in_time(reading, work.deadline)
+                yield choice.begin(work.echoes[work.prompt])
+            if not request.answers:
+                answer = _no_answer(work.echoes[work.prompt], settings, sources)
+                delta = choice.end(answer)
+                choice.usage = _usage(sources[0], choice, answer)
+                ended(answer, choice.usage)
+                yield delta
+                return
             while (event := await self._next(stream, work.deadline)) is not None:
                 if isinstance(event, Step):
                     work.clock.segment()
@@ -99,15 +121,33 @@ class Answerer:
 
     async def _next(self, stream: Stream, deadline: float) -> Event | None:
         """The next event; None after the last one. Raises ApiError."""
+        return await self._in_time(anext(stream, None), deadline)
+
+    async def _in_time(self, work: Awaitable[T], deadline: float) -> T:
         try:
             async with asyncio.timeout_at(deadline):
-                return await anext(stream)
-        except StopAsyncIteration:
-            return None
+                return await work
         except TimeoutError:
             raise timed_out(self._options.timeout_s) from None
         except CfLocalError as error:
             raise of_answer(error) from error
+
+    async def _echo(
+        self, request: AnswerRequest, prompt: Prompt, fusion: Fusion, settings: Settings
+    ) -> Echo:
+        """The prompt, with the likelihood of its tokens if the request asks for it."""
+        n_likely, gone = request.n_logprobs, threading.Event()
+
+        async def read(prompt: Prompt) -> Sequence[Token]:
+            judge = Judge(fusion, settings)
+            work = partial(judge.tokens, prompt, n_likely or 0, is_cancelled=gone.is_set)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+        try:
+            speakers = fusion.speakers(settings)
+            return await echo(prompt, speakers, None if n_likely is None else read)
+        finally:
+            gone.set()  # a client that has left
 
     def _log_prompt(self, prompt: Prompt) -> None:
         if self._options.logs_prompts:
@@ -116,11 +156,12 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One answer to write."""
+    """One answer to write; those of a request share the ``echoes`` of its prompts."""
 
     fusion: Fusion
     deadline: float
     clock: "_Clock"
+    echoes: dict[Prompt, Echo]
     index: int
     prompt: Prompt
     seed: int
@@ -169,6 +210,23 @@ class _AnswerClock:
 
     def __exit__(self, *_: object) -> None:
         self._metrics.answers.labels(self._model, self._end).inc()
+
+
+def _no_answer(echo: Echo, settings: Settings, speakers: Sequence[Source]) -> Answer:
+    """What ends a choice that shows nothing but its prompt."""
+    infos = tuple(source.info for source in speakers)
+    return Answer(
+        text="",
+        finish_reason="length",
+        mode=settings.mode,
+        chosen=infos[0].name,
+        passes={info.name: 0 for info in infos},
+        prompt_s=0.0,
+        prompt_tokens={infos[0].name: speakers[0].n_tokens(echo.text)},
+        elapsed_s=0.0,
+        decode_s=0.0,
+        sources=infos,
+    )
 
 
 def _usage(source: Source, choice: Choice, answer: Answer) -> Usage:

@@ -36,6 +36,12 @@ from cf_local.server.metrics import Metrics
 from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
 from cf_local.server.serve_options import ServeOptions
+from cf_local.server.tokens import (
+    DetokenizeResponse,
+    TokenizeResponse,
+    TokenizerInfo,
+    Tokenizers,
+)
 
 _NO_STORE = {"cache-control": "no-store"}
 _ERRORS = {"4XX": "The request cannot be answered as it is.", "5XX": "The server cannot answer."}
@@ -116,6 +122,11 @@ class Server:
             "Make vectors of texts.",
             embeddings.EmbeddingResponse,
         )
+        tokens = Tokenizers(self.catalogue, self.pool)
+        add = self._add
+        add("POST", "/tokenize", tokens.tokenize, "Cut a text into tokens.", TokenizeResponse)
+        add("POST", "/detokenize", tokens.detokenize, "The text of tokens.", DetokenizeResponse)
+        add("GET", "/tokenizer_info", tokens.info, "What ends a text.", TokenizerInfo)
         self._add("GET", "/health", self._health, "Whether the server runs.", Health)
         figures = {"text/plain": {"schema": {"type": "string"}}}
         self._add("GET", "/metrics", self._figures, "Figures for Prometheus.", None, figures)

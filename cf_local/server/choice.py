@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cf_local.method.thinking import Piece, ThinkingSplitter, split
+from cf_local.server.vocabulary import Echo
 from cf_local.settings import Settings
 from cf_local.structured import calls
 from cf_local.structured.calls import CallSplitter
@@ -62,7 +63,14 @@ class CallArguments:
     text: str
 
 
-Part = Text | Reasoning | CallStart | CallArguments
+@dataclass(frozen=True, slots=True)
+class Echoed:
+    """The text of the prompt, which comes before the answer."""
+
+    text: str
+
+
+Part = Text | Reasoning | CallStart | CallArguments | Echoed
 
 
 class PartSplitter:
@@ -133,7 +141,8 @@ def _part(piece: calls.CallPiece) -> Part:
 class Choice:
     """One answer: its steps, its thinking and calls, and the pieces of steps that make up its text.
 
-    ``names`` are the sources that take part. ``add`` and ``end`` take the events of the engine.
+    ``names`` are the sources that take part. ``add`` and ``end`` take the events of the engine,
+    ``begin`` the prompt if it is shown.
     """
 
     index: int
@@ -146,6 +155,7 @@ class Choice:
     calls: list[ToolCall] = field(default_factory=list)
     answer: Answer | None = None
     usage: Usage = field(default_factory=Usage)
+    echo: Echo | None = None
     _is_read: bool = False
 
     @property
@@ -160,9 +170,14 @@ class Choice:
             return "length"
         return "tool_calls" if self.calls else "stop"
 
+    def begin(self, echo: Echo) -> "Delta":
+        """Begin with the prompt."""
+        self.echo = echo
+        return Delta(self, (Echoed(echo.text),), None, opens=True)
+
     def add(self, step: Step) -> "Delta":
         """Add a step; it has no parts while the text is not final."""
-        opens = not self.steps
+        opens = not self.steps and self.echo is None
         self.steps.append(step)
         is_final = step.whole or self.settings.mode in _FINAL_AS_WRITTEN
         parts = self._added(step, self._read(step.text) if is_final else ())
@@ -170,7 +185,7 @@ class Choice:
 
     def end(self, answer: Answer) -> "Delta":
         """Add the end, with the text still missing, which an answer cut short has."""
-        opens = not self.steps
+        opens = not self.steps and self.echo is None
         self.answer = answer
         if not self.steps:
             return Delta(self, (), None, opens=opens, ends=True)

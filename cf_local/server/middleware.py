@@ -102,7 +102,7 @@ class _Seen:
         await self._send(message)
 
 
-_KEYED = ("/v1", "/api/", "/metrics")
+_KEYED = ("/v1", "/api/", "/metrics", "/tokenize", "/detokenize")
 
 
 def is_open(path: str) -> bool:

@@ -23,6 +23,7 @@ class AnswerRequest:
     that the request sets itself; ``stop`` adds to the model's own stop texts. Without a ``seed``
     the server draws one. ``n_logprobs`` is the number of candidates to report beside the winner;
     None for no log-probabilities. ``traces``: the response says how the answer came about.
+    ``echoes``: the text of the prompt comes first, and nothing after it unless it ``answers``.
     """
 
     model: str
@@ -34,6 +35,8 @@ class AnswerRequest:
     seed: int | None = None
     n_logprobs: int | None = None
     traces: bool = False
+    echoes: bool = False
+    answers: bool = True
 
     def __post_init__(self) -> None:
         if len(self.prompts) * self.n > MOST_CHOICES:

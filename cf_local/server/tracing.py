@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from typing_extensions import TypedDict
 
+from cf_local.server.vocabulary import Echo, name_of, shown
 from cf_local.settings import Settings
 from cf_local.trace import Trace, TracedSource, summarize
 from cf_local.types import Answer, FinishReason, Mode, ScoreKind, Step
@@ -61,11 +62,11 @@ class SegmentLogprobs(TokenLogprob):
 
 
 class CompletionLogprobs(TypedDict):
-    """The log-probabilities of an answer, segment by segment."""
+    """The log-probabilities of an answer, segment by segment, and of an echo before it."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -135,6 +136,38 @@ def completion_logprobs(
         "top_logprobs": [dict(reversed(others[:n_top])) for *_, others in found] if n_top else None,
         "text_offset": starts,
     }
+
+
+def echo_logprobs(echo: Echo, n_top: int) -> CompletionLogprobs:
+    """The tokens of a prompt; nothing comes before the first one."""
+    names, starts = shown([token.text for token in echo.tokens])
+    top = [
+        {name_of(text): _possible(logprob) for text, logprob in reversed(token.likely)} or None
+        for token in echo.tokens
+    ]
+    return {
+        "tokens": names,
+        "token_logprobs": [
+            None if token.logprob is None else _possible(token.logprob) for token in echo.tokens
+        ],
+        "top_logprobs": list(top) if n_top else None,
+        "text_offset": starts,
+    }
+
+
+def joined(front: CompletionLogprobs, rest: CompletionLogprobs) -> CompletionLogprobs:
+    """Log-probabilities of an echo and its answer."""
+    tops = [*(front["top_logprobs"] or ()), *(rest["top_logprobs"] or ())]
+    return {
+        "tokens": front["tokens"] + rest["tokens"],
+        "token_logprobs": front["token_logprobs"] + rest["token_logprobs"],
+        "top_logprobs": tops or None,
+        "text_offset": front["text_offset"] + rest["text_offset"],
+    }
+
+
+def _possible(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else _IMPOSSIBLE
 
 
 def _token(text: str, logprob: float) -> TokenLogprob:

@@ -56,6 +56,9 @@ Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 """A whole number, also written as 8.0."""
 
 
+TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
+
+
 class Open(BaseModel):
     """An object that may have more fields, which are ignored."""
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from cf_local import __version__
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import Choice, Delta, FinishKind, Part, Text, Usage, total
+from cf_local.server.choice import Choice, Delta, Echoed, FinishKind, Part, Text, Usage, total
 from cf_local.server.dialects import fields
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import MOST_CHOICES, AnswerRequest
@@ -158,7 +158,10 @@ class OpenAIFormatter(Formatter):
 
     @abstractmethod
     def logprobs(self, choice: Choice, n_pieces: int | None) -> Any:
-        """The log-probabilities of the last ``n_pieces`` pieces of a choice; None for all."""
+        """The log-probabilities of the last ``n_pieces`` pieces of a choice; None for all.
+
+        0 for those of an echo.
+        """
 
     @abstractmethod
     def content(self, choice: Choice) -> dict[str, Any]:
@@ -204,7 +207,8 @@ class OpenAIFormatter(Formatter):
         if traces and not delta.ends and delta.step is not None:
             more = {"cf_local": {"segment": tracing.segment(delta.step, choice.names)}}
         for part in delta.parts or ([None] if more else []):
-            logprobs = self._logprobs(choice, 1) if isinstance(part, Text) else None
+            n_pieces = {Echoed: 0, Text: 1}.get(type(part))
+            logprobs = None if n_pieces is None else self._logprobs(choice, n_pieces)
             yield _chunk_choice(choice, self.part(part), logprobs), more
             more = {}
         if delta.ends and choice.answer is not None:

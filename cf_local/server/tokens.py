@@ -1,0 +1,89 @@
+"""``/tokenize``, ``/detokenize`` and ``/tokenizer_info``: the tokens of a model, for its clients.
+
+The paths and bodies are vLLM's; lm-evaluation-harness asks for them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from typing_extensions import TypedDict
+
+from cf_local.errors import CfLocalError
+from cf_local.method.session import Source
+from cf_local.server.api_errors import of_answer
+from cf_local.server.catalogue import Catalogue
+from cf_local.server.dialects import fields
+from cf_local.server.pool import Pool
+from cf_local.server.vocabulary import bounds_of, text_of, tokens_of
+
+
+class TokenizeBody(fields.Body):
+    """A text to cut into tokens."""
+
+    prompt: fields.Text
+    model: fields.SomeText | None = None
+    add_special_tokens: fields.Flag | None = None
+
+
+class TokenizeResponse(TypedDict):
+    """The tokens of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+
+
+class DetokenizeBody(fields.Body):
+    """Tokens to join."""
+
+    tokens: list[fields.TokenId]
+    model: fields.SomeText | None = None
+
+
+class DetokenizeResponse(TypedDict):
+    """The text of tokens."""
+
+    prompt: str
+
+
+class TokenizerInfo(TypedDict):
+    """What begins and ends a text, as a text that /tokenize makes one token of."""
+
+    tokenizer_class: str
+    bos_token: str | None
+    eos_token: str | None
+
+
+class Tokenizers:
+    """The three endpoints; a request that names no model means the default."""
+
+    def __init__(self, catalogue: Catalogue, pool: Pool) -> None:
+        self._catalogue, self._pool = catalogue, pool
+
+    async def tokenize(self, body: TokenizeBody) -> TokenizeResponse:
+        """The tokens of a text. Raises ApiError."""
+        async with self._sources(body.model) as sources:
+            n_ctx = min(source.info.n_ctx for source in sources)
+            adds_special = body.add_special_tokens is not False
+            tokens = tokens_of(body.prompt, sources, adds_special=adds_special)
+        return {"count": len(tokens), "max_model_len": n_ctx, "tokens": tokens}
+
+    async def detokenize(self, body: DetokenizeBody) -> DetokenizeResponse:
+        """The text of tokens. Raises ApiError."""
+        async with self._sources(body.model) as sources:
+            return {"prompt": text_of(body.tokens, sources)}
+
+    async def info(self, model: str | None = None) -> TokenizerInfo:
+        """What begins and ends a text. Raises ApiError."""
+        async with self._sources(model) as sources:
+            bos, eos = bounds_of(sources)
+        return {"tokenizer_class": "cf-local", "bos_token": bos, "eos_token": eos}
+
+    @asynccontextmanager
+    async def _sources(self, name: str | None) -> AsyncIterator[Sequence[Source]]:
+        model = self._catalogue.answering(name or self._catalogue.default)
+        async with self._pool.place(model) as place:
+            try:
+                yield place.fusion.speakers(model.settings)
+            except CfLocalError as error:
+                raise of_answer(error) from error
