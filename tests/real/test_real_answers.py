@@ -16,11 +16,13 @@ from reference import Floats, RefSource
 
 import cf_local
 from cf_local import Answer, ResponseFormat, Settings, Step
+from cf_local.errors import InputError
+from cf_local.evaluation.likelihood import Judge
 from cf_local.llama.source import LlamaSource
 from cf_local.method.session import prefill
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Sampling
-from cf_local.types import Candidate, Score
+from cf_local.types import Candidate, Infill, RawText, Score
 
 from . import models
 
@@ -265,3 +267,21 @@ def test_closing_ends_answers_and_gives_the_memory_back() -> None:
     assert process.memory_info().rss < n_before - 80e6  # its file has 98 MB
     with pytest.raises(cf_local.ClosedError):
         fusion.answer(cf_local.chat("Hi!"))
+
+
+def test_a_coder_fills_a_gap_and_tells_how_likely_text_is(set_a: Fusion) -> None:
+    coder = set_a.of([models.QWEN], Settings(mode="single", max_tokens=40))
+    before, after = (
+        'def add(a, b):\n    """Return the sum."""\n    return ',
+        "\n\n\nprint(add(2, 3))\n",
+    )
+    answer = coder.answer(Infill(before, after))
+    assert answer.finish_reason == "stop"
+    assert answer.text.replace(" ", "").startswith("a+b\n")
+    with pytest.raises(InputError, match=f"{models.SMOLLM2} cannot fill a gap"):
+        set_a.answer(Infill(before, after))
+    judge, text = Judge(coder, coder.settings), "The capital of France is Paris."
+    *_, paris, _ = judge.tokens(RawText(text), 1)
+    assert paris.likely == ((b" Paris", paris.logprob),)
+    *_, london, _ = judge.tokens(RawText(text.replace("Paris", "London")), 1)
+    assert london.likely == paris.likely

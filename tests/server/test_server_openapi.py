@@ -26,6 +26,7 @@ from cf_local.server.catalogue import Catalogue, ServedModel  # noqa: E402
 from cf_local.server.pool import Loaded  # noqa: E402
 from cf_local.server.running import loader  # noqa: E402
 from cf_local.server.serve_options import ServeOptions  # noqa: E402
+from cf_local.server.vocabulary import FIRST_CHARACTER  # noqa: E402
 
 
 def description(api_key: str | None = None) -> Any:
@@ -78,6 +79,8 @@ def test_made_up_requests_keep_the_promises(
             case.body["model"] = "builtin"  # which nobody guesses
             if path == "/v1/embeddings":
                 case.body |= {"model": "bert", "dimensions": 8}
+            if isinstance(tokens := case.body.get("tokens"), list):  # nor a fusion's tokens
+                case.body["tokens"] = [FIRST_CHARACTER + int(token) % 128 for token in tokens]
         response = case.call(base_url=described.url, timeout=30)
         counts[response.status_code] += 1
         assert response.status_code < 500, response.text
@@ -153,7 +156,7 @@ def test_the_description_says_where_a_key_is_needed() -> None:
     keyed = description("a-key")
     assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     for path, methods in keyed["paths"].items():
-        needed = path.startswith("/v1/") or path == "/metrics"
+        needed = path.startswith(("/v1/", "/tokenize", "/detokenize", "/metrics"))
         for method, operation in methods.items():
             assert operation.get("security") == ([{"key": []}] if needed else None)
             assert "security" not in DESCRIBED["paths"][path][method]

@@ -17,7 +17,7 @@ from cf_local.server.dialects.fields import Extension
 from cf_local.server.requests import AnswerRequest
 from cf_local.settings import OPTIONS, Settings
 from cf_local.structured.tools import Tool, ToolCall
-from cf_local.types import Chat, Message, RawText, SourceInfo
+from cf_local.types import Chat, Infill, Message, Prompt, RawText, SourceInfo, Tokens
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 SOURCES = [SourceInfo("a", ""), SourceInfo("b", "")]
@@ -114,11 +114,33 @@ def test_what_a_fusion_does_not_do(more: dict[str, Any]) -> None:
     assert error.param.startswith(next(iter(more)))
 
 
+def test_what_a_completion_does_not_do() -> None:
+    assert refusal(PROMPTED | {"best_of": 2}, completions.DIALECT).code == "unsupported_parameter"
+
+
 @pytest.mark.parametrize(
-    "more", [{"best_of": 2}, {"echo": True}, {"suffix": "x"}, {"prompt": [1, 2]}, {"prompt": [[1]]}]
+    ("more", "prompt"),
+    [
+        ({}, RawText(PROMPTED["prompt"])),
+        ({"echo": True, "max_tokens": 0}, RawText(PROMPTED["prompt"])),
+        ({"suffix": "x"}, Infill(PROMPTED["prompt"], "x")),
+        ({"prompt": "", "suffix": "x"}, Infill("", "x")),
+        ({"prompt": [1, 2.0]}, Tokens((1, 2))),
+        ({"prompt": [[1], [2, 3]]}, Tokens((1,))),
+        ({"prompt": ["a", "b"]}, RawText("a")),
+    ],
 )
-def test_what_a_completion_does_not_do(more: dict[str, Any]) -> None:
-    assert refusal(PROMPTED | more, completions.DIALECT).code == "unsupported_parameter"
+def test_prompts_of_a_completion(more: dict[str, Any], prompt: Prompt) -> None:
+    request = parsed(PROMPTED | more, completions.DIALECT)
+    assert request.prompts[0] == prompt
+    assert request.echoes == ("echo" in more)
+    assert request.answers == ("max_tokens" not in more)
+
+
+@pytest.mark.parametrize("prompt", ["", [], [""], [[]], [1, "a"], [-1], [[1], "a"], [1.5], {}])
+def test_what_is_no_prompt(prompt: Any) -> None:
+    error = refusal(PROMPTED | {"prompt": prompt}, completions.DIALECT)
+    assert (error.param or "").startswith("prompt")
 
 
 @pytest.mark.parametrize(
