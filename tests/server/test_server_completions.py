@@ -12,7 +12,7 @@ from serving import PATIENCE_S, Served, serving, slow
 import cf_local
 from cf_local.evaluation.likelihood import Judge, Opening
 from cf_local.llama.source import LlamaSource
-from cf_local.progress import IsCancelled
+from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import ServedModel
 from cf_local.settings import Settings
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_said(client: Any, fields: dict[str, Any], problem: st
 def test_a_suffix_is_what_follows_the_gap(tiny_model: Callable[..., Path]) -> None:
     path = tiny_model("qwen2", "code")
 
-    def load(model: ServedModel, _is_cancelled: IsCancelled) -> Fusion:
+    def load(model: ServedModel, _is_cancelled: IsCancelled, _told: Progress) -> Fusion:
         return Fusion([LlamaSource(n, path, n_ctx=256, n_threads=1) for n in model.names])
 
     with Fusion([LlamaSource("own", path, n_ctx=256, n_threads=1)]) as own:
