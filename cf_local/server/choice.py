@@ -96,7 +96,8 @@ class PartSplitter:
             self._opened = False
             list(self._thinking.feed(prompt.messages[-1].content))
         if prompt.tools and prompt.tool_choice != "none":
-            self._calls = CallSplitter(prompt.tool_form or settings.tool_form_of(sources))
+            names = [tool.name for tool in prompt.tools]
+            self._calls = CallSplitter(prompt.tool_form or settings.tool_form_of(sources), names)
 
     def feed(self, text: str) -> Iterator[Part]:
         """Add text; yields the parts that are certain now."""

@@ -157,3 +157,37 @@ def test_a_form_is_obeyed(served: Served) -> None:
     reply = ask(served, "Name a city and a number.", response_format=form, max_tokens=60)
     assert reply.json["choices"][0]["finish_reason"] == "stop"
     jsonschema.validate(json.loads(content(reply)), schema)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The current temperature of a city, in degrees Celsius.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+
+
+def test_a_tool_is_called_and_its_result_is_read(served: Served) -> None:
+    openai = pytest.importorskip("openai", reason="needs the openai package")
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=TIMEOUT_S)
+    messages: list[Any] = [{"role": "user", "content": "How warm is it in Paris now?"}]
+    how: dict[str, Any] = {"model": "pair", "tools": [WEATHER], "max_tokens": 60}
+    choice = client.chat.completions.create(messages=messages, **how).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    (call,) = choice.message.tool_calls
+    assert call.function.name == "get_weather"
+    assert "Paris" in json.loads(call.function.arguments)["city"]
+    messages.append(choice.message.model_dump(exclude_none=True))
+    messages.append({"role": "tool", "tool_call_id": call.id, "content": "19 degrees Celsius"})
+    # Models this small would go on calling.
+    how["tool_choice"] = "none"
+    choice = client.chat.completions.create(messages=messages, **how).choices[0]
+    assert "19 degrees" in choice.message.content

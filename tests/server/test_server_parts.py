@@ -100,6 +100,13 @@ def test_talk_and_calls() -> None:
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+def test_a_call_without_tags_is_a_call() -> None:
+    whole, chunks = asked('{"name": "mul", "arguments": {}}', tools=[ADD, MUL])
+    (call,) = whole.choices[0].message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("mul", "{}")
+    assert joined(chunks, "content") == ""
+
+
 def test_a_call_alone_has_no_content() -> None:
     whole, _ = asked(CALL.format("mul", "{}"), tools=[MUL], tool_choice="required")
     assert whole.choices[0].message.content is None
