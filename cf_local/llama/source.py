@@ -16,13 +16,13 @@ from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
-from cf_local.llama.model import LlamaModel
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.sampler import TokenChooser
-from cf_local.llama.state_key import identity_of, key_of
+from cf_local.llama.state_key import key_of
 from cf_local.llama.threads import CORES, n_usable_cores
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.vocabulary import LlamaVocabulary
+from cf_local.llama.weights import Weights
 from cf_local.method.costs import PassCosts
 from cf_local.method.session import Joins, Others, Readable, ReadToken, prefill
 from cf_local.method.tokenization import ContextEncoder
@@ -315,7 +315,7 @@ class LlamaSource:
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
         CORES.look()
-        self._model = LlamaModel(
+        self._weights = Weights(
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
@@ -323,7 +323,7 @@ class LlamaSource:
             on_progress=on_progress,
         )
         try:
-            identity = identity_of(path)  # now: the file may be replaced while the model is loaded
+            self._model = self._weights.model
             self.vocabulary = LlamaVocabulary(self._model)
             self.template = self._template(template, name)
             self.n_ctx_train = self._model.n_ctx_train
@@ -355,7 +355,7 @@ class LlamaSource:
             self.template.opens_thinking(),
             self.template.tool_form,
         )
-        self.state_key = key_of(identity, self._kind(kv_type))
+        self.state_key = key_of(self._weights.identity, self._kind(kv_type))
         self._last_prompt: tuple[Prompt, list[int]] | None = None
 
     @property
@@ -432,7 +432,10 @@ class LlamaSource:
         return int(self.vocabulary.adds_bos and self.vocabulary.bos_token is not None)
 
     def close(self) -> None:
-        """Free the memory, including that of all sessions. May be called twice."""
+        """Free the memory of all sessions, and the weights unless others use them.
+
+        May be called twice.
+        """
         if self.is_closed:
             return
         self.is_closed = True
@@ -441,7 +444,7 @@ class LlamaSource:
         self.sessions = []  # breaks a reference cycle: memory is freed without a collection
         for context in self._contexts:
             context.close()
-        self._model.close()
+        self._weights.close()
 
     def _check_open(self) -> None:
         if self.is_closed:

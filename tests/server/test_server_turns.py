@@ -16,6 +16,7 @@ from serving import PATIENCE_S, QUESTION, Served, endless, failing, serving, slo
 import cf_local
 from cf_local.builtin.problems import generate
 from cf_local.errors import BrokenModelError, MissingModelError, OutOfMemoryError
+from cf_local.llama import weights
 from cf_local.loading.load_options import LoadOptions
 from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
@@ -315,3 +316,19 @@ def test_models_tell_how_far_their_load_is() -> None:
         steps.release()
         assert reply.result().status == 200
         assert loading(served, "builtin") is None
+
+
+def test_fusions_that_overlap_share_weights(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text(
+        '[fusions.ab]\nsources = ["ash", "birch"]\n[fusions.bc]\nsources = ["birch", "cedar"]\n'
+    )
+    with serving(models=models) as served:
+        with ThreadPoolExecutor(8) as pool:
+            asked = ["ab", "bc"] * 4
+            replies = list(pool.map(lambda model: served.chat(model=model), asked))
+        assert {reply.status for reply in replies} == {200}
+        texts = [r.json["choices"][0]["message"]["content"] for r in replies]
+        assert len(set(texts[::2])) == len(set(texts[1::2])) == 1
+        assert served.figure("cf_local_loaded") == 2
+        assert sorted(entry.n_users for entry in weights._entries.values()) == [1, 1, 2]
