@@ -60,9 +60,6 @@ def specs_of(registry: Registry, name: str) -> list[SourceSpec]:
 
 def hub_spec_of(registry: Registry, name: str) -> SourceSpec:
     """The source of that name. Raises InputError if it is not a file on the hub."""
-    if name in registry.fusions and name not in registry.sources:
-        sources = ", ".join(registry.fusions[name].sources)
-        raise InputError(f"{name} is a fusion; name its sources: {sources}.")
     spec = spec_of(registry, name)
     if spec.repo is None:
         is_builtin = spec.file.startswith(BUILTIN_PREFIX)

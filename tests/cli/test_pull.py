@@ -181,6 +181,33 @@ def test_one_that_fails_is_told_beside_one_that_came(run: Run, hub: HubServer) -
     assert failed["error"] in done.stderr.decode()
 
 
+def test_setup_downloads_a_set_that_fits_only_when_told_to(
+    run: Run, hub: HubServer, work_folder: Path, cache: Path
+) -> None:
+    (work_folder / "models.toml").unlink()
+    known = json.loads(run("list", "--json").stdout)["sources"]
+    too_large = "".join(
+        f'[sources."{each["name"]}"]\nsize_bytes = {10**15}\n' for each in known if each["repo"]
+    )
+    ours = MODELS_TOML.replace('gguf"\n[', 'gguf"\nsize_bytes = 1600000\n[').replace(
+        'quant = "q4_k_m"', f'file = "{FILE}"\nsize_bytes = 1600000'
+    )
+    (work_folder / "models.toml").write_text(ours + too_large, encoding="utf-8")
+    for arguments in ((), ("--yes",)):
+        done = run("setup", *arguments)
+        assert done.returncode == 3
+        assert b"Proposed download: both" in done.stdout
+        assert b"cf-local setup --yes --pull" in done.stderr
+    assert hub.requests == []
+    assert not list(cache.rglob("*.gguf"))
+    done = run("setup", "--yes", "--pull")
+    assert done.returncode == 0, done.stderr
+    assert b"both is now the default" in done.stdout
+    assert len(list(cache.rglob("*.gguf"))) == 2
+    told = json.loads(run("setup", "--json").stdout)  # now they are found
+    assert {one["name"] for one in told["models"]} == {"four", "eight"}
+
+
 def test_bars_are_for_terminals(
     environment: dict[str, str], work_folder: Path, hub: HubServer
 ) -> None:

@@ -297,7 +297,7 @@ class TestUnknownNames:
         with pytest.raises(ConfigError) as caught:
             load_registry().source("Birch")
         assert str(caught.value) == (
-            "There is no source 'Birch' (did you mean 'birch'?). `cf-local models` lists them."
+            "There is no source 'Birch' (did you mean 'birch'?). `cf-local list` shows all."
         )
 
     def test_nearest_fusion(self) -> None:
