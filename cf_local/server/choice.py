@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from cf_local.method.thinking import Piece, ThinkingSplitter, split
+from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.server.vocabulary import Echo
 from cf_local.settings import Settings
 from cf_local.structured import calls
@@ -90,7 +90,7 @@ class PartSplitter:
         """Whether the whole answer was reported as thinking, although the model did not think."""
         if not isinstance(prompt, Chat) or settings.response_format is not None:
             return
-        self._opened = any(prompt.thinks in source.opens_thinking for source in sources)
+        self._opened = bool(opening_of(prompt, sources))
         self._thinking = ThinkingSplitter(opened=self._opened)
         if prompt.messages[-1].role == "assistant":  # the answer continues this text
             self._opened = False

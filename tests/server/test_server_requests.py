@@ -341,3 +341,19 @@ def test_no_effort_is_no_thinking() -> None:
         (prompt,) = chat(**more).prompts
         assert isinstance(prompt, Chat)
         assert prompt.thinks is thinks
+
+
+@pytest.mark.parametrize(
+    ("more", "settings"),
+    [
+        ({"reasoning_effort": "low"}, {"max_thinking_tokens": 512}),
+        ({"reasoning_effort": "none"}, {}),
+        ({"reasoning_effort": "xhigh"}, {}),
+        (
+            {"reasoning_effort": "low", "cf_local": {"max_thinking_tokens": 9}},
+            {"max_thinking_tokens": 9},
+        ),
+    ],
+)
+def test_an_effort_is_a_limit_of_thinking(more: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert chat(**more).settings == settings

@@ -11,7 +11,6 @@ from cf_local.server.choice import CallArguments, CallStart, Choice, Part, Reaso
 from cf_local.server.dialects import fields, function_tools, openai, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.requests import AnswerRequest
-from cf_local.settings import OPTIONS
 from cf_local.types import Chat
 
 _MOST_MESSAGES = 4096
@@ -88,7 +87,7 @@ def _prepare(body: ChatBody) -> Prepared:
     if template is not None and template.enable_thinking is not None:
         thinks = template.enable_thinking
     limit = turns.THINKING_TOKENS.get(effort) if effort else None
-    if limit is not None and "max_thinking_tokens" in OPTIONS:
+    if limit is not None:
         common["settings"].setdefault("max_thinking_tokens", limit)
     choice, tools = function_tools.choice_of(
         body.tool_choice, function_tools.tools_of(body.tools or ())
