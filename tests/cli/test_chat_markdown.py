@@ -10,6 +10,7 @@ import pytest
 from click import unstyle
 
 from cf_local.cli.chat.markdown import BlockSplitter, MarkdownSink, rows
+from cf_local.cli.chat.wrapping import WordWrap
 
 REDRAW = re.compile(r"\x1b\[(\d+)A\r\x1b\[J")
 
@@ -20,14 +21,18 @@ class _Terminal(io.StringIO):
 
 
 def shown(text: str, monkeypatch: pytest.MonkeyPatch, size: int = 3) -> str:
-    """What reaches a terminal of 80 columns when ``text`` comes in pieces."""
+    """What reaches a terminal of 80 columns when ``text`` comes in pieces of some characters."""
+    return written([text[at : at + size] for at in range(0, len(text), size)], monkeypatch)
+
+
+def written(pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
     out = _Terminal()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr(sys, "stdout", out)
     sink = MarkdownSink()
-    for at in range(0, len(text), size):
-        sink.write(text[at : at + size])
+    for piece in pieces:
+        sink.write(piece)
     sink.end()
     return out.getvalue()
 
@@ -89,3 +94,38 @@ def test_an_empty_line_in_a_listing_ends_no_block() -> None:
     splitter = BlockSplitter()
     ends = [splitter.add(line) for line in ("```\n", "a\n", "\n", "~~~\n", "```\n")]
     assert ends == [False, False, False, False, True]
+
+
+# ---- Lines that break between words --------------------------------------------------------------
+
+
+def wrapped(pieces: list[str], width: int) -> str:
+    wrap = WordWrap()
+    return "".join(wrap.feed(piece, width) for piece in pieces) + wrap.flush()
+
+
+def test_lines_break_between_words() -> None:
+    words = ["The", " quick", " brown", " fox", " jumps.", "\n", "  over", "  it", " "]
+    assert wrapped(words, 11) == "The quick\nbrown fox\njumps.\n  over  it "
+    assert wrapped(["".join(words)], 11) == wrapped(words, 11)
+    assert wrapped(words, 80) == "".join(words)
+
+
+def test_marks_take_no_room_and_long_words_break_anywhere() -> None:
+    red = "\x1b[31mab\x1b[0m"
+    assert wrapped([red, f" {red}", f" {red}"], 5) == f"{red} {red}\n{red}"
+    assert wrapped(["a" * 12, " b", " c"], 5) == "a" * 12 + " b\nc"
+
+
+def test_listings_are_not_broken() -> None:
+    code = "```\nx = one + two + three\n```\n"
+    assert wrapped([code, "a b c d"], 5) == code + "a b c\nd"
+
+
+def test_a_wrapped_paragraph_is_drawn_again_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "First.\n\n" + "Some **bold** words of a long paragraph. " * 9 + "\n\nLast.\n"
+    for pieces in ([text], re.split(r"(?=\s)", text)):
+        raw = written(pieces, monkeypatch)
+        assert REDRAW.findall(raw) == ["6"]
+        assert screen(raw).split() == text.replace("**", "").split()
+        assert max(map(len, screen(raw).split("\n"))) <= 80

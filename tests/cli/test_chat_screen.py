@@ -44,6 +44,23 @@ def endless(tmp_path: Path) -> Path:
     return make_model(tmp_path / "endless.gguf", "llama", bpe_vocab(), seed=1, eog_bias=-60)
 
 
+def test_a_cut_answer_continues(start: Open) -> None:
+    screen = start()
+    screen.prompt()
+    whole = screen.enter(FIRST).split()
+    screen.enter("/clear")
+    screen.enter("/set max_tokens 9")
+    first = screen.enter(FIRST)
+    assert "The answer is" not in first
+    screen.enter("/set max_tokens 100")
+    rest = screen.enter("/continue")
+    assert "The answer is 68." in rest
+    assert "".join(first.split()[-8:] + rest.split()).endswith("".join(whole[-6:]))
+    assert "1 turn;" in screen.enter("/context")
+    screen.child.send("exit\r")
+    screen.child.expect(pexpect.EOF)
+
+
 def test_every_command(start: Open, work_folder: Path) -> None:
     screen = start()
     screen.prompt()
@@ -80,11 +97,20 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     assert {line: part for line, part in expected.items() if part not in said[line]} == {}
     assert "seed              3" in screen.enter("/set")
     assert "The answer is" in screen.enter("/regen")
+    assert "seed is 'x'" not in screen.enter("/retry seed 4")
+    assert "seed              3" in screen.enter("/set")
+    assert "is a whole number" in screen.enter("/retry seed x")
+    assert "no source" in screen.enter("/only nobody").lower()
+    screen.enter("/only ash")
+    assert "mode              single" in screen.enter("/set")
+    screen.enter("/only off")
+    assert "mode              cool" in screen.enter("/set")
     assert FIRST in screen.enter("/undo")
     assert "nothing to undo" in screen.enter("/undo")
+    assert "no answer to continue" in screen.enter("/continue")
     assert "1 turn" in screen.enter("/load talk.json")
     assert "Name a file" in screen.enter("/load")
-    assert "Fusing ash, birch, cedar" in screen.enter("/models builtin")
+    assert "Fusing ash, birch, cedar" in screen.enter("/fusion builtin")
     assert "The answer is 84." in screen.enter(SECOND)
     screen.enter("/clear")
     assert "There is no answer" in screen.enter("/stats")

@@ -51,13 +51,18 @@ class AnswerRecord:
 class AnswerWriter:
     """Writes the answer to the last question of a conversation; each object writes one answer."""
 
-    def __init__(self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None) -> None:
+    def __init__(
+        self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None, turn: ChatTurn
+    ) -> None:
+        """``turn`` is to be answered; an answer that it has already is continued."""
+        self._turn, self._begun = turn, turn.answer
         self._engine = engine
         self._view = view
         self._autosave = autosave
         self._thinks = thinks
         infos = [source.info for source in engine.fusion.speakers(engine.settings)]
-        self._opened = any(thinks in info.opens_thinking for info in infos)
+        opens = any(thinks in info.opens_thinking for info in infos)
+        self._opened = opens and not self._begun
         self._steps: list[Step] = []
         self._answer: Answer | None = None
         self._text = ""
@@ -67,29 +72,29 @@ class AnswerWriter:
         self._first_word_s = math.nan
 
     def write(
-        self, base: Transcript, turn: ChatTurn, former: ChatTurn | None = None
+        self, base: Transcript, former: ChatTurn | None = None
     ) -> tuple[Transcript, AnswerRecord]:
-        """Answer ``turn`` after ``base``; returns the conversation with it, and the record.
+        """Answer the turn after ``base``; returns the conversation with it, and the record.
 
         Ctrl-C and errors keep the part of the answer written so far; an error is shown. If an
         error comes before any text, the question is dropped. ``former`` is the turn that this one
         replaces; it stays if there is no text. The returned conversation is always the saved one.
         """
         if former is None:
-            self._autosave.save(base.with_turn(turn))
+            self._autosave.save(base.with_turn(self._turn))
         settings = self._engine.settings
         streams = settings.mode in ("cool", "single")
         shown = AnswerView(self._view, self._engine.names, streams=streams, opened=self._opened)
         has_failed = False
         self._view.hold()
         try:
-            self._stream(base, turn, settings, shown)
+            self._stream(base, settings, shown)
         except CfLocalError as error:
             has_failed = True
             self._view.error(error)
         finally:  # even if the terminal is gone
             ended = self._answer is not None and self._answer.finish_reason != "cancelled"
-            transcript = base.with_turn(self._turn(turn, "done" if ended else "stopped"))
+            transcript = base.with_turn(self._answered("done" if ended else "stopped"))
             if not self._text and former is not None:
                 transcript = base.with_turn(former)
             elif not self._text and has_failed:
@@ -98,17 +103,16 @@ class AnswerWriter:
         if self._text or not has_failed:
             shown.end(self._steps, self._text, is_stopped=not ended)
         self._view.release()
-        return transcript, self._written(base, turn, settings)
+        return transcript, self._written(base, settings)
 
-    def _stream(
-        self, base: Transcript, turn: ChatTurn, settings: Settings, shown: AnswerView
-    ) -> None:
+    def _stream(self, base: Transcript, settings: Settings, shown: AnswerView) -> None:
         conversation = Conversation(thinks=self._thinks)
         conversation.messages = base.messages()
         events = conversation.stream(
             self._engine.fusion,
-            turn.question,
+            self._turn.question,
             settings,
+            begun=self._begun,
             on_dropped=self._note_dropped,
             on_progress=self._stoppable(shown.reading),
         )
@@ -126,11 +130,13 @@ class AnswerWriter:
             self._steps.append(event)
             self._text = event.text if event.whole else self._text + event.text
             shown.step(event)
-            self._autosave.save_soon(base.with_turn(self._turn(turn, "writing")))
+            self._autosave.save_soon(base.with_turn(self._answered("writing")))
 
-    def _turn(self, turn: ChatTurn, state: State) -> ChatTurn:
+    def _answered(self, state: State) -> ChatTurn:
+        if self._begun:
+            return replace(self._turn, answer=self._begun + self._text, state=state)
         thinking, answer = split(self._text, opened=self._opened, ended=state == "done")
-        return replace(turn, thinking=thinking, answer=answer, state=state)
+        return replace(self._turn, thinking=thinking, answer=answer, state=state)
 
     def _stoppable(self, on_progress: Callable[[float], None]) -> Callable[[float], None]:
         def progress(share: float) -> None:
@@ -149,8 +155,8 @@ class AnswerWriter:
         turns = "turn no longer fits" if n_turns == 1 else f"{n_turns} turns no longer fit"
         self._view.note(f"The oldest {turns} the context; the models see only what came after.")
 
-    def _written(self, base: Transcript, turn: ChatTurn, settings: Settings) -> AnswerRecord:
-        asked = [*base.messages(), Message("user", turn.question)]
+    def _written(self, base: Transcript, settings: Settings) -> AnswerRecord:
+        asked = [*base.messages(), Message("user", self._turn.question)]
         prompt = Chat(tuple(without_oldest(asked, self._n_dropped)), self._thinks)
         return AnswerRecord(
             tuple(self._steps),
@@ -159,7 +165,7 @@ class AnswerWriter:
             self._engine.fusion,
             prompt,
             settings,
-            turn.asked_at,
+            self._turn.asked_at,
             self._first_word_s,
             self._n_dropped,
             self._n_answer_tokens,

@@ -10,7 +10,7 @@ from cf_local.cli.chat.answer import AnswerRecord, AnswerWriter
 from cf_local.cli.chat.engine import Engine, StateSaver
 from cf_local.cli.chat.lines import Complete, Lines, nothing
 from cf_local.cli.chat.view import View
-from cf_local.errors import CfLocalError
+from cf_local.errors import CfLocalError, InputError
 from cf_local.registry.toml import nearest
 
 
@@ -51,18 +51,34 @@ class TerminalChat:
         """Answer a question; both become part of the conversation."""
         self.answer(self.transcript, question)
 
-    def answer(self, base: Transcript, question: str, former: ChatTurn | None = None) -> None:
+    def answer(
+        self,
+        base: Transcript,
+        question: str,
+        former: ChatTurn | None = None,
+        *,
+        continues: bool = False,
+    ) -> None:
         """Answer a question after ``base``; ``base`` with that turn becomes the conversation.
 
-        ``former`` is the turn that the new one replaces, if any.
+        ``former`` is the turn that the new one replaces, if any, or ``continues``.
         """
         asked_at = datetime.now(UTC).isoformat(timespec="seconds")
         turn = ChatTurn(question, state="writing", asked_at=asked_at)
-        writer = AnswerWriter(self.engine, self.view, self.autosave, self.thinks)
-        self.transcript, written = writer.write(base, turn, former)
+        if continues and former is not None:
+            turn = replace(former, state="writing")
+        writer = AnswerWriter(self.engine, self.view, self.autosave, self.thinks, turn)
+        self.transcript, written = writer.write(base, former)
         self.written.append(written)
         if self.view.switches["stats"]:
             self.view.say(written.statistics)
+
+    def go_on(self) -> None:
+        """Continue the last answer. Raises InputError if there is none."""
+        turns = self.transcript.turns
+        if not turns or not turns[-1].answer:
+            raise InputError("There is no answer to continue. /retry asks again.")
+        self.answer(self.transcript.without_last(), turns[-1].question, turns[-1], continues=True)
 
     def change(self, transcript: Transcript) -> None:
         """Continue with a conversation that a command changed."""
@@ -92,7 +108,7 @@ class TerminalChat:
         if settled:
             last = settled[-1]
             self.view.say(f"> {self.view.safe(last.question)}")
-            self.view.say(self.view.safe(last.answer) or "(no answer; /regen asks again)")
+            self.view.say(self.view.safe(last.answer) or "(no answer; /retry asks again)")
         self.restore_state()
 
     def save_state(self) -> None:
@@ -106,15 +122,24 @@ class TerminalChat:
 
     def _obey(self, line: str, commands: Mapping[str, "Command"]) -> bool:
         """Answer a line or run it as a command; returns whether to leave."""
+        if self.view.is_terminal and line.strip().lower() in ("exit", "quit"):
+            return True
         if not line.lstrip().startswith("/"):
             self.ask(line)
             return False
         name, _, rest = line.strip().removeprefix("/").partition(" ")
+        name = OTHER_NAMES.get(name, name)
         if name not in commands:
             hint = nearest(name, commands)
             self.view.error(f"There is no command /{name}{hint}. /help lists them.")
             return False
         return bool(commands[name].run(self, rest.strip()))
+
+
+OTHER_NAMES: Mapping[str, str] = {
+    **{"exit": "bye", "quit": "bye", "regen": "retry", "fusion": "models"},
+}
+"""Names by which people know commands from other chats."""
 
 
 @dataclass(frozen=True, slots=True)

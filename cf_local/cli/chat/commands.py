@@ -76,11 +76,27 @@ def _clear(chat: TerminalChat, _rest: str) -> None:
     chat.begin(Transcript(chat.transcript.system))
 
 
-def _regen(chat: TerminalChat, _rest: str) -> None:
+def _retry(chat: TerminalChat, rest: str) -> None:
     if not chat.transcript.turns:
         raise InputError("There is no question to answer again.")
     last = chat.transcript.turns[-1]
-    chat.answer(chat.transcript.without_last(), last.question, former=last)
+    name, _, value = rest.partition(" ")
+    with chat.engine.changed_once(name, value.strip()):
+        chat.answer(chat.transcript.without_last(), last.question, former=last)
+
+
+def _continue(chat: TerminalChat, _rest: str) -> None:
+    chat.go_on()
+
+
+def _only(chat: TerminalChat, name: str) -> None:
+    if not name:
+        chat.view.say(f"only {chat.engine.settings.only or 'off'}")
+    elif name == "off":
+        chat.engine.set("only", "off")
+        chat.engine.set("mode", chat.engine.fusion.settings.mode)
+    else:
+        chat.engine.set("only", name)
 
 
 def _undo(chat: TerminalChat, _rest: str) -> None:
@@ -153,9 +169,13 @@ def _context(chat: TerminalChat, _rest: str) -> None:
         )
     turns = chat.transcript.turns
     unanswered = sum(not turn.answer for turn in turns)
-    left_out = [f"the {written.n_dropped} oldest turns"] if written.n_dropped else []
+    oldest = (
+        "the oldest turn" if written.n_dropped == 1 else f"the {written.n_dropped} oldest turns"
+    )
+    left_out = [oldest] if written.n_dropped else []
     left_out += [f"{unanswered} without an answer"] if unanswered else []
-    chat.view.say(f"{len(turns)} turns; left out: {' and '.join(left_out) or 'nothing'}.")
+    n_turns = f"{len(turns)} turn{'s' if len(turns) != 1 else ''}"
+    chat.view.say(f"{n_turns}; left out: {' and '.join(left_out) or 'nothing'}.")
 
 
 def _stats(chat: TerminalChat, _rest: str) -> None:
@@ -253,12 +273,20 @@ COMMANDS: Mapping[str, Command] = {
         Command("save", "FILE", "write the conversation as JSON", _save, "file"),
         Command("load", "FILE", "continue a conversation from JSON", _load, "file"),
         Command("clear", "", "start a new conversation; the old one stays in the history", _clear),
-        Command("regen", "", "answer the last question again", _regen),
+        Command(
+            "retry",
+            "[NAME VALUE]",
+            "answer the last question again, perhaps with another setting",
+            _retry,
+            _setting_words,
+        ),
+        Command("continue", "", "go on with the last answer", _continue),
         Command("undo", "", "remove the last question and its answer", _undo),
         Command("context", "", "how full the models' contexts are", _context),
         Command("stats", "", "speed, agreement and wins of the last answer", _stats),
         Command("trace", "[FILE]", "who won which words; or write it to a file", _trace, "file"),
         Command("why", "WORD", "what the models proposed for a word; #3 is the third", _why),
+        Command("only", "[SOURCE|off]", "one source alone; off: all of them", _only),
         Command("models", "[NAME]", "list the fusions, or load one", _models, _fusion_names),
         Command("bye", "", "leave (or Ctrl-D)", _bye),
     )

@@ -1,7 +1,7 @@
 """The models of a chat, the settings of its answers, and the saved states of its models."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,17 @@ class Engine(Closing):
         """Change a setting of later answers. On InputError, the settings stay."""
         self.settings = changed(self.settings, self.fusion, name, value)
         self._changes[name] = value
+
+    @contextmanager
+    def changed_once(self, name: str, value: str) -> Iterator[None]:
+        """While entered, a setting has another value; an empty ``name`` changes nothing."""
+        former = self.settings
+        if name:
+            self.settings = changed(former, self.fusion, name, value)
+        try:
+            yield
+        finally:
+            self.settings = former
 
     def switch(self, fusion: str) -> list[str]:
         """Load another fusion instead of this one; returns notes about dropped settings.

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 import click
 
+from cf_local.cli.chat.wrapping import WordWrap
+
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _MARKUP = re.compile(r"[*_`#~|>\[]|^\s*([-+]|\d+[.)])\s", re.MULTILINE)
 _UNSAFE = re.compile(r"\\|[\w)]\*+[\w(]|<|&\w+;")  # escapes, products, HTML: rich would drop them
@@ -57,12 +59,15 @@ class MarkdownSink:
     def __init__(self) -> None:
         self._splitter = BlockSplitter()
         self._line = ""
+        self._wrap, self._shown = WordWrap(), ""
         self._size = shutil.get_terminal_size()
 
     def write(self, text: str) -> None:
         """Show a piece of text at once."""
         for part in re.split("(?<=\n)", text):
-            click.echo(part, nl=False)
+            shown = self._wrap.feed(part, self._size.columns)
+            click.echo(shown, nl=False)
+            self._shown += shown
             self._line += part
             if part.endswith("\n"):
                 line, self._line = self._line, ""
@@ -78,11 +83,12 @@ class MarkdownSink:
 
     def _finish(self) -> None:
         block, size = self._splitter.block, self._size
+        shown, self._shown = self._shown, ""
         self._splitter.next()
         self._size = shutil.get_terminal_size()
         if self._size != size or not _MARKUP.search(block) or _UNSAFE.search(_prose(block)):
             return
-        n_rows = rows(block, size.columns)
+        n_rows = rows(shown, size.columns)
         if n_rows is None or n_rows >= size.lines:
             return
         drawn = _drawn(block.strip("\n"), size.columns)

@@ -5,6 +5,7 @@ characters in model output are made visible; elsewhere the output is unchanged.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 import click
 
 from cf_local.cli.chat.markdown import MarkdownSink
+from cf_local.cli.chat.wrapping import WordWrap
 from cf_local.cli.options import shows_colour
 from cf_local.cli.winners import Winners
 from cf_local.method.thinking import ThinkingSplitter, split
@@ -78,14 +80,15 @@ class _Sink(Protocol):
 
 
 class _PlainSink:
-    """Text as it is."""
+    """Text as it is; on a terminal, its lines break between words."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, *, wraps: bool) -> None:
+        self._wrap = WordWrap() if wraps else None
 
     def write(self, text: str) -> None:
+        if self._wrap is not None:
+            text = self._wrap.feed(text, shutil.get_terminal_size().columns)
         click.echo(text, nl=False)
-        self._last = text or self._last
 
     def end(self, *, redraws: bool = True) -> None:
         # Always: a script that reads the output counts a line per answer.
@@ -105,7 +108,7 @@ class AnswerView:
         self._splitter, self._opened = ThinkingSplitter(opened=opened), opened
         self._marks = Winners(names, in_colour=view.in_colour) if view.switches["winners"] else None
         is_plain = self._marks is not None or not view.switches["markdown"]
-        self._sink: _Sink = _PlainSink() if is_plain else MarkdownSink()
+        self._sink: _Sink = _PlainSink(wraps=view.is_terminal) if is_plain else MarkdownSink()
         self._kind = ""
         self._status = ""
         self._start_s = time.monotonic()
