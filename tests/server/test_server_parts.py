@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -222,6 +223,25 @@ def test_who_waits_gets_a_slot_before_the_next_answer(busy: Served) -> None:
     long.close()
     busy.wait_for("cf_local_running", 0)
     assert busy.server.pool._entries[0].gate._n_free == 3
+
+
+def test_who_goes_is_given_no_answer_at_all(busy: Served) -> None:
+    sock = busy.open(endless(n=3))
+    busy.wait_for("cf_local_running", 1)
+    time.sleep(0.2)  # so that all three are being written
+    sock.close()
+    busy.wait_for("cf_local_running", 0)
+    assert busy.figure('cf_local_answers_total{end="given_up",model="builtin"}') == 3
+    assert busy.server.pool._entries[0].gate._n_free == 3
+
+
+def test_one_answer_that_fails_ends_the_request() -> None:
+    with serving(slow(n_sessions=3), n_slots=3, timeout_s=0.3) as served:
+        for stream in (False, True):
+            reply = served.ask("POST", "/v1/chat/completions", endless(n=3, stream=stream))
+            assert reply.body.count(b"(--timeout)") == 1
+            served.wait_for("cf_local_running", 0)
+        assert served.server.pool._entries[0].gate._n_free == 3
 
 
 @pytest.mark.model
