@@ -157,6 +157,17 @@ class ScriptedSource:
         """The text of tokens."""
         return b"".join(map(self.vocabulary.piece, tokens))
 
+    def n_prompt_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, which has no template."""
+        return len(self.tokens_of(prompt))
+
+    def tokens_of(self, prompt: Prompt) -> Sequence[int]:
+        """The tokens of a prompt."""
+        self.check_open()
+        if isinstance(prompt, Tokens):
+            return prompt.ids
+        return self.vocabulary.encode(text_of(prompt).encode())
+
     def close(self) -> None:
         """Refuse all further work."""
         self.is_closed = True
@@ -220,7 +231,7 @@ class ScriptedSession:
         """Count the prompt's tokens, a pass for every PASS_TOKENS (see Session.prefill)."""
         self.source.check_open()
         text, name = text_of(prompt), self.source.info.name
-        n_prompt = len(self._tokens_of(prompt))
+        n_prompt = len(self.source.tokens_of(prompt))
         if not n_prompt:
             raise InputError(f"{name}: the prompt is empty.")
         if n_prompt + reserve_tokens > self.source.n_ctx:
@@ -246,7 +257,7 @@ class ScriptedSession:
 
     def read_tokens(self, prompt: Prompt, n_likely: int) -> Generator[ReadToken]:
         """The tokens of a text under the script (see Legible.read_tokens)."""
-        tokens = self._tokens_of(prompt)
+        tokens = self.source.tokens_of(prompt)
         for index, token in enumerate(tokens):
             said = self.source.script(self._text(tokens[:index]))
             best = sorted((t for t in said if t != END), key=lambda t: -said[t])[:n_likely]
@@ -425,11 +436,6 @@ class ScriptedSession:
             said = self.source.script(self._text([*self._tokens, *path]))
             end_nats = self._word_end_nats(candidate.text, said)
         return Score(self._nll_nats(path), len(path), end_nats)
-
-    def _tokens_of(self, prompt: Prompt) -> Sequence[int]:
-        if isinstance(prompt, Tokens):
-            return prompt.ids
-        return self.source.vocabulary.encode(text_of(prompt).encode())
 
     def _own_candidate(self) -> Candidate | None:
         draft = self._draft

@@ -253,6 +253,7 @@ class SourceInfo:
 class Answer:
     """The end of a stream: the whole text, why it ended, and what it cost.
 
+    ``stop`` is the stop string that ended it, if one did.
     ``chosen`` names who wrote the text: FUSED or a source. ``cached_tokens`` are those of
     ``prompt_tokens`` that had been read before. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
@@ -270,6 +271,7 @@ class Answer:
     decode_s: float
     sources: tuple[SourceInfo, ...]
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    stop: str = ""
 
 
 Event = Step | Answer

@@ -431,6 +431,10 @@ class LlamaSource:
         """Tokens that are read before those of a raw text."""
         return int(self.vocabulary.adds_bos and self.vocabulary.bos_token is not None)
 
+    def n_prompt_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt (see Source.n_prompt_tokens)."""
+        return len(self.encode(prompt))
+
     def close(self) -> None:
         """Free the memory of all sessions, and the weights unless others use them.
 

@@ -19,7 +19,8 @@ def text_of_bytes(raw: bytes) -> str:
 class TextStream:
     """Incremental bytes -> text; after a stop string it is ``stopped`` and returns nothing.
 
-    With ``talk`` stop strings are looked for in talk only: they would cut a call of a tool.
+    ``stopped_by`` is that stop string. With ``talk`` stop strings are looked for in talk only: they
+    would cut a call of a tool.
     """
 
     def __init__(self, stop: Sequence[str] = (), talk: TalkEnd | None = None) -> None:
@@ -27,7 +28,12 @@ class TextStream:
         self._stop = tuple(stop)
         self._talk = talk
         self._held = ""
-        self.stopped = False
+        self.stopped_by = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has come."""
+        return bool(self.stopped_by)
 
     def feed(self, segment: bytes) -> str:
         """Add ``segment``; returns the text that can be shown now."""
@@ -54,10 +60,11 @@ class TextStream:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [index for s in self._stop if (index := text.find(s)) >= 0]
+        found = [(index, s) for s in self._stop if (index := text.find(s)) >= 0]
         if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)]
+            index, self.stopped_by = min(found)
+            self._held = ""
+            return text[:index]
         n_held = max((overlap(text, s) for s in self._stop), default=0)
         cut = len(text) - n_held
         self._held = text[cut:]

@@ -64,6 +64,9 @@ class Source(Protocol):
     def n_tokens(self, text: str) -> int:
         """Tokens of ``text`` in this source's own vocabulary. Any thread may ask; no pass."""
 
+    def n_prompt_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt as ``Session.prefill`` would evaluate them; no pass."""
+
     def close(self) -> None:
         """Free the memory. May be called twice."""
 

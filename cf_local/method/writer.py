@@ -215,6 +215,7 @@ class Writer:
         return Answer(
             text="".join(self._shown),
             finish_reason=self.finish_reason,
+            stop=self._stream.stopped_by if self.finish_reason == "stop" else "",
             mode=self._settings.mode,
             chosen=self._chosen,
             passes={name: end.n_passes - start.n_passes for name, _, start, end in spans},

@@ -37,6 +37,17 @@ def _check_text(*texts: str) -> None:
         )
 
 
+def _without_prefix(prompt: Chat) -> tuple[Chat, str]:
+    """A conversation without a last turn of the assistant, and the text of that turn."""
+    begun = ""
+    if prompt.messages and prompt.messages[-1].role == "assistant":
+        *turns, last = prompt.messages
+        prompt, begun = replace(prompt, messages=tuple(turns)), last.content
+    if not prompt.messages:
+        raise InputError("The conversation has no question. Add a turn of the user.")
+    return prompt, begun
+
+
 class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
@@ -101,11 +112,8 @@ class Fusion(Closing):
         _check_text(text_of(prompt), prefix, *settings.stop)
         if isinstance(prompt, Chat):
             prompt, settings = self._with_tools(prompt, settings)
-        if isinstance(prompt, Chat) and prompt.messages and prompt.messages[-1].role == "assistant":
-            *turns, last = prompt.messages
-            prompt, prefix = replace(prompt, messages=tuple(turns)), last.content + prefix
-        if isinstance(prompt, Chat) and not prompt.messages:
-            raise InputError("The conversation has no question. Add a turn of the user.")
+            prompt, begun = _without_prefix(prompt)
+            prefix = begun + prefix
         if isinstance(prompt, Tokens) and len(self.speakers(settings)) > 1:
             raise InputError(
                 "A prompt of tokens is for one source: each has a vocabulary of its own. Send text,"
@@ -141,6 +149,21 @@ class Fusion(Closing):
         *_, last = self.stream(prompt, settings)
         assert isinstance(last, Answer)
         return last
+
+    def n_prompt_tokens(self, prompt: Prompt, settings: Settings | None = None) -> dict[str, int]:
+        """What ``Answer.prompt_tokens`` would be, without a pass. Raises InputError."""
+        settings = settings or self.settings
+        _check_text(text_of(prompt))
+        if isinstance(prompt, Chat):
+            prompt, settings = self._with_tools(prompt, settings)
+            prompt, _ = _without_prefix(prompt)
+        sources = self.speakers(settings)
+
+        def count() -> dict[str, int]:
+            return {source.info.name: source.n_prompt_tokens(prompt) for source in sources}
+
+        self._check_open()
+        return self._worker.call(count)
 
     def after_answer(self, work: Callable[[], None]) -> None:
         """Do ``work`` once, after an answer and while no other is written, in the same thread.

@@ -75,6 +75,21 @@ class Answerer:
                 for answer in running.values():
                     await answer.aclose()
 
+    async def n_prompt_tokens(self, request: AnswerRequest, model: ServedModel) -> int:
+        """The tokens of a request's first prompt, as its usage would count them. Raises ApiError.
+
+        It takes a turn as an answer does: the model may have to be loaded.
+        """
+        async with self._pool.place(model) as place:
+            try:
+                settings = self._settings(request, model, place.fusion, seed=0)
+                counts = await asyncio.to_thread(
+                    place.fusion.n_prompt_tokens, request.prompts[0], settings
+                )
+            except CfLocalError as error:
+                raise of_answer(error) from error
+        return next(iter(counts.values()))
+
     async def _answer(
         self, request: AnswerRequest, model: ServedModel, work: "_Work"
     ) -> AsyncGenerator[Delta]:

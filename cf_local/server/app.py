@@ -24,11 +24,11 @@ from cf_local import __version__
 from cf_local.server import catalogue as models
 from cf_local.server import web
 from cf_local.server.answering import Answerer
-from cf_local.server.api_errors import ApiError, ErrorBody
+from cf_local.server.api_errors import AnthropicErrorBody, ApiError, ErrorBody
 from cf_local.server.bodies import JsonRoute, check_known, error_of
 from cf_local.server.catalogue import Catalogue
 from cf_local.server.delivery import EventStream, WholeResponse, whole_answers
-from cf_local.server.dialects import dialects, embeddings
+from cf_local.server.dialects import dialects, embeddings, messages
 from cf_local.server.dialects.dialect import Dialect
 from cf_local.server.dialects.fields import Body
 from cf_local.server.embedding import Embeddings
@@ -127,6 +127,14 @@ class Server:
         add("POST", "/tokenize", tokens.tokenize, "Cut a text into tokens.", TokenizeResponse)
         add("POST", "/detokenize", tokens.detokenize, "The text of tokens.", DetokenizeResponse)
         add("GET", "/tokenizer_info", tokens.info, "What ends a text.", TokenizerInfo)
+        self._add(
+            "POST",
+            "/v1/messages/count_tokens",
+            self._count_tokens,
+            "Count the tokens of a conversation.",
+            messages.CountResponse,
+            error=AnthropicErrorBody,
+        )
         self._add("GET", "/health", self._health, "Whether the server runs.", Health)
         figures = {"text/plain": {"schema": {"type": "string"}}}
         self._add("GET", "/metrics", self._figures, "Figures for Prometheus.", None, figures)
@@ -233,6 +241,16 @@ class Server:
     async def _embed(self, body: embeddings.EmbeddingBody) -> Response:
         headers = self._ignoring(body)
         return WholeResponse(embeddings.answer(body, self._embeddings), headers)
+
+    async def _count_tokens(self, body: messages.PromptBody) -> Response:
+        headers = self._ignoring(body)
+        request = await asyncio.to_thread(messages.counted, body)
+        model = await asyncio.to_thread(self.catalogue.answering, request.model)
+
+        async def count() -> messages.CountResponse:
+            return {"input_tokens": await self._answerer.n_prompt_tokens(request, model)}
+
+        return WholeResponse(count(), headers)
 
     def _ignoring(self, body: Body) -> dict[str, str]:
         """Headers about unknown parameters of a body, or an ApiError if they are refused."""

@@ -61,6 +61,13 @@ def test_the_tokens_of_a_text_are_counted_without_a_pass(source: Session) -> Non
     assert source.counters.n_passes == n_passes
 
 
+def test_the_tokens_of_a_prompt_are_counted_without_a_pass(source: Session) -> None:
+    n_passes = source.counters.n_passes
+    n_tokens = source.source.n_prompt_tokens(PROMPT)
+    assert source.counters.n_passes == n_passes
+    assert prefill(source, PROMPT, sampling=GREEDY) == n_tokens > 5
+
+
 def test_token_ends_of_a_draft_grow_to_its_length(source: Session) -> None:
     draft = source.extend(LIMIT) if source.draft(LIMIT) else None
     assert draft is not None

@@ -162,6 +162,13 @@ def test_the_description_says_where_a_key_is_needed() -> None:
             assert "security" not in DESCRIBED["paths"][path][method]
 
 
+def test_bounds_are_described() -> None:
+    known = DESCRIBED["components"]["schemas"]
+    assert known["MessageBody"]["properties"]["max_tokens"]["minimum"] == 1
+    n_choices = known["ChatBody"]["properties"]["n"]["anyOf"][0]
+    assert (n_choices["minimum"], n_choices["maximum"]) == (1, 16)
+
+
 def test_every_route_is_described(described: Served) -> None:
     routes = {str(getattr(route, "path", "")) for route in described.server.app.routes}
     told = set(DESCRIBED["paths"])

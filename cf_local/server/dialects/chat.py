@@ -86,9 +86,7 @@ def _prepare(body: ChatBody) -> Prepared:
     thinks = False if effort == "none" else None
     if template is not None and template.enable_thinking is not None:
         thinks = template.enable_thinking
-    limit = turns.THINKING_TOKENS.get(effort) if effort else None
-    if limit is not None:
-        common["settings"].setdefault("max_thinking_tokens", limit)
+    turns.limit_thinking(common["settings"], turns.THINKING_TOKENS.get(effort or "none"))
     choice, tools = function_tools.choice_of(
         body.tool_choice, function_tools.tools_of(body.tools or ())
     )

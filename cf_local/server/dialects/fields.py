@@ -59,16 +59,27 @@ Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
+def _name_bounds(schema: Any) -> None:
+    """Describe bounds in the words of JSON schemas; beside a validator pydantic uses its own."""
+    if isinstance(schema, dict):
+        for name, known in (("ge", "minimum"), ("le", "maximum")):
+            if name in schema:
+                schema[known] = schema.pop(name)
+    if isinstance(schema, dict | list):
+        for part in schema.values() if isinstance(schema, dict) else schema:
+            _name_bounds(part)
+
+
 class Open(BaseModel):
     """An object that may have more fields, which are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra=_name_bounds)
 
 
 class Closed(BaseModel):
     """An object that has no more fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_name_bounds)
 
     @model_validator(mode="before")
     @classmethod
@@ -84,7 +95,7 @@ class Closed(BaseModel):
 class Body(BaseModel):
     """A whole body; the server ignores more fields, and says so, or refuses them."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_name_bounds)
 
 
 def not_supported(problem: str, at: str | None = None) -> PydanticCustomError:

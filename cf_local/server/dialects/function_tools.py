@@ -11,7 +11,7 @@ from cf_local.server.dialects import fields
 from cf_local.structured.tool_grammar import tools_format
 from cf_local.structured.tools import Tool
 
-_MOST_TOOLS = 128
+MOST_TOOLS = 128
 
 
 class Function(fields.Open):
@@ -67,7 +67,7 @@ class AllowedChoice(fields.Open):
 
 
 Tools = Annotated[
-    list[Annotated[FunctionTool, BeforeValidator(_is_function)]], Field(max_length=_MOST_TOOLS)
+    list[Annotated[FunctionTool, BeforeValidator(_is_function)]], Field(max_length=MOST_TOOLS)
 ]
 Choice = (
     Literal["none", "auto", "required"]

@@ -1,7 +1,7 @@
 """The turns of OpenAI's chat, and the thinking that a request asks for."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -10,7 +10,7 @@ from cf_local.structured.tools import ToolCall
 from cf_local.types import Message
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-THINKING_TOKENS: Mapping[Effort, int | None] = {
+THINKING_TOKENS: Mapping[str, int | None] = {
     "minimal": 128,
     "low": 512,
     "medium": 2048,
@@ -18,6 +18,18 @@ THINKING_TOKENS: Mapping[Effort, int | None] = {
     "xhigh": None,
 }
 """How long a reasoning model may think for each effort that lets it; None for no limit."""
+
+
+def limit_thinking(settings: dict[str, Any], n_tokens: int | None) -> None:
+    """Let thinking take so many tokens, unless ``settings`` say otherwise; None for no limit."""
+    if n_tokens is not None:
+        settings.setdefault("max_thinking_tokens", n_tokens)
+
+
+def joined(first: Message, second: Message) -> Message:
+    """Two turns of the same role, one after the other, as one."""
+    text = "\n".join(filter(None, (first.content, second.content)))
+    return Message(first.role, text, (*first.tool_calls, *second.tool_calls))
 
 
 class Turn(fields.Open):

@@ -36,6 +36,7 @@ def test_nothing_from_a_stop_string_on_is_shown(
     assert text.startswith(shown)
     assert not any(stop in shown for stop in stops)
     assert stream.stopped is any(stop in text for stop in stops)
+    assert text.startswith(shown + stream.stopped_by)
     if not stream.stopped:
         assert shown == text
 

@@ -1,0 +1,191 @@
+"""The dialects of the server as tests speak them: one question, asked and read in each."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from answering import ADD, MUL
+from serving import Reply
+
+FUNCTIONS = [tool["function"] for tool in (ADD, MUL)]
+
+
+@dataclass
+class Said:
+    """An answer, whatever dialect it came in; ``finish`` is in the words of the chat."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    finish: str = ""
+    n_tokens: tuple[int, int] = (0, 0)
+
+
+class Spoken(ABC):
+    """One dialect."""
+
+    path: str
+    lacks: frozenset[str] = frozenset()
+    """Fields of requests that it does not have."""
+
+    @abstractmethod
+    def body(
+        self,
+        text: str = "Well?",
+        *,
+        max_tokens: int = 500,
+        stop: Sequence[str] = (),
+        tools: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """A request; ``more`` are fields that all dialects have in common, as ``stream``."""
+
+    @abstractmethod
+    def whole(self, body: Any) -> Said:
+        """What a whole response says."""
+
+    @abstractmethod
+    def stream(self, reply: Reply) -> Said:
+        """What a stream says."""
+
+    def error(self, reply: Reply) -> str:
+        """The message of an error response, which has the shape of the dialect."""
+        return str(reply.json["error"]["message"])
+
+
+class SpokenChat(Spoken):
+    path = "/v1/chat/completions"
+
+    def body(
+        self,
+        text: str = "Well?",
+        *,
+        max_tokens: int = 500,
+        stop: Sequence[str] = (),
+        tools: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
+        body |= {"max_tokens": max_tokens, "stop": list(stop)} | more
+        if more.get("stream"):
+            body["stream_options"] = {"include_usage": True}
+        return body | ({"tools": [ADD, MUL]} if tools else {})
+
+    def whole(self, body: Any) -> Said:
+        (choice,), message = body["choices"], body["choices"][0]["message"]
+        said = Said(message["content"] or "", message.get("reasoning_content", ""))
+        for call in message.get("tool_calls", ()):
+            given = call["function"]
+            said.calls.append((given["name"], json.loads(given["arguments"])))
+        said.finish, usage = choice["finish_reason"], body["usage"]
+        said.n_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+        return said
+
+    def stream(self, reply: Reply) -> Said:
+        said, calls = Said(), []
+        for event in reply.events:
+            if usage := event["usage"]:
+                said.n_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+            for choice in event["choices"]:
+                delta, said.finish = choice["delta"], choice["finish_reason"]
+                said.text += delta.get("content") or ""
+                said.thinking += delta.get("reasoning_content") or ""
+                for call in delta.get("tool_calls", ()):
+                    if "id" in call:
+                        calls.append([call["function"]["name"], ""])
+                    calls[call["index"]][1] += call["function"]["arguments"]
+        said.calls = [(name, json.loads(given)) for name, given in calls]
+        return said
+
+
+class SpokenMessages(Spoken):
+    path = "/v1/messages"
+    _FINISH = {  # noqa: RUF012 - nobody changes it
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "tool_use": "tool_calls",
+    }
+
+    def body(
+        self,
+        text: str = "Well?",
+        *,
+        max_tokens: int = 500,
+        stop: Sequence[str] = (),
+        tools: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
+        body |= {"max_tokens": max_tokens, "stop_sequences": list(stop)} | more
+        if tools:
+            body["tools"] = [
+                {
+                    "name": function["name"],
+                    "description": function.get("description"),
+                    "input_schema": function["parameters"],
+                }
+                for function in FUNCTIONS
+            ]
+        return body
+
+    def whole(self, body: Any) -> Said:
+        usage = body["usage"]
+        n_prompt = usage["input_tokens"] + usage["cache_read_input_tokens"]
+        said = Said(finish=self._FINISH[body["stop_reason"]])
+        said.n_tokens = n_prompt, usage["output_tokens"]
+        for block in body["content"]:
+            said.text += block.get("text", "")
+            said.thinking += block.get("thinking", "")
+            if block["type"] == "tool_use":
+                said.calls.append((block["name"], block["input"]))
+        return said
+
+    def stream(self, reply: Reply) -> Said:
+        message: dict[str, Any] = {}
+        given: dict[int, str] = {}
+        for event in typed_events(reply):
+            match event["type"]:
+                case "message_start":
+                    message = event["message"]
+                case "content_block_start":
+                    assert event["index"] == len(message["content"])
+                    message["content"].append(event["content_block"])
+                case "content_block_delta":
+                    block, delta = message["content"][event["index"]], event["delta"]
+                    for key in ("text", "thinking", "signature"):
+                        if key in delta:
+                            block[key] += delta[key]
+                    given[event["index"]] = given.get(event["index"], "")
+                    given[event["index"]] += delta.get("partial_json", "")
+                case "message_delta":
+                    message |= event["delta"] | {"usage": event["usage"]}
+        assert event["type"] == "message_stop"
+        for index, block in enumerate(message["content"]):
+            if block["type"] == "tool_use":
+                block["input"] = json.loads(given[index])
+        return self.whole(message)
+
+    def error(self, reply: Reply) -> str:
+        assert reply.json["type"] == "error"
+        return super().error(reply)
+
+
+def typed_events(reply: Reply) -> list[Any]:
+    """The events of a stream in which each says its type twice."""
+    found = []
+    *events, rest = reply.body.decode().split("\n\n")
+    assert rest == ""
+    for event in events:
+        if not event.startswith(":"):
+            name, data = event.split("\n")
+            found.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {found[-1]['type']}"
+    return found
+
+
+DIALECTS = (SpokenChat(), SpokenMessages())
