@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comparison import show
-from hypothesis import given
+from hypothesis import assume, currently_in_test_context, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scripted import PROMPT, VOCABULARIES, noise, run, thinker
@@ -125,6 +125,8 @@ def check(
     opening = "<think>" if thinks == "template" else ""
     ref_settings = ref.RefSettings(**common, opening=opening, tie_tolerance=1e-9)
     expected = ref.fuse(list(references), [r.prompt for r in references], ref_settings)
+    if currently_in_test_context():
+        assume(not expected.near_tie)  # which of two equal sums is lower is a matter of rounding
     weights = common.get("weights")
     if weights is not None:
         common = {**common, "weights": dict(zip("abc", weights, strict=False))}
@@ -156,6 +158,9 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @hypothesis_settings(max_examples=150)
+@example(
+    [2185, 174, 174], {"mode": "cool", "score": "nll", "segments": "aligned"}, 1, None
+)  # a tie
 @given(
     seeds=SEEDS,
     common=SETTINGS,
