@@ -91,7 +91,7 @@ def click(page: Page, label: str, which: int = -1) -> None:
 def shown(page: Page) -> list[str]:
     """Questions and answers, in order."""
     parts = "[...document.querySelectorAll('.bubble, .answer .text')]"
-    return list(page.eval(f"{parts}.map((one) => one.innerText.replace(/^You:\\s/, '').trim())"))
+    return list(page.eval(f"{parts}.map((one) => one.textContent.replace(/^You:\\s/, '').trim())"))
 
 
 def sent(page: Page) -> list[list[str]]:

@@ -234,3 +234,24 @@ def test_the_answer_of_a_model_that_thinks_is_its_content(tab: Page) -> None:
         return [answer.reasoning, textOf(answer), shown.map(({ text }) => text).join("")];
     })()"""
     assert tab.eval(run) == ["hmm", "Yes, sure.", "Yes, sure."]
+
+
+def test_stored_conversations_come_back_whole(tab: Page) -> None:
+    run = """(async () => {
+        const { packed, unpacked } = await import("/packing.js");
+        const said = (text, more) => ({ content: text, segments: [{ text, mean: null }], ...more });
+        const turn = (...versions) => ({ role: "assistant", versions, at: 0 });
+        const later = [{ role: "user", content: "b" }, turn(said("B"))];
+        const turns = [{ role: "user", content: "a" },
+            turn(said("A", { beside: [said("C")], after: later }), said("D", { segments: [] }))];
+        const kept = structuredClone(packed(turns));
+        return [JSON.stringify(unpacked(kept)) === JSON.stringify(unpacked(packed(turns))),
+            JSON.stringify(kept).includes("segments\\":[{"), unpacked(kept)];
+    })()"""
+    same, has_objects, turns = tab.eval(run)
+    assert (same, has_objects) == (True, False)
+    first, second = turns[1]["versions"]
+    assert first["segments"] == [{"text": "A", "mean": None}]
+    assert first["beside"][0]["segments"] == [{"text": "C", "mean": None}]
+    assert first["after"][1]["versions"][0]["segments"] == [{"text": "B", "mean": None}]
+    assert second["segments"] == []

@@ -531,6 +531,33 @@ def test_2000_segments_stay_quick_and_nothing_jumps(opened_slow: Page) -> None:
     assert opened_slow.problems == []
 
 
+def test_a_long_conversation_does_not_slow_an_answer(opened_slow: Page, tmp_path: Path) -> None:
+    """200 messages, and an answer of 2000 words; processor time, as the machine may be busy."""
+    said = "Some **words** of `code`:\n\n- one\n- two\n\n" * 10
+    turns = [{"role": role, "content": said} for _ in range(100) for role in ("user", "assistant")]
+    file = tmp_path / "long.json"
+    file.write_text(json.dumps({"messages": turns}), "utf-8")
+    document = opened_slow.call("DOM.getDocument")["root"]["nodeId"]
+    chosen = ".sidebar input[type=file]"
+    found = opened_slow.call("DOM.querySelector", nodeId=document, selector=chosen)
+    opened_slow.call("DOM.setFileInputFiles", files=[str(file)], nodeId=found["nodeId"])
+    opened_slow.wait("document.querySelectorAll('.answer').length === 100", 60)
+    opened_slow.eval(STREAM)
+    opened_slow.call("Performance.enable", timeDomain="threadTicks")
+
+    def figures() -> dict[str, float]:
+        metrics = opened_slow.call("Performance.getMetrics")["metrics"]
+        return {one["name"]: one["value"] for one in metrics}
+
+    before = figures()
+    ask(opened_slow, "Go on.", waits=False)
+    opened_slow.wait(ANSWERED, 120)
+    after = figures()
+    spent = {name: after[name] - before[name] for name in after}
+    assert spent["TaskDuration"] / spent["LayoutCount"] < 0.05  # seconds for each time it is drawn
+    assert spent["RecalcStyleDuration"] < spent["TaskDuration"] / 2
+
+
 def test_reading_further_up_is_not_disturbed(opened_slow: Page) -> None:
     opened_slow.resize(600, 420)
     ask(opened_slow, "Go on.", waits=False)

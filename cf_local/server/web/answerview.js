@@ -4,7 +4,7 @@ import { canResume, isDisputed, sourcesOf, watch } from "./answer.js";
 import { AnswerText, focusPiece, neighbour } from "./answertext.js";
 import { textToClipboard } from "./clipboard.js";
 import { Details } from "./details.js";
-import { facts, Legend } from "./figures.js";
+import { facts, hasLegend, Legend } from "./figures.js";
 import { html, useCallback, useEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { KeyForm } from "./keyform.js";
@@ -125,6 +125,7 @@ export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }
   }, [point]);
   const chosen = answer.segments.at(-1)?.whole ? answer.segments.length - 1 : null;
   const isRunning = answer.state === "running";
+  const legend = hasLegend(answer, sources) && html`<${Legend} answer=${answer} sources=${sources} />`;
   const hasText = Boolean(answer.content || answer.segments.length);
   const onStep = (by) => {
     const next = neighbour(point.piece, by);
@@ -143,8 +144,8 @@ export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }
       : (answer.content || (hasText && !answer.reasoning) || (isRunning && !answer.reasoning)) && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
     ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
     ${answer.state === "failed" && (turn && !chat.isBusy ? html`<${Failure} error=${answer.error} chat=${chat} index=${index} />` : html`<p class="failure">${answer.error.message}</p>`)}
-    <footer>
-      <${Legend} answer=${answer} sources=${sources} />
+    <footer class=${legend ? null : "plain"}>
+      ${legend}
       <p class="facts quiet">${hasText && facts(answer).map((fact, at) => html`<span key=${at}>${fact}</span>`)}<${State} answer=${answer} /></p>
       ${turn && html`<${Actions} turn=${turn} answer=${answer} index=${index} isLast=${isLast} chat=${chat} onEdit=${() => setEditing(true)} onAgain=${onAgain} />`}
       ${chosen !== null && html`<button type="button" class="text-button choice" onClick=${(event) => show(chosen, event.currentTarget, true)}>Choice among whole answers</button>`}

@@ -44,7 +44,7 @@ function List(props) {
 
 function Table({ node, context }) {
   const [head, ...rows] = node.children;
-  return html`<div class="table" tabindex="0" role="region" aria-label="Table"><table>
+  return html`<div class="table" tabindex="0" role="group" aria-label="Table"><table>
     <thead><${Node} node=${head} context=${context} /></thead>
     <tbody><${Nodes} nodes=${rows} context=${context} /></tbody>
   </table></div>`;
@@ -52,7 +52,8 @@ function Table({ node, context }) {
 
 function Cell(props) {
   const { isHead, side } = props.node;
-  return html`<${isHead ? "th" : "td"} scope=${isHead ? "col" : null} dir="auto" class=${side ? `at-${side}` : null}>${inside(props)}<//>`;
+  const how = { dir: "auto", class: side ? `at-${side}` : null, ...(isHead && { scope: "col" }) };
+  return html`<${isHead ? "th" : "td"} ...${how}>${inside(props)}<//>`;
 }
 
 const DRAWN = {
@@ -67,7 +68,7 @@ const DRAWN = {
   link: (props) => html`<${Link} href=${props.node.href}>${inside(props)}<//>`,
   picture: (props) => html`<${Link} href=${props.node.href} isPicture>${inside(props)}<//>`,
   text: ({ node, context }) => html`<${Parts} parts=${node.parts} context=${context} />`,
-  item: (props) => html`<li dir="auto">${inside(props)}</li>`,
+  item: (props) => html`<li dir="auto" class=${props.node.children[0]?.children?.[0]?.kind === "check" ? "task" : null}>${inside(props)}</li>`,
   quote: (props) => html`<blockquote>${inside(props)}</blockquote>`,
   row: (props) => html`<tr>${inside(props)}</tr>`,
   rest: (props) => html`<div class="rest">${inside(props)}</div>`,

@@ -182,6 +182,7 @@ export class Chat {
   }
 
   showVersion(index, to) {
+    if (this.isBusy) return; // what is being written stays in sight
     versions.show(this.current, index, to);
     this.#save(this.current);
     this.#changed();

@@ -102,6 +102,11 @@ export function Details({ answer, index, piece, isPinned, sources, onClose, onSt
     place(card.current, piece);
     if (isPinned) uncover(card.current, piece);
   }, [answer, index, piece, isPinned]);
+  useLayoutEffect(() => {
+    const { dataset } = card.current.closest(".thread");
+    dataset.card = "";
+    return () => delete dataset.card;
+  }, []);
   useEffect(() => {
     const close = (event) => {
       if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;

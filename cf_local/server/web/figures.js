@@ -18,9 +18,13 @@ export function modeOf(answer) {
   return answer.stats?.mode || answer.mode;
 }
 
+/** Whether several sources took part. */
+export function hasLegend(answer, sources) {
+  return sources.length > 1 && modeOf(answer) !== "single";
+}
+
 export function Legend({ answer, sources }) {
   const { agreement, wins } = tally(answer);
-  if (sources.length < 2 || modeOf(answer) === "single") return null;
   return html`<ul class="legend" aria-label="Who won disputed pieces">
     ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
     <li class="quiet">${agreement === null || modeOf(answer) === "rerank" ? "" : `${Math.round(agreement * 100)}% agreed`}</li>

@@ -59,7 +59,7 @@ function List({ chat, onClose }) {
   };
   return html`<dialog class="settings models" ref=${dialog} aria-labelledby="models-title" onClose=${onClose} onClick=${outside}>
     <div class="inside">
-      <header><h2 id="models-title">Who answers</h2><${IconButton} icon="close" label="Close the list of models" onClick=${() => dialog.current.close()} /></header>
+      <div class="head"><h2 id="models-title">Who answers</h2><${IconButton} icon="close" label="Close the list of models" onClick=${() => dialog.current.close()} /></div>
       ${group("Fusions: several models, one answer", "fusion")}
       ${group("One model alone", "source")}
     </div>

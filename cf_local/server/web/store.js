@@ -7,6 +7,7 @@
  */
 
 import { answersOf, wordsOf } from "./conversation.js";
+import { packed, unpacked } from "./packing.js";
 
 const HEADING = ["id", "title", "named", "created", "updated", "model", "mode", "system", "options"];
 
@@ -63,16 +64,17 @@ export class Store {
       done(transaction.objectStore("turns").get(`${id}/running`)),
     ]);
     if (!heading) return null;
-    const open = (turns ?? []).flatMap(answersOf).filter(({ state }) => state === "running");
+    const found = unpacked(turns ?? []);
+    const open = found.flatMap(answersOf).filter(({ state }) => state === "running");
     running?.forEach((answer, at) => open[at] && Object.assign(open[at], answer));
-    return { ...heading, turns: turns ?? [] };
+    return { ...heading, turns: found };
   }
 
   async save(conversation) {
     const transaction = this.#at("readwrite", STORES);
     const heading = Object.fromEntries(HEADING.map((name) => [name, conversation[name]]));
     transaction.objectStore("headings").put(heading);
-    transaction.objectStore("turns").put(conversation.turns, conversation.id);
+    transaction.objectStore("turns").put(packed(conversation.turns), conversation.id);
     transaction.objectStore("turns").delete(`${conversation.id}/running`);
     transaction.objectStore("words").put(wordsOf(conversation), conversation.id);
     await finished(transaction);

@@ -53,7 +53,7 @@ function useFollowing(id) {
   };
   useEffect(() => {
     const observer = new ResizeObserver(() => {
-      const isRead = root.current.querySelector(".card") !== null; // nothing moves under a card
+      const isRead = "card" in root.current.dataset; // nothing moves under a card
       if (follows.current && !isRead) root.current.scrollTop = root.current.scrollHeight;
       else onScroll();
     });
@@ -68,9 +68,10 @@ export function Thread({ chat }) {
   const { current } = chat;
   const { turns } = current;
   const { root, inner, isAway, toEnd, onScroll } = useFollowing(current.id);
+  const isWide = turns.some((turn) => turn.role === "assistant" && shownAnswer(turn).beside?.length);
   useLayoutEffect(toEnd, [turns.length]); // always show the user's own question
-  return html`<main class="thread" ref=${root} onScroll=${onScroll} tabindex="-1" id="thread" aria-label="Conversation">
-    <div class="column" ref=${inner}>
+  return html`<main class="thread" ref=${root} onScroll=${onScroll} tabindex="-1" id="thread" data-away=${isAway ? "" : null} aria-label="Conversation">
+    <div class=${`column ${isWide ? "wide" : ""}`} ref=${inner}>
       ${turns.length === 0 && html`<${Welcome} chat=${chat} />`}
       ${turns.map((turn, at) => {
         const isLast = at === turns.length - 1;

@@ -1,0 +1,44 @@
+/**
+ * Conversations as they are stored: the segments of an answer as one text.
+ *
+ * To copy a text takes no time, and it is made only once for each answer, so storing a long
+ * conversation does not hold the page up.
+ */
+
+const known = new WeakMap(); // segments -> {length, text}
+
+function textOf(segments) {
+  const found = known.get(segments);
+  if (found?.length === segments.length) return found.text;
+  const text = JSON.stringify(segments);
+  known.set(segments, { length: segments.length, text });
+  return text;
+}
+
+function mapAnswer(answer, change) {
+  const { beside, after } = answer;
+  return {
+    ...change(answer),
+    ...(beside && { beside: beside.map((one) => mapAnswer(one, change)) }),
+    ...(after && { after: mapTurns(after, change) }),
+  };
+}
+
+function mapTurns(turns, change) {
+  return turns.map((turn) => (turn.versions ? { ...turn, versions: turn.versions.map((one) => mapAnswer(one, change)) } : turn));
+}
+
+/** The turns as they are stored. */
+export function packed(turns) {
+  return mapTurns(turns, ({ segments, ...rest }) => (segments?.length ? { ...rest, packed: textOf(segments) } : { ...rest, segments }));
+}
+
+/** The turns that were stored. */
+export function unpacked(turns) {
+  return mapTurns(turns, ({ packed: text, ...rest }) => {
+    if (!text) return rest;
+    const segments = JSON.parse(text);
+    known.set(segments, { length: segments.length, text });
+    return { ...rest, segments };
+  });
+}
