@@ -78,10 +78,10 @@ def test_what_ask_would_use_is_shown(run: Run) -> None:
     assert found["source ash-2", "file"][0] == str(ASH)
     assert found["models", "seed"] == (7, "--seed")
     assert found["models", "max_tokens"] == (1024, "built in")
-    found = settings(run, "laptop", "--only", "qwen2.5-3b", env={"HF_HUB_OFFLINE": "1"})
+    found = settings(run, "laptop", "--only", "gemma-3-4b", env={"HF_HUB_OFFLINE": "1"})
     assert found["fusion laptop", "mode"] == ("single", "--only")
     assert found["this machine", "offline"] == (True, "HF_HUB_OFFLINE")
-    assert ("source qwen2.5-3b", "repo") in found
+    assert ("source gemma-3-4b", "repo") in found
 
 
 def test_a_variable_does_what_the_flag_does_and_a_flag_beats_it(run: Run) -> None:

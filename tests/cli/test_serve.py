@@ -144,7 +144,7 @@ def test_what_keeps_it_from_starting(run: Run, work_folder: Path) -> None:
     assert f"Cannot listen on 127.0.0.1 port {port}" in done.stderr.decode()
     for arguments, code, told in (
         (("nonesuch",), 2, "There is no fusion 'nonesuch'"),
-        (("laptop", "--offline"), 3, "llama-3.2-3b"),
+        (("laptop", "--offline"), 3, "qwen3-4b"),
         (("--host", "no.such.host.invalid"), 2, "there is no such address"),
         (("--allow-origin", "example.com"), 2, "an origin looks like"),
         (("--api-key", " "), 2, "API key is empty"),
