@@ -60,8 +60,8 @@ const ENDS = {
 
 function State({ answer }) {
   if (answer.state === "running") {
-    const isLoading = typeof answer.loading === "number";
-    if (isLoading) return html`<span class="state"><progress value=${answer.loading} aria-label="Loading the model"></progress> Loading ${Math.round(answer.loading * 100)}%</span>`;
+    const isLoading = typeof answer.loading === "number"; // and then the question is read
+    if (isLoading && answer.loading < 1) return html`<span class="state"><progress value=${answer.loading} aria-label="Loading the model"></progress> Loading ${Math.round(answer.loading * 100)}%</span>`;
     const what = answer.segments.length || answer.content ? "Writing" : "Waiting for the first words";
     return html`<span class="state"><span class="pulse" aria-hidden="true"></span>${what}</span>`;
   }

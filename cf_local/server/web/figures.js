@@ -57,7 +57,7 @@ export function facts(answer) {
     rate(words, seconds, "words"),
     tokens ? rate(tokens, seconds, "tokens") : "",
     seconds >= SHORTEST_S ? duration(seconds) : "",
-    waited >= NOTABLE_S + (seconds ?? 0) ? `after ${duration(waited)}` : "",
+    waited >= NOTABLE_S ? `first words after ${duration(waited)}` : "",
     author(answer),
   ].filter(Boolean);
 }
