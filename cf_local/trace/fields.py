@@ -43,9 +43,11 @@ class Fields:
             raise self._wrong(key, "a whole number of at least 0")
         return value
 
-    def seconds(self, key: str, default: float = _MISSING) -> float:
-        """A number of seconds, at least 0 and below 2**53."""
-        value = _float(self.values.get(key, default))
+    def amount(self, key: str, default: T = _MISSING) -> float | T:
+        """A number, for example of seconds: at least 0 and below 2**53."""
+        value = _float(self.values.get(key))
+        if default is not _MISSING and self.values.get(key) is None:
+            return default
         if value is None or not 0 <= value < _MOST:
             raise self._wrong(key, "a number of at least 0")
         return value

@@ -311,6 +311,7 @@ def _source(fields: Fields) -> TracedSource:
         size_bytes=fields.count("size_bytes", None),
         n_ctx=fields.count("n_ctx", None),
         n_threads=fields.count("n_threads", None),
+        weight=fields.amount("weight", None),
     )
 
 
@@ -364,17 +365,17 @@ def _answer(fields: Fields) -> Answer:
         mode=fields.choice("mode", MODES),
         chosen=fields.text("chosen"),
         passes=_counts(fields.inner("passes")),
-        prompt_s=fields.seconds("prompt_s", 0.0),
+        prompt_s=fields.amount("prompt_s", 0.0),
         prompt_tokens=_counts(fields.inner("prompt_tokens")),
-        elapsed_s=fields.seconds("elapsed_s"),
-        decode_s=fields.seconds("decode_s", 0.0),
+        elapsed_s=fields.amount("elapsed_s"),
+        decode_s=fields.amount("decode_s", 0.0),
         sources=(),
     )
 
 
 def _timings(fields: Fields) -> Mapping[str, float]:
     inner = fields.inner("timings_s")
-    return {clean(key): inner.seconds(key) for key in inner.values}
+    return {clean(key): inner.amount(key) for key in inner.values}
 
 
 def _counts(fields: Fields) -> Mapping[str, int]:

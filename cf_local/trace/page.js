@@ -13,15 +13,14 @@
   let pinned = false;
 
   function show(segment) {
+    const step = steps.get(segment.dataset.s);
+    if (step) title.textContent = step.dataset.t;
     if (shown === segment) return;
     if (shown) shown.classList.remove("on");
     shown = segment;
     segment.classList.add("on");
-    const step = steps.get(segment.dataset.s);
     if (!step) return;
-    const copy = step.cloneNode(true);
-    title.textContent = step.dataset.t;
-    body.replaceChildren(copy);
+    body.replaceChildren(step.cloneNode(true));
     panel.classList.add("open");
   }
 
@@ -167,5 +166,13 @@
     }
   }
   addEventListener("hashchange", follow);
+  const hottest = document.querySelectorAll(".hot a");
+  for (const link of hottest) link.addEventListener("click", () => setTimeout(follow));
   follow();
+
+  // Where the panel has a place of its own, it begins with the most disputed word.
+  if (!shown && hottest.length && matchMedia("(min-width: 68rem)").matches) {
+    show(document.getElementById(hottest[0].hash.slice(1)));
+    title.textContent = `Most disputed. ${title.textContent}`;
+  }
 })();

@@ -27,6 +27,7 @@ from cf_local.trace.charts import (
     style,
     time_bars,
 )
+from cf_local.trace.heat import Column, HotPiece, columns, disagreement, hottest, level, percent
 from cf_local.trace.recording import Trace, summarize
 from cf_local.trace.words import (
     ENDS,
@@ -57,6 +58,7 @@ class Segment:
     """A piece of the answer: the marked text (``body``) and the white space around it.
 
     ``css`` is empty without a dispute; ``letters`` also if the next piece has the same ones.
+    ``heat`` is the level of disagreement (0 to 4).
     """
 
     id: str
@@ -67,6 +69,7 @@ class Segment:
     letters: str
     label: str
     disputed: bool
+    heat: int
     is_empty: bool
 
 
@@ -93,6 +96,7 @@ class SourceRow:
     sha256: str
     n_ctx: str
     n_threads: str
+    weight: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class TraceView:
     facts: tuple[tuple[str, str, str], ...]
     strip: tuple[Rect, ...]
     strip_label: str
+    hottest: tuple[HotPiece, ...]
+    heat: tuple[Column, ...]
     wins: tuple[Bar, ...]
     passes: tuple[Bar, ...]
     times: tuple[Bar, ...]
@@ -143,6 +149,8 @@ def view_of(trace: Trace, index: int) -> TraceView:
         facts=tuple(facts(trace, summary)),
         strip=bins,
         strip_label=strip_label(summary),
+        hottest=hottest(parts, trace, prefix),
+        heat=columns(parts, trace) if several else (),
         wins=bars(trace.names, summary.wins) if several and bins and summary.n_disputed else (),
         passes=bars(trace.names, summary.passes),
         times=time_bars(summary),
@@ -171,11 +179,16 @@ def _segments(trace: Trace, parts: Sequence[AnswerPiece], prefix: str) -> Iterat
         css = css_of(step, names)
         is_last = index + 1 == len(parts)
         goes_on = not is_last and parts[index + 1].step.winners == step.winners
-        letters = "".join(letter(i) for i, name in enumerate(names) if name in step.winners)
-        yield _segment(step, f"{prefix}s{part.number}", css, "" if goes_on else letters)
+        letters = _letters(step.winners, names)
+        share = disagreement(step, trace)
+        yield _segment(step, f"{prefix}s{part.number}", css, "" if goes_on else letters, share)
 
 
-def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
+def _letters(some: Sequence[str], names: Sequence[str]) -> str:
+    return "".join(letter(i) for i, name in enumerate(names) if name in some)
+
+
+def _segment(step: Step, id_: str, css: str, letters: str, share: float) -> Segment:
     text = visible(step.text)
     body = text.strip()
     before, after = "", ""
@@ -187,6 +200,8 @@ def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
     verdict = f"won by {', '.join(map(visible, step.winners))}" if css else "no dispute"
     if not step.winners:
         verdict = FORCED
+    if share:
+        verdict += f", {percent(share)} wanted something else"
     return Segment(
         id=id_,
         before=before,
@@ -196,6 +211,7 @@ def _segment(step: Step, id_: str, css: str, letters: str) -> Segment:
         letters=letters if css else "",
         label=f"{body or 'white space'}: {verdict}",
         disputed=is_disputed,
+        heat=level(share),
         is_empty=not body,
     )
 
@@ -241,7 +257,8 @@ def _cost(step: Step, names: Sequence[str]) -> str:
         for i, n in enumerate(names)
         if n in step.passes
     ]
-    parts = [seconds(step.elapsed_s)] if step.timings_s else []
+    parts = ["asked " + _letters(step.asked, names)] if step.asked and len(names) > 1 else []
+    parts += [seconds(step.elapsed_s)] if step.timings_s else []
     return " · ".join([*parts, *(["passes " + ", ".join(passes)] if passes else [])])
 
 
@@ -286,6 +303,7 @@ def _sources(trace: Trace) -> Iterator[SourceRow]:
             sha256=source.sha256 or "unknown",
             n_ctx=str(source.n_ctx or "–"),
             n_threads=str(source.n_threads or "–"),
+            weight="–" if source.weight is None else f"{source.weight:.2f}",
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,10 @@ from collections import Counter
 
 @dataclass(frozen=True, slots=True)
 class TracedSource:
-    """A model that took part; None where the trace does not say."""
+    """A model that took part; None where the trace does not say.
+
+    ``weight`` is the one it had in this answer; only the proportions of weights matter.
+    """
 
     name: str
     file: str
@@ -28,6 +31,7 @@ class TracedSource:
     size_bytes: int | None = None
     n_ctx: int | None = None
     n_threads: int | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,12 @@ def record(
     ``date`` is when it started (see ``now``). Large files outside of the hub's cache are read for
     their hashes, once per process.
     """
-    sources = traced([source.info for source in fusion.speakers(settings)])
+    infos = [source.info for source in fusion.sources]
+    weights = dict(zip((info.name for info in infos), settings.weights_of(infos), strict=True))
+    sources = tuple(
+        replace(source, weight=weights[source.name])
+        for source in traced([source.info for source in fusion.speakers(settings)])
+    )
     heading = Heading(date, dict(_versions()), prompt, asdict(settings))
     return Trace(heading, sources, tuple(steps), answer)
 

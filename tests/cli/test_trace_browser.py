@@ -52,7 +52,46 @@ def test_it_opens_without_errors_and_without_a_request(opened: Page) -> None:
     assert opened.problems == []
     assert [u for u in opened.requests if not u.startswith(("file:", "data:,"))] == []
     assert opened.eval("document.querySelectorAll('script').length") == 1
-    assert "Point at a segment" in shown(opened)
+    assert shown(opened).startswith("Most disputed. Step 2 of 5")
+    assert opened.eval("document.activeElement === document.body")  # nobody's focus was moved
+
+
+def test_the_most_disputed_word_is_open_at_first(tab: Page, tmp_path: Path) -> None:
+    steps = [disputed("a", "b"), disputed(" c", " d", winner=1), agreed(" e")]
+    paths = [tmp_path / name for name in ("wide.html", "linked.html", "phone.html")]
+    for path in paths:
+        path.write_text(report.render([traced(steps)]), encoding="utf-8", newline="\n")
+    tab.resize(1280, 900)
+    tab.open(paths[0])
+    assert shown(tab).startswith("Most disputed. Step 2 of 3")
+    assert tab.eval("document.querySelector('.answer .on').id") == "s2"
+    tab.open(paths[1], "#s3")  # who asks for another word gets that one
+    assert shown(tab).startswith("Step 3 of 3")
+    tab.resize(390, 700)  # a phone has no room for it: the word is a link there
+    tab.open(paths[2])
+    assert tab.eval(f"getComputedStyle({PANEL}).display") == "none"
+    tab.eval("document.querySelector('.hot a').click()")
+    tab.wait(f"{PANEL}.classList.contains('open')")
+    assert shown(tab).startswith("Step 2 of 3")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_second_view_shades_by_disagreement(opened: Page, script: bool) -> None:
+    def style(of: str, what: str) -> str:
+        element = f"document.querySelector('.answer .s[data-s={of}]')"
+        return str(opened.eval(f"getComputedStyle({element})['{what}']"))
+
+    opened.resize(1280, 900, script=script)
+    opened.open(opened.path)
+    opened.resize(1280, 900)
+    before = style("s2", "backgroundColor")
+    opened.eval("document.querySelector('.as-heat').click()")
+    assert style("s2", "backgroundColor") not in (before, "rgba(0, 0, 0, 0)")
+    assert style("s2", "textDecorationThickness") == "2px"  # so it is told without colour, too
+    assert style("s1", "backgroundColor") == "rgba(0, 0, 0, 0)"
+    assert opened.eval("getComputedStyle(document.querySelector('.key.heat')).display") == "flex"
+    assert opened.eval("getComputedStyle(document.querySelector('.key.who')).display") == "none"
+    assert opened.eval("document.documentElement.scrollWidth") <= 1280
 
 
 def test_details_appear_by_keyboard(opened: Page) -> None:

@@ -53,6 +53,12 @@ def test_prompts_of_both_kinds(tmp_path: Path) -> None:
         check_same(tmp_path / "t.jsonl", replace(one, heading=replace(one.heading, prompt=prompt)))
 
 
+def test_weights_of_sources_are_kept(tmp_path: Path) -> None:
+    one = traced(STEPS)
+    sources = tuple(replace(s, weight=w) for s, w in zip(one.sources, (1.0, 0.5, 0.0), strict=True))
+    check_same(tmp_path / "t.jsonl", replace(one, sources=sources))
+
+
 def test_an_impossible_candidate_has_infinite_scores(tmp_path: Path) -> None:
     step = disputed(" 23", " 24")
     lost = replace(step.candidates[1], scores={"ash": math.inf, "birch": 1.0}, mean=math.inf)
@@ -138,6 +144,7 @@ CANDIDATE = {"text": "x", "ends": False, "sources": ["a"], "scores": {}, "mean":
         ('{"type": "answer", "text": "", "mode": "hot", "finish_reason": "stop"}', "mode is"),
         ('{"type": "answer", "text": "", "finish_reason": ["x"]}', "finish_reason is a list"),
         ('{"type": "trace", "prompt": {"messages": [{"role": "user"}]}, "sources": []}', "content"),
+        ('{"type": "trace", "sources": [{"name": "a", "weight": -1}]}', "sources 1: weight is -1"),
         ('{"type": "trace", "sources": []' + ', "settings": {"a":' * 1 + "[" * 50 + "]" * 50 + "}}",
          "settings are nested too deeply"),
     ],

@@ -19,8 +19,9 @@ NASTY = [
     "مرحبا", "👩‍👩‍👧", "Z̷̢̛a̵", "javascript:alert(1)",
 ]  # fmt: skip
 ALLOWED = {
-    "a", "aside", "b", "body", "br", "button", "code", "details", "div", "figcaption", "figure",
-    "h1", "h2", "h3", "head", "header", "html", "li", "link", "main", "meta", "nav", "ol", "p",
+    "a", "aside", "b", "body", "br", "button", "code", "details", "div", "fieldset", "figcaption",
+    "figure", "h1", "h2", "h3", "head", "header", "html", "input", "label", "legend", "li", "link",
+    "main", "meta", "nav", "ol", "p",
     "pre", "rect", "script", "section", "span", "style", "summary", "sup", "svg", "table", "td",
     "text", "th", "title", "tr", "ul",
 }  # fmt: skip
@@ -124,8 +125,11 @@ def test_nothing_but_its_own_style_and_script_may_run() -> None:
 def test_segments_carry_winner_letter_and_label() -> None:
     found = seen(traced([agreed("He has"), disputed(" 23", " 24"), disputed(".", "!", winner=1)]))
     links = [a for a in found.all("a") if "data-s" in a]
-    assert [a["class"] for a in links] == ["s w w0", "s w w1"]
-    assert [a["aria-label"] for a in links] == ["23: won by ash", "!: won by birch, cedar"]
+    assert [a["class"] for a in links] == ["s w w0 h2", "s w w1 h3"]
+    assert [a["aria-label"] for a in links] == [
+        "23: won by ash, 27% wanted something else",
+        "!: won by birch, cedar, 73% wanted something else",
+    ]
     assert [a["href"] for a in links] == ["#s2", "#s3"]
     assert {a["id"] for a in found.all("div", "step")} == {"s1", "s2", "s3"}
     assert len(found.all("span", "s")) == 1  # agreed: no link
@@ -144,11 +148,14 @@ def test_charts_tell_their_numbers_to_a_screen_reader() -> None:
     found = seen(traced([agreed("He has"), disputed(" 23", " 24")]))
     labels = [svg["aria-label"] for svg in found.all("svg")]
     assert labels[0] == ("1 of 2 segments agreed; disputed ones won: ash 1, birch 0, cedar 0.")
-    assert labels[1:3] == [
+    assert labels[1] == (
+        "The share of weight that wanted something else, from 0 to 100%; most at: 23 27%."
+    )
+    assert labels[2:4] == [
         "Disputed segments won: A ash 1, B birch 0, C cedar 0",
         "Forward passes: A ash 3, B birch 3, C cedar 3",
     ]
-    assert str(labels[3]).startswith("Time: prompt 500 ms (12%), draft 500 ms (12%), score 250 ms")
+    assert str(labels[4]).startswith("Time: prompt 500 ms (12%), draft 500 ms (12%), score 250 ms")
 
 
 def test_folders_of_models_are_not_told() -> None:
@@ -191,12 +198,36 @@ def test_answers_of_every_kind(one: Trace, told: str) -> None:
     assert told in seen(one).text
 
 
+def test_each_step_tells_who_was_asked() -> None:
+    step = asked(disputed("a", "b"), "ash", "birch")
+    found = seen(traced([step, asked(agreed(" c"), "birch"), agreed(" d")]))
+    assert "asked AB ·" in found.text
+    assert "asked B ·" in found.text
+    assert found.text.count("asked B") == 1  # an older trace does not say
+    assert "Ccedarnot asked" in found.text  # the column of a source without scores says why
+    assert "Ccedarnot asked" not in seen(traced([asked(step, *NAMES)])).text
+
+
+def test_a_second_view_shows_how_disputed_each_word_was() -> None:
+    found = seen(traced([agreed("He has"), disputed(" 23", " 24"), disputed(".", "!", winner=1)]))
+    views = found.all("input")
+    assert [view["type"] for view in views] == ["radio", "radio"]
+    assert views[0]["name"] == views[1]["name"]
+    assert "checked" in views[0]
+    for told in ("Most disputed: ! 73%, 23 27%", "up to 25%", "more than 75%"):
+        assert told in found.text
+    assert len(found.all("rect", "hotter")) == 2
+    alone = seen(traced([agreed("Hi", names=["ash"])], names=["ash"]))
+    assert not alone.all("input")  # nothing was disputed
+
+
 def test_several_answers_are_listed_and_their_links_differ() -> None:
     found = seen(traced([disputed("a", "b")]), traced([disputed("a", "b")], question="And why?"))
     assert [a["href"] for a in found.all("a") if "data-s" in a] == ["#s1", "#a2s1"]
     ids = [a["id"] for _, a in found.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert [a["href"] for a in found.all("a") if "dir" in a] == ["#answer1", "#answer2"]
+    listed = [str(a["href"]) for a in found.all("a") if "dir" in a]
+    assert listed == ["#answer1", "#answer2", "#s1", "#a2s1"]  # and the most disputed of each
 
 
 def test_seven_sources_and_more_have_letters_of_their_own() -> None:
