@@ -44,7 +44,7 @@ def test_a_trace_holds_what_json_prints_and_how_it_was_made(
     assert json.loads(heading)["format"] == 1
     assert list(found.names) == (["ash"] if mode == "single" else ["ash", "birch", "cedar"])
     assert all(s.n_threads and s.n_ctx and s.size_bytes and s.sha256 for s in found.sources)
-    assert [s.weight for s in found.sources] == [1.0] * len(found.sources)  # of one size
+    assert all(s.weight and 0.9 < s.weight <= 1 for s in found.sources)  # of about one size
     trace.write(work_folder / "again.jsonl", [found])
     assert (work_folder / "again.jsonl").read_bytes() == (work_folder / "t.jsonl").read_bytes()
 
