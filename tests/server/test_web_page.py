@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from answering import says
 from browser import CHROMIUM, Page, browser
 from serving import Served, serving, slow
 
@@ -317,6 +318,91 @@ def test_the_last_question_can_be_edited(opened: Page) -> None:
     opened.wait(ANSWERED)
     assert opened.eval("document.querySelectorAll('.bubble')[1].innerText").endswith(QUESTION)
     assert "84" in opened.eval(f"{TEXT}.textContent")
+
+
+CONTINUE = "[...document.querySelectorAll('button')].find((b) => b.innerText.trim() === 'Continue')"
+
+
+def test_a_cut_answer_goes_on_where_it_ended(opened: Page) -> None:
+    opened.click("[aria-label='Settings of this conversation']")
+    opened.wait("document.querySelector('[name=max_tokens]')")
+    opened.eval("""(() => {
+        const field = document.querySelector("[name=max_tokens]");
+        field.value = "9";
+        field.dispatchEvent(new Event("change", { bubbles: true }));
+    })()""")
+    opened.press("Escape")
+    opened.wait("!document.querySelector('dialog')")
+    ask(opened, QUESTION)
+    n_rounds = 0
+    while "Cut off" in seen(opened, ".facts"):
+        n_rounds += 1
+        before = opened.eval(f"{TEXT}.textContent").replace("∎", "")
+        opened.eval(f"{CONTINUE}.click()")
+        opened.wait("document.querySelector('[aria-busy=true]')")
+        opened.wait(ANSWERED)
+        assert opened.eval(f"{TEXT}.textContent").startswith(before)
+    assert n_rounds > 1
+    assert "answer is" in opened.eval(f"{TEXT}.textContent")
+    assert opened.eval("document.querySelectorAll('.text .s.w').length") > 0
+    assert not opened.eval(f"Boolean({CONTINUE})")
+    assert opened.problems == []
+
+
+def test_thoughts_of_the_server_are_apart(tab: Page) -> None:
+    text = "<think>Hm. Two.</think>\n\nTwo, I think."
+    with serving(says(text)) as served:
+        page = fresh(tab, served)
+        ask(page, "Go on.")
+        page.wait("document.querySelector('.thought')")
+        assert seen(page, ".thought summary").startswith("Thought for")
+        thought = page.eval("document.querySelector('.thought .text').textContent")
+        assert thought.strip() == "Hm. Two."
+        assert page.eval(f"{TEXT}.textContent").replace("∎", "") == "Two, I think."
+        page.call("Page.reload")
+        page.wait("document.querySelector('.answer')")
+        assert page.eval(f"{TEXT}.textContent").replace("∎", "") == "Two, I think."
+        assert page.problems == []
+
+
+OLD = """new Promise((done) => {
+    const request = indexedDB.open("cf-local", 1);
+    request.onupgradeneeded = () => {
+        request.result.createObjectStore("headings", { keyPath: "id" });
+        request.result.createObjectStore("turns");
+    };
+    request.onsuccess = () => {
+        const change = request.result.transaction(["headings", "turns"], "readwrite");
+        change.objectStore("headings").put({ id: "old", title: "Old", named: true, created: 1,
+            updated: 1, model: "builtin", mode: "", system: "", temperature: 0.5,
+            maxTokens: null });
+        const answer = { content: "Said.", segments: [{ text: "Said.", whole: false, ends: false,
+            agreed: true, winners: ["ash"], candidates: [] }], model: "builtin", mode: "",
+            sources: ["ash"], state: "running", finish: null, error: null, stats: null,
+            usage: null, seconds: 1 };
+        change.objectStore("turns").put([{ role: "user", content: "Asked." },
+            { role: "assistant", versions: [answer], at: 0 }], "old");
+        change.oncomplete = () => { request.result.close(); done(true); };
+    };
+})"""
+
+
+def test_conversations_of_an_earlier_version_are_read(opened: Page, server: Served) -> None:
+    opened.visit("about:blank")
+    opened.call("Storage.clearDataForOrigin", origin=server.url, storageTypes="all")
+    opened.visit(f"{server.url}/icon.svg")
+    assert opened.eval(OLD)
+    opened.problems.clear()  # there is no favicon.ico
+    opened.visit(f"{server.url}/#old")
+    opened.wait("document.querySelector('.answer')")
+    assert opened.eval(f"{TEXT}.textContent") == "Said."
+    assert seen(opened, ".facts").endswith("Stopped.")
+    opened.eval("document.querySelector('.search input').focus()")
+    opened.type("said")
+    opened.wait("document.querySelector('.sidebar mark')?.innerText === 'Said'")
+    opened.click("[aria-label='Settings of this conversation']")
+    opened.wait("document.querySelector('[name=temperature]')?.value === '0.5'")
+    assert opened.problems == []
 
 
 def test_conversations_are_kept_renamed_and_deleted(opened: Page) -> None:

@@ -1,6 +1,6 @@
 /** The colours of code: places of its words by highlight.js, which is loaded when first needed. */
 
-const LONGEST = 50_000; // characters; longer code stays plain
+const LONGEST = 20_000; // characters; longer code stays plain
 
 /** Collects places instead of HTML: the interface of highlight.js for that. */
 class Places {
