@@ -254,10 +254,10 @@ class Server:
 
     def _ignoring(self, body: Body) -> dict[str, str]:
         """Headers about unknown parameters of a body, or an ApiError if they are refused."""
-        ignored = body.model_extra or {}
+        ignored = body.ignored()
         if self.options.is_strict:
             check_known(ignored, list(type(body).model_fields))
-        return _warning(list(ignored))
+        return _warning(ignored)
 
     async def _health(self) -> Response:
         status: Any = "shutting_down" if self._is_ending else "ok"

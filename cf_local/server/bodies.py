@@ -103,7 +103,7 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def check_known(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_known(unknown: Sequence[str], known: Sequence[str]) -> None:
     """Raise ApiError if there are ``unknown`` parameters, with the nearest that is ``known``."""
     for key in unknown:
         name = _shown(key)

@@ -30,7 +30,7 @@ def parsed(body: Any, dialect: Dialect = chats.DIALECT) -> AnswerRequest:
         model = dialect.body.model_validate(body)
     except ValidationError as error:
         raise error_of(error.errors(), body) from None
-    check_known(model.model_extra or {}, list(dialect.body.model_fields))
+    check_known(model.ignored(), list(dialect.body.model_fields))
     return dialect.prepare(model)[0]
 
 
@@ -295,6 +295,14 @@ def test_a_bias_by_text_is_in_the_extension() -> None:
     for wrong in ({"fox": 101}, {"": 1}, {"fox": "1"}, "fox"):
         with pytest.raises(ApiError):
             chat(cf_local={"logit_bias": wrong})
+
+
+@pytest.mark.parametrize("more", [{"mode": "rerank"}, {"weights": 5}, {"only": "b"}])
+def test_settings_of_the_extension_have_no_effect_beside_it(more: dict[str, Any]) -> None:
+    """There nothing checks them."""
+    body = chats.ChatBody.model_validate(ASKED | more)
+    assert body.ignored() == list(more)
+    assert chats.DIALECT.prepare(body)[0].settings == {}
 
 
 def test_sampling_of_other_servers_that_has_an_effect() -> None:

@@ -97,6 +97,10 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_name_bounds)
 
+    def ignored(self) -> list[str]:
+        """The names of the fields that have no effect."""
+        return list(self.model_extra or ())
+
 
 def not_supported(problem: str, at: str | None = None) -> PydanticCustomError:
     """The error for what a fusion lacks; ``problem`` goes on from the name of the place.
@@ -175,12 +179,14 @@ class Extension(Closed):
 
 
 def settings_of(body: BaseModel, extension: Extension | None) -> dict[str, Any]:
-    """The settings that a body has under their own names, and those of its extension."""
+    """The settings that a body has fields for, and those of its extension."""
     return {
         name: value
         for given in (body, extension)
-        for name in OPTIONS
-        if name not in _BY_NAME and (value := getattr(given, name, None)) is not None
+        if given is not None
+        for name in type(given).model_fields  # not further fields of a body, which are not checked
+        if name in OPTIONS and name not in _BY_NAME
+        if (value := getattr(given, name)) is not None
     }
 
 
