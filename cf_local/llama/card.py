@@ -22,6 +22,7 @@ from cf_local.llama.header import Header, parsed_file, read_header
 from cf_local.llama.library import Jinja2ChatFormatter, bridge, lib
 from cf_local.llama.model import POOLING_TYPES, LlamaModel
 from cf_local.llama.sizes import part_paths
+from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.types import Pooling
 
 CacheKind = Literal["attention", "sliding window", "recurrent", "hybrid"]
@@ -61,7 +62,8 @@ class Card:
     ``tensor_types`` counts tensors by ggml's type names. ``special_tokens`` are (id, text) by
     their roles. ``template_error`` is why the chat template cannot be parsed. ``cache`` is None,
     and ``problem`` says why, when llama.cpp would not load the model for text. An embedding model
-    has a ``pooling``, and may also write text.
+    has a ``pooling``, and may also write text. ``fills_gaps``: the vocabulary can mark a gap in a
+    text; None means that nobody looked.
     """
 
     architecture: str
@@ -80,6 +82,7 @@ class Card:
     template_error: str | None
     cache: CacheKind | None = None
     window: int | None = None
+    fills_gaps: bool | None = None
     pooling: Pooling | None = None
     problem: str | None = None
 
@@ -141,6 +144,16 @@ def cache_of(path: Path) -> tuple[CacheKind, int | None]:
             return "hybrid", None
         window = int(lib.llama_model_n_swa(model.handle))
         return ("sliding window", window) if window else ("attention", None)
+    finally:
+        model.close()
+
+
+def fills_gaps(path: Path) -> bool:
+    """Whether the vocabulary can mark a gap; loading it takes 0.3 s. Raises BrokenModelError."""
+    with bridge.captured():
+        model = LlamaModel(path, n_gpu_layers=0, devices=(), vocab_only=True)
+    try:
+        return LlamaVocabulary(model).gap_tokens is not None
     finally:
         model.close()
 

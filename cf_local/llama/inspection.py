@@ -7,7 +7,7 @@ in a child, as its header might end the process.
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from cf_local import errors
 from cf_local.errors import BrokenModelError, CfLocalError, UnsupportedModelError
 from cf_local.llama import child
-from cf_local.llama.card import Card, cache_of, read_card, silence
+from cf_local.llama.card import Card, cache_of, fills_gaps, read_card, silence
 from cf_local.llama.embedding import embedding_bytes
 from cf_local.llama.header import check_file
 from cf_local.llama.model import LlamaModel
@@ -34,7 +34,7 @@ def inspect(path: Path) -> Card:
     """
     check_file(path)
     if not child.can_run():
-        return _card(_stages(path), None, path)
+        return _card(_of_one(path), None, path)
     records, ended = child.run(__name__, ["card", str(path.absolute())], timeout_s=_TIMEOUT_S)
     return _card(records, ended, path)
 
@@ -44,7 +44,8 @@ def inspect_all(
 ) -> list[Card | CfLocalError]:
     """As ``inspect`` for many files, in one child process while none of them ends it.
 
-    An error stands for each file that cannot be read. Raises Cancelled.
+    Whether a vocabulary can mark gaps is left out. An error stands for each file that cannot be
+    read. Raises Cancelled.
     """
     found: dict[Path, Card | CfLocalError] = {}
     for path in paths:
@@ -70,6 +71,13 @@ def inspect_all(
                 found[path] = error
         left = left[len(starts) :]
     return [found[path] for path in paths]
+
+
+def _of_one(path: Path) -> Iterator[dict[str, Any]]:
+    """The findings about a file, also what takes longer."""
+    yield from _stages(path)
+    with suppress(CfLocalError):  # a card without it will do
+        yield {"fills_gaps": fills_gaps(path)}
 
 
 def _of_all(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -113,7 +121,8 @@ def _card(records: Any, ended: str | None, path: Path) -> Card:
     values["special_tokens"] = {k: tuple(v) for k, v in values["special_tokens"].items()}
     card = Card(**values)
     if "cache" in found:
-        return replace(card, cache=found["cache"], window=found["window"])
+        gaps = found.get("fills_gaps")
+        return replace(card, cache=found["cache"], window=found["window"], fills_gaps=gaps)
     problem = found.get("message") or f"{path} makes llama.cpp fail ({ended})."
     return replace(card, problem=problem)
 
@@ -168,7 +177,7 @@ if __name__ == "__main__":
     what, *files = sys.argv[1:]
     if what == "card":
         silence()
-        for stage in _stages(Path(files[0])):
+        for stage in _of_one(Path(files[0])):
             child.emit(stage)
     elif what == "cards":
         silence()

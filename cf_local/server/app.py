@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, cast
 
@@ -24,13 +24,19 @@ from cf_local import __version__
 from cf_local.server import catalogue as models
 from cf_local.server import web
 from cf_local.server.answering import Answerer
-from cf_local.server.api_errors import AnthropicErrorBody, ApiError, ErrorBody
+from cf_local.server.api_errors import (
+    AnthropicErrorBody,
+    ApiError,
+    ErrorBody,
+    OllamaErrorBody,
+)
 from cf_local.server.bodies import JsonRoute, check_known, error_of
 from cf_local.server.catalogue import Catalogue
 from cf_local.server.delivery import EventStream, WholeResponse, whole_answers
 from cf_local.server.dialects import dialects, embeddings, messages
 from cf_local.server.dialects.dialect import Dialect
 from cf_local.server.dialects.fields import Body
+from cf_local.server.dialects.ollama_models import OllamaModels
 from cf_local.server.embedding import Embeddings
 from cf_local.server.metrics import Metrics
 from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
@@ -115,13 +121,12 @@ class Server:
                 content,
                 dialect.error,
             )
-        self._add(
-            "POST",
-            "/v1/embeddings",
-            self._embed,
-            "Make vectors of texts.",
-            embeddings.EmbeddingResponse,
-        )
+        embed = self._works(embeddings.EmbeddingBody, self._embed)
+        self._add("POST", "/v1/embeddings", embed, "Embed texts.", embeddings.EmbeddingResponse)
+        ollama = OllamaModels(self.catalogue, self.pool, self._embeddings)
+        for method, path, summary, work, response, body in ollama.routes():
+            answer = self._works(body, work) if body else _gets(work)
+            self._add(method, path, answer, summary, response, error=OllamaErrorBody)
         tokens = Tokenizers(self.catalogue, self.pool)
         add = self._add
         add("POST", "/tokenize", tokens.tokenize, "Cut a text into tokens.", TokenizeResponse)
@@ -238,9 +243,20 @@ class Server:
         answer.__annotations__ = {"body": dialect.body}
         return answer
 
-    async def _embed(self, body: embeddings.EmbeddingBody) -> Response:
-        headers = self._ignoring(body)
-        return WholeResponse(embeddings.answer(body, self._embeddings), headers)
+    def _works(
+        self, model: type[Body], work: Callable[[Any], Coroutine[Any, Any, Any]]
+    ) -> Callable[..., Any]:
+        """The endpoint of work that takes a body of a model, and may take long."""
+
+        async def answer(body: Any) -> Response:
+            headers = self._ignoring(body)
+            return WholeResponse(work(body), headers)
+
+        answer.__annotations__ = {"body": model}
+        return answer
+
+    async def _embed(self, body: embeddings.EmbeddingBody) -> embeddings.EmbeddingResponse:
+        return await embeddings.answer(body, self._embeddings)
 
     async def _count_tokens(self, body: messages.PromptBody) -> Response:
         headers = self._ignoring(body)
@@ -310,6 +326,15 @@ def _warning(ignored: Sequence[str]) -> dict[str, str]:
     text = f"Ignored parameters: {', '.join(shown)}{more}"
     _log.warning("%s", text)
     return {"warning": f'299 cf-local "{text}"'}
+
+
+def _gets(work: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], Any]:
+    """The endpoint of work that takes no body."""
+
+    async def answer() -> Response:
+        return _json(await work())
+
+    return answer
 
 
 def _json(content: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, cast
 
 from typing_extensions import TypedDict
@@ -22,6 +23,7 @@ _MODES: Mapping[Kind, tuple[str, ...]] = {
     "embedding": (),
 }
 _MOST_NAMED = 10
+LATEST = ":latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,12 @@ class Catalogue:
     def find(self, id: str) -> ServedModel:
         """The model for ``name`` or ``name:mode``, or for an alias in its place.
 
-        Looks for the files of all models if there is no such model. Raises ApiError.
+        ":latest" at the end is Ollama's way to say nothing more. Looks for the files of all models
+        if there is no such model. Raises ApiError.
         """
         if id in self._aliases:
             return self._aliases[id]
-        name, colon, mode = id.partition(":")
+        name, colon, mode = id.removesuffix(LATEST).partition(":")
         known = {model.name: model for model in self._all()} | self._aliases
         if name not in known:
             if self._answers_any:
@@ -134,7 +137,7 @@ class Catalogue:
         for model in (*self._all(), *self._aliases.values()):
             for spec in model.sources:
                 if spec.name not in found:
-                    found[spec.name] = _is_here(spec)
+                    found[spec.name] = file_of(spec) is not None
             if all(found[name] for name in model.names):
                 yield model
 
@@ -206,11 +209,12 @@ def as_openai(
     }
 
 
-def _is_here(spec: SourceSpec) -> bool:
+def file_of(spec: SourceSpec) -> Path | None:
+    """The file of a source if it is on this machine; the first part of a split one."""
     path = spec.local_path
     try:
         if path is None:
             path = hub.cached(str(spec.repo), spec.file, spec.revision, spec.quant)
-        return path is not None and path.is_file()
+        return path if path is not None and path.is_file() else None
     except (MissingModelError, OSError):
-        return False
+        return None

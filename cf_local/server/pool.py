@@ -231,7 +231,20 @@ class Pool:
 
     def is_loaded(self, model: ServedModel) -> bool:
         """Whether the sources of a model are loaded."""
-        return any(set(model.names) <= e.names and e.loaded for e in self._entries)
+        return self.usage(model) is not None
+
+    def usage(self, model: ServedModel) -> tuple[Loaded, float | None] | None:
+        """What is loaded of a model, and the seconds until it is unloaded if nobody uses it.
+
+        None if it is not loaded; the seconds are None if it stays.
+        """
+        for entry in self._entries:
+            if set(model.names) <= entry.names and entry.loaded:
+                if not self._idle_s:
+                    return entry.loaded, None
+                used = time.monotonic() if entry.n_users else entry.last_used
+                return entry.loaded, max(0.0, used + self._idle_s - time.monotonic())
+        return None
 
     def loading(self, model: ServedModel) -> float | None:
         """The share of a model that has been loaded so far (0 to 1); None unless it is loading."""

@@ -32,6 +32,7 @@ def test_a_sound_file(arch: str, tiny_model: Callable[..., Path]) -> None:
     card = inspect(tiny_model(arch))
     assert (card.architecture, card.cache, card.problem) == (arch, KINDS[arch], None)
     assert card.n_parameters > 1000
+    assert not card.fills_gaps
     assert card.n_bytes == tiny_model(arch).stat().st_size
     assert card.special_tokens["eos"][1] == "<|im_end|>"
 

@@ -62,7 +62,7 @@ def test_openais_client(embedding: Served, wanted: Any, encoding: str | None) ->
     models = {model.id: model.cf_local for model in client.models.list()}
     assert models["bert"] == {
         "kind": "embedding", "description": "Tiny", "modes": [], "sources": ["bert"],
-        "default": False, "loaded": True,
+        "default": False, "loaded": True, "loading": None,
     }  # fmt: skip
     assert "all-minilm-l6-v2" not in models  # not on this machine
 

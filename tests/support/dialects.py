@@ -188,4 +188,48 @@ def typed_events(reply: Reply) -> list[Any]:
     return found
 
 
-DIALECTS = (SpokenChat(), SpokenMessages())
+class SpokenOllama(Spoken):
+    path = "/api/chat"
+
+    def body(
+        self,
+        text: str = "Well?",
+        *,
+        max_tokens: int = 500,
+        stop: Sequence[str] = (),
+        tools: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        options = {"num_predict": max_tokens, "stop": list(stop)}
+        if "temperature" in more:
+            options["temperature"] = more.pop("temperature")
+        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
+        body |= {"options": options, "stream": False} | more
+        return body | ({"tools": [ADD, MUL]} if tools else {})
+
+    def whole(self, body: Any) -> Said:
+        return self._joined([body])
+
+    def stream(self, reply: Reply) -> Said:
+        return self._joined([json.loads(line) for line in reply.body.splitlines()])
+
+    def _joined(self, lines: Sequence[Any]) -> Said:
+        *_, last = lines
+        said = Said(finish=last["done_reason"])
+        said.n_tokens = last["prompt_eval_count"], last["eval_count"]
+        for line in lines:
+            assert line["done"] == (line is last)
+            message = line["message"]
+            said.text += message["content"]
+            said.thinking += message.get("thinking", "")
+            for call in message.get("tool_calls", ()):
+                said.calls.append((call["function"]["name"], call["function"]["arguments"]))
+        if said.calls and said.finish == "stop":
+            said.finish = "tool_calls"  # which Ollama does not tell apart
+        return said
+
+    def error(self, reply: Reply) -> str:
+        return str(reply.json["error"])
+
+
+DIALECTS = (SpokenChat(), SpokenMessages(), SpokenOllama())

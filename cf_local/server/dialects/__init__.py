@@ -3,10 +3,10 @@
 A file per dialect has the models of its requests and responses, and an object ``Dialect``.
 """
 
-from cf_local.server.dialects import chat, completions, messages
+from cf_local.server.dialects import chat, completions, messages, ollama
 from cf_local.server.dialects.dialect import Dialect
 
 
 def dialects() -> list[Dialect]:
     """The dialects of one server."""
-    return [chat.DIALECT, completions.DIALECT, messages.DIALECT]
+    return [chat.DIALECT, completions.DIALECT, messages.DIALECT, ollama.CHAT, ollama.GENERATE]
