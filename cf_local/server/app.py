@@ -33,11 +33,13 @@ from cf_local.server.api_errors import (
 from cf_local.server.bodies import JsonRoute, check_known, error_of
 from cf_local.server.catalogue import Catalogue
 from cf_local.server.delivery import EventStream, WholeResponse, whole_answers
-from cf_local.server.dialects import dialects, embeddings, messages
+from cf_local.server.dialects import dialects, embeddings, messages, responses
 from cf_local.server.dialects.dialect import Dialect
 from cf_local.server.dialects.fields import Body
 from cf_local.server.dialects.ollama_models import OllamaModels
+from cf_local.server.dialects.response_events import ResponseFields
 from cf_local.server.embedding import Embeddings
+from cf_local.server.kept import Kept
 from cf_local.server.metrics import Metrics
 from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
@@ -76,6 +78,7 @@ class Server:
     def __init__(self, catalogue: Catalogue, load: Load, options: ServeOptions) -> None:
         self.catalogue, self.options = catalogue, options
         self.metrics = Metrics()
+        self.kept = Kept()
         self.pool = Pool(
             load,
             self.metrics,
@@ -109,7 +112,7 @@ class Server:
     def _add_routes(self) -> None:
         self._add("GET", "/v1/models", self._models, "List the models.", ModelList)
         self._add("GET", "/v1/models/{id:path}", self._model, "Show one model.", models.ModelFields)
-        for dialect in dialects():
+        for dialect in dialects(self.kept):
             answer = self._answers(dialect)
             content: dict[str, Any] = {"application/json": {}, dialect.stream_type: {}}
             self._add(
@@ -132,6 +135,9 @@ class Server:
         add("POST", "/tokenize", tokens.tokenize, "Cut a text into tokens.", TokenizeResponse)
         add("POST", "/detokenize", tokens.detokenize, "The text of tokens.", DetokenizeResponse)
         add("GET", "/tokenizer_info", tokens.info, "What ends a text.", TokenizerInfo)
+        one_kept = "/v1/responses/{id}"
+        self._add("GET", one_kept, self._kept, "Show a kept response.", ResponseFields)
+        self._add("DELETE", one_kept, self._forget, "Forget it.", responses.DeletedFields)
         self._add(
             "POST",
             "/v1/messages/count_tokens",
@@ -187,7 +193,7 @@ class Server:
                 Middleware(
                     CORSMiddleware,
                     allow_origins=self.options.allowed_origins,
-                    allow_methods=["GET", "POST"],
+                    allow_methods=["GET", "POST", "DELETE"],
                     allow_headers=["*"],
                     expose_headers=["retry-after", "warning"],
                 )
@@ -267,6 +273,17 @@ class Server:
             return {"input_tokens": await self._answerer.n_prompt_tokens(request, model)}
 
         return WholeResponse(count(), headers)
+
+    async def _kept(self, id: str) -> Response:
+        found = self.kept.get(id)
+        if found is None:
+            raise responses.not_found(id)
+        return _json(found.body)
+
+    async def _forget(self, id: str) -> Response:
+        if not self.kept.forget(id):
+            raise responses.not_found(id)
+        return _json(responses.DeletedFields(id=id, object="response", deleted=True))
 
     def _ignoring(self, body: Body) -> dict[str, str]:
         """Headers about unknown parameters of a body, or an ApiError if they are refused."""

@@ -133,6 +133,14 @@ def test_a_call_that_is_cut_has_no_input() -> None:
     assert reply["stop_reason"] == "max_tokens"
 
 
+@pytest.mark.parametrize("value", ['"\\ud800"', "1e999", "[" * 2000 + "]" * 2000])
+def test_an_input_that_json_cannot_hold_is_empty(value: str) -> None:
+    with serving(says(CALL.format("mul", f'{{"x": {value}}}'), n_ctx=100_000)) as served:
+        reply = ask(served, tools=TOOLS, max_tokens=50_000)
+    assert reply.status == 200
+    assert [block["input"] for block in reply.json["content"]] == [{}]
+
+
 # --- Prompts --------------------------------------------------------------------------------
 
 

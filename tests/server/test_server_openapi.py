@@ -69,7 +69,7 @@ def test_made_up_requests_keep_the_promises(
     method: str, path: str, kind: str, described: Served, api: Any
 ) -> None:
     mode = schemathesis.GenerationMode(kind)
-    if kind == "negative" and method == "GET":
+    if kind == "negative" and method != "POST":
         pytest.skip("takes no body")
     counts: Counter[int] = Counter()
 

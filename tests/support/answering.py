@@ -29,13 +29,20 @@ SUM = '{"a": 2, "b": 3}'
 TWO_CALLS = f"Let me see.\n{CALL.format('add', SUM)}\n{CALL.format('mul', '{}')}"
 
 
-def says(text: str, *, opens: bool = False) -> Load:
+def says(text: str, *, opens: bool = False, n_ctx: int = 4096) -> Load:
     """Loads sources that write ``text``; ``opens``: their template opens thinking."""
 
     def load(model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
         pieces = VOCABULARIES[2]
         sources = [
-            ScriptedSource(name, pieces, writes(text, pieces), n_sessions=4, obeys=lambda *_: True)
+            ScriptedSource(
+                name,
+                pieces,
+                writes(text, pieces),
+                n_ctx=n_ctx,
+                n_sessions=4,
+                obeys=lambda *_: True,
+            )
             for name in model.names
         ]
         for source in sources:

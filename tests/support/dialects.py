@@ -232,4 +232,68 @@ class SpokenOllama(Spoken):
         return str(reply.json["error"])
 
 
-DIALECTS = (SpokenChat(), SpokenMessages(), SpokenOllama())
+class SpokenResponses(Spoken):
+    path = "/v1/responses"
+    lacks = frozenset({"stop"})
+
+    def body(
+        self,
+        text: str = "Well?",
+        *,
+        max_tokens: int = 500,
+        stop: Sequence[str] = (),
+        tools: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        assert not stop
+        body = {"model": "builtin", "input": [{"role": "user", "content": text}]}
+        body |= {"max_output_tokens": max_tokens} | more
+        if tools:
+            body["tools"] = [{"type": "function", **function} for function in FUNCTIONS]
+        return body
+
+    def whole(self, body: Any) -> Said:
+        said, usage = Said(), body["usage"]
+        said.n_tokens = usage["input_tokens"], usage["output_tokens"]
+        assert usage["total_tokens"] == sum(said.n_tokens)
+        for item in body["output"]:
+            is_last = item is body["output"][-1]
+            assert item["status"] == (body["status"] if is_last else "completed")
+            said.text += "".join(p["text"] for p in item.get("content", ()) if "annotations" in p)
+            if item["type"] == "reasoning":
+                said.thinking += item["content"][0]["text"]
+            if item["type"] == "function_call":
+                said.calls.append((item["name"], json.loads(item["arguments"])))
+        said.finish = "tool_calls" if said.calls else "stop"
+        if body["status"] == "incomplete":
+            assert body["incomplete_details"] == {"reason": "max_output_tokens"}
+            said.finish = "length"
+        return said
+
+    def stream(self, reply: Reply) -> Said:
+        created, running, *events, last = typed_events(reply)
+        numbers = [event["sequence_number"] for event in (created, running, *events, last)]
+        assert numbers == list(range(len(numbers)))
+        assert created["type"] == "response.created"
+        assert running["type"] == "response.in_progress"
+        assert last["type"] == f"response.{last['response']['status']}"
+        items: list[Any] = []
+        for event in events:
+            kind = event["type"].removeprefix("response.")
+            if kind == "output_item.added":
+                assert event["output_index"] == len(items)
+                items.append(event["item"])
+            elif kind == "content_part.added":
+                items[-1]["content"].append(event["part"])
+            elif kind in ("output_text.delta", "reasoning_text.delta"):
+                items[-1]["content"][event["content_index"]]["text"] += event["delta"]
+            elif kind == "function_call_arguments.delta":
+                items[-1]["arguments"] += event["delta"]
+            elif kind == "output_item.done":
+                assert event["item"] == items[-1] | {"status": event["item"]["status"]}
+        done = [event["item"] for event in events if event["type"].endswith("item.done")]
+        assert last["response"]["output"] == done
+        return self.whole(last["response"])
+
+
+DIALECTS = (SpokenChat(), SpokenMessages(), SpokenResponses(), SpokenOllama())

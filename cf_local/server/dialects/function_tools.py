@@ -1,7 +1,7 @@
 """The tools of OpenAI's chat: functions that an answer may call."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, Field
 
@@ -23,7 +23,8 @@ class Function(fields.Open):
     strict: fields.Flag | None = None
 
 
-def _is_function(tool: Any) -> Any:
+def is_function(tool: Any) -> Any:
+    """Say of a tool of another kind that it is not supported, rather than wrong."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if isinstance(kind, str) and kind not in ("function", "allowed_tools"):
         raise fields.not_supported(
@@ -67,17 +68,25 @@ class AllowedChoice(fields.Open):
 
 
 Tools = Annotated[
-    list[Annotated[FunctionTool, BeforeValidator(_is_function)]], Field(max_length=MOST_TOOLS)
+    list[Annotated[FunctionTool, BeforeValidator(is_function)]], Field(max_length=MOST_TOOLS)
 ]
 Choice = (
     Literal["none", "auto", "required"]
     | Annotated[
-        NamedTool | AllowedChoice, Field(discriminator="type"), BeforeValidator(_is_function)
+        NamedTool | AllowedChoice, Field(discriminator="type"), BeforeValidator(is_function)
     ]
 )
 
 
-def tools_of(tools: Sequence[FunctionTool]) -> tuple[Tool, ...]:
+class HasFunction(Protocol):
+    """A tool of any dialect of OpenAI."""
+
+    @property
+    def function(self) -> Function:
+        """The function."""
+
+
+def tools_of(tools: Sequence[HasFunction]) -> tuple[Tool, ...]:
     """The tools as the engine takes them."""
     return tuple(
         Tool(

@@ -211,9 +211,10 @@ def _usage(choice: Choice | None) -> UsageFields:
 
 
 def _object(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; none if they were cut."""
+    """The arguments of a call; none if they were cut, or no JSON that can be sent on."""
     try:
         value = json.loads(arguments)
-    except ValueError:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,0 +1,144 @@
+"""The input of OpenAI's Responses: turns, calls of tools and their results, as items of a list."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from cf_local.server.dialects import fields, turns
+from cf_local.structured.tools import ToolCall
+from cf_local.types import Message
+
+_MOST_ITEMS = 4096
+_PARTS = ("input_text", "output_text", "text", "refusal")
+
+
+def _kind(item: Any) -> Any:
+    """The type of an item; that of a turn may be left out."""
+    return (item.get("type") if isinstance(item, dict) else None) or "message"
+
+
+def _readable(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind not in _PARTS:
+        raise fields.not_supported(
+            f"is {kind[:60]!r}, which is not supported; a fusion reads text", "type"
+        )
+    return part
+
+
+class TextPart(fields.Open):
+    """A part of a content."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: fields.Text
+
+
+class RefusalPart(fields.Open):
+    """A part of what an assistant said."""
+
+    type: Literal["refusal"]
+    refusal: fields.Text
+
+
+Content = (
+    fields.Text
+    | list[
+        Annotated[TextPart | RefusalPart, Field(discriminator="type"), BeforeValidator(_readable)]
+    ]
+)
+
+
+class TurnItem(fields.Open):
+    """A turn."""
+
+    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+
+    def message(self) -> Message | None:
+        """The turn as sources read it."""
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, _text_of(self.content))
+
+
+class CallItem(fields.Open):
+    """A call of a tool, which belongs to the turn of the assistant before it, if there is one."""
+
+    type: Literal["function_call"]
+    call_id: fields.Text
+    name: fields.SomeText
+    arguments: fields.Text
+
+    def message(self) -> Message | None:
+        """The call as sources read it."""
+        call = ToolCall(self.name, self.arguments, self.call_id)
+        return Message("assistant", "", (call,))
+
+
+class ResultItem(fields.Open):
+    """The result of a call."""
+
+    type: Literal["function_call_output"]
+    call_id: fields.Text
+    output: Content
+
+    def message(self) -> Message | None:
+        """The result as sources read it."""
+        return Message("tool", _text_of(self.output), tool_call_id=self.call_id)
+
+
+class ReasoningItem(fields.Open):
+    """Earlier thinking, which is not read again."""
+
+    type: Literal["reasoning"]
+
+    def message(self) -> Message | None:
+        """None."""
+        return None
+
+
+_KINDS = ("message", "function_call", "function_call_output", "reasoning")
+
+
+def _known(item: Any) -> Any:
+    kind = _kind(item)
+    if kind not in _KINDS:
+        shown = repr(kind)[:60]
+        raise fields.not_supported(f"is {shown}, which is not supported", "type")
+    return item
+
+
+Item = Annotated[
+    Annotated[TurnItem, Tag("message")]
+    | Annotated[CallItem, Tag("function_call")]
+    | Annotated[ResultItem, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")],
+    Discriminator(_kind),
+    BeforeValidator(_known),
+]
+Input = fields.Text | Annotated[list[Item], Field(min_length=1, max_length=_MOST_ITEMS)]
+
+
+def messages_of(given: Input) -> tuple[Message, ...]:
+    """The turns of an input."""
+    if isinstance(given, str):
+        return (Message("user", given),)
+    return joined(message for item in given if (message := item.message()) is not None)
+
+
+def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The same turns, but calls in that of the assistant before them."""
+    found: list[Message] = []
+    for message in messages:
+        if found and message.tool_calls and found[-1].role == "assistant":
+            found[-1] = turns.joined(found[-1], message)
+        else:
+            found.append(message)
+    return tuple(found)
+
+
+def _text_of(content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
