@@ -103,6 +103,26 @@ def test_nothing_a_model_writes_runs_or_loads(
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> " * 3000 + "x",
+        "\n".join("  " * i + "- a" for i in range(400)),
+        "> - " * 800 + "x",
+        "*a **b " * 400 + "x" + "** c*" * 400,
+        "[a](" * 2000,
+        "$" + "{" * 1500 + "}" * 1500 + "$",
+        "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n|" + "1|" * 300,
+    ],
+    ids=["quotes", "lists", "both", "emphasis", "brackets", "formula", "table"],
+)
+def test_nothing_a_model_writes_breaks_the_page(tab: Page, server: Served, text: str) -> None:
+    drawn(tab, text)
+    shown = "document.querySelector('#drawn').textContent"
+    assert tab.eval(shown)
+    assert tab.problems == []
+
+
 def test_a_link_shows_where_it_goes_before_it_is_followed(tab: Page, server: Served) -> None:
     drawn(tab, "See [the bank](https://evil.example/login?x=1).")
     tab.eval("document.querySelector('#drawn a').click()")

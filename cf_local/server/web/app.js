@@ -30,7 +30,7 @@ function Drawer({ chat, onClose }) {
 }
 
 function Problem({ chat }) {
-  const { modelsError, undo } = chat;
+  const { undo, catalogue: { error: modelsError } } = chat;
   const notice = chat.notice || chat.listing.problem;
   if (modelsError) {
     return html`<div class="banner" role="alert"><p>${modelsError.message}</p>

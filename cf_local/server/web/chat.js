@@ -2,7 +2,8 @@
 
 import { canResume, tell } from "./answer.js";
 import { Job } from "./answering.js";
-import { ApiError, loadingOf, models, settings, useKey } from "./api.js";
+import { ApiError, loadingOf, useKey } from "./api.js";
+import { Catalogue } from "./catalogue.js";
 import { empty, emptyAnswer, shownAnswer, titleOf } from "./conversation.js";
 import { Listing } from "./listing.js";
 import { keep, recall } from "./store.js";
@@ -11,9 +12,7 @@ import * as versions from "./versions.js";
 const LOADING_MS = 500; // a cold model is asked this often how far it is
 
 export class Chat {
-  models = [];
-  modelsError = null; // an ApiError
-  settings = []; // what the server lets a conversation set
+  catalogue = new Catalogue();
   current = empty("", "");
   notice = ""; // one line for the user
   undo = null; // takes the last deletion back
@@ -39,37 +38,30 @@ export class Chat {
     });
     await this.listing.open((id) => this.#elsewhere(id));
     await Promise.all([this.#follow(), this.refresh()]);
-    this.settings = await settings().catch(() => []);
+    await this.catalogue.describe();
     this.#changed();
   }
 
   /** Load the list of models again. */
   async refresh() {
-    try {
-      this.models = await models();
-      this.modelsError = null;
-    } catch (error) {
-      this.modelsError = error instanceof ApiError ? error : new ApiError("broken", String(error));
-    }
-    if (!this.current.model) this.current.model = this.#usualModel();
+    await this.catalogue.refresh();
+    this.current.model ||= this.catalogue.usual;
     this.#changed();
   }
 
-  #usualModel() {
-    const last = recall("model");
-    const known = this.models.find((model) => model.id === last) ?? this.models.find((model) => model.isDefault);
-    return (known ?? this.models[0])?.id ?? "";
+  get models() {
+    return this.catalogue.models;
   }
 
   modelOf(conversation) {
-    return this.models.find((model) => model.id === conversation.model);
+    return this.catalogue.find(conversation.model);
   }
 
   /** Try again with an API key. */
   async unlock(key) {
     useKey(key);
     await this.refresh();
-    this.settings = await settings().catch(() => []);
+    await this.catalogue.describe();
     const last = this.current.turns.at(-1);
     if (last?.role === "assistant" && shownAnswer(last).error?.kind === "key") this.regenerate();
   }
@@ -85,7 +77,7 @@ export class Chat {
   }
 
   startNew() {
-    this.current = empty(this.current.model || this.#usualModel(), this.current.mode);
+    this.current = empty(this.current.model || this.catalogue.usual, this.current.mode);
     this.undo = null;
     history.pushState(null, "", location.pathname + location.search);
     this.#changed();
@@ -99,7 +91,7 @@ export class Chat {
     const id = decodeURIComponent(location.hash.slice(1));
     if (id === this.current.id) return;
     const found = this.#jobs.get(id)?.conversation ?? (id ? await this.listing.load(id) : null);
-    this.current = found ?? empty(this.#usualModel(), "");
+    this.current = found ?? empty(this.catalogue.usual, "");
     this.undo = null;
     if (id && !found) history.replaceState(null, "", location.pathname + location.search);
     this.#changed();
@@ -206,7 +198,7 @@ export class Chat {
   #answer(index, how = {}) {
     const { current } = this;
     const { model, mode, options } = { ...current, ...how };
-    const found = this.models.find(({ id }) => id === model);
+    const found = this.catalogue.find(model);
     const answer = emptyAnswer(model, mode, found?.sources ?? [], options);
     const others = this.compares && found?.kind === "fusion" ? found.sources : [];
     if (others.length) answer.beside = others.map((name) => emptyAnswer(model, "single", [name], options));
@@ -240,8 +232,8 @@ export class Chat {
   async #choose(conversation, answer) {
     if (answer.model) return;
     await this.refresh();
-    conversation.model ||= this.#usualModel();
-    if (!conversation.model) throw this.modelsError ?? new ApiError("refused", "The server has no models.");
+    conversation.model ||= this.catalogue.usual;
+    if (!conversation.model) throw this.catalogue.error ?? new ApiError("refused", "The server has no models.");
     answer.model = conversation.model;
     answer.sources = this.modelOf(conversation)?.sources ?? [];
   }
@@ -289,7 +281,7 @@ export class Chat {
   /** Import the conversations of a file. */
   async takeIn(file) {
     try {
-      this.open(await this.listing.takeIn(file, this.current.model || this.#usualModel()));
+      this.open(await this.listing.takeIn(file, this.current.model || this.catalogue.usual));
       this.say("");
     } catch (error) {
       this.say(`“${file.name}” was not imported. ${error.message}`);

@@ -6,10 +6,13 @@
  */
 
 import { blocksOf } from "./grammar.js";
-import { Builder, signed } from "./markdown.js";
+import { Builder } from "./markdown.js";
+import { signed } from "./nodes.js";
 
 // A last line that may yet turn out to be markup is not shown until more of it is there.
 const UNDECIDED = /^[ \t>]*(?:`{1,2}|~{1,2}|`{3}[^`\n]*|~{3}[^\n]*|[-*+=_ \t]+|#{1,6}|\d{1,9}[.)]?|\\|\$\$?)$/;
+
+const SLOW_MS = 30;
 
 /** Cuts the text where segments meet; remembers which segments have been shown. */
 class Cutter {
@@ -62,6 +65,7 @@ export class Growing {
   #tail = 0; // where the others begin
   #nShown = 0; // segments shown by settled blocks
   #isStale = true;
+  #notBefore = 0; // when it may be parsed again, if that takes long
   #isWhole = false;
 
   /** Add the text of a segment. */
@@ -88,8 +92,12 @@ export class Growing {
 
   /** The blocks of the text so far. */
   get blocks() {
-    if (this.#isStale) this.#parse();
+    const start = performance.now();
+    if (!this.#isStale || (!this.#isWhole && start < this.#notBefore)) return this.#blocks;
+    this.#parse();
     this.#isStale = false;
+    const end = performance.now();
+    this.#notBefore = end - start > SLOW_MS ? end + 10 * (end - start) : 0;
     return this.#blocks;
   }
 

@@ -24,7 +24,7 @@ function Again({ chat, index, onClose }) {
         <label class="field"><span>Model</span><${ModelSelect} chat=${chat} model=${how.model} onPick=${(model) => setHow({ ...how, model, mode: "" })} /></label>
         <label class="field"><span>Mode</span><${ModeSelect} chat=${chat} model=${how.model} mode=${how.mode} onPick=${(mode) => setHow({ ...how, mode })} /></label>
       </div>
-      <${Options} settings=${chat.settings} values=${how.options} onSet=${(options) => setHow({ ...how, options })} />
+      <${Options} settings=${chat.catalogue.settings} values=${how.options} onSet=${(options) => setHow({ ...how, options })} />
       <div class="actions"><button type="submit" class="main">Answer again</button></div>
     </form>
   </dialog>`;

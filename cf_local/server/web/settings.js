@@ -18,7 +18,7 @@ export function Settings({ chat, onClose }) {
         <textarea rows="4" dir="auto" placeholder="None" value=${current.system} onChange=${(event) => chat.set({ system: event.target.value })}></textarea>
         <span class="quiet">Told to every model before the first question.</span>
       </label>
-      <${Options} settings=${chat.settings} values=${current.options} onSet=${(options) => chat.set({ options })} />
+      <${Options} settings=${chat.catalogue.settings} values=${current.options} onSet=${(options) => chat.set({ options })} />
       <div class="actions"><button type="button" class="main" onClick=${() => dialog.current.close()}>Done</button></div>
     </div>
   </dialog>`;

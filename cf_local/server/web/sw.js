@@ -4,10 +4,10 @@ const COPY = "cf-local";
 const FILES = [
   "./",
   "answer.js", "answering.js", "answertext.js", "answerview.js", "api.js", "app.js", "blocks.js",
-  "chat.js", "clipboard.js", "composer.js", "conversation.js", "details.js", "fence.js",
+  "catalogue.js", "chat.js", "clipboard.js", "composer.js", "conversation.js", "details.js", "fence.js",
   "figures.js", "files.js", "formula.js", "grammar.js", "growing.js", "highlighting.js", "html.js",
-  "icon.svg", "icons.js", "keyform.js", "links.js", "listing.js", "manifest.webmanifest",
-  "markdown.js", "menu.js", "options.js", "packing.js", "picker.js", "pieces.js", "question.js", "reply.js",
+  "icon.svg", "icons.js", "inline.js", "keyform.js", "links.js", "listing.js", "manifest.webmanifest",
+  "markdown.js", "menu.js", "nodes.js", "options.js", "packing.js", "picker.js", "pieces.js", "question.js", "reply.js",
   "settings.js", "sidebar.js", "sse.js", "store.js", "style.css", "theme.js", "thought.js",
   "thread.js", "topbar.js", "versions.js", "visible.js", "welcome.js",
   "vendor/highlight.js", "vendor/hooks.js", "vendor/htm.js", "vendor/lezer-common.js",

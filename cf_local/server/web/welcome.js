@@ -15,7 +15,7 @@ const PROBLEMS = [
 ];
 
 export function Welcome({ chat }) {
-  const isWaiting = !chat.models.length && !chat.modelsError;
+  const isWaiting = !chat.models.length && !chat.catalogue.error;
   if (isWaiting) return null; // its text depends on the models; show nothing until they arrive
   const model = chat.modelOf(chat.current);
   const isBuiltin = model?.sources.join() === "ash,birch,cedar";
