@@ -240,6 +240,10 @@ def test_files_are_sent_with_the_question(page: Page, tmp_path: Path) -> None:
     page.call("DOM.setFileInputFiles", files=[str(good), str(bad)], nodeId=field["nodeId"])
     page.wait("document.querySelector('.composer .attached') && document.querySelector('.banner')")
     assert "“bad.bin” is no text" in page.eval("document.querySelector('.banner').innerText")
+    page.call("Page.reload")
+    page.wait(
+        "document.querySelector('.composer .attached') && document.querySelector('.examples')"
+    )
     ask(page, "Sum it up.")
     assert sent(page) == [["File “notes.txt”:\n````\none\n```\ntwo\n````\n\nSum it up."]]
     assert "notes.txt" in page.eval("document.querySelector('.bubble').innerText")

@@ -40,7 +40,8 @@ function Problem({ chat }) {
     </div>`;
   }
   if (undo) {
-    return html`<div class="banner" role="status"><p>Deleted.</p><button type="button" onClick=${undo}>Undo</button></div>`;
+    return html`<div class="banner" role="status"><p>Deleted.</p><button type="button" onClick=${undo}>Undo</button>
+      <${IconButton} icon="close" label="Close this message" onClick=${() => chat.keepDeleted()} /></div>`;
   }
   const told = notice || (chat.listing.isForgetful ? "This browser keeps nothing for this page: conversations last until you close it." : "");
   if (!told) return null;

@@ -195,6 +195,12 @@ export class Chat {
     this.#changed();
   }
 
+  /** The last deletion is not taken back. */
+  keepDeleted() {
+    this.undo = null;
+    this.#changed();
+  }
+
   #answer(index, how = {}) {
     const { current } = this;
     const { model, mode, options } = { ...current, ...how };

@@ -1,6 +1,6 @@
 /** The input for questions. Unsent text is stored and survives a reload. */
 
-import { textOf } from "./files.js";
+import { keepFiles, recallFiles, textOf } from "./files.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { Files } from "./question.js";
@@ -14,11 +14,12 @@ function draftOf(conversation) {
 export function Composer({ chat }) {
   const name = draftOf(chat.current);
   const [text, setText] = useState(recall(name) ?? "");
-  const [files, setFiles] = useState([]);
+  const [files, setFiles] = useState(recallFiles(name));
   const area = useRef(null);
   const input = useRef(null);
   useEffect(() => {
     setText(recall(name) ?? "");
+    setFiles(recallFiles(name));
     if (matchMedia("(hover: hover)").matches && !document.querySelector("dialog[open]")) area.current.focus();
   }, [chat.current.id]);
   useLayoutEffect(() => {
@@ -30,16 +31,20 @@ export function Composer({ chat }) {
     setText(value);
     keep(name, value);
   };
+  const changeFiles = (list) => {
+    setFiles(list);
+    keepFiles(name, list);
+  };
   const submit = (event) => {
     event.preventDefault();
     if (chat.isBusy || !canSend) return;
     chat.send(text, files);
-    setFiles([]);
+    changeFiles([]);
     change("");
   };
   const attach = async (list) => {
     const { found, problems } = await textOf([...list], files);
-    setFiles((before) => [...before, ...found]);
+    changeFiles([...files, ...found]);
     if (problems.length) chat.say(problems.join(" "));
   };
   const picked = (event) => {
@@ -61,7 +66,7 @@ export function Composer({ chat }) {
     area.current.focus();
   };
   return html`<form class="composer" onSubmit=${submit} aria-label="Ask" onDragOver=${(event) => event.preventDefault()} onDrop=${dropped}>
-    <${Files} files=${files} onRemove=${(at) => setFiles(files.toSpliced(at, 1))} />
+    <${Files} files=${files} onRemove=${(at) => changeFiles(files.toSpliced(at, 1))} />
     <div class="box">
     <label class="sr" for="question">Your question</label>
     <textarea id="question" ref=${area} rows="1" dir="auto" placeholder="Ask something" enterkeyhint="send" value=${text}

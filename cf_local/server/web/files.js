@@ -1,4 +1,4 @@
-/** Reads the text files that are attached to a question. */
+/** Text files that are attached to a question: reads them, and keeps them until it is sent. */
 
 const LIMIT = 200_000; // characters of all files of a question; far more than most contexts hold
 
@@ -25,4 +25,23 @@ export async function textOf(list, attached) {
     }
   }
   return { found, problems };
+}
+
+/** The files that were attached to a question that has not been sent; they last as long as the tab. */
+export function recallFiles(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(`cf-local.files.${name}`)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+/** Keep attached files. */
+export function keepFiles(name, files) {
+  try {
+    if (files.length) sessionStorage.setItem(`cf-local.files.${name}`, JSON.stringify(files));
+    else sessionStorage.removeItem(`cf-local.files.${name}`);
+  } catch {
+    // this browser stores nothing
+  }
 }
