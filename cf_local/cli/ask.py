@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,16 +20,17 @@ from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.loading import loaded
 from cf_local.cli.options import (
     THINK,
     format_of,
     format_options,
     fusion_options,
-    loaded,
     model_options,
     settings_of,
     shows_colour,
 )
+from cf_local.cli.status import StatusLine
 from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
 from cf_local.errors import Cancelled, CfLocalError, InputError
@@ -124,7 +126,12 @@ def ask(
     models = _flags_of(options)
     if not as_json:
         hint_at_setup(options)
-    with Interrupt() as interrupt, loaded(interrupt, options) as fusion:
+    # What a continued answer has already is no part of the prompt.
+    checked = None if continues else prompt
+    with (
+        Interrupt() as interrupt,
+        loaded(interrupt, options, alone=True, prompt=checked) as fusion,
+    ):
         settings = replace(settings_of(fusion, options), response_format=response_format)
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
@@ -162,8 +169,11 @@ def _write(
     start, first_word_s, date = time.perf_counter(), math.nan, trace.now()
     steps: list[Step] = []
     answer: Answer | None = None
+    line = StatusLine()
+    reading = partial(line.show, "Reading the prompt")
     try:
-        for event in fusion.stream(prompt, settings):
+        for event in fusion.stream(prompt, settings, on_progress=reading):
+            line.clear()
             if isinstance(event, Step):
                 if not steps:
                     first_word_s = time.perf_counter() - start
@@ -174,6 +184,7 @@ def _write(
         assert answer is not None
         output.answer(steps, answer)
     finally:  # an answer that breaks off is traced up to that point
+        line.clear()
         if trace_file is not None and (steps or answer):
             trace.write(
                 trace_file, [trace.record(fusion, prompt, settings, steps, answer, date=date)]

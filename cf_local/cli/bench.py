@@ -14,7 +14,8 @@ from cf_local.builtin import problems
 from cf_local.builtin.problems import generate
 from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import loaded, model_options
+from cf_local.cli.loading import loaded
+from cf_local.cli.options import model_options
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.evaluation.bench import (

@@ -16,7 +16,8 @@ import click
 from cf_local import __version__
 from cf_local.cli import columns, references
 from cf_local.cli.interrupt import Interrupt, how_to_go_on
-from cf_local.cli.options import loaded, model_options
+from cf_local.cli.loading import loaded
+from cf_local.cli.options import model_options
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.evaluation import (
     FolderStore,

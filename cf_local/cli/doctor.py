@@ -11,7 +11,8 @@ import click
 from cf_local import files
 from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import PREFIX, loaded, name_options
+from cf_local.cli.loading import loaded
+from cf_local.cli.options import PREFIX, name_options
 from cf_local.doctor import Facts, Finding, collect, examine
 from cf_local.registry.registry import CONFIG_VARIABLE
 from cf_local.registry.toml import nearest

@@ -14,7 +14,8 @@ from cf_local import files
 from cf_local.cli import columns, references
 from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt, how_to_go_on
-from cf_local.cli.options import fusion_options, loaded, model_options, settings_of
+from cf_local.cli.loading import loaded
+from cf_local.cli.options import fusion_options, model_options, settings_of
 from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation import (
     FolderStore,

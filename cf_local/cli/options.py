@@ -4,9 +4,9 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,8 @@ from click.core import ParameterSource
 
 from cf_local import settings
 from cf_local.cli import completing
-from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.help import BASICS, FUSION, MACHINE, SAMPLING, SharedOption
-from cf_local.cli.interrupt import Interrupt
 from cf_local.errors import InputError
-from cf_local.progress import Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
@@ -343,49 +340,6 @@ def _read_format(file: str, parse: Callable[[str], ResponseFormat]) -> ResponseF
         return parse(text)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-
-
-@contextmanager
-def loaded(interrupt: Interrupt, options: dict[str, Any]) -> Iterator[Fusion]:
-    """The loaded fusion, closed at the end. Shows progress and notices on stderr.
-
-    Ctrl-C ends the load or the answer. Removes the values of ``model_options`` from ``options``.
-    Raises what loading raises.
-    """
-    # Imported here: it loads the native library, which `--help` need not wait for.
-    from cf_local.loading.load import load
-    from cf_local.loading.load_options import LoadOptions
-
-    fusion, models = chosen_models(options)
-    given = [key.name for key in fields(LoadOptions) if key.name in options]
-    how = LoadOptions(**{name: options.pop(name) for name in given})
-    with _loading_bar() as on_progress:
-        opened = load(
-            fusion,
-            models=models,
-            options=how,
-            is_cancelled=interrupt.is_set,
-            on_progress=on_progress,
-            on_notice=lambda text: click.echo(f"Note: {text}", err=True),
-            fetch=partial(fetch_missing, offline=how.offline, is_cancelled=interrupt.is_set),
-        )
-    with opened, interrupt.calls(opened.cancel):
-        yield opened
-
-
-@contextmanager
-def _loading_bar() -> Iterator[Progress]:
-    """A bar on stderr that appears at the first progress, after the bars of downloads."""
-    stderr = sys.stderr
-    bar = click.progressbar(length=100, label="Loading", file=stderr, hidden=not stderr.isatty())
-    with ExitStack() as opened:
-
-        def show(share: float) -> None:
-            if not bar.entered:
-                opened.enter_context(bar)
-            bar.update(int(100 * share) - bar.pos)
-
-        yield show
 
 
 def shows_colour() -> bool:

@@ -89,7 +89,8 @@ class LlamaModel:
     @property
     def n_ctx_train(self) -> int:
         """Tokens of context the model was trained with."""
-        return int(lib.llama_model_n_ctx_train(self.handle))
+        # With the vocabulary alone, llama.cpp does not read it.
+        return int(lib.llama_model_n_ctx_train(self.handle)) or self._number("context_length")
 
     @property
     def has_learned_positions(self) -> bool:

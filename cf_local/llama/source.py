@@ -17,6 +17,7 @@ from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.lookahead import LlamaLookahead
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
+from cf_local.llama.room import check_room
 from cf_local.llama.sampler import TokenChooser
 from cf_local.llama.state_key import key_of
 from cf_local.llama.threads import CORES, n_usable_cores
@@ -34,7 +35,6 @@ from cf_local.types import (
     Candidate,
     Counters,
     Draft,
-    Infill,
     KvType,
     Prompt,
     RawText,
@@ -371,15 +371,14 @@ class LlamaSource:
 
     def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
         """Raise InputError for an empty prompt, ContextError if it leaves too little room."""
-        name = self.info.name
-        if not tokens or prompt in (RawText(""), Infill("", "")):
-            raise InputError(f"{name}: the prompt is empty.")
-        if len(tokens) + reserve_tokens > self.n_ctx:
-            raise ContextError(
-                f"{name}: the prompt has {len(tokens)} tokens and {reserve_tokens} must be left "
-                f"for the answer, but the context holds {self.n_ctx}. Shorten the prompt or choose "
-                f"a larger context ({name} was trained with {self.n_ctx_train})."
-            )
+        check_room(
+            self.info.name,
+            prompt,
+            tokens,
+            n_reserved=reserve_tokens,
+            n_ctx=self.n_ctx,
+            n_ctx_train=self.n_ctx_train,
+        )
 
     def settle_in(self) -> None:
         """Compute in this thread (see Threads.settle_in)."""

@@ -13,6 +13,7 @@ from cf_local import hub
 from cf_local.errors import Cancelled, InputError
 from cf_local.llama.devices import devices
 from cf_local.llama.header import check_file
+from cf_local.llama.room import check_before_load
 from cf_local.llama.source import LlamaSource, threads_for
 from cf_local.loading.fit import check_devices, fit, n_forks
 from cf_local.loading.load_options import LoadOptions
@@ -23,7 +24,7 @@ from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import SourceInfo
+from cf_local.types import Prompt, SourceInfo, text_of
 
 _log = logging.getLogger(__name__)
 _DOMINANT = 2 / 3  # of all weight
@@ -42,17 +43,20 @@ def load(
     on_progress: Progress | None = None,
     on_notice: Callable[[str], None] = _log.warning,
     fetch: Callable[[Sequence[SourceSpec]], None] | None = None,
+    only: str | None = None,
 ) -> Fusion:
     """Load the fusion of that name (default: the built-in one), or the ``models`` instead.
 
     A model is an alias in models.toml, ``org/repo[:QUANT]`` on the hub, or the path of a .gguf
     file; missing files are downloaded. ``on_progress`` gets the share loaded so far (0 to 1),
     ``on_notice`` what the user should know. ``fetch`` may download the models before they are
-    looked up; it is called once it is known that they fit into memory. Raises ConfigError,
-    MissingModelError, BrokenModelError, OutOfMemoryError, or Cancelled once ``is_cancelled``
-    returns true.
+    looked up; it is called once it is known that they fit into memory. ``only`` loads one of the
+    sources alone. Raises ConfigError, InputError, MissingModelError, BrokenModelError,
+    OutOfMemoryError, or Cancelled once ``is_cancelled`` returns true.
     """
     specs, settings = choose(load_registry(), fusion, models)
+    if only is not None:
+        specs, settings = alone(specs, settings, only)
     return load_chosen(
         specs,
         settings,
@@ -73,8 +77,13 @@ def load_chosen(
     on_progress: Progress | None = None,
     on_notice: Callable[[str], None] = _log.warning,
     fetch: Callable[[Sequence[SourceSpec]], None] | None = None,
+    prompt: Prompt | None = None,
 ) -> Fusion:
-    """Like ``load``, for what ``choose`` returned."""
+    """Like ``load``, for what ``choose`` returned.
+
+    A ``prompt`` that leaves no room for an answer is refused before the models are loaded, with
+    the ContextError of an answer.
+    """
     options = options or LoadOptions()
     arrangements = _arranged(specs, options, on_notice, is_cancelled)  # before any download
     if fetch is not None:
@@ -83,6 +92,8 @@ def load_chosen(
     paths = [located(spec, options.offline, is_cancelled) for spec in specs]
     for path in paths:
         check_file(path)
+    if prompt is not None:
+        _check_room(prompt, settings.reserve_tokens, specs, paths, arrangements)
     loads = [
         partial(_open, spec, path, arrangement, len(specs), options)
         for spec, path, arrangement in zip(specs, paths, arrangements, strict=True)
@@ -146,6 +157,50 @@ def choose(
         return specs, Settings()
     spec = registry.fusion(fusion)
     return [registry.source(name) for name in spec.sources], spec.settings
+
+
+def alone(
+    specs: Sequence[SourceSpec], settings: Settings, name: str
+) -> tuple[list[SourceSpec], Settings]:
+    """One of the sources that ``choose`` returned, and the settings without the others.
+
+    Raises InputError if there is no such source.
+    """
+    names = [spec.name for spec in specs]
+    if name not in names:
+        raise InputError(f"No source is named {name!r}; there are {names}.")
+    # A weight, and a choice between sources, have no meaning for one.
+    return [specs[names.index(name)]], replace(settings, weights="equal", only=None)
+
+
+def _check_room(
+    prompt: Prompt,
+    n_reserved: int,
+    specs: Sequence[SourceSpec],
+    paths: Sequence[Path],
+    arrangements: Sequence[Arrangement],
+) -> None:
+    """Raise ContextError if a prompt is too long for a source.
+
+    A prompt has at most as many tokens as bytes, so most need no look at a vocabulary.
+    """
+    n_bytes = len(text_of(prompt).encode(errors="replace")) + n_reserved
+    checks = [
+        partial(
+            check_before_load,
+            spec.name,
+            path,
+            prompt,
+            n_reserved=n_reserved,
+            n_ctx=arrangement.n_ctx,
+            template=spec.template,
+        )
+        for spec, path, arrangement in zip(specs, paths, arrangements, strict=True)
+        if n_bytes > arrangement.n_ctx
+    ]
+    with ThreadPoolExecutor(max(1, len(checks))) as pool:
+        for checked in [pool.submit(check) for check in checks]:
+            checked.result()
 
 
 def _together(

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 from cli.conftest import Run
+from click.testing import CliRunner
 from tiny_models import bpe_vocab, make_model
 
 import cf_local
+from cf_local.cli.main import main
+from cf_local.llama.source import LlamaSource
 
 pytestmark = pytest.mark.model
 
@@ -119,6 +122,49 @@ def test_modes_that_choose_among_whole_answers(run: Run, mode: str) -> None:
 def test_one_source_alone(run: Run) -> None:
     answer = lines(run("ask", QUESTION, "--only", "ash", "--json").stdout)[-1]
     assert (answer["mode"], answer["chosen"], list(answer["passes"])) == ("single", "ash", ["ash"])
+
+
+HALF_THERE = """
+[sources.mine]
+file = "ash.gguf"
+[sources.away]
+file = "away.gguf"
+[fusions.both]
+sources = ["mine", "away"]
+weights = {{ mine = 1, away = 2 }}
+{more}
+"""
+
+
+def test_of_one_source_alone_the_others_are_not_loaded(run: Run, work_folder: Path) -> None:
+    shutil.copy(MODELS / "ash.gguf", work_folder)
+    config = work_folder / "models.toml"
+    config.write_text(HALF_THERE.format(more=""))
+    expected = run("ask", QUESTION, "--model", "ash").stdout
+    both = ("ask", QUESTION, "--fusion", "both")
+    check_error(run(*both), 3, "away.gguf")
+    assert run(*both, "--only", "mine").stdout == expected
+    assert run(*both, "--only", "mine", "--weight", "away=2").stdout == expected
+    assert run(*both, "--mode", "single").stdout == expected  # the first
+    # Names are checked before the load, so nothing is said of the missing file.
+    check_error(run(*both, "--only", "oak"), 2, "'oak'", "mine", "away")
+    check_error(run(*both, "--only", "mine", "--weight", "oak=2"), 2, "oak", "mine, away")
+    config.write_text(HALF_THERE.format(more='only = "mine"\nmode = "single"'))
+    assert run(*both).stdout == expected
+
+
+def test_a_prompt_too_long_is_refused_before_the_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def never_loaded(*_: object, **__: object) -> None:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(LlamaSource, "__init__", never_loaded)
+    monkeypatch.setenv("CF_LOCAL_CACHE", str(tmp_path))
+    done = CliRunner().invoke(main, ["ask", "A long text. " * 400])
+    assert done.exit_code == 6
+    assert "ash: the prompt has " in done.stderr
+    assert "the context holds 512" in done.stderr
 
 
 def test_system_text_reaches_templates_that_have_no_place_for_it(run: Run) -> None:

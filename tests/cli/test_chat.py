@@ -46,3 +46,31 @@ def test_old_turns_are_left_out_when_the_context_is_full(run: Run) -> None:
     assert len(answers) == 8
     assert all("The answer is" in answer for answer in answers)
     assert b"no longer fit" in done.stderr
+
+
+def test_a_chat_with_one_source_loads_the_others_when_they_are_asked(run: Run) -> None:
+    typed = [
+        *("/set weights birch=3", "/models", FIRST),
+        *("/only nobody", "/only birch", "/models", FIRST),
+        *("/only off", "/models", "/set", FIRST),
+        *("/only ash", "/models", "/set mode cool"),
+    ]
+    done = run("chat", "--only", "ash", "--no-history", stdin="\n".join(typed).encode())
+    assert len(done.stdout.splitlines()) == 3
+    said = done.stderr.decode().splitlines()
+    loaded = [line for line in said if line.startswith("loaded: ")]
+    all_of_them = "loaded: ash, birch, cedar"
+    assert loaded == ["loaded: ash", "loaded: birch", all_of_them, all_of_them]
+    assert "weights           birch=3" in said
+    assert [line for line in said if line.startswith("Error")] == [
+        "Error: No source is named 'nobody'; there are ['ash', 'birch', 'cedar']."
+    ]
+
+
+def test_set_only_and_a_mode_load_what_they_need(run: Run) -> None:
+    typed = ["/set only cedar", "/models", "/set mode cool", "/models", "/set weights oak=1"]
+    done = run("chat", "--only", "ash", "--no-history", stdin="\n".join(typed).encode())
+    said = done.stderr.decode().splitlines()
+    loaded = [line for line in said if line.startswith("loaded: ")]
+    assert loaded == ["loaded: cedar", "loaded: ash, birch, cedar"]
+    assert "oak" in said[-1]

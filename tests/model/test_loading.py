@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cf_local
-from cf_local.errors import BrokenModelError, CfLocalError
+from cf_local.errors import BrokenModelError, CfLocalError, ContextError, InputError
 from cf_local.llama import child
+from cf_local.llama.model import LlamaModel
 from cf_local.llama.source import LlamaSource
 from cf_local.loading import load as loader
 from cf_local.loading import measured, placement
+from cf_local.registry.registry import load_registry
 
 pytestmark = pytest.mark.model
 
@@ -169,3 +172,43 @@ def test_word_starts_work_where_nothing_can_be_saved(
     source = LlamaSource("ash", files[0])
     assert len(source.vocabulary.word_starts.after("a")) > 0
     source.close()
+
+
+def test_one_source_alone_is_loaded_alone(files: list[Path]) -> None:
+    with cf_local.load(models=files, only="birch") as fusion:
+        assert [source.info.name for source in fusion.sources] == ["birch"]
+        found = fusion.answer(cf_local.chat("What is 7 times 8?")).text
+    with cf_local.load(models=files) as fusion:
+        settings = fusion.settings.with_options({"only": "birch"})
+        assert fusion.answer(cf_local.chat("What is 7 times 8?"), settings).text == found
+    with pytest.raises(InputError, match="'oak'"):
+        cf_local.load(models=files, only="oak")
+
+
+def test_a_prompt_too_long_for_a_context_is_refused_before_any_load(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, bool]] = []  # files, and whether their vocabularies alone
+    init = LlamaModel.__init__
+
+    def counted(self: LlamaModel, path: Path, **how: Any) -> None:
+        if how.get("simulated") is None:
+            opened.append((path.name, how.get("vocab_only", False)))
+        init(self, path, **how)
+
+    monkeypatch.setattr(LlamaModel, "__init__", counted)
+    specs, settings = loader.choose(load_registry(), None, files)
+    short, long = cf_local.chat("Hello"), cf_local.chat("What is 7 times 8? " * 200)
+    with loader.load_chosen(specs, settings, prompt=short) as fusion:
+        assert sorted(opened) == [("ash.gguf", False), ("birch.gguf", False)]
+        with pytest.raises(ContextError) as late:
+            fusion.answer(long)
+    opened.clear()
+    with pytest.raises(ContextError) as early:
+        loader.load_chosen(specs, settings, prompt=long)
+    assert sorted(opened) == [("ash.gguf", True), ("birch.gguf", True)]
+    assert str(early.value) == str(late.value)
+    # Of more bytes than the context has tokens, not all are too long.
+    many = cf_local.chat("What is 7 times 8? " * 28)
+    assert len(many.messages[0].content) > 512
+    loader.load_chosen(specs, settings, prompt=many).close()

@@ -54,7 +54,7 @@ def _set(chat: TerminalChat, rest: str) -> None:
         if name == "think":
             chat.view.say(f"thinking is {'shown' if chat.view.switches[name] else 'hidden'}")
     else:
-        chat.engine.set(name, value)
+        _change(chat, name, value)
 
 
 def _switched(chat: TerminalChat) -> list[tuple[str, str]]:
@@ -93,10 +93,15 @@ def _only(chat: TerminalChat, name: str) -> None:
     if not name:
         chat.view.say(f"only {chat.engine.settings.only or 'off'}")
     elif name == "off":
-        chat.engine.set("only", "off")
-        chat.engine.set("mode", chat.engine.fusion.settings.mode)
+        _change(chat, "mode", chat.engine.fusion.settings.mode)
+        _change(chat, "only", "off")
     else:
-        chat.engine.set("only", name)
+        _change(chat, "only", name)
+
+
+def _change(chat: TerminalChat, name: str, value: str) -> None:
+    chat.engine.set(name, value)
+    chat.autosave.models = chat.engine.name  # other sources may be loaded now
 
 
 def _undo(chat: TerminalChat, _rest: str) -> None:

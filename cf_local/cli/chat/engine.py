@@ -7,9 +7,11 @@ from typing import Any
 
 from cf_local.chats.transcript import Transcript
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import loaded, settings_of
+from cf_local.cli.loading import loaded
+from cf_local.cli.options import check_weights, chosen_models, settings_of
 from cf_local.errors import InputError
 from cf_local.progress import Closing
+from cf_local.registry.registry import load_registry
 from cf_local.registry.toml import nearest
 from cf_local.runtime.conversation import without_oldest
 from cf_local.runtime.fusion import Fusion
@@ -40,6 +42,11 @@ class Engine(Closing):
         self._load(self._options, [])
 
     @property
+    def _is_partial(self) -> bool:
+        """Whether one source of several was loaded, to write alone."""
+        return len(self.names) < len(self._all_names)
+
+    @property
     def names(self) -> Sequence[str]:
         """The names of the sources, in order."""
         return tuple(source.info.name for source in self.fusion.sources)
@@ -55,8 +62,16 @@ class Engine(Closing):
         return self._interrupt
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of later answers. On InputError, the settings stay."""
-        self.settings = changed(self.settings, self.fusion, name, value)
+        """Change a setting of later answers, and load what it needs of the sources.
+
+        On InputError, the settings stay.
+        """
+        if self._is_partial and name in ("mode", "only"):
+            self._load_for(name, value)
+        if self._is_partial and name == "weights":  # for when the others are loaded
+            check_weights(OPTIONS[name].parse(value), self._all_names)
+        else:
+            self.settings = changed(self.settings, self.fusion, name, value)
         self._changes[name] = value
 
     @contextmanager
@@ -78,6 +93,10 @@ class Engine(Closing):
         """
         notes: list[str] = []
         options = self._options | {"fusion": fusion, "models": ()}
+        only = options["only"]
+        if only not in (None, *load_registry().fusion(fusion).sources):
+            notes.append(f"{fusion} has no source {only!r}; all of its sources answer.")
+            options["only"] = None
         self._load(options, notes)
         return notes
 
@@ -85,20 +104,45 @@ class Engine(Closing):
         """Unload the models. May be called twice."""
         self._opened.close()
 
+    def _load_for(self, name: str, value: str) -> None:
+        """Load the sources that "mode" or "only" needs beside those that are loaded."""
+        wanted = self.settings.with_options({name: OPTIONS[name].parse(value)})
+        known, needed = self._all_names, set(self._all_names)
+        if wanted.mode == "single":
+            needed = {wanted.only or known[0]}
+        if not needed <= set(known):
+            raise InputError(f"No source is named {wanted.only!r}; there are {list(known)}.")
+        if not needed <= set(self.names):
+            change = {"mode": wanted.mode, "only": wanted.only}
+            self._load(self._options | change, [])
+
     def _load(self, options: dict[str, Any], notes: list[str]) -> None:
-        """Load, and only then unload the previous models."""
+        """Load, and only then unload the previous models. One source alone where that is asked."""
+        from cf_local.loading.load import choose  # imported here: it loads the native library
+
+        specs, _ = choose(load_registry(), *chosen_models(dict(options)))
         with ExitStack() as opening:
             given = dict(options)
             self._interrupt.clear()
             with self._interrupt.patient(False):
-                fusion = opening.enter_context(loaded(self._interrupt, given))
+                fusion = opening.enter_context(loaded(self._interrupt, given, alone=True))
             is_first = not hasattr(self, "fusion")
-            settings = self._settings(fusion, given, None if is_first else notes)
+            changes = dict(self._changes)
+            if len(fusion.sources) < len(specs):  # one alone needs no weights; the rest may, later
+                changes.pop("weights", None)
+            settings = self._settings(fusion, given, changes, None if is_first else notes)
             former, self._opened = self._opened, opening.pop_all()
         self.fusion, self.settings, self._options = fusion, settings, options
+        self._all_names = tuple(spec.name for spec in specs)
         former.close()
 
-    def _settings(self, fusion: Fusion, given: dict[str, Any], notes: list[str] | None) -> Settings:
+    def _settings(
+        self,
+        fusion: Fusion,
+        given: dict[str, Any],
+        changes: Mapping[str, str],
+        notes: list[str] | None,
+    ) -> Settings:
         """The fusion's settings with the user's changes; notes and drops those that do not fit."""
         try:
             settings = settings_of(fusion, given)
@@ -108,7 +152,7 @@ class Engine(Closing):
                 raise
             notes.append(f"The options of the command do not fit this fusion: {error}")
             settings = fusion.settings
-        for name, value in list(self._changes.items()):
+        for name, value in changes.items():
             try:
                 settings = changed(settings, fusion, name, value)
             except InputError as error:

@@ -7,7 +7,6 @@ characters in model output are made visible; elsewhere the output is unchanged.
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,12 +15,11 @@ import click
 from cf_local.cli.chat.markdown import MarkdownSink
 from cf_local.cli.chat.wrapping import WordWrap
 from cf_local.cli.options import shows_colour
+from cf_local.cli.status import StatusLine
 from cf_local.cli.winners import Winners
 from cf_local.method.thinking import ThinkingSplitter, split
 from cf_local.trace import shown, visible, winners_of_dispute
 from cf_local.types import Step
-
-_PATIENCE_S = 0.3
 
 
 class View:
@@ -31,7 +29,6 @@ class View:
         is_dumb = os.environ.get("TERM") == "dumb"
         self.is_terminal = sys.stdout.isatty()
         self.in_colour = shows_colour() and not is_dumb
-        self.has_status = sys.stderr.isatty() and not is_dumb
         self.switches = {
             "markdown": self.in_colour,
             "think": self.is_terminal,
@@ -110,13 +107,12 @@ class AnswerView:
         is_plain = self._marks is not None or not view.switches["markdown"]
         self._sink: _Sink = _PlainSink(wraps=view.is_terminal) if is_plain else MarkdownSink()
         self._kind = ""
-        self._status = ""
-        self._start_s = time.monotonic()
+        self._line = StatusLine()
 
     def reading(self, share: float) -> None:
         """Show how much of the prompt is read (0 to 1)."""
-        if time.monotonic() - self._start_s > _PATIENCE_S:
-            self._show_status(f"reading {share:.0%}")
+        if not self._kind:
+            self._line.show("Reading", share)
 
     def step(self, step: Step) -> None:
         """Show what a step adds."""
@@ -135,7 +131,7 @@ class AnswerView:
         _, answer = split(text, opened=self._opened, ended=not is_stopped)
         if answer and self._kind != "answer":  # it was taken for thinking until now
             self._show("answer", answer, ())
-        self._clear_status()
+        self._line.clear()
         if is_stopped and self._view.is_terminal:
             self._sink.write(self._dim(" (stopped)"))
         self._sink.end(redraws=not is_stopped)
@@ -155,7 +151,7 @@ class AnswerView:
         if kind == "thinking" and not self._view.switches["think"]:
             self._show_status("thinking")
             return
-        self._clear_status()
+        self._line.clear()
         if kind == "answer" and self._kind == "thinking":
             self._sink.write("\n\n")
         self._kind = kind
@@ -170,11 +166,5 @@ class AnswerView:
         return click.style(text, dim=True) if self._view.in_colour else text
 
     def _show_status(self, text: str) -> None:
-        if self._view.has_status and text != self._status and not self._kind:
-            self._status = text
-            click.echo(f"\r\x1b[K{text} …", nl=False, err=True)
-
-    def _clear_status(self) -> None:
-        if self._status:
-            self._status = ""
-            click.echo("\r\x1b[K", nl=False, err=True)
+        if not self._kind:
+            self._line.say(f"{text} …")

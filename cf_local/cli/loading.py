@@ -1,0 +1,64 @@
+"""Loads what the options of a command select, and says how far it is."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from cf_local.cli.fetching import fetch_missing
+from cf_local.cli.interrupt import Interrupt
+from cf_local.cli.options import check_weights, chosen_models
+from cf_local.cli.status import StatusLine
+from cf_local.registry.registry import load_registry
+from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
+from cf_local.types import Prompt
+
+
+@contextmanager
+def loaded(
+    interrupt: Interrupt,
+    options: dict[str, Any],
+    *,
+    alone: bool = False,
+    prompt: Prompt | None = None,
+) -> Iterator[Fusion]:
+    """The loaded fusion, closed at the end. Shows progress and notices on stderr.
+
+    Ctrl-C ends the load or the answer. Removes the values of ``model_options`` from ``options``.
+    With ``alone``, where one source is to write alone, the others are not loaded, and their weights
+    are removed. A ``prompt`` that is too long is refused before the load. Raises what loading
+    raises, and InputError for weights of unknown sources.
+    """
+    # Imported here: it loads the native library, which `--help` need not wait for.
+    from cf_local.loading import load
+    from cf_local.loading.load_options import LoadOptions
+
+    specs, settings = load.choose(load_registry(), *chosen_models(options))
+    check_weights(options.get("weights"), [spec.name for spec in specs])
+    if alone and (name := _name_alone(settings, options, specs[0].name)) is not None:
+        specs, settings = load.alone(specs, settings, name)
+        options["weights"] = None
+    given = [key.name for key in fields(LoadOptions) if key.name in options]
+    how = LoadOptions(**{name: options.pop(name) for name in given})
+    with StatusLine() as line:
+        opened = load.load_chosen(
+            specs,
+            settings,
+            options=how,
+            is_cancelled=interrupt.is_set,
+            on_progress=lambda share: line.show("Loading", share),
+            on_notice=line.note,
+            fetch=partial(fetch_missing, offline=how.offline, is_cancelled=interrupt.is_set),
+            prompt=prompt,
+        )
+    with opened, interrupt.calls(opened.cancel):
+        yield opened
+
+
+def _name_alone(settings: Settings, options: Mapping[str, Any], first: str) -> str | None:
+    """The source that is to write alone; None if it is not in mode "single"."""
+    given = {key: options[key] for key in ("mode", "only") if options[key] is not None}
+    settings = settings.with_options(given)
+    return (settings.only or first) if settings.mode == "single" else None
