@@ -34,6 +34,7 @@ _SECTIONS = {
     },
     "Serve": {
         "serve": "serve:serve",
+        "connect": "connect.command:connect",
     },
     "Measure": {
         "eval": "eval:evaluate",

@@ -1,0 +1,1 @@
+"""``cf-local connect``: what a client needs to use the server."""
