@@ -191,3 +191,43 @@ def test_a_tool_is_called_and_its_result_is_read(served: Served) -> None:
     how["tool_choice"] = "none"
     choice = client.chat.completions.create(messages=messages, **how).choices[0]
     assert "19 degrees" in choice.message.content
+
+
+ASKED, RESULT = "How warm is it in Paris now?", "19 degrees Celsius"
+
+
+def test_a_tool_is_called_in_anthropics_interface(served: Served) -> None:
+    anthropic = pytest.importorskip("anthropic", reason="needs the anthropic package")
+    client = anthropic.Anthropic(base_url=served.url, api_key="none", timeout=TIMEOUT_S)
+    function = WEATHER["function"]
+    tool = {"name": function["name"], "description": function["description"]}
+    tool["input_schema"] = function["parameters"]
+    messages: list[Any] = [{"role": "user", "content": ASKED}]
+    how: dict[str, Any] = {"model": models.QWEN, "tools": [tool], "max_tokens": 60}
+    with client.messages.stream(messages=messages, **how) as stream:
+        message = stream.get_final_message()
+    assert message.stop_reason == "tool_use"
+    call = message.content[-1]
+    assert call.name == "get_weather"
+    assert "Paris" in call.input["city"]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": RESULT}
+    messages += [message.to_param(), {"role": "user", "content": [result]}]
+    message = client.messages.create(messages=messages, tool_choice={"type": "none"}, **how)
+    assert "19 degrees" in message.content[0].text
+    assert message.stop_reason == "end_turn"
+
+
+def test_a_tool_is_called_in_responses(served: Served) -> None:
+    openai = pytest.importorskip("openai", reason="needs the openai package")
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=TIMEOUT_S)
+    tool = {"type": "function", **WEATHER["function"]}
+    how: dict[str, Any] = {"model": models.QWEN, "tools": [tool], "max_output_tokens": 60}
+    with client.responses.stream(input=ASKED, **how) as stream:
+        response = stream.get_final_response()
+    call = response.output[-1]
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    assert "Paris" in json.loads(call.arguments)["city"]
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": RESULT}
+    how |= {"tool_choice": "none", "previous_response_id": response.id}
+    response = client.responses.create(input=[result], **how)
+    assert "19 degrees" in response.output_text
