@@ -118,6 +118,67 @@ WHOLE = {
     "tools": [],
     "frequency_penalty": 0,
 }
+ADD = {"a": {"type": "integer"}}
+SCHEMA = {"type": "object", "properties": ADD, "required": ["a"]}
+WHOLE_MESSAGE = {
+    "model": "builtin",
+    "max_tokens": 4,
+    "system": [{"type": "text", "text": "Be brief."}],
+    "messages": [
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+                {"type": "text", "text": "So."},
+                {"type": "tool_use", "id": "a", "name": "add", "input": {"a": 1}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "5", "is_error": False},
+                {"type": "text", "text": "Go on."},
+            ],
+        },
+    ],
+    "tools": [{"name": "add", "description": "Adds.", "input_schema": SCHEMA, "strict": True}],
+    "tool_choice": {"type": "none"},
+    "thinking": {"type": "enabled", "budget_tokens": 4},
+    "output_config": {"effort": "low", "format": None},
+    "stop_sequences": ["\n"],
+    "stream": False,
+    "cf_local": {"mode": "cool"},
+}
+WHOLE_RESPONSE = {
+    "model": "builtin",
+    "max_output_tokens": 4,
+    "instructions": "Be brief.",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": "So."},
+        {"type": "function_call", "call_id": "a", "name": "add", "arguments": '{"a": 1}'},
+        {"type": "function_call_output", "call_id": "a", "output": "5"},
+        {"role": "user", "content": "Go on."},
+    ],
+    "tools": [{"type": "function", "name": "add", "parameters": SCHEMA, "strict": True}],
+    "tool_choice": "none",
+    "text": {"format": {"type": "text"}},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["message.output_text.logprobs"],
+    "top_logprobs": 2,
+    "metadata": {"a": "b"},
+    "store": True,
+    "stream": False,
+    "cf_local": {"mode": "cool"},
+}
+WHOLES = {
+    "/v1/chat/completions": WHOLE,
+    "/v1/messages": WHOLE_MESSAGE,
+    "/v1/messages/count_tokens": WHOLE_MESSAGE,
+    "/v1/responses": WHOLE_RESPONSE,
+}
 VALUES = (
     *(None, True, False, 0, 1, -1, 0.5, 2**31, -(2**63), 2**64, 1e308, "", "x", "\u0000", "\ud800"),
     *("<|im_end|>", "builtin", "cool+r", "assistant", [], {}, [[]], [None], ["x"] * 20),
@@ -135,19 +196,21 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.model
-def test_changed_requests_are_answered_or_refused(served: Served) -> None:
+@pytest.mark.parametrize("path", WHOLES)
+def test_changed_requests_are_answered_or_refused(path: str, served: Served) -> None:
+    whole = WHOLES[path]
     counts: Counter[int] = Counter()
     for seed in range(N_EXAMPLES):
-        dice, body = random.Random(seed), copy.deepcopy(WHOLE)
+        dice, body = random.Random(seed), copy.deepcopy(whole)
         for _ in range(dice.choice((1, 1, 2, 4))):
             place, key = dice.choice(list(places(body)))
             if dice.random() < 0.2 and isinstance(place, dict):
                 del place[key]
             elif dice.random() < 0.2 and isinstance(place, dict):
-                place[dice.choice(list(WHOLE))] = copy.deepcopy(dice.choice(VALUES))
+                place[dice.choice(list(whole))] = copy.deepcopy(dice.choice(VALUES))
             else:
                 place[key] = copy.deepcopy(dice.choice(VALUES))
-        reply = served.ask("POST", "/v1/chat/completions", body)
+        reply = served.ask("POST", path, body)
         counts[reply.status] += 1
         assert reply.status < 500, (body, reply.body)
     assert min(counts[200], counts[400]) > N_EXAMPLES / 8, counts
