@@ -15,6 +15,7 @@ from cf_local.llama.candidates import Candidates, OwnDraft
 from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import MAX_PASS_LOGITS, Context, Passes
 from cf_local.llama.library import llama_cpp
+from cf_local.llama.load_work import LoadWork
 from cf_local.llama.lookahead import LlamaLookahead
 from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.room import check_room
@@ -293,6 +294,7 @@ class LlamaSource:
         kv_type: KvType = "f16",
         template: str | None = None,
         costs: PassCosts | None = None,
+        work: LoadWork | None = None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
@@ -302,7 +304,8 @@ class LlamaSource:
         of ``n_sessions`` conversations has that many. ``template`` replaces the file's chat
         template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all.
         ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
-        the costs of its passes.
+        the costs of its passes. ``on_progress`` is told which share of the ``work`` is done;
+        None estimates that, too.
 
         Raises InputError for less than one session, or threads that ggml cannot have, and what
         LlamaModel and Context raise.
@@ -315,12 +318,16 @@ class LlamaSource:
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
         CORES.look()
+        work = work or LoadWork.of(path, n_contexts=n_sessions)
+        tell = on_progress or (lambda _share: None)
         self._weights = Weights(
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
             is_cancelled=is_cancelled,
-            on_progress=on_progress,
+            on_read=lambda share: tell(work.progress(share, 0, 0, 0)),
+            # llama.cpp reads the vocabulary before it tells anything.
+            on_progress=lambda share: tell(work.progress(1, 1, share, 0)),
         )
         try:
             self._model = self._weights.model
@@ -342,6 +349,7 @@ class LlamaSource:
                 )
                 self._contexts.append(context)
                 self.sessions.append(LlamaSession(self, context, n_forks, texts))
+                tell(work.progress(1, 1, 1, len(self.sessions) / n_sessions))
         except BaseException:
             self.close()
             raise

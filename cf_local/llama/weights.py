@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cf_local.errors import Cancelled
+from cf_local.llama.load_work import read_ahead
 from cf_local.llama.model import LlamaModel
 from cf_local.llama.state_key import identity_of
 from cf_local.progress import IsCancelled, Progress, never
@@ -40,10 +41,12 @@ class Weights:
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
         is_cancelled: IsCancelled = never,
+        on_read: Progress | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Load ``path``, or share what is loaded of the same content in the same place.
 
+        ``on_read`` is told how much was read from the disk, ``on_progress`` what LlamaModel tells.
         A file that was replaced on the disk is another one. May be called from any thread. Raises
         what LlamaModel raises; a failed load fails for nobody else.
         """
@@ -61,6 +64,7 @@ class Weights:
                     raise Cancelled(f"Loading {path.name} was cancelled.")
             try:
                 if self._entry.model is None:
+                    read_ahead(path, is_cancelled, on_read)
                     self._entry.model = LlamaModel(
                         path,
                         n_gpu_layers=n_gpu_layers,

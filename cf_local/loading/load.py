@@ -13,6 +13,7 @@ from cf_local import hub
 from cf_local.errors import Cancelled, InputError
 from cf_local.llama.devices import devices
 from cf_local.llama.header import check_file
+from cf_local.llama.load_work import LoadWork
 from cf_local.llama.room import check_before_load
 from cf_local.llama.source import LlamaSource, threads_for
 from cf_local.loading.fit import check_devices, fit, n_forks
@@ -94,13 +95,16 @@ def load_chosen(
         check_file(path)
     if prompt is not None:
         _check_room(prompt, settings.reserve_tokens, specs, paths, arrangements)
-    loads = [
-        partial(_open, spec, path, arrangement, len(specs), options)
-        for spec, path, arrangement in zip(specs, paths, arrangements, strict=True)
+    works = [
+        _work(path, arrangement, options.n_conversations)
+        for path, arrangement in zip(paths, arrangements, strict=True)
     ]
-    sizes = [path.stat().st_size for path in paths]
+    loads = [
+        partial(_open, spec, path, arrangement, len(specs), options, work)
+        for spec, path, arrangement, work in zip(specs, paths, arrangements, works, strict=True)
+    ]
     with ExitStack() as opened:
-        sources = _together(loads, sizes, is_cancelled, on_progress)
+        sources = _together(loads, works, is_cancelled, on_progress)
         for source in sources:
             opened.callback(source.close)
         plain = [source.info.name for source in sources if not source.has_template]
@@ -205,13 +209,13 @@ def _check_room(
 
 def _together(
     loads: Sequence[Callable[[IsCancelled, Progress], LlamaSource]],
-    sizes: Sequence[int],
+    works: Sequence[LoadWork],
     is_cancelled: IsCancelled,
     on_progress: Progress | None,
 ) -> list[LlamaSource]:
     """What all ``loads`` return. A load keeps one core busy, so they run at the same time.
 
-    ``on_progress`` is called in this thread; loads are weighted by the ``sizes`` of their files. If
+    ``on_progress`` is called in this thread; loads are weighted by the ``works`` that they are. If
     one fails, the others are stopped, and the first error is raised.
     """
     shares, stopping = [0.0] * len(loads), threading.Event()
@@ -231,8 +235,9 @@ def _together(
         try:
             while wait(running, timeout=_PROGRESS_S).not_done:
                 if on_progress is not None:
-                    done = sum(size * share for size, share in zip(sizes, shares, strict=True))
-                    on_progress(done / sum(sizes))
+                    done = zip(works, shares, strict=True)
+                    done_s = sum(work.total_s * share for work, share in done)
+                    on_progress(done_s / sum(work.total_s for work in works))
         except BaseException:
             stopping.set()
             wait(running)
@@ -274,6 +279,7 @@ def _open(
     arrangement: Arrangement,
     n_sources: int,
     options: LoadOptions,
+    work: LoadWork,
     is_cancelled: IsCancelled,
     on_progress: Progress,
 ) -> LlamaSource:
@@ -290,8 +296,20 @@ def _open(
         kv_type=arrangement.kv_type,
         template=spec.template,
         costs=known_costs(path, n_threads or threads_for(path)),
+        work=work,
         is_cancelled=is_cancelled,
         on_progress=on_progress,
+    )
+
+
+def _work(path: Path, arrangement: Arrangement, n_contexts: int) -> LoadWork:
+    """What it takes to load a model as arranged."""
+    is_planned = arrangement.n_layers > 0
+    return LoadWork.of(
+        path,
+        n_moved=arrangement.copied + arrangement.gpu.weights if is_planned else None,
+        n_cleared=arrangement.main.cache + arrangement.gpu.cache,
+        n_contexts=n_contexts,
     )
 
 

@@ -79,8 +79,10 @@ class Writer:
     def prefill(self, prompt: Prompt, prefix: bytes = b"") -> Iterator[float]:
         """Evaluate in every source the prompt and ``prefix``, with which the answer starts.
 
-        Yields the share of all prompts that was read (0 to 1).
+        Yields the share of all prompts that was read (0 to 1), weighted by the sizes of the models.
         """
+        sizes = [session.source.info.n_parameters for session in self._sessions]
+        sizes = sizes if all(sizes) else [1] * len(sizes)
         for index, session in enumerate(self._sessions):
             sampling = self._settings.sampling
             parts = session.prefill(
@@ -94,7 +96,7 @@ class Writer:
                 is_cancelled=self._is_cancelled,
             )
             n_before, name = session.counters.n_tokens, session.source.info.name
-            n_tokens = yield from _shares(parts, index, len(self._sessions))
+            n_tokens = yield from _shares(parts, sum(sizes[:index]), sizes[index], sum(sizes))
             self._prompt_tokens[name] = n_tokens
             self._cached_tokens[name] = max(n_tokens - session.counters.n_tokens + n_before, 0)
         if prefix:
@@ -434,9 +436,9 @@ def chosen_at_first(settings: Settings, first: str) -> str:
 
 
 def _shares(
-    parts: Generator[float, None, int], index: int, n_parts: int
+    parts: Generator[float, None, int], done: int, size: int, total: int
 ) -> Generator[float, None, int]:
-    """The progress of part ``index`` of ``n_parts``, as progress of the whole."""
+    """The progress of work of a ``size``, as progress of the ``total``, of which much is done."""
     with closing(parts):
         while True:
             try:
@@ -444,4 +446,4 @@ def _shares(
             except StopIteration as end:
                 n_tokens: int = end.value
                 return n_tokens
-            yield (index + share) / n_parts
+            yield (done + size * share) / total

@@ -50,7 +50,12 @@ def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:
 
     def load(model: ServedModel, is_cancelled: IsCancelled, on_progress: Progress) -> Loaded:
         if model.kind == "embedding":
-            return load_embedder_of(model.sources[0], options=options, is_cancelled=is_cancelled)
+            return load_embedder_of(
+                model.sources[0],
+                options=options,
+                is_cancelled=is_cancelled,
+                on_progress=on_progress,
+            )
         return load_chosen(
             list(model.sources),
             model.settings,

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -316,6 +317,16 @@ def test_cancelled_before_it_began_it_has_no_text() -> None:
         (answer,) = stream
         assert isinstance(answer, Answer)
         assert (answer.text, answer.finish_reason) == ("", "cancelled")
+
+
+def test_progress_counts_what_each_source_takes() -> None:
+    with fusion_of() as fusion:
+        for source, n_parameters in zip(fusion.sources, (1, 3), strict=True):
+            assert isinstance(source, ScriptedSource)
+            source.info = replace(source.info, n_parameters=n_parameters)
+        shares: list[float] = []
+        list(fusion.stream(RawText("x" * PASS_TOKENS * 2), on_progress=shares.append))
+    assert shares == [0.125, 0.25, 0.625, 1.0]
 
 
 def test_progress_is_reported_in_the_thread_that_reads(lends: bool) -> None:
