@@ -15,6 +15,7 @@ from starlette.types import Message, Receive
 from cf_local.server.api_errors import ApiError, invalid
 from cf_local.server.serve_options import ServeOptions
 
+_OF_PROGRAMS = ("", "application/x-www-form-urlencoded")
 _TYPES = ("_type", "int_from_float", "model_attributes_type")
 
 
@@ -27,6 +28,7 @@ class JsonRoute(APIRoute):
 
         async def read(request: Request) -> Response:
             options: ServeOptions = request.app.state.options
+            _check_type(request)
             raw = await read_body(request.receive, request.headers, options)
             return await handle(_Parsed(request, read_json(raw)))
 
@@ -34,10 +36,12 @@ class JsonRoute(APIRoute):
 
 
 class _Parsed(Request):
-    """A request whose body is parsed."""
+    """A request whose body is parsed, and which says that it is JSON."""
 
     def __init__(self, request: Request, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
+        headers = [each for each in request.scope["headers"] if each[0] != b"content-type"]
+        headers.append((b"content-type", b"application/json"))
+        super().__init__({**request.scope, "headers": headers}, request.receive)
         self._value = value
 
     async def body(self) -> bytes:
@@ -49,12 +53,23 @@ class _Parsed(Request):
         return self._value
 
 
-async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -> bytes:
-    """The body of a request. Raises ApiError unless it is JSON, short enough and in time."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+def _check_type(request: Request) -> None:
+    """Raise ApiError unless a request says that its body is JSON.
+
+    A form on another site cannot say so. Clients of Ollama often say nothing, or, as curl does,
+    that it is a form: that is accepted from programs. A browser that sends such a type, and JSON,
+    tells its origin, as only a script can do that.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_program = request.url.path.startswith("/api/") and "origin" not in request.headers
+    if given != "application/json" and not (is_program and given in _OF_PROGRAMS):
         raise ApiError(
             415, "Send JSON, with the header 'Content-Type: application/json'.", code="not_json"
         )
+
+
+async def read_body(receive: Receive, headers: Headers, options: ServeOptions) -> bytes:
+    """The body of a request. Raises ApiError unless it is short enough and in time."""
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > options.body_bytes:
         raise _too_long(options)

@@ -319,9 +319,9 @@ def test_one_model(client: Any) -> None:
     assert ash.modelinfo["llama.context_length"] == 512
     assert ash.license == "MIT"
     with pytest.raises(ollama.ResponseError) as caught:
-        client.show("nothing")
+        client.show("xyzzy")
     assert caught.value.status_code == 404
-    assert caught.value.error.startswith("There is no model 'nothing'. The models here are")
+    assert caught.value.error.startswith("There is no model 'xyzzy'. The models here are")
 
 
 def test_capabilities(tiny_models_file: Path) -> None:

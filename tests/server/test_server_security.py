@@ -246,6 +246,22 @@ def test_what_a_form_on_another_site_can_send_is_refused(scripted: Served) -> No
         assert scripted.ask("POST", CHAT, raw=sent, headers={"Content-Type": kind}).status == 415
 
 
+def test_programs_for_ollama_need_not_say_that_they_send_json(scripted: Served) -> None:
+    sent = json.dumps(QUESTION | {"stream": False}).encode()
+    form = "application/x-www-form-urlencoded"
+    assert scripted.ask("POST", "/api/chat", raw=sent).status == 200
+    for kind, more, status in (
+        (form, {}, 200),
+        ("text/plain", {}, 415),
+        ("multipart/form-data", {}, 415),
+        (form, {"Origin": scripted.url}, 415),
+        ("", {"Origin": scripted.url}, 415),
+        (form, {"Origin": "https://evil.example"}, 403),
+    ):
+        headers = {"Content-Type": kind} | more
+        assert scripted.ask("POST", "/api/chat", raw=sent, headers=headers).status == status
+
+
 # --- Files ----------------------------------------------------------------------------------
 
 
