@@ -28,7 +28,18 @@ Check = Callable[[Facts], Iterator[Finding]]
 WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 """Where the llama-cpp-python project publishes wheels, which need no compiler."""
 _CUDA_WHEELS = ("11.8", "12.1", "12.2", "12.3", "12.4", "12.5", "13.0", "13.2")
-_PYTHONS_OF_WHEELS = ("3.10", "3.11", "3.12")
+_PCS = frozenset({("Linux", "x86_64"), ("Windows", "AMD64")})
+# Kinds of wheels and the systems that they are built for, by the workflows in the source archive
+# of llama-cpp-python 0.3.36. A wheel fits every Python (its tag is py3-none).
+_WHEELS = {
+    "cpu": _PCS | {("Linux", "aarch64"), ("Linux", "riscv64"), ("Darwin", "arm64")},
+    "metal": frozenset({("Darwin", "arm64")}),
+    "vulkan": _PCS,
+    "rocm72": frozenset({("Linux", "x86_64")}),
+    "hip-radeon": frozenset({("Windows", "AMD64")}),
+    **{f"cu{version.replace('.', '')}": _PCS for version in _CUDA_WHEELS},
+    **dict.fromkeys(("cu121", "cu122", "cu123"), frozenset({("Linux", "x86_64")})),
+}
 _LITTLE_MEMORY = 1_500_000_000
 _FULL_DISK, _LITTLE_DISK = 1_000_000_000, 10_000_000_000
 # llama.cpp's name of a feature, and Linux's. Without those in _NEEDED, it is slow.
@@ -88,7 +99,7 @@ def check_library(facts: Facts) -> Iterator[Finding]:
         text = f"llama-cpp-python {found} cannot be used: {native.error}"
         ways = (
             compile_with("-DGGML_NATIVE=on", pinned, facts.system),
-            wheel("cpu", pinned),
+            *wheels("cpu", facts),
         )
         yield Finding("problem", "llama.cpp", text, ways)
     elif found != pinned:
@@ -183,17 +194,17 @@ def _without_backend(gpu: Gpu, facts: Facts) -> Finding:
     pinned, system = facts.pinned, facts.system
     vulkan = (
         compile_with("-DGGML_VULKAN=on", pinned, system),
-        wheel("vulkan", pinned),
+        *wheels("vulkan", facts),
     )
     if gpu.vendor == "nvidia":
-        ways = cuda(pinned, system, gpu.cuda, facts.python)
-        return Finding("problem", "GPU", text, ways)
+        return Finding("problem", "GPU", text, cuda(gpu.cuda, facts))
     if gpu.vendor == "apple":
         metal = compile_with("-DGGML_METAL=on", pinned, system)
-        return Finding("problem", "GPU", text, (metal, wheel("metal", pinned)))
+        return Finding("problem", "GPU", text, (metal, *wheels("metal", facts)))
     if gpu.vendor == "amd":
         hip = compile_with("-DGGML_HIP=on", pinned, system)
-        return Finding("note", "GPU", text, (*vulkan, hip))
+        own = (*wheels("rocm72", facts), *wheels("hip-radeon", facts))
+        return Finding("note", "GPU", text, (*vulkan, hip, *own))
     return Finding("note", "GPU", text, vulkan)
 
 
@@ -309,27 +320,22 @@ def compile_without_amx(version: str) -> str:
     return f'CFLAGS="{flags}" CXXFLAGS="{flags}" {command}'
 
 
-def wheel(kind: str, version: str) -> str:
-    """Install a wheel of the project; ``kind`` is for example "cpu", "cu124" or "metal"."""
-    return f"{install(version)} --extra-index-url {WHEELS}/{kind}"
+def wheels(kind: str, facts: Facts) -> tuple[str, ...]:
+    """Install a prebuilt wheel, "cpu", "cu124" or "metal"; empty where none is built for this."""
+    if (facts.system, facts.architecture) not in _WHEELS[kind]:
+        return ()
+    return (f"{install(facts.pinned)} --extra-index-url {WHEELS}/{kind}",)
 
 
-def cuda(version: str, system: str, supported: str | None, python: str) -> tuple[str, ...]:
-    """The ways to CUDA: the newest wheel that the driver supports, if any, and compiling."""
-    ways = [compile_with("-DGGML_CUDA=on", version, system)]
-    kind = cuda_wheel(supported)
-    if kind and python.rpartition(".")[0] in _PYTHONS_OF_WHEELS:
-        ways.insert(0, f"{wheel(kind, version)}   (if there is a wheel of this version)")
-    return tuple(ways)
+def cuda(supported: str | None, facts: Facts) -> tuple[str, ...]:
+    """The ways to CUDA: the newest wheel that the driver supports, if any, and compiling.
 
-
-def cuda_wheel(supported: str | None) -> str | None:
-    """The wheels for the newest CUDA that a driver supports ("12.4" -> "cu124")."""
-    if supported is None:
-        return "cu124"
-    limit = _number(supported)
-    fitting = [each for each in _CUDA_WHEELS if _number(each) <= limit]
-    return f"cu{fitting[-1].replace('.', '')}" if fitting else None
+    ``supported`` is the newest CUDA that the driver knows, None if that is unknown.
+    """
+    limit = _number(supported or "12.4")
+    kinds = [f"cu{each.replace('.', '')}" for each in _CUDA_WHEELS if _number(each) <= limit]
+    fitting = [command for kind in kinds for command in wheels(kind, facts)]
+    return (*fitting[-1:], compile_with("-DGGML_CUDA=on", facts.pinned, facts.system))
 
 
 def _number(version: str) -> tuple[int, ...]:

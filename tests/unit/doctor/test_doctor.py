@@ -187,12 +187,39 @@ def test_what_is_unknown_is_no_problem() -> None:
     [("11.4", None), ("11.8", "cu118"), ("12.4", "cu124"), ("12.9", "cu125"), ("14.0", "cu132")],
 )
 def test_the_newest_wheel_that_a_driver_supports(supported: str, kind: str | None) -> None:
-    assert checks.cuda_wheel(supported) == kind
+    *wheels, compiling = checks.cuda(supported, SOUND)
+    assert [wheel.rpartition("/")[2] for wheel in wheels] == ([kind] if kind else [])
+    assert "GGML_CUDA" in compiling
 
 
-def test_wheels_are_for_some_pythons() -> None:
-    assert len(checks.cuda("1", "Linux", "12.4", "3.12.1")) == 2
-    assert len(checks.cuda("1", "Linux", "12.4", "3.14.0")) == 1
+@pytest.mark.parametrize(
+    ("system", "architecture", "kinds"),
+    [
+        ("Linux", "x86_64", {"cpu", "vulkan", "rocm72", "cu123"}),
+        ("Linux", "aarch64", {"cpu"}),
+        ("Windows", "AMD64", {"cpu", "vulkan", "hip-radeon", "cu118"}),
+        ("Windows", "ARM64", set()),
+        ("Darwin", "arm64", {"cpu", "metal"}),
+        ("Darwin", "x86_64", set()),
+        ("FreeBSD", "amd64", set()),
+    ],
+)
+def test_prebuilt_wheels_are_named_only_where_they_exist(
+    system: str, architecture: str, kinds: set[str]
+) -> None:
+    here = replace(SOUND, system=system, architecture=architecture)
+    named = {
+        way.rpartition("/")[2]
+        for vendor in ("nvidia", "amd", "intel", "apple")
+        for facts in (
+            replace(here, gpus=(Gpu(vendor, "driver", "12.3"),)),
+            replace(here, native=Native(error="libgomp.so.1: cannot open")),
+        )
+        for finding in examine(facts)
+        for way in finding.remedies
+        if "--extra-index-url" in way
+    }
+    assert named == kinds
 
 
 def test_windows_sets_variables_in_its_own_way() -> None:
