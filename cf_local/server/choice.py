@@ -9,7 +9,7 @@ from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.server.vocabulary import Echo
 from cf_local.settings import Settings
 from cf_local.structured import calls
-from cf_local.structured.calls import CallSplitter
+from cf_local.structured.calls import CallArguments, CallSplitter
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
@@ -56,18 +56,15 @@ class CallStart:
 
 
 @dataclass(frozen=True, slots=True)
-class CallArguments:
-    """A fragment of the arguments of call number ``index``: JSON text of an object."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Echoed:
     """The text of the prompt, which comes before the answer."""
 
     text: str
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody can guess."""
+    return prefix + secrets.token_hex(16)
 
 
 Part = Text | Reasoning | CallStart | CallArguments | Echoed
@@ -133,9 +130,9 @@ def _part(piece: calls.CallPiece) -> Part:
         case calls.Talk(text):
             return Text(text)
         case calls.CallStart(index, name):
-            return CallStart(index, f"call_{secrets.token_hex(12)}", name)
-        case calls.CallArguments(index, text):
-            return CallArguments(index, text)
+            return CallStart(index, new_id("call_"), name)
+        case CallArguments():
+            return piece
 
 
 @dataclass(slots=True)

@@ -20,10 +20,10 @@ class AnswerRequest:
     """Prompts for one model, and what the request says about their answers.
 
     Each prompt is answered ``n`` times. ``settings`` holds only the options and the response format
-    that the request sets itself; ``stop`` adds to the model's own stop texts. Without a ``seed``
-    the server draws one. ``n_logprobs`` is the number of candidates to report beside the winner;
-    None for no log-probabilities. ``traces``: the response says how the answer came about.
-    ``echoes``: the text of the prompt comes first, and nothing after it unless it ``answers``.
+    that the request sets itself; ``stop`` adds to the model's own stop texts. ``n_logprobs`` is the
+    number of candidates to report in addition to the winner; None for no log-probabilities.
+    ``traces``: the response says how the answer came about. ``echoes``: the text of the prompt
+    comes first, and nothing after it unless it ``answers``.
     """
 
     model: str
@@ -32,7 +32,6 @@ class AnswerRequest:
     streams: bool = False
     stop: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
     n_logprobs: int | None = None
     traces: bool = False
     echoes: bool = False
@@ -47,7 +46,7 @@ class AnswerRequest:
 
     def choices(self, drawn: int) -> list[tuple[int, Prompt, int]]:
         """Index, prompt and seed of each answer to write; ``drawn`` is the seed if none is set."""
-        seed = drawn if self.seed is None else self.seed
+        seed = self.settings.get("seed", drawn)
         pairs = [(prompt, i) for prompt in self.prompts for i in range(self.n)]
         return [(index, prompt, seed + i * _SEED_STRIDE) for index, (prompt, i) in enumerate(pairs)]
 

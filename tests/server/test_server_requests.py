@@ -58,8 +58,8 @@ def test_what_is_left_out_is_the_fusions_own() -> None:
 def test_what_is_given_overrules() -> None:
     extension = {"mode": "rerank", "score": "perplexity", "weights": {"b": 2}, "min_p": 0.1}
     ask = chat(stop="x", temperature=1, top_p=0.5, max_tokens=3.0, cf_local=extension, seed=-1)
-    assert ask.seed == -1
-    settings = ask.settings_over(Settings(stop=("y",)), SOURCES, ask.seed)
+    assert ask.settings["seed"] == -1
+    settings = ask.settings_over(Settings(stop=("y",)), SOURCES, -1)
     assert (settings.mode, settings.score, settings.weights) == ("rerank", "perplexity", {"b": 2})
     assert settings.stop == ("y", "x")
     assert settings.max_tokens == 3

@@ -7,13 +7,13 @@ from typing_extensions import TypedDict
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import CallArguments, CallStart, Choice, Part, Reasoning, Text
+from cf_local.server.choice import CallStart, Choice, Part, Reasoning, Text
 from cf_local.server.dialects import fields, function_tools, openai, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.requests import AnswerRequest
+from cf_local.structured.calls import CallArguments
 from cf_local.types import Chat
 
-_MOST_MESSAGES = 4096
 _NoFunction = Annotated[Literal["none", "auto"] | None, fields.REFUSED]
 _OnlyText = Annotated[list[Literal["text"]], Field(min_length=1)]
 
@@ -21,7 +21,7 @@ _OnlyText = Annotated[list[Literal["text"]], Field(min_length=1)]
 class ChatBody(openai.OpenAIBody):
     """The request."""
 
-    messages: Annotated[list[turns.AnyTurn], Field(min_length=1, max_length=_MOST_MESSAGES)]
+    messages: Annotated[list[turns.AnyTurn], Field(min_length=1, max_length=fields.MOST_MESSAGES)]
     max_completion_tokens: openai.Limit | None = None
     logprobs: fields.Flag | None = None
     top_logprobs: openai.NLogprobs | None = None

@@ -4,7 +4,7 @@ Fields for settings are made from the rows of ``OPTIONS``.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -28,11 +28,12 @@ from cf_local.types import is_unicode
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_MESSAGES = 4096
 MOST_STOPS = 16
 MOST_TOKENS = 2**31 - 1
-_BY_NAME = ("max_tokens", "seed", "stop")
+_BY_NAME = ("max_tokens", "stop")
 """Settings that dialects call by names of their own."""
-_OF_OPENAI = (*_BY_NAME, "temperature", "top_p")
+_OF_OPENAI = (*_BY_NAME, "seed", "temperature", "top_p")
 _TIGHTER: Mapping[str, float] = {"temperature": 2}
 """OpenAI's upper bounds where the table has none."""
 
@@ -54,8 +55,7 @@ Flag = Annotated[bool, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 """A whole number, also written as 8.0."""
-
-
+Stops = Text | Annotated[list[Text], Field(max_length=MOST_STOPS)]
 TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
@@ -109,6 +109,26 @@ def not_supported(problem: str, at: str | None = None) -> PydanticCustomError:
     """
     context = {"problem": f"Input {problem}"} | ({} if at is None else {"at": at})
     return PydanticCustomError("unsupported_parameter", "{problem}", context)
+
+
+def of_types(known: Collection[str], why: str) -> BeforeValidator:
+    """Refuses an object of another ``type`` as not supported, rather than as wrong.
+
+    ``why`` goes on from "which is not supported; ".
+    """
+
+    def check(value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind not in known:
+            raise not_supported(f"is {kind[:60]!r}, which is not supported; {why}", "type")
+        return value
+
+    return BeforeValidator(check)
+
+
+def readable(*known: str) -> BeforeValidator:
+    """Refuses parts of a content that are not of ``known`` types, such as images."""
+    return of_types(known, "a fusion reads text")
 
 
 def _refuse(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -190,6 +210,11 @@ def settings_of(body: BaseModel, extension: Extension | None) -> dict[str, Any]:
     }
 
 
+def token_limit(n_tokens: int) -> int:
+    """The setting ``max_tokens`` of a request; a negative number asks for no limit."""
+    return MOST_TOKENS if n_tokens < 0 else n_tokens
+
+
 def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
     """Stop texts; clients send an empty one where they have none."""
     return tuple(filter(None, [stop] if isinstance(stop, str) else stop or ()))
@@ -209,19 +234,10 @@ class RefusalPart(Open):
     refusal: Text
 
 
-def _readable(part: Any) -> Any:
-    """Say of a part that is no text that it is not supported, rather than wrong."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind not in ("text", "refusal"):
-        raise not_supported(
-            f"is {kind[:60]!r}, which is not supported; a fusion reads text", "type"
-        )
-    return part
-
-
-Parts = Annotated[list[Annotated[TextPart, BeforeValidator(_readable)]], Field(min_length=1)]
+Texts = list[Annotated[TextPart, readable("text")]]
+Parts = Annotated[Texts, Field(min_length=1)]
 ReplyParts = list[
-    Annotated[TextPart | RefusalPart, Field(discriminator="type"), BeforeValidator(_readable)]
+    Annotated[TextPart | RefusalPart, Field(discriminator="type"), readable("text", "refusal")]
 ]
 
 
@@ -229,7 +245,8 @@ def text_of(content: str | list[Any] | None) -> str:
     """The text of a content: its parts, joined by line ends."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+    parts = (part.refusal if isinstance(part, RefusalPart) else part.text for part in content)
+    return "\n".join(parts)
 
 
 class JsonSchema(Closed):

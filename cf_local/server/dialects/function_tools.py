@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from cf_local.errors import InputError
 from cf_local.server.api_errors import invalid
@@ -23,14 +23,7 @@ class Function(fields.Open):
     strict: fields.Flag | None = None
 
 
-def is_function(tool: Any) -> Any:
-    """Say of a tool of another kind that it is not supported, rather than wrong."""
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    if isinstance(kind, str) and kind not in ("function", "allowed_tools"):
-        raise fields.not_supported(
-            f"is {kind[:60]!r}, which is not supported; a fusion calls functions", "type"
-        )
-    return tool
+IS_FUNCTION = fields.of_types(("function", "allowed_tools"), "a fusion calls functions")
 
 
 class FunctionTool(fields.Open):
@@ -67,15 +60,9 @@ class AllowedChoice(fields.Open):
     allowed_tools: AllowedTools
 
 
-Tools = Annotated[
-    list[Annotated[FunctionTool, BeforeValidator(is_function)]], Field(max_length=MOST_TOOLS)
-]
-Choice = (
-    Literal["none", "auto", "required"]
-    | Annotated[
-        NamedTool | AllowedChoice, Field(discriminator="type"), BeforeValidator(is_function)
-    ]
-)
+Tools = Annotated[list[Annotated[FunctionTool, IS_FUNCTION]], Field(max_length=MOST_TOOLS)]
+Word = Literal["none", "auto", "required"]
+Choice = Word | Annotated[NamedTool | AllowedChoice, Field(discriminator="type"), IS_FUNCTION]
 
 
 class HasFunction(Protocol):

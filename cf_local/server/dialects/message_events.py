@@ -1,7 +1,5 @@
 """Answers as Anthropic's interface gives them: whole messages, and the events of a stream."""
 
-import json
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -9,7 +7,6 @@ from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import ApiError
 from cf_local.server.choice import (
-    CallArguments,
     CallStart,
     Choice,
     Delta,
@@ -17,9 +14,12 @@ from cf_local.server.choice import (
     Reasoning,
     Text,
     Usage,
+    new_id,
 )
+from cf_local.server.dialects import turns
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import AnswerRequest
+from cf_local.structured.calls import CallArguments
 
 _PATH = "/v1/messages"
 _SIGNATURE = "unsigned"
@@ -88,7 +88,7 @@ class MessageFormatter(Formatter):
 
     def __init__(self, request: AnswerRequest) -> None:
         self._request = request
-        self._id = f"msg_{secrets.token_hex(12)}"
+        self._id = new_id("msg_")
 
     def whole(self, choices: Sequence[Choice]) -> MessageResponse:
         """A message."""
@@ -100,7 +100,7 @@ class MessageFormatter(Formatter):
         if choice.text:
             content.append({"type": "text", "text": choice.text})
         for call in choice.calls:
-            given = _object(call.arguments)
+            given = turns.arguments_of(call) or {}
             content.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
         message = self._message()
         reason, sequence = self._stop(choice)
@@ -208,13 +208,3 @@ def _usage(choice: Choice | None) -> UsageFields:
         "output_tokens": usage.completion,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
     }
-
-
-def _object(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; none if they were cut, or no JSON that can be sent on."""
-    try:
-        value = json.loads(arguments)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

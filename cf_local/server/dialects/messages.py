@@ -1,13 +1,12 @@
 """``POST /v1/messages``: Anthropic's chat. The requests; ``message_events`` has the responses."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from cf_local.server.api_errors import AnthropicErrorBody, invalid
+from cf_local.server.api_errors import AnthropicErrorBody
 from cf_local.server.dialects import fields, function_tools, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.dialects.message_events import MessageFormatter, MessageResponse
@@ -15,29 +14,13 @@ from cf_local.server.requests import AnswerRequest
 from cf_local.structured.tools import Tool, ToolCall
 from cf_local.types import Chat, Message
 
-_MOST_MESSAGES = 4096
-_READ = ("text", "tool_use", "tool_result", "thinking", "redacted_thinking")
+_READABLE = fields.readable("text", "tool_use", "tool_result", "thinking", "redacted_thinking")
+_IS_OF_CLIENT = fields.of_types(("custom",), "a fusion calls the client's tools")
 _CHOICES = {"any": "required"}
 
 
-def _readable(block: Any) -> Any:
-    """Say of a block that is no text that it is not supported, rather than wrong."""
-    kind = block.get("type") if isinstance(block, dict) else None
-    if isinstance(kind, str) and kind not in _READ:
-        raise fields.not_supported(
-            f"is {kind[:60]!r}, which is not supported; a fusion reads text", "type"
-        )
-    return block
-
-
-class TextBlock(fields.Open):
-    """Text."""
-
-    type: Literal["text"]
-    text: fields.Text
-
-
-TextBlocks = list[Annotated[TextBlock, BeforeValidator(_readable)]]
+TextBlock = fields.TextPart
+TextBlocks = list[Annotated[TextBlock, _READABLE]]
 
 
 class ToolUseBlock(fields.Open):
@@ -66,19 +49,17 @@ class ToolResultBlock(fields.Open):
     @property
     def message(self) -> Message:
         """The result as sources read it, as a turn of its own."""
-        text = _text_of(self.content)
+        text = fields.text_of(self.content)
         if self.is_error:
             text = f"Error: {text}" if text else "Error"
         return Message("tool", text, tool_call_id=self.tool_use_id)
 
 
-_UserBlock = Annotated[
-    TextBlock | ToolResultBlock, Field(discriminator="type"), BeforeValidator(_readable)
-]
+_UserBlock = Annotated[TextBlock | ToolResultBlock, Field(discriminator="type"), _READABLE]
 _ReplyBlock = Annotated[
     TextBlock | ToolUseBlock | ThinkingBlock,
     Field(discriminator="type"),
-    BeforeValidator(_readable),
+    _READABLE,
 ]
 
 
@@ -106,12 +87,13 @@ class ReplyTurn(fields.Open):
     def messages(self) -> Iterator[Message]:
         """The turn as sources read it."""
         blocks = [] if isinstance(self.content, str) else self.content
-        text = self.content if isinstance(self.content, str) else _text_of(blocks)
+        texts = [block for block in blocks if isinstance(block, TextBlock)]
         calls = [
-            ToolCall(block.name, _json(block.input), block.id)
+            ToolCall(block.name, turns.arguments_text(block.input), block.id)
             for block in blocks
             if isinstance(block, ToolUseBlock)
         ]
+        text = self.content if isinstance(self.content, str) else fields.text_of(texts)
         yield Message("assistant", text, tuple(calls))
 
 
@@ -123,16 +105,7 @@ class SystemTurn(fields.Open):
 
     def messages(self) -> Iterator[Message]:
         """The turn as sources read it."""
-        yield Message("system", _text_of(self.content))
-
-
-def _is_ours(tool: Any) -> Any:
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    if isinstance(kind, str) and kind != "custom":
-        raise fields.not_supported(
-            f"is {kind[:60]!r}, which is not supported; a fusion calls the client's tools", "type"
-        )
-    return tool
+        yield Message("system", fields.text_of(self.content))
 
 
 class ClientTool(fields.Open):
@@ -193,12 +166,12 @@ class PromptBody(fields.Body):
     model: fields.SomeText
     messages: Annotated[
         list[Annotated[UserTurn | ReplyTurn | SystemTurn, Field(discriminator="role")]],
-        Field(min_length=1, max_length=_MOST_MESSAGES),
+        Field(min_length=1, max_length=fields.MOST_MESSAGES),
     ]
     system: fields.Text | TextBlocks | None = None
     tools: (
         Annotated[
-            list[Annotated[ClientTool, BeforeValidator(_is_ours)]],
+            list[Annotated[ClientTool, _IS_OF_CLIENT]],
             Field(max_length=function_tools.MOST_TOOLS),
         ]
         | None
@@ -221,8 +194,8 @@ class PromptBody(fields.Body):
         """The conversation. May take long. Raises ApiError."""
         choice, tools = self._tools()
         function_tools.check(tools, choice, has_form=has_form)
-        told = self.tool_choice
-        is_parallel = told is None or not told.disable_parallel_tool_use
+        given = self.tool_choice
+        is_parallel = given is None or not given.disable_parallel_tool_use
         thinks = None
         if self.thinking is not None:
             thinks = {"enabled": True, "disabled": False}.get(self.thinking.type)
@@ -239,9 +212,7 @@ class PromptBody(fields.Body):
         settings = fields.settings_of(self, self.cf_local)
         config = self.output_config or OutputConfig()
         if config.format is not None:
-            form = fields.JsonSchemaFormat.model_validate(
-                {"type": "json_schema", "json_schema": {"schema": config.format.schema_}}
-            )
+            form = fields.JsonObjectFormat(type="json_object", schema=config.format.schema_)
             where = "output_config.format"
             settings["response_format"] = fields.response_format(form, param=where)
         limit = turns.THINKING_TOKENS.get(config.effort or "max")
@@ -252,7 +223,7 @@ class PromptBody(fields.Body):
 
     def _messages(self) -> tuple[Message, ...]:
         """The turns; those of one role that follow each other are one, as at Anthropic."""
-        found = [Message("system", text)] if (text := _text_of(self.system)) else []
+        found = [Message("system", text)] if (text := fields.text_of(self.system)) else []
         for turn in self.messages:
             for message in turn.messages():
                 last = found[-1] if found else None
@@ -293,7 +264,6 @@ def _prepare(body: MessageBody) -> Prepared:
         streams=bool(body.stream),
         stop=fields.stops_of(body.stop_sequences),
         settings=settings | {"max_tokens": min(body.max_tokens, fields.MOST_TOKENS)},
-        seed=getattr(body, "seed", None),
     )
     return request, MessageFormatter(request)
 
@@ -309,20 +279,6 @@ def counted(body: PromptBody) -> AnswerRequest:
     settings = body.settings()
     chat = body.chat(has_form="response_format" in settings)
     return AnswerRequest(model=body.model, prompts=(chat,), settings=settings)
-
-
-def _text_of(content: str | Sequence[Any] | None) -> str:
-    """The text of a content: its blocks of text, joined by line ends."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "\n".join(block.text for block in content if isinstance(block, TextBlock))
-
-
-def _json(value: dict[str, Any]) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        raise invalid("The input of a call is nested too deeply.", "messages") from None
 
 
 DIALECT = Dialect(

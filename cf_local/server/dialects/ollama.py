@@ -4,10 +4,9 @@ Ollama streams unless told otherwise, one JSON object a line. A prompt that is e
 the model. ``ollama_models`` has the other endpoints.
 """
 
-import json
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -22,8 +21,6 @@ from cf_local.server.requests import AnswerRequest
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Chat, Infill, Message, Prompt, RawText
 
-_MOST_MESSAGES = 4096
-_NO_LIMIT = (-1, -2)  # without end, and as long as the context allows
 _AT_ONCE = (0, "0", "0s", "0m", "0h")
 _NoText = Annotated[Annotated[str, Field(max_length=0)] | None, fields.REFUSED]
 KeepAlive = fields.Number | fields.Text
@@ -34,9 +31,7 @@ class Options(fields.Body):
     """The options that have an effect; those of other engines (``num_ctx``, ...) have none."""
 
     num_predict: Annotated[fields.Whole, Field(ge=-2)] | None = None
-    stop: fields.Text | Annotated[list[fields.Text], Field(max_length=fields.MOST_STOPS)] | None = (
-        None
-    )
+    stop: fields.Stops | None = None
 
 
 class OllamaBody(fields.Body):
@@ -67,8 +62,7 @@ class AnswerBody(OllamaBody):
         if options.num_predict == 0:
             raise invalid("options.num_predict is 0; leave it out.", "options.num_predict")
         if options.num_predict is not None:
-            is_endless = options.num_predict in _NO_LIMIT
-            settings["max_tokens"] = fields.MOST_TOKENS if is_endless else options.num_predict
+            settings["max_tokens"] = fields.token_limit(options.num_predict)
         if isinstance(self.think, str):
             turns.limit_thinking(settings, turns.THINKING_TOKENS[self.think])
         if self.format:
@@ -85,7 +79,6 @@ class AnswerBody(OllamaBody):
             streams=self.stream is not False,
             stop=fields.stops_of(options.stop),
             settings=settings,
-            seed=getattr(options, "seed", None),
         )
 
     @property
@@ -127,7 +120,7 @@ class OllamaTurn(fields.Open):
 class OllamaChatBody(AnswerBody):
     """The request for the answer to a conversation."""
 
-    messages: Annotated[list[OllamaTurn], Field(max_length=_MOST_MESSAGES)] | None = None
+    messages: Annotated[list[OllamaTurn], Field(max_length=fields.MOST_MESSAGES)] | None = None
     tools: function_tools.Tools | None = None
 
 
@@ -155,7 +148,7 @@ def messages_of(given: Sequence[OllamaTurn]) -> tuple[Message, ...]:
         calls = [
             ToolCall(
                 call.function.name,
-                json.dumps(call.function.arguments or {}, ensure_ascii=False),
+                turns.arguments_text(call.function.arguments or {}),
                 call.id or f"call_{number}_{index}",
             )
             for index, call in enumerate(turn.tool_calls or ())
@@ -343,16 +336,11 @@ class GenerateFormatter(OllamaFormatter):
 
 def calls_of(calls: Sequence[ToolCall]) -> list[OllamaCallFields]:
     """Calls with their arguments as objects; one that was cut is left out."""
-    return list(_parsed(calls))
-
-
-def _parsed(calls: Sequence[ToolCall]) -> Iterator[OllamaCallFields]:
-    for call in calls:
-        try:
-            arguments = json.loads(call.arguments)
-        except ValueError:
-            continue
-        yield {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
+    return [
+        {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
+        for call in calls
+        if (arguments := turns.arguments_of(call)) is not None
+    ]
 
 
 def timestamp(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """What OpenAI's two older interfaces, chats and completions, have in common."""
 
-import secrets
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
@@ -12,14 +11,23 @@ from typing_extensions import TypedDict
 from cf_local import __version__
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import Choice, Delta, Echoed, FinishKind, Part, Text, Usage, total
+from cf_local.server.choice import (
+    Choice,
+    Delta,
+    Echoed,
+    FinishKind,
+    Part,
+    Text,
+    Usage,
+    new_id,
+    total,
+)
 from cf_local.server.dialects import fields
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import MOST_CHOICES, AnswerRequest
 
-NO_LIMIT = -1
-"""The ``max_tokens`` that other local servers take for an answer as long as the context allows."""
 Limit = Annotated[fields.Whole, Field(ge=1)] | Annotated[fields.Whole, Field(ge=-1, le=-1)]
+"""Tokens; -1, as in other local servers, for an answer as long as the context allows."""
 NLogprobs = Annotated[fields.Whole, Field(ge=0, le=20)]
 FINGERPRINT = f"cf-local-{__version__}"
 _DONE = b"data: [DONE]\n\n"
@@ -39,9 +47,7 @@ class OpenAIBody(fields.Body):
     model: fields.SomeText
     max_tokens: Limit | None = None
     n: Annotated[fields.Whole, Field(ge=1, le=MOST_CHOICES)] | None = None
-    stop: fields.Text | Annotated[list[fields.Text], Field(max_length=fields.MOST_STOPS)] | None = (
-        None
-    )
+    stop: fields.Stops | None = None
     stream: fields.Flag | None = None
     stream_options: StreamOptions | None = None
     response_format: fields.AnswerFormat | None = None
@@ -61,7 +67,7 @@ class OpenAIBody(fields.Body):
         """What both say of an AnswerRequest. Raises ApiError."""
         settings = fields.settings_of(self, self.cf_local)
         if max_tokens is not None:
-            settings["max_tokens"] = fields.MOST_TOKENS if max_tokens == NO_LIMIT else max_tokens
+            settings["max_tokens"] = fields.token_limit(max_tokens)
         form = fields.response_format(self.response_format, self.grammar)
         if form is not None:
             settings["response_format"] = form
@@ -73,7 +79,6 @@ class OpenAIBody(fields.Body):
             "streams": bool(self.stream),
             "stop": fields.stops_of(self.stop),
             "settings": settings,
-            "seed": getattr(self, "seed", None),
             "traces": bool(self.cf_local and self.cf_local.trace),
         }
 
@@ -141,7 +146,7 @@ class OpenAIFormatter(Formatter):
         self._request = request
         options = body.stream_options
         self._reports_usage = bool(options and options.include_usage)
-        self._id = f"{self.prefix}{secrets.token_hex(12)}"
+        self._id = new_id(self.prefix)
         self._created = int(time.time())
 
     @abstractmethod

@@ -1,6 +1,5 @@
 """Answers as OpenAI's Responses give them: items of output, and the typed events of a stream."""
 
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -9,9 +8,18 @@ from typing_extensions import TypedDict
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import ApiError
-from cf_local.server.choice import CallArguments, CallStart, Choice, Delta, Part, Reasoning, Text
+from cf_local.server.choice import (
+    CallStart,
+    Choice,
+    Delta,
+    Part,
+    Reasoning,
+    Text,
+    new_id,
+)
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import AnswerRequest
+from cf_local.structured.calls import CallArguments
 from cf_local.types import Step
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -100,7 +108,7 @@ class ResponseFormatter(Formatter):
         """``echo`` repeats the request; ``keep`` receives the complete response."""
         self._request, self._echo, self._keep = request, echo, keep
         self._output = _Output(_SUMMARY if summarizes else _THINKING)
-        self._id = f"resp_{secrets.token_hex(16)}"
+        self._id = new_id("resp_")
         self._created = int(time.time())
         self._n_sent = 0
 
@@ -244,7 +252,7 @@ class _Output:
             case Text(text):
                 yield from self._add_text(_TALK, text, logprobs)
             case CallStart(_, id, name):
-                item = {"id": f"fc_{secrets.token_hex(12)}", "type": "function_call"}
+                item = {"id": new_id("fc_"), "type": "function_call"}
                 item |= {"status": "in_progress", "call_id": id, "name": name, "arguments": ""}
                 yield from self._open(item, None)
             case CallArguments(_, text):
@@ -259,7 +267,7 @@ class _Output:
 
     def _add_text(self, form: _Form, text: str, logprobs: list[Any]) -> Iterator[dict[str, Any]]:
         if not self._is_open or self._form is not form:
-            item: dict[str, Any] = {"id": form.prefix + secrets.token_hex(12), "type": form.kind}
+            item: dict[str, Any] = {"id": new_id(form.prefix), "type": form.kind}
             item |= {"status": "in_progress"}
             item["role" if form is _TALK else "summary"] = "assistant" if form is _TALK else []
             yield from self._open(item | {form.parts: []}, form)

@@ -9,22 +9,12 @@ from cf_local.server.dialects import fields, turns
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Message
 
-_MOST_ITEMS = 4096
-_PARTS = ("input_text", "output_text", "text", "refusal")
+_READABLE = fields.readable("input_text", "output_text", "text", "refusal")
 
 
 def _kind(item: Any) -> Any:
     """The type of an item; that of a turn may be left out."""
     return (item.get("type") if isinstance(item, dict) else None) or "message"
-
-
-def _readable(part: Any) -> Any:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind not in _PARTS:
-        raise fields.not_supported(
-            f"is {kind[:60]!r}, which is not supported; a fusion reads text", "type"
-        )
-    return part
 
 
 class TextPart(fields.Open):
@@ -34,18 +24,9 @@ class TextPart(fields.Open):
     text: fields.Text
 
 
-class RefusalPart(fields.Open):
-    """A part of what an assistant said."""
-
-    type: Literal["refusal"]
-    refusal: fields.Text
-
-
 Content = (
     fields.Text
-    | list[
-        Annotated[TextPart | RefusalPart, Field(discriminator="type"), BeforeValidator(_readable)]
-    ]
+    | list[Annotated[TextPart | fields.RefusalPart, Field(discriminator="type"), _READABLE]]
 )
 
 
@@ -59,7 +40,7 @@ class TurnItem(fields.Open):
     def message(self) -> Message | None:
         """The turn as sources read it."""
         role = "system" if self.role == "developer" else self.role
-        return Message(role, _text_of(self.content))
+        return Message(role, fields.text_of(self.content))
 
 
 class CallItem(fields.Open):
@@ -85,7 +66,7 @@ class ResultItem(fields.Open):
 
     def message(self) -> Message | None:
         """The result as sources read it."""
-        return Message("tool", _text_of(self.output), tool_call_id=self.call_id)
+        return Message("tool", fields.text_of(self.output), tool_call_id=self.call_id)
 
 
 class ReasoningItem(fields.Open):
@@ -117,7 +98,7 @@ Item = Annotated[
     Discriminator(_kind),
     BeforeValidator(_known),
 ]
-Input = fields.Text | Annotated[list[Item], Field(min_length=1, max_length=_MOST_ITEMS)]
+Input = fields.Text | Annotated[list[Item], Field(min_length=1, max_length=fields.MOST_MESSAGES)]
 
 
 def messages_of(given: Input) -> tuple[Message, ...]:
@@ -136,9 +117,3 @@ def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
         else:
             found.append(message)
     return tuple(found)
-
-
-def _text_of(content: Content) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)

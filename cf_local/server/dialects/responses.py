@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import ApiError, invalid
@@ -41,8 +41,8 @@ class FlatChoice(fields.Open):
     @property
     def nested(self) -> function_tools.NamedTool:
         """The same as the chat has it."""
-        return function_tools.NamedTool.model_validate(
-            {"type": "function", "function": {"name": self.name}}
+        return function_tools.NamedTool(
+            type="function", function=function_tools.Named(name=self.name)
         )
 
 
@@ -56,27 +56,21 @@ class FlatAllowed(fields.Open):
     @property
     def nested(self) -> function_tools.AllowedChoice:
         """The same as the chat has it."""
-        allowed = {"mode": self.mode, "tools": [tool.nested.model_dump() for tool in self.tools]}
-        return function_tools.AllowedChoice.model_validate(
-            {"type": "allowed_tools", "allowed_tools": allowed}
+        allowed = function_tools.AllowedTools(
+            mode=self.mode, tools=[tool.nested for tool in self.tools]
         )
+        return function_tools.AllowedChoice(type="allowed_tools", allowed_tools=allowed)
 
 
-class SchemaFormat(fields.Closed):
+class SchemaFormat(fields.JsonSchema):
     """A value of a schema."""
 
     type: Literal["json_schema"]
-    name: fields.Text | None = None
-    description: fields.Text | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
-    strict: fields.Flag | None = None
 
     @property
     def nested(self) -> fields.JsonSchemaFormat:
         """The same as the chat has it."""
-        return fields.JsonSchemaFormat.model_validate(
-            {"type": "json_schema", "json_schema": {"schema": self.schema_}}
-        )
+        return fields.JsonSchemaFormat(type="json_schema", json_schema=self)
 
 
 class TextConfig(fields.Open):
@@ -109,17 +103,15 @@ class ResponseBody(fields.Body):
     max_output_tokens: openai.Limit | None = None
     tools: (
         Annotated[
-            list[Annotated[FlatTool, BeforeValidator(function_tools.is_function)]],
+            list[Annotated[FlatTool, function_tools.IS_FUNCTION]],
             Field(max_length=function_tools.MOST_TOOLS),
         ]
         | None
     ) = None
     tool_choice: (
-        Literal["none", "auto", "required"]
+        function_tools.Word
         | Annotated[
-            FlatChoice | FlatAllowed,
-            Field(discriminator="type"),
-            BeforeValidator(function_tools.is_function),
+            FlatChoice | FlatAllowed, Field(discriminator="type"), function_tools.IS_FUNCTION
         ]
         | None
     ) = None
@@ -151,7 +143,7 @@ class ResponseBody(fields.Body):
         settings = fields.settings_of(self, self.cf_local)
         limit = self.max_output_tokens
         if limit is not None:
-            settings["max_tokens"] = fields.MOST_TOKENS if limit == openai.NO_LIMIT else limit
+            settings["max_tokens"] = fields.token_limit(limit)
         given = self.text.format if self.text is not None else None
         form = given.nested if isinstance(given, SchemaFormat) else given
         wanted = fields.response_format(form, param="text.format")
@@ -247,7 +239,6 @@ class Responses:
             prompts=(chat,),
             streams=bool(body.stream),
             settings=settings,
-            seed=getattr(body, "seed", None),
             n_logprobs=body.top_logprobs or 0 if shows_logprobs else None,
         )
 

@@ -1,10 +1,12 @@
 """The turns of OpenAI's chat, and the thinking that a request asks for."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from cf_local.server.api_errors import invalid
 from cf_local.server.dialects import fields
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Message
@@ -24,6 +26,24 @@ def limit_thinking(settings: dict[str, Any], n_tokens: int | None) -> None:
     """Let thinking take so many tokens, unless ``settings`` say otherwise; None for no limit."""
     if n_tokens is not None:
         settings.setdefault("max_thinking_tokens", n_tokens)
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """The arguments of a call as JSON text. Raises ApiError."""
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except RecursionError:
+        raise invalid("The arguments of a call are nested too deeply.", "messages") from None
+
+
+def arguments_of(call: ToolCall) -> dict[str, Any] | None:
+    """The arguments of a call; None if they are cut, or if JSON cannot hold them."""
+    try:
+        value = json.loads(call.arguments)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def joined(first: Message, second: Message) -> Message:
