@@ -142,9 +142,10 @@ class Catalogue:
                 yield model
 
     def _all(self) -> Iterator[ServedModel]:
-        """All models, fusions first; a fusion hides a source of the same name."""
+        """All models: the default, other fusions, sources. A fusion hides a source of its name."""
         registry = self._registry
         fusions = self.fusions or ([] if self._embedding else list(registry.fusions))
+        fusions = sorted(fusions, key=lambda name: name != self.default)  # clients take the first
         sources = registry.sources
         if self.fusions or self._embedding:
             named = [n for f in self.fusions for n in registry.fusions[f].sources]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from serving import PATIENCE_S, QUESTION, Served, endless
+from serving import PATIENCE_S, QUESTION, Served, endless, serving
 
 import cf_local
 
@@ -52,6 +53,14 @@ def test_models(client: Any) -> None:
     assert models["ash"]["kind"] == "source"
     assert "laptop" not in models  # not on this machine
     assert client.models.retrieve("builtin:cool+r").id == "builtin:cool+r"
+
+
+def test_the_default_is_the_first_model_that_clients_see(tmp_path: Path) -> None:
+    registry = tmp_path / "models.toml"
+    registry.write_text('default = "mine"\n[fusions.mine]\nsources = ["ash", "cedar"]\n')
+    with serving(models=registry) as served:
+        listed = served.ask("GET", "/v1/models").json["data"]
+    assert [model["id"] for model in listed[:2]] == ["mine", "builtin"]
 
 
 @pytest.mark.parametrize("mode", ["cool", "rerank", "cool+r"])
