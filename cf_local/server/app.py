@@ -45,7 +45,9 @@ from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
 from cf_local.server.serve_options import ServeOptions
 from cf_local.server.tokens import (
+    DetokenizeBody,
     DetokenizeResponse,
+    TokenizeBody,
     TokenizeResponse,
     TokenizerInfo,
     Tokenizers,
@@ -88,6 +90,7 @@ class Server:
         )
         self._answerer = Answerer(self.pool, self.metrics, options)
         self._embeddings = Embeddings(catalogue, self.pool, self.metrics, options)
+        self._tokenizers = Tokenizers(catalogue, self.pool)
         self._created = int(time.time())
         self._is_ending = False
         self.app = FastAPI(
@@ -130,11 +133,12 @@ class Server:
         for method, path, summary, work, response, body in ollama.routes():
             answer = self._works(body, work) if body else _gets(work)
             self._add(method, path, answer, summary, response, error=OllamaErrorBody)
-        tokens = Tokenizers(self.catalogue, self.pool)
-        add = self._add
-        add("POST", "/tokenize", tokens.tokenize, "Cut a text into tokens.", TokenizeResponse)
-        add("POST", "/detokenize", tokens.detokenize, "The text of tokens.", DetokenizeResponse)
-        add("GET", "/tokenizer_info", tokens.info, "What ends a text.", TokenizerInfo)
+        tokenize = self._works(TokenizeBody, self._tokenizers.tokenize)
+        self._add("POST", "/tokenize", tokenize, "Cut a text into tokens.", TokenizeResponse)
+        detokenize = self._works(DetokenizeBody, self._tokenizers.detokenize)
+        self._add("POST", "/detokenize", detokenize, "The text of tokens.", DetokenizeResponse)
+        info = self._tokenizer_info
+        self._add("GET", "/tokenizer_info", info, "What begins and ends a text.", TokenizerInfo)
         one_kept = "/v1/responses/{id}"
         self._add("GET", one_kept, self._kept, "Show a kept response.", ResponseFields)
         self._add("DELETE", one_kept, self._forget, "Forget it.", responses.DeletedFields)
@@ -273,6 +277,9 @@ class Server:
             return {"input_tokens": await self._answerer.n_prompt_tokens(request, model)}
 
         return WholeResponse(count(), headers)
+
+    async def _tokenizer_info(self, model: str | None = None) -> Response:
+        return WholeResponse(self._tokenizers.info(model), {})
 
     async def _kept(self, id: str) -> Response:
         found = self.kept.get(id)

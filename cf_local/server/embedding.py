@@ -42,7 +42,7 @@ class Embeddings:
         ``dimensions`` keeps the first numbers of each vector, which then has length 1 again.
         Cancelling the task stops the work after the running pass.
         """
-        served = self._catalogue.embedding(model)
+        served = await asyncio.to_thread(self._catalogue.embedding, model)
         async with self._pool.embedder(served) as embedder:
             if dimensions is not None and dimensions > embedder.n_embd:
                 raise invalid(

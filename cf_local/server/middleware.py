@@ -136,7 +136,7 @@ class Guard:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             self._check_host(headers)
-            self._check_origin(headers)
+            self._check_origin(headers, scope["path"])
             send = _with_headers(send, is_shared=bool(self._options.allowed_origins))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
@@ -160,13 +160,15 @@ class Guard:
         # DNS cannot rebind an address. A local server needs no addresses besides LOOPBACK.
         return not self._options.is_local and _is_address(name)
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, headers: Headers, path: str) -> None:
         origin = headers.get("origin")
-        if origin is None or origin in self._options.allowed_origins:
+        if origin in self._options.allowed_origins:
+            return
+        if origin is None and (is_open(path) or not _is_from_elsewhere(headers)):
             return
         if "*" in self._options.allowed_origins:
             return
-        if _host_of(origin) == headers["host"].lower():
+        if origin is not None and _host_of(origin) == headers["host"].lower():
             return
         raise ApiError(
             403,
@@ -218,6 +220,11 @@ def _with_headers(send: Send, *, is_shared: bool) -> Send:
 def _name(host: str) -> str:
     """The name in a Host header, without the port; empty if it is invalid."""
     return urlsplit(f"//{host}").hostname or "" if _is_plain(host) else ""
+
+
+def _is_from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that a page of another origin asks, as for an image in it."""
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _is_plain(host: str) -> bool:

@@ -56,7 +56,10 @@ class TokenizerInfo(TypedDict):
 
 
 class Tokenizers:
-    """The three endpoints; a request that names no model means the default."""
+    """The three endpoints; a request that names no model means the default.
+
+    A long text takes a second, so the work is done outside the event loop.
+    """
 
     def __init__(self, catalogue: Catalogue, pool: Pool) -> None:
         self._catalogue, self._pool = catalogue, pool
@@ -66,7 +69,6 @@ class Tokenizers:
         async with self._sources(body.model) as sources:
             n_ctx = min(source.info.n_ctx for source in sources)
             adds_special = body.add_special_tokens is not False
-            # A long text takes a second.
             tokens = await asyncio.to_thread(
                 tokens_of, body.prompt, sources, adds_special=adds_special
             )
@@ -75,7 +77,7 @@ class Tokenizers:
     async def detokenize(self, body: DetokenizeBody) -> DetokenizeResponse:
         """The text of tokens."""
         async with self._sources(body.model) as sources:
-            return {"prompt": text_of(body.tokens, sources)}
+            return {"prompt": await asyncio.to_thread(text_of, body.tokens, sources)}
 
     async def info(self, model: str | None = None) -> TokenizerInfo:
         """What begins and ends a text."""
@@ -85,7 +87,8 @@ class Tokenizers:
 
     @asynccontextmanager
     async def _sources(self, name: str | None) -> AsyncIterator[Sequence[Source]]:
-        model = self._catalogue.answering(name or self._catalogue.default)
+        name = name or self._catalogue.default
+        model = await asyncio.to_thread(self._catalogue.answering, name)
         async with self._pool.place(model) as place:
             try:
                 yield place.fusion.speakers(model.settings)

@@ -8,20 +8,42 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from serving import PATIENCE_S, Served, serving, slow
 
-from cf_local.errors import CfLocalError
+from cf_local.errors import BrokenModelError, CfLocalError, ConfigError, MissingModelError
+from cf_local.registry.registry import load_registry
 from cf_local.server import web
+from cf_local.server.app import Server
+from cf_local.server.catalogue import Catalogue
 from cf_local.server.serve_options import ServeOptions
 
 SITE = "https://chat.example"
 KEY = "a-secret-key"
 SECRET = "my diary"
 CHAT = "/v1/chat/completions"
+NEED_NO_KEY = {"/health", "/openapi.json"}
+ROUTES = sorted(
+    (method, route.path.replace("{id:path}", "x").replace("{id}", "x"))
+    for route in Server(Catalogue(load_registry()), slow(), ServeOptions()).app.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods
+)
+"""Every method of every endpoint that the server has, so that a new one is tested, too."""
+POSTS = [path for method, path in ROUTES if method == "POST"]
+ANY_REQUEST = {
+    "messages": [{"role": "user", "content": "Well?"}],
+    "max_tokens": 5,
+    "prompt": "Well?",
+    "input": "Well?",
+    "tokens": [5],
+}
+"""What every endpoint takes: it ignores the fields of others."""
 QUESTION = {"model": "builtin", "messages": [{"role": "user", "content": "Well?"}]}
 
 
@@ -77,11 +99,25 @@ def test_its_own_names(scripted: Served, host: str) -> None:
         "locälhost",
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/", "/metrics", "/health", "/openapi.json"])
-def test_other_names_are_refused(scripted: Served, host: str, path: str) -> None:
-    got = raw(scripted, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
-    assert got[0] == 403
-    assert b"host_not_allowed" in got[1]
+def test_other_names_are_refused(scripted: Served, host: str) -> None:
+    for path in ("/v1/models", "/"):
+        got = raw(scripted, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+        assert got[0] == 403
+        assert b"host_not_allowed" in got[1]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_no_endpoint_answers_another_name_or_origin(
+    scripted: Served, method: str, path: str
+) -> None:
+    body = ANY_REQUEST if method == "POST" else None
+    for headers in ({"Host": "evil.example"}, {"Origin": SITE}, {"Origin": "null"}):
+        reply = scripted.ask(method, path, body, headers)
+        assert reply.status == 403
+        assert "access-control-allow-origin" not in reply.headers
+    for site in ("cross-site", "same-site"):  # an image in a page, which has no Origin header
+        reply = scripted.ask(method, path, body, {"Sec-Fetch-Site": site})
+        assert (reply.status == 403) == (path not in NEED_NO_KEY)
 
 
 def test_no_host_or_two_are_refused(scripted: Served) -> None:
@@ -162,6 +198,16 @@ def test_without_the_key_there_are_no_models(keyed: Served, given: str | None) -
         assert reply.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_endpoint_needs_the_key(keyed: Served, method: str, path: str) -> None:
+    body = ANY_REQUEST | {"model": "nothing"} if method == "POST" else None
+    for headers in ({}, {"x-api-key": "wrong"}, {"Authorization": f"Basic {KEY}"}):
+        reply = keyed.ask(method, path, body, headers)
+        assert (reply.status == 401) == (path not in NEED_NO_KEY)
+    for headers in ({"x-api-key": KEY}, {"Authorization": f"Bearer {KEY}"}):
+        assert keyed.ask(method, path, body, headers).status != 401
+
+
 def test_with_the_key_there_are(keyed: Served) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     assert keyed.ask("GET", "/v1/models", headers=headers).status == 200
@@ -192,22 +238,24 @@ def test_the_key_is_in_no_text_of_the_options() -> None:
 # --- Bodies ---------------------------------------------------------------------------------
 
 
-def test_a_long_body_is_refused(scripted: Served) -> None:
-    body = QUESTION | {"user": "x" * 3000}
-    reply = scripted.ask("POST", CHAT, body)
-    assert (reply.status, reply.error["code"]) == (413, "body_too_long")
+@pytest.mark.parametrize("path", POSTS)
+def test_a_long_body_is_refused(scripted: Served, path: str) -> None:
+    reply = scripted.ask("POST", path, QUESTION | {"user": "x" * 3000})
+    assert (reply.status, b"longer than 2000 bytes" in reply.body) == (413, True)
 
 
-def test_a_long_body_of_unknown_length_is_refused(scripted: Served) -> None:
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+@pytest.mark.parametrize("path", POSTS)
+def test_a_long_body_of_unknown_length_is_refused(scripted: Served, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     chunks = b"1f4\r\n" + b"x" * 500 + b"\r\n"
     sent = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + 5 * chunks
     assert raw(scripted, sent)[0] == 413
 
 
-def test_a_body_that_does_not_come_is_refused(scripted: Served) -> None:
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_that_does_not_come_is_refused(scripted: Served, path: str) -> None:
     start = time.monotonic()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     got = raw(scripted, f'{head}Content-Length: 100\r\n\r\n{{"mo'.encode())
     assert got[0] == 408
     assert 0.2 < time.monotonic() - start < 5
@@ -237,6 +285,17 @@ def test_what_is_no_request_is_a_400(scripted: Served, body: bytes) -> None:
         reply = scripted.ask("POST", path, raw=body, headers={"Content-Type": "application/json"})
         assert reply.status == 400, reply.body
         assert reply.error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_no_endpoint_takes_what_is_no_json_object(scripted: Served, path: str) -> None:
+    is_refused = scripted.ask("POST", path, ANY_REQUEST | {"model": "nothing"}).status == 403
+    for body in (b"", b"{", b"\xff\xfe", b"[" * 1500, b'{"a":NaN}', b"[]", b"null", b'"text"'):
+        reply = scripted.ask("POST", path, raw=body, headers={"Content-Type": "application/json"})
+        assert reply.status == (403 if is_refused and body in (b"[]", b"null", b'"text"') else 400)
+    for kind in ("text/plain", "multipart/form-data"):
+        reply = scripted.ask("POST", path, ANY_REQUEST, {"Content-Type": kind})
+        assert reply.status == 415
 
 
 def test_what_a_form_on_another_site_can_send_is_refused(scripted: Served) -> None:
@@ -279,6 +338,24 @@ def test_models_are_only_names_of_the_registry(model: str, monkeypatch: pytest.M
         reply = served.chat(model=model)
         assert (reply.status, reply.error["code"]) == (404, "model_not_found")
     assert looked_at == []
+
+
+def test_no_error_names_a_path() -> None:
+    kinds = (BrokenModelError, MissingModelError, ConfigError, CfLocalError)
+    errors = cycle(kind("/home/somebody/models/x.gguf cannot be read.") for kind in kinds)
+
+    def load(*_: Any) -> Any:
+        raise next(errors)
+
+    with serving(load) as served:
+        for path in POSTS:
+            body = ANY_REQUEST | {"model": "all-minilm-l6-v2" if "embed" in path else "builtin"}
+            if path == "/v1/responses":  # which has no prompt in this sense
+                del body["prompt"]
+            for _ in kinds:
+                reply = served.ask("POST", path, body)
+                assert b"somebody" not in reply.body
+                assert reply.status in ((200,) if path == "/api/show" else (403, 404, 503))
 
 
 def test_a_request_names_no_file(scripted: Served) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -223,7 +224,7 @@ class OllamaModels:
         name = body.model or body.name
         if name is None:
             raise ApiError(400, "Missing required parameter: 'model'.", param="model")
-        return await asyncio.to_thread(self._shown, self._catalogue.find(name))
+        return await asyncio.to_thread(self._shown, name)
 
     async def embed(self, body: EmbedBody) -> EmbedResponse:
         """Vectors of texts."""
@@ -262,14 +263,15 @@ class OllamaModels:
             "details": _details(files),
         }
 
-    def _shown(self, model: ServedModel) -> ShowResponse:
+    def _shown(self, name: str) -> ShowResponse:
+        model = self._catalogue.find(name)
         (files,) = self._files([model], closely=True)
         usage = self._pool.usage(model)
         n_ctx = _n_ctx(usage[0]) if usage else min((file.n_ctx for file in files), default=0)
         details, capabilities = _details(files), _capabilities(model, files)
         cards = [file.card for file in files if file.card is not None]
         family = details["family"]
-        info: dict[str, Any] = dict(cards[0].metadata) if len(cards) == 1 else {}
+        info = _metadata(cards[0]) if len(cards) == 1 else {}
         info |= {
             "general.architecture": family,
             "general.basename": model.name,
@@ -354,6 +356,16 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.4g}{unit}"
     return str(count)
+
+
+def _metadata(card: Card) -> dict[str, Any]:
+    """What a file says of its model; how it was quantized may name files of that machine."""
+    return {
+        key: value
+        for key, value in card.metadata.items()
+        if not key.startswith("quantize.")
+        if not isinstance(value, float) or math.isfinite(value)  # JSON has no other numbers
+    }
 
 
 def _capabilities(model: ServedModel, files: Sequence[_File]) -> list[str]:
