@@ -71,20 +71,42 @@ class TextStream:
         return text[:cut]
 
 
-MIN_REPEATS = 8
-MIN_BYTES = 240  # the rule of a table or a row of dashes is shorter
+MIN_REPEATS, MIN_BYTES = 8, 240  # the rule of a table or a row of dashes is shorter
+PROSE_REPEATS, PROSE_BYTES = 6, 120
+PROSE_UNIT_BYTES, PROSE_WORDS = 16, 3
 MAX_PERIOD_BYTES = 512
+_LEAST_LETTERS = 4 / 5
+# A space for each byte that is no letter; beyond ASCII, all are taken for letters.
+_WITHOUT_SIGNS = bytes(b if b > 127 or chr(b).isalpha() else ord(" ") for b in range(256))
 
 
 def is_looping(response: bytes) -> bool:
-    """Whether ``response`` ends with one unit repeated at least 8 times and over 240 bytes."""
+    """Whether ``response`` ends with a loop: one unit, repeated.
+
+    At least 8 times and over 240 bytes; 6 times and over 120 bytes if the unit is prose (a line, a
+    sentence, an item of a list), since tables, matrices and markup repeat with good reason.
+    """
     last = response[-1:]
-    for period in range(1, min(MAX_PERIOD_BYTES, len(response) // MIN_REPEATS) + 1):
-        if response[-1 - period : -period] != last:
-            continue
-        n_bytes = max(MIN_REPEATS * period, MIN_BYTES)
-        if n_bytes <= len(response):
-            tail = response[-n_bytes:]
-            if tail[period:] == tail[:-period]:
+    for period in range(1, min(MAX_PERIOD_BYTES, len(response) // PROSE_REPEATS) + 1):
+        if response[-1 - period : -period] == last and _ends_with(
+            response, period, PROSE_REPEATS * period
+        ):
+            is_prose = _is_prose(response[-period:])
+            repeats, least = (PROSE_REPEATS, PROSE_BYTES) if is_prose else (MIN_REPEATS, MIN_BYTES)
+            if _ends_with(response, period, max(repeats * period, least)):
                 return True
     return False
+
+
+def _ends_with(response: bytes, period: int, n_bytes: int) -> bool:
+    """Whether the last ``n_bytes`` are one unit of ``period`` bytes, repeated."""
+    tail = response[-n_bytes:]
+    return len(tail) == n_bytes and tail[period:] == tail[:-period]
+
+
+def _is_prose(unit: bytes) -> bool:
+    """Whether it has several words, and few digits and signs."""
+    words = unit.translate(_WITHOUT_SIGNS).split()
+    n_letters, n_shown = sum(map(len, words)), len(b"".join(unit.split()))
+    is_text = len(unit) >= PROSE_UNIT_BYTES and n_letters >= _LEAST_LETTERS * n_shown
+    return is_text and len(set(words)) >= PROSE_WORDS

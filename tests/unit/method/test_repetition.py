@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.method.output import MAX_PERIOD_BYTES, MIN_BYTES, MIN_REPEATS, is_looping
+from cf_local.method.output import (
+    MAX_PERIOD_BYTES,
+    MIN_BYTES,
+    MIN_REPEATS,
+    PROSE_BYTES,
+    PROSE_REPEATS,
+    is_looping,
+)
 
 
 @pytest.mark.parametrize("unit", [b"a", b"ab", b" the fox", b"x" * 99 + b"y"])
@@ -14,6 +21,39 @@ def test_a_unit_over_and_over_is_a_loop(unit: bytes) -> None:
     n_needed = max(MIN_REPEATS, -(-MIN_BYTES // len(unit)))
     assert is_looping(b"Well. " + unit * n_needed)
     assert not is_looping(b"Well. " + unit * (n_needed - 1))
+
+
+PROSE = [
+    b"   - A birthday planner\n",
+    b", 1 can of chickpeas",
+    b"I am the love of my life,\nI am the love of my heart.\n",
+    "- Der Igel schläft schön\n".encode(),
+    "Он спит весь день.\n".encode(),
+]
+
+
+@pytest.mark.parametrize("unit", PROSE)
+def test_the_same_line_is_not_written_eight_times(unit: bytes) -> None:
+    n_needed = max(PROSE_REPEATS, -(-PROSE_BYTES // len(unit)))
+    assert n_needed < MIN_REPEATS
+    assert is_looping(b"A list:\n" + unit * n_needed)
+    assert not is_looping(b"A list:\n" + unit * (n_needed - 1))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"    [0, 0, 0, 0, 0, 0, 0, 0],\n",
+        b"    [None, None, None, None, None, None],\n",
+        b"        <td class='cell'></td>\n",
+        b'    printf("Hello, world!\\n");\n',
+        b"  { id: 0, x: 0, y: 0 },\n",
+        b" " * 16,
+        b" " * 18 + b"|\n",
+    ],
+)
+def test_tables_and_listings_may_repeat_more_often(unit: bytes) -> None:
+    assert not is_looping(unit * 7)
 
 
 @given(st.binary(min_size=1, max_size=40), st.binary(max_size=30))
