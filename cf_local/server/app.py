@@ -39,10 +39,10 @@ from cf_local.server.dialects.fields import Body
 from cf_local.server.dialects.ollama_models import OllamaModels
 from cf_local.server.dialects.response_events import ResponseFields
 from cf_local.server.embedding import Embeddings
-from cf_local.server.kept import Kept
 from cf_local.server.metrics import Metrics
 from cf_local.server.middleware import ApiKey, Guard, Observer, is_open
 from cf_local.server.pool import Load, Pool
+from cf_local.server.response_store import ResponseStore
 from cf_local.server.serve_options import ServeOptions
 from cf_local.server.tokens import (
     DetokenizeBody,
@@ -80,7 +80,7 @@ class Server:
     def __init__(self, catalogue: Catalogue, load: Load, options: ServeOptions) -> None:
         self.catalogue, self.options = catalogue, options
         self.metrics = Metrics()
-        self.kept = Kept()
+        self.responses = ResponseStore()
         self.pool = Pool(
             load,
             self.metrics,
@@ -115,7 +115,7 @@ class Server:
     def _add_routes(self) -> None:
         self._add("GET", "/v1/models", self._models, "List the models.", ModelList)
         self._add("GET", "/v1/models/{id:path}", self._model, "Show one model.", models.ModelFields)
-        for dialect in dialects(self.kept):
+        for dialect in dialects(self.responses):
             answer = self._answers(dialect)
             content: dict[str, Any] = {"application/json": {}, dialect.stream_type: {}}
             self._add(
@@ -139,9 +139,9 @@ class Server:
         self._add("POST", "/detokenize", detokenize, "The text of tokens.", DetokenizeResponse)
         info = self._tokenizer_info
         self._add("GET", "/tokenizer_info", info, "What begins and ends a text.", TokenizerInfo)
-        one_kept = "/v1/responses/{id}"
-        self._add("GET", one_kept, self._kept, "Show a kept response.", ResponseFields)
-        self._add("DELETE", one_kept, self._forget, "Forget it.", responses.DeletedFields)
+        stored = "/v1/responses/{id}"
+        self._add("GET", stored, self._response, "Show a stored response.", ResponseFields)
+        self._add("DELETE", stored, self._delete, "Delete it.", responses.DeletedFields)
         self._add(
             "POST",
             "/v1/messages/count_tokens",
@@ -281,14 +281,14 @@ class Server:
     async def _tokenizer_info(self, model: str | None = None) -> Response:
         return WholeResponse(self._tokenizers.info(model), {})
 
-    async def _kept(self, id: str) -> Response:
-        found = self.kept.get(id)
+    async def _response(self, id: str) -> Response:
+        found = self.responses.get(id)
         if found is None:
             raise responses.not_found(id)
         return _json(found.body)
 
-    async def _forget(self, id: str) -> Response:
-        if not self.kept.forget(id):
+    async def _delete(self, id: str) -> Response:
+        if not self.responses.delete(id):
             raise responses.not_found(id)
         return _json(responses.DeletedFields(id=id, object="response", deleted=True))
 

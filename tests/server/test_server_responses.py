@@ -12,7 +12,7 @@ from dialects import typed_events
 from pydantic import BaseModel
 from serving import PATIENCE_S, QUESTION, Served, serving, slow
 
-from cf_local.server.kept import Kept
+from cf_local.server.response_store import ResponseStore
 from cf_local.types import Message
 
 openai = pytest.importorskip("openai", reason="needs the openai package")
@@ -208,18 +208,24 @@ def test_only_so_much_is_kept() -> None:
     def body(number: int, text: str = "") -> dict[str, Any]:
         return {"id": f"resp_{number}", "text": text}
 
-    kept = Kept(n_most=3, n_most_bytes=10_000)
+    store = ResponseStore(n_most=3, n_most_bytes=10_000)
     for number in range(5):
-        kept.keep(body(number), [Message("user", "Hi")])
-    assert [kept.get(f"resp_{n}") is not None for n in range(5)] == [False, False, True, True, True]
-    assert kept.forget("resp_3")
-    assert not kept.forget("resp_3")
-    kept.keep(body(5, "x" * 8500), [])
-    assert kept.get("resp_4") is not None
-    kept.keep(body(6), [Message("user", "y" * 1500)])
-    assert [kept.get(f"resp_{n}") is None for n in (2, 4, 5, 6)] == [True, True, True, False]
-    kept.keep(body(7, "z" * 20_000), [])  # more than all may take
-    assert [kept.get(f"resp_{n}") for n in (6, 7)] == [None, None]
+        store.add(body(number), [Message("user", "Hi")])
+    assert [store.get(f"resp_{n}") is not None for n in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert store.delete("resp_3")
+    assert not store.delete("resp_3")
+    store.add(body(5, "x" * 8500), [])
+    assert store.get("resp_4") is not None
+    store.add(body(6), [Message("user", "y" * 1500)])
+    assert [store.get(f"resp_{n}") is None for n in (2, 4, 5, 6)] == [True, True, True, False]
+    store.add(body(7, "z" * 20_000), [])  # more than all may take
+    assert [store.get(f"resp_{n}") for n in (6, 7)] == [None, None]
 
 
 # --- Refusals -------------------------------------------------------------------------------

@@ -3,18 +3,17 @@
 A file per dialect has the models of its requests and responses, and an object ``Dialect``.
 """
 
-from cf_local.server.dialects import chat, completions, messages, ollama
+from cf_local.server.dialects import chat, completions, messages, ollama, responses
 from cf_local.server.dialects.dialect import Dialect
-from cf_local.server.dialects.responses import Responses
-from cf_local.server.kept import Kept
+from cf_local.server.response_store import ResponseStore
 
 
-def dialects(kept: Kept) -> list[Dialect]:
-    """The dialects of one server, which keeps responses in ``kept``."""
+def dialects(store: ResponseStore) -> list[Dialect]:
+    """The dialects of one server, which keeps responses in ``store``."""
     return [
         chat.DIALECT,
         completions.DIALECT,
-        Responses(kept).dialect,
+        responses.dialect(store),
         messages.DIALECT,
         ollama.CHAT,
         ollama.GENERATE,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,8 +14,8 @@ from cf_local.server.dialects import fields, function_tools, openai, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.dialects.response_events import ResponseFields, ResponseFormatter
 from cf_local.server.dialects.response_items import Input, messages_of
-from cf_local.server.kept import Kept
 from cf_local.server.requests import AnswerRequest
+from cf_local.server.response_store import ResponseStore
 from cf_local.structured.tools import Tool
 from cf_local.types import Chat, Message
 
@@ -160,7 +161,7 @@ class ResponseBody(fields.Body):
         if not messages:
             raise invalid("The input has no turn. Add one of the user.", "input")
         return Chat(
-            (*self.told, *messages),
+            (*self.instructions_turn, *messages),
             False if self._effort == "none" else None,
             tools=tools,
             tool_choice=choice,
@@ -168,8 +169,8 @@ class ResponseBody(fields.Body):
         )
 
     @property
-    def told(self) -> tuple[Message, ...]:
-        """The instructions, which are those of this response only."""
+    def instructions_turn(self) -> tuple[Message, ...]:
+        """The instructions, for this response only, as turns."""
         return (Message("system", self.instructions),) if self.instructions else ()
 
     @property
@@ -211,57 +212,52 @@ class ResponseBody(fields.Body):
         return repeated
 
 
-class Responses:
-    """The dialect, with the responses it keeps."""
+def dialect(store: ResponseStore) -> Dialect:
+    """The dialect of one server, which keeps responses in ``store``."""
+    return Dialect(
+        "/v1/responses",
+        "Answer a conversation, and keep it.",
+        ResponseBody,
+        ResponseFields,
+        partial(_prepare, store=store),
+    )
 
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
 
-    @property
-    def dialect(self) -> Dialect:
-        """The dialect of one server."""
-        return Dialect(
-            "/v1/responses",
-            "Answer a conversation, and keep it.",
-            ResponseBody,
-            ResponseFields,
-            self.prepare,
-        )
+def _prepare(body: ResponseBody, store: ResponseStore) -> Prepared:
+    before = _messages_before(body.previous_response_id, store)
+    settings = body.settings()
+    chat = body.chat(before, has_form="response_format" in settings)
+    shows_logprobs = _LOGPROBS in (body.include or ())
+    request = AnswerRequest(
+        model=body.model,
+        prompts=(chat,),
+        streams=bool(body.stream),
+        settings=settings,
+        n_logprobs=body.top_logprobs or 0 if shows_logprobs else None,
+    )
 
-    def prepare(self, body: ResponseBody) -> Prepared:
-        """The request, and what formats its answer. Raises ApiError."""
-        before = self._before(body.previous_response_id)
-        settings = body.settings()
-        chat = body.chat(before, has_form="response_format" in settings)
-        shows_logprobs = _LOGPROBS in (body.include or ())
-        request = AnswerRequest(
-            model=body.model,
-            prompts=(chat,),
-            streams=bool(body.stream),
-            settings=settings,
-            n_logprobs=body.top_logprobs or 0 if shows_logprobs else None,
-        )
+    def keep(response: Mapping[str, Any], choice: Choice) -> None:
+        if body.store is not False:
+            messages = chat.messages[len(body.instructions_turn) :]
+            store.add(response, _conversation(messages, choice))
 
-        def keep(response: Mapping[str, Any], choice: Choice) -> None:
-            if body.store is not False:
-                self._kept.keep(response, _conversation(chat.messages[len(body.told) :], choice))
+    summarizes = bool(body.reasoning and body.reasoning.summary)
+    return request, ResponseFormatter(request, body.echo(), keep, summarizes=summarizes)
 
-        summarizes = bool(body.reasoning and body.reasoning.summary)
-        return request, ResponseFormatter(request, body.echo(), keep, summarizes=summarizes)
 
-    def _before(self, id: str | None) -> tuple[Message, ...]:
-        """The conversation up to the end of a kept response. Raises ApiError."""
-        if id is None:
-            return ()
-        found = self._kept.get(id)
-        if found is None:
-            message = f"Previous response with id {id[:100]!r} not found."
-            raise invalid(message, "previous_response_id", "previous_response_not_found")
-        return found.messages
+def _messages_before(id: str | None, store: ResponseStore) -> tuple[Message, ...]:
+    """The conversation up to the end of a stored response. Raises ApiError."""
+    if id is None:
+        return ()
+    found = store.get(id)
+    if found is None:
+        message = f"Previous response with id {id[:100]!r} not found."
+        raise invalid(message, "previous_response_id", "previous_response_not_found")
+    return found.messages
 
 
 class DeletedFields(TypedDict):
-    """That a response is forgotten."""
+    """That a response is deleted."""
 
     id: str
     object: Literal["response"]
@@ -269,7 +265,7 @@ class DeletedFields(TypedDict):
 
 
 def not_found(id: str) -> ApiError:
-    """The error for a response that is not kept, or not any more."""
+    """The error for a response that is not stored."""
     return ApiError(404, f"Response with id {id[:100]!r} not found.", param="id", code="not_found")
 
 
