@@ -1,4 +1,4 @@
-"""``cf-local models``: adds to the user's own models.toml."""
+"""``cf-local models``: adds to the user's own models.toml, and chooses the default."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cf_local.cli import completing, registry_view
+from cf_local.cli import completing
 from cf_local.cli.adding import add_files
 from cf_local.cli.options import Command, check_weights, setting_options
 from cf_local.cli.text_input import read_text
@@ -15,14 +15,10 @@ from cf_local.registry.edit import (
     Kind,
     RegistryEntry,
     check_free,
-    remove_entry,
     write_default,
     write_entry,
 )
-from cf_local.registry.registry import (
-    SOURCE_KEYS,
-    load_registry,
-)
+from cf_local.registry.registry import SOURCE_KEYS
 
 _HELP = {
     "context": "Tokens of prompt and answer together.",
@@ -45,23 +41,12 @@ _force_option = click.option(
 )
 
 
-@click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, hidden=True)
-@click.pass_context
-def models(context: click.Context, /, as_json: bool) -> None:
+@click.group()
+def models() -> None:
     """Add sources and fusions to your models.toml, and choose the default.
 
-    Without a command, as `cf-local list --all`.
+    `cf-local list --all` shows what it defines, `cf-local rm` removes an entry.
     """
-    if context.invoked_subcommand is None:
-        registry = load_registry()
-        if as_json:
-            record = registry_view.as_json(registry)
-            click.echo(json.dumps(record, ensure_ascii=False, indent=2))
-        else:
-            registry_view.show_all(registry)
-    elif as_json:
-        raise click.UsageError("Put --json after the command: models add ... --json.")
 
 
 def _source_options(command: Command) -> Command:
@@ -171,30 +156,6 @@ def default(name: str, as_json: bool) -> None:
         click.echo(json.dumps({"default": name, "written_to": str(path)}))
     else:
         click.echo(f"{name} is now the default ({path}).")
-
-
-@models.command(hidden=True)  # `rm` does it
-@click.argument("name", shell_complete=completing.names)
-@click.option(
-    "--source",
-    "kind",
-    flag_value="sources",
-    help="Remove the source if a fusion has the same name.",
-)
-@click.option(
-    "--fusion",
-    "kind",
-    flag_value="fusions",
-    help="Remove the fusion if a source has the same name.",
-)
-@_json_option
-def remove(name: str, kind: Kind | None, as_json: bool) -> None:
-    """Remove source or fusion NAME from your models.toml. Model files stay on the disk."""
-    path, found = remove_entry(name, kind)
-    if as_json:
-        click.echo(json.dumps({"removed": name, "kind": found, "written_to": str(path)}))
-    else:
-        click.echo(f"Removed the {found.removesuffix('s')} {name} from {path}.")
 
 
 def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_json: bool) -> None:

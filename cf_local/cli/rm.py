@@ -75,6 +75,8 @@ def _kind_of_entry(registry: Registry, name: str, *, entry: bool) -> Kind | None
     if source is None and name not in registry.fusions:
         return None
     kind: Kind = "fusions" if source is None else "sources"
+    if str(user_file()) in registry.layers("fusions", name):  # a name means the fusion first
+        return "fusions"
     is_builtin = source is not None and source.file.startswith(BUILTIN_PREFIX)
     if source is not None and not entry and (source.repo or is_builtin):
         return None

@@ -297,24 +297,21 @@ _BETWEEN = re.compile(r"\s*(#.*)?")  # an empty line or a comment
 def remove_entry(name: str, kind: Kind | None = None) -> tuple[Path, Kind]:
     """Remove a source or fusion from the user's file; returns the file and which kind it was.
 
-    Raises ConfigError when that file has no such entry (built-in ones cannot be removed), when a
-    source and a fusion have that name and ``kind`` is None, or when another entry needs it.
+    Where both have that name and ``kind`` is None, the fusion is removed. Raises ConfigError when
+    that file has no such entry (built-in ones cannot be removed), or when another entry needs it.
     """
     registry, path = load_registry(), user_file()
     text = read(path)
     tables = tomllib.loads(text)
-    kinds = [each for each in KINDS if each == (kind or each) and name in tables.get(each, {})]
-    if not kinds:
+    kinds: tuple[Kind, ...] = (kind,) if kind else ("fusions", "sources")
+    found = next((each for each in kinds if name in tables.get(each, {})), None)
+    if found is None:
         raise ConfigError(_why_not(registry, tables, name, path))
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"{path} has both a source and a fusion {name!r}. Choose one: --source or --fusion."
-        )
     try:
-        save(path, without_entry(text, kinds[0], name))
+        save(path, without_entry(text, found, name))
     except ConfigError as error:
-        raise ConfigError(_needed(registry, kinds[0], name) or str(error)) from error
-    return path, kinds[0]
+        raise ConfigError(_needed(registry, found, name) or str(error)) from error
+    return path, found
 
 
 def without_entry(text: str, kind: Kind, name: str) -> str:

@@ -239,7 +239,7 @@ def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: P
         run("ask", QUESTION, "--json", "--fusion", "long", "--segment-words", "1").stdout
     )
     assert len(steps) >= len(answer["text"].split())
-    shown = run("models").stdout
+    shown = run("list", "--all").stdout
     assert b"aligned segments of 4 words, seed 3" in shown
     done = run("ask", QUESTION, "--fusion", "long", "--segments", "sentence")
     assert done.returncode == 2

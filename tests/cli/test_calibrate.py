@@ -22,7 +22,7 @@ SMALL = ("calibrate", "builtin", "--limit", "24", *SAME)
 
 @pytest.fixture
 def user_file(run: Run) -> Path:
-    return Path(json.loads(run("models", "--json").stdout)["user_file"])
+    return Path(json.loads(run("list", "--json").stdout)["user_file"])
 
 
 def test_calibrate_then_ask(run: Run, user_file: Path) -> None:

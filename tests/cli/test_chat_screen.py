@@ -96,7 +96,7 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     }
     assert {line: part for line, part in expected.items() if part not in said[line]} == {}
     assert "seed              3" in screen.enter("/set")
-    assert "The answer is" in screen.enter("/regen")
+    assert "The answer is" in screen.enter("/retry")
     assert "seed is 'x'" not in screen.enter("/retry seed 4")
     assert "seed              3" in screen.enter("/set")
     assert "is a whole number" in screen.enter("/retry seed x")

@@ -1,4 +1,4 @@
-"""`cf-local models`: the whole transcript for a small registry, and the built-in one as JSON."""
+"""`cf-local list --all` and `--json`: whole, for a small registry."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cf_local import hub
-from cf_local.cli.models import models
+from cf_local.cli.list import list_models
 from cf_local.registry.registry import CONFIG_VARIABLE
 
 USER_FILE = Path("/home/me/models.toml")
@@ -40,14 +40,14 @@ def small_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr("cf_local.registry.registry.user_file", lambda: USER_FILE)
     monkeypatch.setattr("cf_local.cli.registry_view.user_file", lambda: USER_FILE)
-    monkeypatch.setattr(hub, "cached", lambda *_: None)
+    monkeypatch.setattr(hub, "cached", lambda *_, **__: None)
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_transcript(small_registry: Path) -> None:
-    result = CliRunner().invoke(models)
+    result = CliRunner().invoke(list_models, ["--all"])
     assert result.exit_code == 0
     near = small_registry.resolve() / "near.gguf"
     assert result.output == (
@@ -65,7 +65,7 @@ def test_transcript(small_registry: Path) -> None:
 
 
 def test_json(small_registry: Path) -> None:
-    result = CliRunner().invoke(models, ["--json"])
+    result = CliRunner().invoke(list_models, ["--json"], catch_exceptions=False)
     data = json.loads(result.output)
     assert data["default_fusion"] == "pair"
     assert data["files"] == ["built in"]
@@ -87,16 +87,18 @@ def test_what_is_in_the_hubs_cache_is_here(
         return small_registry / "near.gguf"
 
     monkeypatch.setattr(hub, "cached", cached)
-    assert "far   here  2.5 MB" in CliRunner().invoke(models).output
+    assert "far   here  2.5 MB" in CliRunner().invoke(list_models, ["--all"]).output
     assert asked == [("org/repo", "far-Q4_K_M.gguf", None, None)]
 
 
 def test_embedding_models_have_a_heading_of_their_own(small_registry: Path) -> None:
     with (small_registry / "models.toml").open("a", encoding="utf-8") as file:
         file.write('[sources.bert]\nfile = "near.gguf"\nkind = "embedding"\n')
-    output = CliRunner().invoke(models).output
+    output = CliRunner().invoke(list_models, ["--all"]).output
     others = output.partition("sources in no fusion\n")[2]
     assert "bert" not in others.partition("\n\n")[0]
     assert others.partition("\n\n")[2].startswith("embedding models\n    bert  here  2.5 MB")
-    sources = json.loads(CliRunner().invoke(models, ["--json"]).output)["sources"]
+    sources = json.loads(
+        CliRunner().invoke(list_models, ["--json"], catch_exceptions=False).output
+    )["sources"]
     assert [each["kind"] for each in sources] == [None, None, None, "embedding"]

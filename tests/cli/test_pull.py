@@ -348,7 +348,7 @@ OTHER_COMMANDS = [
     ("eval", "builtin", "--fusion", "both", "--limit", "2"),
     ("history", "list"),
     ("list",),
-    ("models",),
+    ("list", "--all"),
     ("plan", "both"),
     ("show", REPO),
     ("trace", "answer.jsonl"),

@@ -39,7 +39,7 @@ def test_the_answer_comes_where_it_can(
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
-@pytest.mark.parametrize("command", [("ask", QUESTION), ("ask", QUESTION, "--json"), ("models",)])
+@pytest.mark.parametrize("command", [("ask", QUESTION), ("ask", QUESTION, "--json"), ("list",)])
 def test_a_full_disk_is_a_line(
     command: tuple[str, ...], environment: dict[str, str], work_folder: Path
 ) -> None:

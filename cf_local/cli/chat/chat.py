@@ -137,7 +137,7 @@ class TerminalChat:
 
 
 OTHER_NAMES: Mapping[str, str] = {
-    **{"exit": "bye", "quit": "bye", "regen": "retry", "fusion": "models"},
+    **{"exit": "bye", "quit": "bye", "fusion": "models"},
 }
 """Names by which people know commands from other chats."""
 

@@ -173,9 +173,7 @@ def test_a_used_source_may_go_where_a_built_in_one_comes_to_light(user: Path) ->
 
 def test_one_name_for_two_things(user: Path) -> None:
     begin(user, '[sources.x]\nfile = "x.gguf"\n[fusions.x]\nsources = ["ash"]\n')
-    with pytest.raises(ConfigError, match="--source or --fusion"):
-        remove_entry("x")
-    assert remove_entry("x", "fusions") == (user, "fusions")
+    assert remove_entry("x") == (user, "fusions")
     assert remove_entry("x") == (user, "sources")
 
 
