@@ -25,7 +25,20 @@ from cf_local.errors import (
 )
 from cf_local.settings import Sampling, Settings
 from cf_local.structured import ResponseFormat
-from cf_local.types import Answer, Chat, Event, Message, Mode, RawText, Step, chat
+from cf_local.structured.calls import CallSplitter, calls_of
+from cf_local.structured.tools import Tool, ToolCall
+from cf_local.types import (
+    Answer,
+    Chat,
+    Event,
+    Infill,
+    Message,
+    Mode,
+    RawText,
+    Step,
+    Tokens,
+    chat,
+)
 
 if TYPE_CHECKING:
     from cf_local.loading.embedder import Embedder, load_embedder
@@ -40,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "BrokenModelError",
+    "CallSplitter",
     "Cancelled",
     "CfLocalError",
     "Chat",
@@ -50,6 +64,7 @@ __all__ = [
     "Embedder",
     "Event",
     "Fusion",
+    "Infill",
     "InputError",
     "LoadOptions",
     "Message",
@@ -62,8 +77,12 @@ __all__ = [
     "Settings",
     "Step",
     "Stream",
+    "Tokens",
+    "Tool",
+    "ToolCall",
     "UnsupportedModelError",
     "__version__",
+    "calls_of",
     "chat",
     "load",
     "load_embedder",

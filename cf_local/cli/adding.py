@@ -10,7 +10,8 @@ import click
 
 from cf_local import files
 from cf_local.cli import columns
-from cf_local.errors import CfLocalError, InputError
+from cf_local.cli.text_input import absolute
+from cf_local.errors import CfLocalError
 from cf_local.registry.discovery import FoundFile
 from cf_local.registry.edit import RegistryEntry, write_entry
 from cf_local.registry.registry import load_registry, user_file
@@ -54,10 +55,7 @@ def _found(paths: Sequence[Path]) -> list[FoundFile]:
     """Each file once; of a split model only the first part, whichever are named."""
     once: dict[Path, FoundFile] = {}
     for path in paths:
-        try:
-            path = path.expanduser().absolute()  # keep links: the hub's cache uses them
-        except RuntimeError as error:  # "~name" of an unknown user
-            raise InputError(f"{path}: {error}") from None
+        path = absolute(path)
         path = path.with_name(files.parts(path.name)[0])
         once.setdefault(path, FoundFile(path, "file", path.name))
     return list(once.values())

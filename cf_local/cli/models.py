@@ -9,8 +9,7 @@ import click
 from cf_local.cli import completing
 from cf_local.cli.adding import add_files
 from cf_local.cli.options import Command, check_weights, setting_options
-from cf_local.cli.text_input import read_text
-from cf_local.errors import InputError
+from cf_local.cli.text_input import absolute, read_text
 from cf_local.registry.edit import (
     Kind,
     RegistryEntry,
@@ -173,10 +172,7 @@ def _write(kind: Kind, name: str, values: dict[str, Any], *, force: bool, as_jso
 
 def _checked(path: Path) -> Path:
     """The absolute path of a file that exists and starts like a model."""
-    try:
-        path = path.expanduser().absolute()  # keep links: the hub's cache uses them
-    except RuntimeError as error:  # "~name" of an unknown user
-        raise InputError(f"{path}: {error}") from None
+    path = absolute(path)
     from cf_local.llama.header import check_file  # here: it loads the native library
 
     check_file(path)

@@ -30,6 +30,14 @@ def read_question(words: Sequence[str], file: str | None) -> str:
     return question
 
 
+def absolute(path: Path) -> Path:
+    """The absolute path of a file; links stay, as the hub's cache uses them. Raises InputError."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # "~name" of an unknown user
+        raise InputError(f"{path}: {error}") from None
+
+
 def read_text(file: str) -> str:
     """The text of a file ("-" for stdin).
 

@@ -182,7 +182,7 @@ class Cache:
             for start, tokens in paths:
                 end = start.grow(tokens)
                 missing = self._tree.missing(start, end, pending)
-                while not self._tree.has_room(missing, pending):
+                while not self._tree.has_room(missing):
                     if pending:
                         self._evaluate(pending, ends, all_rows)
                         pending = []

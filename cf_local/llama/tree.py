@@ -280,7 +280,7 @@ class Forks:
             node.holders.add(fork)
         return fork
 
-    def has_room(self, missing: Sequence[Node], pending: Sequence[Pending]) -> bool:
+    def has_room(self, missing: Sequence[Node]) -> bool:
         """Whether a fork and enough cells are free for ``missing`` nodes as well."""
         if not missing:
             return True

@@ -64,11 +64,6 @@ class Slots:
         return [*self._taken, *self._queue]
 
     @property
-    def n_queued(self) -> int:
-        """The number of waiting jobs."""
-        return len(self._queue)
-
-    @property
     def is_quiet(self) -> bool:
         """Whether there is at most one job. Any thread may ask."""
         return len(self._taken) + len(self._queue) <= 1

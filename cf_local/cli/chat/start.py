@@ -42,7 +42,7 @@ def start(interrupt: Interrupt, start_options: StartOptions, options: dict[str, 
         engine = opened.enter_context(Engine(interrupt, options))
         autosave = Autosave(store, engine.name, view.note)
         saver = StateSaver(engine, store.path if store is not None else None)
-        chat = TerminalChat(engine, view, _lines(interrupt, start_options, view), autosave, saver)
+        chat = TerminalChat(engine, view, _lines(interrupt, start_options), autosave, saver)
         chat.thinks = start_options.thinks
         chat.transcript = Transcript(start_options.system)
         if earlier is not None:
@@ -76,7 +76,7 @@ def _earlier(
     return None if number is None else (number, *store.load(number))
 
 
-def _lines(interrupt: Interrupt, start_options: StartOptions, view: View) -> Lines:
+def _lines(interrupt: Interrupt, start_options: StartOptions) -> Lines:
     """The lines of the chat, with an input history in the data folder if possible."""
     if start_options.no_history:
         return lines_for(interrupt, COMMANDS, history=None)
