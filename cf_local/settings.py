@@ -251,8 +251,11 @@ class Settings:
     def tool_form_of(self, sources: Sequence[SourceInfo]) -> ToolForm:
         """How answers of ``sources`` call tools: as the one with the largest weight was taught to.
 
-        Raises InputError as ``weights_of``.
+        Beside a required form, calls have tags, which tell them from it. Raises InputError as
+        ``weights_of``.
         """
+        if self.response_format is not None:
+            return "tags"
         if len(sources) == 1:
             return sources[0].tool_form or "tags"
         weights = self.weights_of(sources)

@@ -2,9 +2,9 @@
 
     python scripts/tool_figures.py --model FILE --model FILE [--requests 100] [--choice auto]
 
-Prints, with Wilson's intervals of 95 %: answers with a call, calls that parse and obey the schema
-of their tool, and the right function as the only one that is called. The requests
-(tests/data/tool_requests.jsonl) were written for this.
+Prints, with Wilson's intervals of 95 %: answers with a call (one that was cut is none), calls that
+parse and obey the schema of their tool, and the right function as the only one that is called. The
+requests (tests/data/tool_requests.jsonl) were written for this.
 """
 
 import argparse
@@ -110,9 +110,13 @@ def facts(fusion: Fusion, request: dict[str, str], given: argparse.Namespace) ->
     chat = Chat((Message("user", request["question"]),), tools=TOOLS, tool_choice=given.choice)
     settings = replace(fusion.settings, max_tokens=given.max_tokens)
     form = settings.tool_form_of([source.info for source in fusion.sources])
-    text = fusion.answer(chat, settings).text
+    answer = fusion.answer(chat, settings)
+    text = answer.text
     schemas = {tool.name: dict(tool.parameters) for tool in TOOLS}
     _, calls = calls_of(text, form, schemas)
+    if calls and answer.finish_reason != "stop":
+        print(f"cut: {text!r}")
+        calls.pop()  # it may lack its end
     if not calls:
         return set()
     found = {"called"}

@@ -41,6 +41,9 @@ _WAY_OUT = "Set `template` for this source in models.toml, or use --raw."
 _SWITCH = re.compile(r"(?<!\S)/[A-Za-z_]+(?!\S)")  # words that templates read and take out
 _MARK = "Typed"
 _WHITESPACE = " \t\n\v\f\r"  # what llama.cpp strips; an ideographic space counts as text
+# Templates of many Qwen 2.5 files show calls with doubled braces, and the models copy them.
+_SHOWN = r"{\"name\": <function-name>, \"arguments\": <args-json-object>}"
+_QWEN_BRACES = (f"{{{_SHOWN}}}", _SHOWN)
 _PLAIN_TEMPLATE = (
     "{% for m in messages %}"
     "{{ {'system': '', 'user': 'User: ', 'assistant': 'Assistant: '}[m['role']] + m['content'] }}"
@@ -54,7 +57,7 @@ class ChatTemplate:
     def __init__(self, template: str | None, vocabulary: LlamaVocabulary, name: str) -> None:
         self.is_plain = template is None
         self.name = name
-        self._source = template or _PLAIN_TEMPLATE
+        self._source = (template or _PLAIN_TEMPLATE).replace(*_QWEN_BRACES)
         self._vocabulary = vocabulary
         try:
             self._formatter = SandboxedFormatter(

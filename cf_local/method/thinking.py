@@ -148,6 +148,11 @@ def opening_of(prompt: Prompt, sources: Iterable[SourceInfo]) -> str:
     return next(filter(None, tags), "")
 
 
+def closing_of(opening: str) -> str:
+    """The tag that closes the thinking which ``opening`` opens; "" for none."""
+    return _TAGS[opening] if opening else ""
+
+
 def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, str]:
     """Thinking and answer of a whole text.
 

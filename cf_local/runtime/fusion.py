@@ -16,6 +16,7 @@ from typing import TypeVar
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
 from cf_local.method.overlap import Overlap
 from cf_local.method.session import Source
+from cf_local.method.thinking import closing_of, opening_of
 from cf_local.progress import Closing, Progress
 from cf_local.runtime.conversation import Conversation
 from cf_local.runtime.slots import Slots
@@ -263,19 +264,19 @@ class Fusion(Closing):
             raise InputError("The last turn calls tools. Add a turn with the result of each call.")
         if not prompt.tools and not any(turn.tool_calls for turn in prompt.messages):
             return prompt, settings
+        infos = [source.info for source in self.speakers(settings)]
         if prompt.tool_form is None:
-            infos = [source.info for source in self.speakers(settings)]
             prompt = replace(prompt, tool_form=settings.tool_form_of(infos))
         if not prompt.tools or prompt.tool_choice == "none":
             return replace(prompt, tools=()), settings
-        if settings.response_format is not None:
-            raise InputError("An answer cannot both have a required form and call tools.")
         assert prompt.tool_form is not None
         form = tools_format(
             prompt.tools,
             prompt.tool_form,
             choice=prompt.tool_choice,
             parallel=prompt.parallel_tool_calls,
+            closing=closing_of(opening_of(prompt, infos)),
+            talk=settings.response_format,
         )
         return prompt, replace(settings, response_format=form)
 

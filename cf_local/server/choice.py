@@ -9,7 +9,7 @@ from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.server.vocabulary import Echo
 from cf_local.settings import Settings
 from cf_local.structured import calls
-from cf_local.structured.calls import CallArguments, CallSplitter
+from cf_local.structured.calls import CallArguments, CallSplitter, TalkEnd
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
@@ -85,16 +85,24 @@ class PartSplitter:
         self._fed = ""
         self.took_for_thinking = False
         """Whether the whole answer was reported as thinking, although the model did not think."""
-        if not isinstance(prompt, Chat) or settings.response_format is not None:
+        self._thought = TalkEnd("tags")
+        if not isinstance(prompt, Chat):
+            return
+        may_call = bool(prompt.tools) and prompt.tool_choice != "none"
+        if may_call:
+            form = prompt.tool_form or settings.tool_form_of(sources)
+            names = [tool.name for tool in prompt.tools]
+            self._calls = CallSplitter(form, names)
+        has_to_call = may_call and prompt.tool_choice != "auto"
+        if settings.response_format is not None and not has_to_call:
+            if may_call:
+                self._calls = CallSplitter(form, has_form=True)
             return
         self._opened = bool(opening_of(prompt, sources))
         self._thinking = ThinkingSplitter(opened=self._opened)
         if prompt.messages[-1].role == "assistant":  # the answer continues this text
             self._opened = False
             list(self._thinking.feed(prompt.messages[-1].content))
-        if prompt.tools and prompt.tool_choice != "none":
-            names = [tool.name for tool in prompt.tools]
-            self._calls = CallSplitter(prompt.tool_form or settings.tool_form_of(sources), names)
 
     def feed(self, text: str) -> Iterator[Part]:
         """Add text; yields the parts that are certain now."""
@@ -108,8 +116,11 @@ class PartSplitter:
         """At the end of the text: what was held back; ``is_whole``: it was not cut."""
         if self._thinking is not None:
             yield from self._parts(self._thinking.flush())
+            yield from self._thoughts(self._thought.flush())
         thought, text = split(self._fed, opened=self._opened, ended=is_whole)
-        self.took_for_thinking = self._opened and bool(text) and not thought
+        self.took_for_thinking = (
+            self._opened and bool(text) and not (thought or self._thought.is_over)
+        )
         if self.took_for_thinking:
             yield from self._parts([Piece("answer", text)])
         if self._calls is not None:
@@ -117,12 +128,22 @@ class PartSplitter:
 
     def _parts(self, pieces: Iterable[Piece]) -> Iterator[Part]:
         for piece in pieces:
+            text = piece.text
+            if self._calls is None:
+                yield Reasoning(text) if piece.kind == "thinking" else Text(text)
+                continue
             if piece.kind == "thinking":
-                yield Reasoning(piece.text)
-            elif self._calls is None:
-                yield Text(piece.text)
-            else:
-                yield from map(_part, self._calls.feed(piece.text))
+                # The grammar lets a call begin here, too; it ends the thinking.
+                thought, text = self._thought.feed(text)
+                yield from self._thoughts(thought)
+            elif not self._thought.is_over:
+                yield from self._thoughts(self._thought.flush())
+            if text:
+                yield from map(_part, self._calls.feed(text))
+
+    def _thoughts(self, text: str) -> Iterator[Part]:
+        if text:
+            yield Reasoning(text)
 
 
 def _part(piece: calls.CallPiece) -> Part:

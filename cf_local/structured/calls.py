@@ -64,9 +64,14 @@ CallPiece = Talk | CallStart | CallArguments
 class TalkEnd:
     """Finds where talk ends and calls begin: ``feed`` text, then ``flush``."""
 
-    def __init__(self, form: ToolForm, names: Collection[str] = ()) -> None:
-        """``names`` of tools also make a call of a bare one in the form "tags"."""
-        self._form, self._names = form, names
+    def __init__(
+        self, form: ToolForm, names: Collection[str] = (), *, has_form: bool = False
+    ) -> None:
+        """``names`` of tools also make a call of a bare one in the form "tags".
+
+        ``has_form``: an answer has a required form, or calls in tags from its start.
+        """
+        self._form, self._names, self._has_form = form, names, has_form
         self._held = ""
         self._is_start = True  # of the answer, or after thinking: calls may begin without a tag
         self.is_over = False
@@ -83,6 +88,12 @@ class TalkEnd:
         if self.is_over:
             return "", text
         self._held += text
+        if self._has_form:
+            self.is_over = self._is_start and self._held.startswith(OPENING)
+            self._is_start = self._is_start and OPENING.startswith(self._held)
+            is_known = self.is_over or not self._is_start
+            whole = self._take(len(self._held)) if is_known else ""
+            return ("", whole) if self.is_over else (whole, "")
         talk = ""
         while not self.is_over:
             if self._is_start and self._may_be_bare():
@@ -134,9 +145,11 @@ class CallSplitter:
     be written; anything else where calls are expected is dropped.
     """
 
-    def __init__(self, form: ToolForm, names: Collection[str] = ()) -> None:
-        """``names`` are those of the tools that may be called."""
-        self._talk = TalkEnd(form, names)
+    def __init__(
+        self, form: ToolForm, names: Collection[str] = (), *, has_form: bool = False
+    ) -> None:
+        """``names`` are those of the tools that may be called; ``has_form`` as in TalkEnd."""
+        self._talk = TalkEnd(form, names, has_form=has_form)
         self._gap = ""  # whitespace at the end of the talk so far
         self._index = -1
         self._held = ""
@@ -226,9 +239,11 @@ class _Value:
         return text
 
 
-def calls_of(text: str, form: ToolForm, names: Collection[str] = ()) -> tuple[str, list[ToolCall]]:
-    """Talk and calls of a whole text; the calls have no ids. ``names`` as in CallSplitter."""
-    splitter = CallSplitter(form, names)
+def calls_of(
+    text: str, form: ToolForm, names: Collection[str] = (), *, has_form: bool = False
+) -> tuple[str, list[ToolCall]]:
+    """Talk and calls of a whole text; the calls have no ids. The rest is as in CallSplitter."""
+    splitter = CallSplitter(form, names, has_form=has_form)
     talk, names, arguments = "", list[str](), list[str]()
     for piece in (*splitter.feed(text), *splitter.flush()):
         match piece:

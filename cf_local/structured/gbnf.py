@@ -28,6 +28,10 @@ _CHAR = re.compile(
     r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[trn\\\"\[\]])|[^\\]", re.DOTALL
 )
 _COUNT = re.compile(r"\{[ \t]*(\d{1,9})[ \t]*(,[ \t]*(\d{1,9})?[ \t]*)?\}", re.ASCII)
+_OTHER_OR_NAME = re.compile(
+    r"""\"(?:\\.|[^"\\])*\"|\[(?:\\.|[^\]\\])*\]|#[^\r\n]*|\{[^}]*\}|(?P<name>[a-zA-Z0-9-]+)""",
+    re.DOTALL,
+)
 _LAST_POINT = 0x10FFFF
 
 _Sequence = list["_Item"]
@@ -51,6 +55,11 @@ class _Facts:
 
     empty: set[str] = field(default_factory=set)  # names of rules that may be empty
     ending: set[str] = field(default_factory=set)  # names of rules that can end
+
+
+def renamed(grammar: str, ending: str) -> str:
+    """A checked ``grammar`` with ``ending`` added to the names of all its rules."""
+    return _OTHER_OR_NAME.sub(lambda m: m[0] + ending if m["name"] else m[0], grammar)
 
 
 def check_grammar(grammar: str) -> None:

@@ -4,12 +4,15 @@ Talk is any text without the opening of a call, as an automaton: each state is a
 the next state, so that llama.cpp's stack does not grow with the text.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cf_local.errors import InputError
 from cf_local.structured.calls import SPACE, THOUGHT
+from cf_local.structured.gbnf import renamed
 from cf_local.structured.response_format import ResponseFormat
 from cf_local.structured.rules import Rules, char_class, json_literal, literal
 from cf_local.structured.schema import resolve, schema_rule
@@ -18,20 +21,52 @@ from cf_local.structured.tools import ARGUMENTS, CLOSING, OPENING, Tool, ToolFor
 # Templates write names into JSON and markup as they are.
 _NAME = re.compile(r"[\w.:/-]{1,256}")
 _NOTHING = '""'
+_TALK_ROOT = "root-"  # names of rules here do not end like this
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _DEEPEST = 20
 
 
 def tools_format(
-    tools: Sequence[Tool], form: ToolForm, *, choice: str = "auto", parallel: bool = True
+    tools: Sequence[Tool],
+    form: ToolForm,
+    *,
+    choice: str = "auto",
+    parallel: bool = True,
+    closing: str = "",
+    talk: ResponseFormat | None = None,
 ) -> ResponseFormat:
     """The format of an answer that may use ``tools``.
 
     ``choice``: "auto" (talk, talk and then calls, or calls), "required" (calls), or the name of the
-    one tool to call. ``parallel`` allows several calls; the form "json" has only one. Raises
+    one tool to call. ``parallel`` allows several calls; the form "json" has only one. ``closing``:
+    the answer starts inside thinking, which this tag ends; calls that have to come may come after
+    it. ``talk`` is the form of an answer that does not call, for calls in the form "tags". Raises
     InputError for tools that cannot be used, and names what is wrong.
     """
     _check(tools)
+    if talk is not None and form != "tags":
+        raise InputError("Beside a required form, calls have to be in the form 'tags'.")
+    if choice == "auto":
+        closing = ""  # anything may be said before calls
+    else:
+        talk = None
+    stricts = tuple(tool.strict for tool in tools)
+    return _made(tools_text(tools), stricts, form, choice, parallel, closing, talk)
+
+
+# By text, which tells 1 from True: a server asks early, to refuse early, and its engine again.
+@lru_cache(maxsize=32)
+def _made(
+    text: str,
+    stricts: tuple[bool, ...],
+    form: ToolForm,
+    choice: str,
+    parallel: bool,
+    closing: str,
+    talk: ResponseFormat | None,
+) -> ResponseFormat:
+    functions = [json.loads(line)["function"] for line in text.split("\n")]
+    tools = [Tool(**function, strict=s) for function, s in zip(functions, stricts, strict=True)]
     allowed = tools if choice in ("auto", "required") else [t for t in tools if t.name == choice]
     if not allowed:
         names = ", ".join(tool.name for tool in tools)
@@ -44,13 +79,21 @@ def tools_format(
     call = rules.add("call", f'"{{\\"name\\": " ( {" | ".join(calls)} ) "}}"')
     if form == "json":
         body = _spoken_json(rules, call) if choice == "auto" else call
+        after_tag = {}
     else:
         line, end, again = map(literal, ("\n", f"\n{CLOSING}", f"\n{OPENING}"))
         rest = rules.add("call-rest", f"{line} {call} {end}")
         if parallel:
             rest = rules.add("calls", f"{rest} ( {again} {rest} )*")
         tagged = f"{literal(OPENING)} {rest}"
+        after_tag = {OPENING: rest}
+        if talk is not None:
+            rules.define(root, f"{tagged} | {_TALK_ROOT}")
+            return ResponseFormat("tools", rules.text() + renamed(talk.grammar, "-"))
         body = _spoken_tags(rules, rest, arguments) if choice == "auto" else tagged
+    if closing:
+        then = rules.add("after-thinking", f"{_spaces(rules)} {body}")
+        body = _talk(rules, {**after_tag, closing: then}, may_end=False)[""]
     rules.define(root, body)
     return ResponseFormat("tools", rules.text(), form, tuple(arguments))
 
@@ -109,8 +152,10 @@ def _is_object(schema: Any, document: Mapping[str, Any], depth: int = 0) -> bool
     )
 
 
-def _talk(rules: Rules, tags: Mapping[str, str]) -> dict[str, str]:
+def _talk(rules: Rules, tags: Mapping[str, str], *, may_end: bool = True) -> dict[str, str]:
     """States of text that may end anywhere, or goes on with a rule of ``tags`` after that tag.
+
+    Unless it ``may_end``, it has to go on.
 
     The name of each rule, by the longest start of a tag that the text so far ends with.
     """
@@ -125,16 +170,16 @@ def _talk(rules: Rules, tags: Mapping[str, str]) -> dict[str, str]:
             longest = next(end for end in ends if end in states or end in tags)
             if longest:
                 after[char] = tags.get(longest) or states[longest]
-        rules.define(state, _ways(after, states))
+        rules.define(state, _ways(after, states, may_end=may_end))
     return states
 
 
-def _ways(after: Mapping[str, str], talk: Mapping[str, str]) -> str:
+def _ways(after: Mapping[str, str], talk: Mapping[str, str], *, may_end: bool = True) -> str:
     """The body of a state: the rule ``after`` a character, else talk; or the end."""
-    known = {"<": talk["<"], **after}
+    known = {**({"<": talk["<"]} if "<" in talk else {}), **after}
     others = char_class([(ord(char), ord(char)) for char in sorted(known)], negated=True)
     ways = [f"{literal(char)} {name}" for char, name in known.items()]
-    return " | ".join([*ways, f"{others} {talk['']}", _NOTHING])
+    return " | ".join([*ways, f"{others} {talk['']}", *[_NOTHING] * may_end])
 
 
 def _spoken_json(rules: Rules, call: str) -> str:

@@ -16,6 +16,7 @@ from cf_local.errors import InputError
 from cf_local.llama.sampler import Constraint
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 from cf_local.structured.calls import calls_of
+from cf_local.structured.response_format import ResponseFormat
 from cf_local.structured.tool_grammar import tools_format
 from cf_local.structured.tools import Tool, ToolCall, ToolForm, call_text
 
@@ -118,6 +119,58 @@ def test_calls_may_be_required_and_one_tool_chosen(
     assert chosen.accepts(now)
     assert not chosen.accepts(paris)
     assert not chosen.accepts(f"{now}\n{now}")
+
+
+@pytest.mark.parametrize("form", ["tags", "json"])
+def test_a_required_call_comes_after_thinking_or_ends_it(
+    vocabulary: LlamaVocabulary, form: ToolForm
+) -> None:
+    reads = Reader(vocabulary, form, TOOLS, choice="required", closing="</seed:think>")
+    call = call_text(PARIS, form)
+    for text in (f"Hm, <so>?\n</seed:think>\n\n{call}", f"</seed:think>{call}"):
+        assert reads.accepts(text), text
+    for text in ("", "Hm.", "Hm.</seed:think>\n\n", "Hm.</seed:think> So: ", f"{call} and"):
+        assert not reads.accepts(text), text
+    assert reads.accepts(f"Hm. {call}") == (form == "tags")
+
+
+def test_an_answer_has_its_form_or_calls(vocabulary: LlamaVocabulary) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"form": {"enum": ['a"root [x] {2} # y', "<tool_call>"]}},
+        "required": ["form"],
+        "additionalProperties": False,
+    }
+    form = Tool("form", parameters={**schema, "properties": {"form": {"type": "boolean"}}})
+    answers = ResponseFormat.json_schema(schema)
+    reads = Reader(vocabulary, "tags", (*TOOLS, form), talk=answers)
+    whole = [json.dumps({"form": text}) for text in schema["properties"]["form"]["enum"]]
+    for text in (*whole, tagged(PARIS), tagged(PARIS, ToolCall("form", '{"form": true}'))):
+        assert reads.accepts(text), text
+    for text in (
+        "",
+        "Talk",
+        '{"form": true}',
+        f"{whole[0]}\n{tagged(PARIS)}",
+        f"\n{tagged(PARIS)}",
+    ):
+        assert not reads.accepts(text), text
+    assert calls_of(whole[1], "tags", has_form=True) == (whole[1], [])
+    assert calls_of(tagged(PARIS), "tags", has_form=True) == ("", [PARIS])
+    notation = 'root ::= a-b{2} [\\]a"] # a-b\na-b ::= "a-b\\"" | (root-2)\nroot-2 ::= "r"'
+    reads = Reader(vocabulary, "tags", TOOLS, talk=ResponseFormat.gbnf(notation))
+    for text in ('ra-b""', "rra", "rr]", tagged(PARIS)):
+        assert reads.accepts(text), text
+    assert not reads.accepts("r")
+
+
+def test_a_format_is_made_once() -> None:
+    def one(value: Any) -> Tool:
+        return Tool("f", parameters={"type": "object", "properties": {"a": {"const": value}}})
+
+    assert tools_format([one(1)], "tags") is tools_format([one(1)], "tags")
+    grammars = {tools_format([one(value)], "tags").grammar for value in (1, True, "1")}
+    assert len(grammars) == 3
 
 
 def test_long_talk_is_read_in_linear_time(vocabulary: LlamaVocabulary) -> None:

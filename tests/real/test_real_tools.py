@@ -100,7 +100,7 @@ def test_every_source_reads_tools_calls_and_results(set_a: Fusion) -> None:
         assert CALCULATE.description in text
 
 
-def test_scores_of_a_call_are_those_of_its_tokens(set_a: Fusion) -> None:
+def test_the_tags_of_calls_are_tokens_of_their_own(set_a: Fusion) -> None:
     """In Qwen's vocabulary the tags are one token each, in the others many."""
     text = b'<tool_call>\n{"name": "calculate"'
     for source in set_a.sources:

@@ -267,15 +267,6 @@ def test_results_find_their_calls() -> None:
             {"messages": USER, "options": {"stop": "x"}, "format": "json"},
             "stop would break",
         ),
-        (
-            dialect.CHAT,
-            {
-                "messages": USER,
-                "format": "json",
-                "tools": [{"type": "function", "function": {"name": "add"}}],
-            },
-            "both have a required form and call tools",
-        ),
         (dialect.GENERATE, {"prompt": "a", "template": "{{ .Prompt }}"}, "template is not supp"),
         (dialect.GENERATE, {"prompt": "a", "context": [1]}, "context is not supported"),
         (dialect.GENERATE, {"prompt": "a", "images": ["aGk="]}, "images is not supported"),

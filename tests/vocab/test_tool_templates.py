@@ -107,6 +107,18 @@ def test_own_forms_are_used() -> None:
         assert "ipython" not in rendered(llama, chat).split("Be brief.")[1]
 
 
+def test_doubled_braces_of_qwen_are_mended() -> None:
+    """Many Qwen 2.5 files show a call in doubled braces, and the models copy them."""
+    source = template_of("Qwen-Qwen2.5-7B-Instruct", "qwen2")._source
+    shown = r"{\"name\": <function-name>, \"arguments\": <args-json-object>}"
+    assert shown in source
+    single = source.replace(f"{{{shown}}}", shown)
+    for given in (single, single.replace(shown, f"{{{shown}}}")):
+        text = rendered(ChatTemplate(given, vocabulary("qwen2"), "m"), talk_with(*CALLS))
+        assert '<tool_call>\n{"name": <function-name>, "arguments"' in text
+        assert "{{" not in text
+
+
 def test_another_form_than_its_own_is_text() -> None:
     chat = replace(talk_with(CALLS[0]), tool_form="json")
     text = rendered(template_of("Qwen-Qwen2.5-7B-Instruct", "qwen2"), chat)

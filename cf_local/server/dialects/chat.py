@@ -90,7 +90,7 @@ def _prepare(body: ChatBody) -> Prepared:
     choice, tools = function_tools.choice_of(
         body.tool_choice, function_tools.tools_of(body.tools or ())
     )
-    function_tools.check(tools, choice, has_form="response_format" in common["settings"])
+    function_tools.check(tools, choice)
     prompt = Chat(
         tuple(turn.message for turn in body.messages),
         thinks,

@@ -102,7 +102,7 @@ def choice_of(
     return choice or "auto", tools
 
 
-def check(tools: Sequence[Tool], choice: str, *, has_form: bool) -> None:
+def check(tools: Sequence[Tool], choice: str) -> None:
     """Raise ApiError for tools and choices that cannot be kept. May take long."""
     if choice == "none" or (choice == "auto" and not tools):
         return
@@ -110,9 +110,6 @@ def check(tools: Sequence[Tool], choice: str, *, has_form: bool) -> None:
         raise invalid("tool_choice needs tools.", "tool_choice")
     if choice not in ("auto", "required") and choice not in [tool.name for tool in tools]:
         raise invalid(f"There is no tool {choice[:60]!r}.", "tool_choice")
-    if has_form:
-        message = "An answer cannot both have a required form and call tools."
-        raise invalid(message, "response_format")
     try:
         tools_format(tools, "tags", choice=choice)
     except InputError as error:

@@ -190,10 +190,10 @@ class PromptBody(fields.Body):
     service_tier: Any = None
     speed: Any = None
 
-    def chat(self, *, has_form: bool) -> Chat:
+    def chat(self) -> Chat:
         """The conversation. May take long. Raises ApiError."""
         choice, tools = self._tools()
-        function_tools.check(tools, choice, has_form=has_form)
+        function_tools.check(tools, choice)
         given = self.tool_choice
         is_parallel = given is None or not given.disable_parallel_tool_use
         thinks = None
@@ -257,7 +257,7 @@ class MessageBody(PromptBody):
 
 def _prepare(body: MessageBody) -> Prepared:
     settings = body.settings()
-    chat = body.chat(has_form="response_format" in settings)
+    chat = body.chat()
     request = AnswerRequest(
         model=body.model,
         prompts=(chat,),
@@ -277,7 +277,7 @@ class CountResponse(TypedDict):
 def counted(body: PromptBody) -> AnswerRequest:
     """A request whose prompt is only counted. May take long. Raises ApiError."""
     settings = body.settings()
-    chat = body.chat(has_form="response_format" in settings)
+    chat = body.chat()
     return AnswerRequest(model=body.model, prompts=(chat,), settings=settings)
 
 

@@ -169,7 +169,7 @@ def _answered(name: str | None, waiting: Sequence[ToolCall]) -> str:
 
 def _prepare_chat(body: OllamaChatBody) -> Prepared:
     tools = function_tools.tools_of(body.tools or ())
-    function_tools.check(tools, "auto", has_form=bool(body.format))
+    function_tools.check(tools, "auto")
     prompt = Chat(messages_of(body.messages or ()), body.thinks, tools=tools)
     request = body.request(prompt if prompt.messages else None)
     return request, ChatFormatter(body.model)

@@ -153,10 +153,10 @@ class ResponseBody(fields.Body):
         turns.limit_thinking(settings, turns.THINKING_TOKENS.get(self._effort or "none"))
         return settings
 
-    def chat(self, before: tuple[Message, ...], *, has_form: bool) -> Chat:
+    def chat(self, before: tuple[Message, ...]) -> Chat:
         """The conversation that goes on from ``before``. May take long. Raises ApiError."""
         choice, tools = self._tools()
-        function_tools.check(tools, choice, has_form=has_form)
+        function_tools.check(tools, choice)
         messages = (*before, *messages_of(self.input))
         if not messages:
             raise invalid("The input has no turn. Add one of the user.", "input")
@@ -226,7 +226,7 @@ def dialect(store: ResponseStore) -> Dialect:
 def _prepare(body: ResponseBody, store: ResponseStore) -> Prepared:
     before = _messages_before(body.previous_response_id, store)
     settings = body.settings()
-    chat = body.chat(before, has_form="response_format" in settings)
+    chat = body.chat(before)
     shows_logprobs = _LOGPROBS in (body.include or ())
     request = AnswerRequest(
         model=body.model,

@@ -12,6 +12,7 @@ from cf_local.errors import InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
+from cf_local.structured.tool_grammar import tools_format
 from cf_local.structured.tools import Tool, ToolCall, ToolForm, call_text
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.trace import format as trace_format
@@ -109,11 +110,24 @@ def test_what_makes_no_sense_is_refused(chat: Chat, message: str) -> None:
         fusion.answer(chat)
 
 
-def test_a_required_form_and_tools_exclude_each_other() -> None:
+def test_beside_a_required_form_calls_have_tags() -> None:
     settings = Settings(response_format=ResponseFormat.json_object())
-    sources = [Taught("a", 1, "tags", TEXT)]
-    with Fusion(sources, settings) as fusion, pytest.raises(InputError, match="cannot both"):
+    assert settings.tool_form_of(infos("json")) == "tags"
+    with Fusion([Taught("a", 1, "json", TEXT)], settings) as fusion:
         fusion.answer(ASKED)
+        assert grammars[0] == tools_format((NOW,), "tags", talk=settings.response_format).grammar
+        with pytest.raises(InputError, match="in the form 'tags'"):
+            fusion.answer(replace(ASKED, tool_form="json"))
+
+
+def test_a_required_call_may_come_after_thinking_that_the_prompt_opens() -> None:
+    source = Taught("a", 1, "tags", TEXT)
+    source.info = replace(source.info, opens_thinking={None: "[THINK]"})
+    chat = replace(ASKED, tool_choice="required")
+    with Fusion([source]) as fusion:
+        fusion.answer(chat)
+    wanted = tools_format((NOW,), "tags", choice="required", closing="[/THINK]")
+    assert grammars[0] == wanted.grammar != tools_format((NOW,), "tags", choice="required").grammar
 
 
 def test_a_trace_keeps_tools_and_calls() -> None:
