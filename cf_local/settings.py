@@ -141,7 +141,7 @@ class Settings:
     ``reserve_tokens``: context that the prompt must leave for the answer.
     ``response_format``: the form the answer must have. An answer that does not finish with "stop"
     is incomplete. Stop strings are ignored, as the form says where the answer may end; where it
-    allows talk beside calls of tools, they end the talk.
+    allows talk and calls of tools, they end the talk.
 
     Raises InputError for invalid values.
     """

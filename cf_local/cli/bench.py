@@ -65,12 +65,12 @@ def bench(
     picture: str | None,
     **options: Any,
 ) -> None:
-    """Measure bytes of text per second, alternating between all ways to answer.
+    """Measure bytes of text per second of each way to answer.
 
-    Each source answers alone through plain llama-cpp-python. Then the fusion answers without
-    speculation, with speculation, and in mode cool+r. Without --prompts, the built-in models get
-    word problems, other models everyday prompts: short answers, code, explanations, translations
-    and stories.
+    The ways take turns. Each source answers alone through plain llama-cpp-python. Then the fusion
+    answers without speculation, with speculation, and in mode cool+r. Without --prompts, the
+    built-in models get word problems, other models everyday prompts: short answers, code,
+    explanations, translations and stories.
     """
     asked = _prompts(prompts, n_prompts)
     start = time.perf_counter()

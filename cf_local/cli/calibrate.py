@@ -95,7 +95,7 @@ def calibrate(
     system: str | None,
     **options: Any,
 ) -> None:
-    """Find the settings that suit TASK, and write them to your models.toml as a fusion.
+    """Find the settings that suit TASK, and write a fusion.
 
     TASK is as for `eval`. One half of the questions decides between modes, scores, segments,
     weights and sets of sources. On the other half, the winner must beat the best single source by

@@ -10,7 +10,9 @@ from cf_local.cli.completing import SHELLS
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, /, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options and names of models.
+    """Print the script that completes commands in SHELL.
+
+    It completes options and names of models, too.
 
     \b
     bash:        eval "$(cf-local completion bash)"                   in ~/.bashrc

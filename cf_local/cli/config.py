@@ -19,7 +19,7 @@ from cf_local.registry.registry import Registry
 
 @click.group()
 def config() -> None:
-    """Show and check what models.toml, environment variables and flags say.
+    """Show and check configuration: files, variables, flags.
 
     A flag overrides an environment variable, which overrides ./models.toml of a project, which
     overrides your own file, which overrides the built-in values.

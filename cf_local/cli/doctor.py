@@ -30,7 +30,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 @name_options
 @click.pass_context
 def doctor(context: click.Context, /, as_json: bool, measure: bool, **options: Any) -> None:
-    """Look for problems that stop cf-local from working, or make it slow.
+    """Look for problems that stop cf-local or slow it down.
 
     Shows a command that fixes each problem. Asks the built-in models one question. Sends nothing
     and changes nothing. Exit code 0 means no problem, 1 means at least one.

@@ -93,15 +93,15 @@ def evaluate(
     system: str | None,
     **options: Any,
 ) -> None:
-    """Answer the questions of TASK in several ways, and compare how often each is right.
+    """Compare ways to answer the questions of TASK.
 
     TASK is builtin, gsm8k:FILE, mgsm:LANGUAGE, a .jsonl, .csv or .tsv file with questions, or
     MODULE:CLASS. By default each source answers alone, then all are fused in modes rerank, cool
     and cool+r. --mode selects one mode, --only one source. The table goes to stdout.
 
     With references:FILE, nothing is answered: at each word of good answers (.jsonl, with prompt and
-    reference), it is counted who would have written that word. It compares each source alone and
-    cool; each --variant is a score, weights or a set of sources.
+    reference), it counts which sources would have written that word. It compares each source alone
+    and cool; each --variant is a score, weights or a set of sources.
 
     \b
     cf-local eval builtin --limit 100 --report report.html

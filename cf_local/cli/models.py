@@ -22,8 +22,10 @@ from cf_local.registry.registry import SOURCE_KEYS
 _HELP = {
     "context": "Tokens of prompt and answer together.",
     "description": "Shown by `list`.",
+    "device": "Where to compute: auto, cpu or gpu.",
     "file": "The file's name in the repository.",
     "gpu_layers": "Layers to put on a GPU; -1 for all.",
+    "kv_type": "Type of the KV cache: f16 or q8_0.",
     "kind": "`text`, or `embedding` for a model that makes vectors of texts.",
     "licence": "Shown by `list`.",
     "pooling": "Of an embedding model whose file does not say it: mean, cls or last.",
@@ -42,7 +44,7 @@ _force_option = click.option(
 
 @click.group()
 def models() -> None:
-    """Add sources and fusions to your models.toml, and choose the default.
+    """Add to your models.toml, and choose the default fusion.
 
     `cf-local list --all` shows what it defines, `cf-local rm` removes an entry.
     """
@@ -69,7 +71,7 @@ def add(
     """Add sources to your models.toml: files on this machine, or a file on the hub.
 
     Files are named after themselves; with NAME, one file or repository has that name. Files that
-    models.toml has already, and those that are no language models, are left out with a note.
+    models.toml has already, and those that are not language models, are left out with a note.
     Downloads nothing. Comments and other entries in models.toml stay.
 
     \b

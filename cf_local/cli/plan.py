@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with sizes in bytes.")
 @set_options
 def plan(name: str | None, as_json: bool, **options: Any) -> None:
-    """Show how much memory a set of models needs, before downloading or loading it.
+    """Show how much memory a set of models needs.
 
-    Reads only the header of each model (from the hub by a range request), and compares the needs
-    with the memory available now. `ask`, `chat` and the other commands load by the same plan. If
-    the set does not fit, says what would fit and exits with code 5.
+    Downloads and loads nothing: reads only the header of each model (from the hub by a range
+    request), and compares the needs with the memory available now. `ask`, `chat` and the other
+    commands load by the same plan. If the set does not fit, says what would fit and exits with
+    code 5.
 
     \b
     cf-local plan laptop

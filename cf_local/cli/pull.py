@@ -28,7 +28,7 @@ from cf_local.registry.registry import SourceSpec, load_registry
 def pull(
     names: tuple[str, ...], revision: str | None, update: bool, offline: bool, as_json: bool
 ) -> None:
-    """Download models into the shared cache of the Hugging Face hub.
+    """Download models into the Hugging Face hub's cache.
 
     MODEL is a source or fusion of models.toml, org/repo or org/repo:QUANT on the hub (Q4_K_M by
     default), org/repo:FILE.gguf, or the path of a file. Files that are already in the cache are

@@ -33,10 +33,10 @@ def rm(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove a download from the cache, or an entry from your models.toml.
+    """Remove a download, or an entry of your models.toml.
 
     Of a source on the hub, of org/repo:QUANT, or of org/repo (all GGUF files of a repository), it
-    removes the download, also an unfinished one. Other files of the repository stay, and so does
+    removes the download, finished or not. Other files of the repository stay, and so does
     content that another revision uses. Of a fusion of yours, of a source that is a file of yours,
     or with --entry, it removes the entry in your models.toml; the file stays.
     """

@@ -1,4 +1,4 @@
-"""``cf-local serve``: serves fusions through OpenAI's HTTP interface."""
+"""``cf-local serve``: serves fusions over HTTP."""
 
 import logging
 import sys
@@ -113,7 +113,9 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 @click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts to the log.")
 @load_options
 def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
-    """Serve fusions to any client of OpenAI's interface, and a page for chat.
+    """Serve fusions over HTTP, with a page for chat.
+
+    Speaks the interfaces of OpenAI, Anthropic and Ollama.
 
     Loads each FUSION at start. The first is the default, and only these fusions and their sources
     are served. FUSION may also be an embedding model. Without FUSION, serves all models of

@@ -71,7 +71,7 @@ class _Proposal:
 def setup(
     folders: tuple[Path, ...], name: str | None, yes: bool, pulls: bool, as_json: bool
 ) -> None:
-    """Find the models on this machine, and make a fusion of them the default.
+    """Find models on this machine; make a fusion the default.
 
     Looks for GGUF files in the caches of the Hugging Face hub, LM Studio, Ollama and llama.cpp, in
     ~/models and in the current folder, and reads their headers. Proposes two or three that suit

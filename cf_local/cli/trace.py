@@ -22,7 +22,7 @@ from cf_local.trace import Trace, page
 @click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print figures; write a page only with -o.")
 def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -> None:
-    """Draw FILE, the trace of one or more answers, as an HTML page ('-' for stdin).
+    """Draw the traces in FILE as an HTML page ('-' for stdin).
 
     FILE is what `ask --trace` wrote or `ask --json` printed. The page shows who won which words,
     and for each word what the others proposed and every source's score. It is one file and needs

@@ -143,14 +143,14 @@ class Judge:
     def _tokens_of_one(self, prompt: Prompt, n_likely: int) -> Iterator[Token]:
         (session,) = self._sessions
         if not isinstance(session, Legible):
-            raise InputError(f"{session.source.info.name} does not tell its tokens.")
+            raise InputError(f"{session.source.info.name} does not report its tokens.")
         for text, nll_nats, likely in session.read_tokens(prompt, n_likely):
             logprob = None if nll_nats is None else 0.0 - nll_nats
             yield Token(text, logprob, tuple((other, 0.0 - nats) for other, nats in likely))
 
     def _words(self, prompt: Prompt, n_likely: int) -> Iterator[Token]:
         if not isinstance(prompt, RawText):
-            raise InputError("Several sources tell how likely a raw text is, and nothing else.")
+            raise InputError("Several sources can score raw text only; ask one source alone.")
         first, *others = words_of(prompt.text) or [""]
         yield Token(first.encode(), None)
         if not others:

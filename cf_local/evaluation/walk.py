@@ -33,7 +33,7 @@ class Word:
 
     ``drafts`` has the index of each source's candidate; ``scores`` a row per source and a column
     per candidate, none if all drafted the same. ``right`` says which candidates are the next word,
-    and ``next_scores`` what each source thinks of that word, whether drafted or not.
+    and ``next_scores`` how each source scores that word, whether drafted or not.
     """
 
     candidates: tuple[Candidate, ...]

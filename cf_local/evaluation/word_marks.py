@@ -20,7 +20,7 @@ from cf_local.types import Score, ScoreKind, SourceInfo
 
 Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
-_AGREED = Score(0.0, 1)  # of a sole candidate, which nobody has scored
+_AGREED = Score(0.0, 1)  # of a sole candidate, which was not scored
 
 
 class WordMarks(Counted):
@@ -75,7 +75,7 @@ class WordMarks(Counted):
         return {name: int(n) for name, n in zip(names, won, strict=True) if n}
 
     def next_nats(self, items: Sequence[Item]) -> Matrix:
-        """What each source thinks of each next word, with its end, shape (n_sources, n_words)."""
+        """How each source scores each next word, with its end, shape (n_sources, n_words)."""
         words = [self._words[index] for index in np.flatnonzero(self._is_in(items))]
         rows = [[word.next_scores[row] for word in words] for row in range(len(self._sources))]
         return score_matrix(rows, [], "mixture")

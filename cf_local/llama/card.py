@@ -63,7 +63,7 @@ class Card:
     their roles. ``template_error`` is why the chat template cannot be parsed. ``cache`` is None,
     and ``problem`` says why, when llama.cpp would not load the model for text. An embedding model
     has a ``pooling``, and may also write text. ``fills_gaps``: the vocabulary can mark a gap in a
-    text; None means that nobody looked.
+    text; None means that it was not looked for.
     """
 
     architecture: str

@@ -64,7 +64,7 @@ class LlamaEmbedder:
         that other processes leave free.
 
         Raises InputError for threads that ggml cannot have, UnsupportedModelError for a file that
-        is no embedding model, and what LlamaModel raises.
+        is not an embedding model, and what LlamaModel raises.
         """
         if n_threads is not None and not 1 <= n_threads <= MOST_THREADS:
             raise InputError(f"{n_threads} threads: choose 1 to {MOST_THREADS}.")

@@ -105,7 +105,7 @@ def _probed(file: Path, stride: int) -> Iterator[bool]:
 
 
 def _find_mincore() -> Callable[[int, int, int], int] | None:
-    """The system's function that tells which pages of a mapped file are in memory."""
+    """The system's function that reports which pages of a mapped file are in memory."""
     if os.name != "posix":
         return None
     found = getattr(ctypes.CDLL(None), "mincore", None)

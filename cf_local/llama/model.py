@@ -106,7 +106,7 @@ class LlamaModel:
 
     @property
     def pooling(self) -> Pooling | None:
-        """How the file says to make one vector of a text; None if it is no embedding model."""
+        """How the file says to make one vector of a text; None unless it is an embedding model."""
         return POOLING_TYPES.get(self.metadata(f"{self.architecture}.pooling_type") or "")
 
     @property

@@ -305,7 +305,7 @@ class TokenChooser:
         return self._chosen[path]
 
     def _choose(self, node: Node, path: Tokens) -> int | None:
-        _ = node.expected.best  # raises an error for a row that is no numbers
+        _ = node.expected.best  # raises an error for a row that is not of numbers
         logits = node.expected.logits
         if not self._adjustment.is_neutral:
             logits = self._adjustment.apply(logits, self._cache.response_to(node))

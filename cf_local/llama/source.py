@@ -1,4 +1,4 @@
-"""A loaded GGUF model behind the Source interface, and its sessions.
+"""A loaded GGUF model as a Source, and its sessions.
 
 A session joins the parts of this package: text to tokens (``vocabulary``, ``prompt``), tokens to
 probabilities (``cache``), the choice of the next token (``sampler``), and what is built on them:
@@ -304,7 +304,7 @@ class LlamaSource:
         of ``n_sessions`` conversations has that many. ``template`` replaces the file's chat
         template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all.
         ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
-        the costs of its passes. ``on_progress`` is told which share of the ``work`` is done;
+        the costs of its passes. ``on_progress`` receives the share of the ``work`` that is done;
         None estimates that, too.
 
         Raises InputError for less than one session, or threads that ggml cannot have, and what
@@ -319,15 +319,15 @@ class LlamaSource:
         self._contexts: list[Context] = []
         CORES.look()
         work = work or LoadWork.of(path, n_contexts=n_sessions)
-        tell = on_progress or (lambda _share: None)
+        report = on_progress or (lambda _share: None)
         self._weights = Weights(
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
             is_cancelled=is_cancelled,
-            on_read=lambda share: tell(work.progress(share, 0, 0, 0)),
-            # llama.cpp reads the vocabulary before it tells anything.
-            on_progress=lambda share: tell(work.progress(1, 1, share, 0)),
+            on_read=lambda share: report(work.progress(share, 0, 0, 0)),
+            # llama.cpp reads the vocabulary before it reports anything.
+            on_progress=lambda share: report(work.progress(1, 1, share, 0)),
         )
         try:
             self._model = self._weights.model
@@ -349,7 +349,7 @@ class LlamaSource:
                 )
                 self._contexts.append(context)
                 self.sessions.append(LlamaSession(self, context, n_forks, texts))
-                tell(work.progress(1, 1, 1, len(self.sessions) / n_sessions))
+                report(work.progress(1, 1, 1, len(self.sessions) / n_sessions))
         except BaseException:
             self.close()
             raise

@@ -68,11 +68,11 @@ def plain_turns(
         turns.append(turn)
         was_result = is_result
     if tools:
-        told = instructions(tools, form)
+        text = instructions(tools, form)
         if turns and turns[0].role == "system":
-            turns[0] = Message("system", f"{turns[0].content}\n\n{told}")
+            turns[0] = Message("system", f"{turns[0].content}\n\n{text}")
         else:
-            turns.insert(0, Message("system", told))
+            turns.insert(0, Message("system", text))
     return turns
 
 

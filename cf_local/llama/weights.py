@@ -32,7 +32,7 @@ _entries: dict[_Key, _Entry] = {}
 
 
 class Weights:
-    """A use of a model: ``model`` is open until ``close``, whoever else closes theirs."""
+    """A use of a model: ``model`` stays open until ``close``, whatever other users do."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Weights:
     ) -> None:
         """Load ``path``, or share what is loaded of the same content in the same place.
 
-        ``on_read`` is told how much was read from the disk, ``on_progress`` what LlamaModel tells.
+        ``on_read`` receives how much was read from the disk, ``on_progress`` is LlamaModel's.
         A file that was replaced on the disk is another one. May be called from any thread. Raises
-        what LlamaModel raises; a failed load fails for nobody else.
+        what LlamaModel raises; a failed load does not fail for others.
         """
         self.identity = _identity(path)
         """Identifies the file (state_key.identity_of) as it was loaded; "" if it is not there."""

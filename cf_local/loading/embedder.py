@@ -106,7 +106,7 @@ class Embedder(Closing):
         return self._worker.call(work)
 
     def _submitted(self, work: Callable[[], T]) -> "Future[T]":
-        """The future result of ``work``, which is not begun once that is cancelled."""
+        """The future result of ``work``, which does not begin once that is cancelled."""
         self._check_open()
         future: Future[T] = Future()
 
@@ -137,7 +137,7 @@ def load_embedder(
 
     A missing file is downloaded. Of the ``options``, those of conversations, caches and overlap
     have no meaning here. ``on_progress`` gets the share loaded so far (0 to 1). Raises
-    MissingModelError, BrokenModelError, UnsupportedModelError for a file that is no embedding
+    MissingModelError, BrokenModelError, UnsupportedModelError for a file that is not an embedding
     model, OutOfMemoryError, or Cancelled once ``is_cancelled`` returns true.
     """
     return load_embedder_of(

@@ -27,7 +27,7 @@ _DOMINANT, _DOMINANT_SHARE = 1.0, 2 / 3
 _SLOW, _CPU_BYTES = 1.5, 8e9  # weights a CPU reads for each word; each doubling costs time
 _USUAL_BITS = 5.0
 _MOST = 16
-_MARGIN = 1.25  # memory beside the weights, where nothing else is known
+_MARGIN = 1.25  # memory in addition to the weights, where nothing else is known
 _PER_SOURCE_BYTES = 300_000_000
 
 
@@ -136,7 +136,7 @@ def _explained(members: tuple[Candidate, ...], candidates: Sequence[Candidate]) 
 
 
 def _why(one: Candidate, before: Sequence[Candidate]) -> str:
-    """A line about a member, beside the larger ones before it."""
+    """A line about a member, compared with the larger ones before it."""
     base = "" if one.chats else "; a base model, no chat template"
     if not before:
         return f"the largest{base}"

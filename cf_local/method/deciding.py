@@ -113,7 +113,7 @@ class _Part:
 
 
 class Hearing:
-    """Asks the sources of one step: what each proposes, and what it thinks of the proposals.
+    """Asks the sources of one step: what each proposes, and how it scores the proposals.
 
     The source of the largest weight speaks first. Then whatever can change most per second comes
     next: another source, the own word of one that would write something else, or scores of what was

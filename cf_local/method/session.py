@@ -78,7 +78,7 @@ class Prefill(TypedDict, total=False):
     ``looks_ahead`` announces calls of ``lookahead``, so that passes may be deferred to them;
     ``revisits`` announces a ``restart`` that expects the same response.
     With a ``grammar`` (GBNF, see ``structured``) drafts and text ahead obey it, from the start of
-    the response and whoever wrote it; scores ignore it.
+    the response, whichever source wrote it; scores ignore it.
     """
 
     sampling: Required[Sampling]

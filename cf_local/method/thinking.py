@@ -1,4 +1,4 @@
-"""Thinking of a reasoning model: told apart from its answer, and ended after a while.
+"""Thinking of a reasoning model: separated from its answer, and ended after a while.
 
 Thinking is enclosed by a pair of tags at the very start of an answer. Some templates write the
 opening tag themselves (DeepSeek-R1, Qwen3), so that the text starts inside. A tag may arrive in

@@ -235,7 +235,7 @@ class Writer:
         stop, form = self._settings.stop, self._format
         if form is None or not stop:
             return TextStream(stop)
-        # A form itself says where the answer may end, except in talk beside calls of tools.
+        # A form itself says where the answer may end, except in talk where tools may be called.
         if form.tool_form is None:
             return TextStream()
         return TextStream(stop, TalkEnd(form.tool_form, form.tool_names))

@@ -85,12 +85,12 @@ class Conversation:
         question: str,
         settings: Settings | None = None,
         *,
-        begun: str = "",
+        prefix: str = "",
         on_dropped: OnDropped = lambda _n_turns: None,
         on_progress: Progress | None = None,
     ) -> Iterator[Event]:
-        """As ``ask``, but answered by any ``fusion``; the answer continues ``begun``."""
-        with Turn(self, fusion, question, settings, on_dropped, on_progress, begun) as turn:
+        """As ``ask``, but answered by any ``fusion``; the answer continues ``prefix``."""
+        with Turn(self, fusion, question, settings, on_dropped, on_progress, prefix) as turn:
             yield from turn
 
 
@@ -109,10 +109,10 @@ class Turn(AsyncClosing):
         settings: Settings | None,
         on_dropped: OnDropped,
         on_progress: Progress | None,
-        begun: str = "",
+        prefix: str = "",
     ) -> None:
         self._conversation, self._speaker, self._question = conversation, speaker, question
-        self._begun = begun
+        self._prefix = prefix
         self._settings, self._on_dropped = settings or speaker.settings, on_dropped
         self._on_progress = on_progress
         self._asked: list[Message] = []
@@ -182,8 +182,8 @@ class Turn(AsyncClosing):
         kept = without_oldest(self._asked, self._n_dropped)
         reserve = 1 if self._is_shortest else min(RESERVE_TOKENS, self._settings.max_tokens)
         settings = replace(self._settings, reserve_tokens=reserve)
-        if self._begun:
-            kept.append(Message("assistant", self._begun))
+        if self._prefix:
+            kept.append(Message("assistant", self._prefix))
         prompt = Chat(tuple(kept), self._conversation.thinks)
         stream = self._speaker.stream(prompt, settings, on_progress=self._on_progress)
         if self._is_cancelled:
@@ -221,7 +221,7 @@ class Turn(AsyncClosing):
         if self._stream is not None:
             self._stream.close()
             if self._shown and keeps:
-                answer = Message("assistant", self._begun + self._shown)
+                answer = Message("assistant", self._prefix + self._shown)
                 self._conversation.messages = [*self._asked, answer]
             self._conversation._busy.release()
 

@@ -40,20 +40,20 @@ def _check_text(*texts: str) -> None:
 
 def _without_prefix(prompt: Chat) -> tuple[Chat, str]:
     """A conversation without a last turn of the assistant, and the text of that turn."""
-    begun = ""
+    written = ""
     if prompt.messages and prompt.messages[-1].role == "assistant":
         *turns, last = prompt.messages
-        prompt, begun = replace(prompt, messages=tuple(turns)), last.content
+        prompt, written = replace(prompt, messages=tuple(turns)), last.content
     if not prompt.messages:
         raise InputError("The conversation has no question. Add a turn of the user.")
-    return prompt, begun
+    return prompt, written
 
 
 class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
     It writes as many answers at once as the sources have sessions, taking turns segment by segment;
-    further answers wait in order. One thread computes, whoever asks.
+    further answers wait in order. One thread computes, whichever thread asks.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class Fusion(Closing):
         _check_text(text_of(prompt), prefix, *settings.stop)
         if isinstance(prompt, Chat):
             prompt, settings = self._with_tools(prompt, settings)
-            prompt, begun = _without_prefix(prompt)
-            prefix = begun + prefix
+            prompt, written = _without_prefix(prompt)
+            prefix = written + prefix
         if isinstance(prompt, Tokens) and len(self.speakers(settings)) > 1:
             raise InputError(
                 "A prompt of tokens is for one source: each has a vocabulary of its own. Send text,"

@@ -1,4 +1,4 @@
-"""The one thread in which a fusion computes, whoever asks.
+"""The one thread in which a fusion computes, whichever thread asks.
 
 OpenMP has a pool of threads for every thread that computes, and pools with more threads in all than
 there are cores slow each other down (docs/speed.md). So there is one such thread. It runs jobs in

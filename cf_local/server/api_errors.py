@@ -24,7 +24,7 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 _MOST_NAMED = 20
 NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
-"""Tells OpenAI's client libraries that a retry would fail in the same way."""
+"""OpenAI's client libraries do not retry then: it would fail in the same way."""
 
 
 class ErrorFields(TypedDict):

@@ -96,7 +96,7 @@ class Server:
         self.app = FastAPI(
             title="cf-local",
             version=__version__,
-            description="OpenAI's interface to fusions of local models (Cool-Fusion).",
+            description="Fusions of local models by OpenAI's, Anthropic's and Ollama's interfaces.",
             openapi_url=None,  # a route of our own, as /docs and /redoc load scripts from elsewhere
             middleware=self._middleware(),
             exception_handlers={
@@ -311,7 +311,7 @@ class Server:
         return _json(self.app.openapi())
 
     def _at(self, path: str) -> list[APIRoute]:
-        """The routes at a path, whatever their methods."""
+        """The routes at a path, of all methods."""
         routes = [route for route in self.app.routes if isinstance(route, APIRoute)]
         return [route for route in routes if route.path_regex.match(path)]
 

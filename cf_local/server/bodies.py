@@ -134,7 +134,7 @@ def unknown_parameter(name: str, key: str, known: Sequence[str]) -> str:
 def error_of(errors: Sequence[Any], body: Any) -> ApiError:
     """The most helpful of pydantic's errors about a body.
 
-    A value of a union has errors about each of its types: the deepest one tells most.
+    A value of a union has errors about each of its types: the deepest one says most.
     """
     placed = [(_place(error, body), error) for error in errors]
     first = placed[0][0][:1]

@@ -124,7 +124,7 @@ class Catalogue:
         if model.kind != "embedding":
             others = [other.name for other in self._all() if other.kind == "embedding"]
             raise invalid(
-                f"{model.name} is no embedding model; models.toml has "
+                f"{model.name} is not an embedding model; models.toml has "
                 f"{', '.join(others[:_MOST_NAMED]) or 'none'}.",
                 "model",
                 "wrong_kind_of_model",

@@ -63,7 +63,7 @@ class Echoed:
 
 
 def new_id(prefix: str) -> str:
-    """An id that nobody can guess."""
+    """An id that cannot be guessed."""
     return prefix + secrets.token_hex(16)
 
 

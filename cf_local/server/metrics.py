@@ -43,7 +43,7 @@ class Metrics:
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, without the times at which each series began, which nobody asks for."""
+        """All metrics, without the times at which each series began."""
         for family in self._registry.collect():
             family.samples = [s for s in family.samples if not s.name.endswith("_created")]
             yield family

@@ -25,7 +25,7 @@ class QueueFull(Exception):
 
 
 class GateClosed(Exception):
-    """The gate lets nobody in any more."""
+    """The gate is closed."""
 
 
 class Gate:
@@ -144,7 +144,7 @@ class _Loaded:
 
 
 class Place:
-    """A slot on a loaded fusion, and more slots for as long as nobody waits for them."""
+    """A slot on a loaded fusion, and more slots for as long as no request waits for them."""
 
     def __init__(self, fusion: Fusion, gate: Gate) -> None:
         self.fusion = fusion
@@ -234,7 +234,7 @@ class Pool:
         return self.usage(model) is not None
 
     def usage(self, model: ServedModel) -> tuple[Loaded, float | None] | None:
-        """What is loaded of a model, and the seconds until it is unloaded if nobody uses it.
+        """What is loaded of a model, and the seconds until it is unloaded if it stays unused.
 
         None if it is not loaded; the seconds are None if it stays.
         """

@@ -56,7 +56,7 @@ class TokenLogprob(TypedDict):
 
 
 class SegmentLogprobs(TokenLogprob):
-    """A segment and the candidates beside it."""
+    """A segment and the other candidates of its step."""
 
     top_logprobs: list[TokenLogprob]
 

@@ -49,7 +49,7 @@ def bounds_of(sources: Sequence[Source]) -> tuple[str | None, str | None]:
 
 def _own(source: Source) -> OwnTokens:
     if not isinstance(source, OwnTokens):
-        raise InputError(f"{source.info.name} does not tell its tokens.")
+        raise InputError(f"{source.info.name} does not report its tokens.")
     return source
 
 
@@ -73,7 +73,7 @@ async def echo(
     sources: Sequence[Source],
     read: Callable[[Prompt], Awaitable[Sequence[Token]]] | None,
 ) -> Echo:
-    """The echo of a prompt of text or tokens; ``read`` tells how likely its tokens are."""
+    """The echo of a prompt of text or tokens; ``read`` returns how likely its tokens are."""
     shown = readable(prompt, sources)
     text = shown.text if isinstance(shown, RawText) else text_of(_ids(shown), sources)
     if read is None:

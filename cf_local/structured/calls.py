@@ -37,7 +37,7 @@ _BARE_BEGUN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A stretch of text that is no call."""
+    """A stretch of text that is not a call."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""Tools (functions) that an answer may call, the calls in it, and how a model is told of them."""
+"""Tools (functions) that an answer may call, the calls in it, and how a model learns of them."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """How disputed each piece of an answer was: the share of weight that wanted something else.
 
-A step tells what it needed to find its winner, no more: some sources were not asked, some scored
+A step records what it needed to find its winner, no more: some sources were not asked, some scored
 only their own word. So each source counts with what is known of it, and with its weight in the
 answer. The figure is for looking; the winner was found as docs/method.md says.
 """
@@ -82,7 +82,7 @@ def _nats(score: float, kind: object) -> float:
 
 
 def level(share: float) -> int:
-    """The level of a share: 0 where nobody wanted anything else, up to 4."""
+    """The level of a share: 0 where no source wanted anything else, up to 4."""
     return sum(share > above for above in LEVELS)
 
 

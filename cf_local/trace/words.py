@@ -18,7 +18,7 @@ from cf_local.types import FUSED, ScoredCandidate, Step
 
 ENDS = "∎"
 """Follows a candidate that ends the answer."""
-FORCED = "written by nobody: the limit for thinking was reached"
+FORCED = "written by no source: the limit for thinking was reached"
 """Why no source proposed the text of a step."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_OF_NAME = 24

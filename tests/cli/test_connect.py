@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run
+from cli.conftest import Run
 
 from cf_local.cli.connect.clients import CLIENTS
 
@@ -62,13 +62,13 @@ def test_what_it_cannot_change_stays(run: Run, home: Path) -> None:
     assert b"is left as it is. In it, model is something else." in done.stderr
     assert place.read_text(encoding="utf-8") == "model: gpt-4o # mine\n"
     place.write_bytes(b"\xff")
-    assert b"no text in UTF-8" in run("connect", "aider", "--write", "--yes").stderr
+    assert b"is not UTF-8 text" in run("connect", "aider", "--write", "--yes").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["openai", "--write"], "there is no file to write"),
+        (["openai", "--write"], "it has no file to write"),
         (["--write"], "--write needs a CLIENT"),
         (["nothing"], "'nothing' is not one of"),
         (["llm", "--url", "box"], "an address looks like"),

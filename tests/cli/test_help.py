@@ -33,6 +33,7 @@ def test_every_command_is_in_one_section() -> None:
         assert f"\n{title}:\n" in text
         for name in commands:
             assert re.search(rf"^  {name}  ", text, re.MULTILINE)
+    assert "..." not in text.partition("Basics:")[2]  # no line is cut
     names = [name for section in module._SECTIONS.values() for name in section]
     assert len(names) == len(set(names))
 

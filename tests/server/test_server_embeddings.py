@@ -105,8 +105,8 @@ def test_fewer_dimensions(embedding: Served, wanted: Any) -> None:
         ({}, "input", "Missing required parameter: 'input'"),
         ({"input": "fox", "encoding_format": "hex"}, "encoding_format", "'float' or 'base64'"),
         ({"input": "fox", "dimensions": 0}, "dimensions", "greater than or equal to 1"),
-        ({"input": "fox", "model": "builtin"}, "model", "builtin is no embedding model"),
-        ({"input": "fox", "model": "ash"}, "model", "no embedding model; models.toml has"),
+        ({"input": "fox", "model": "builtin"}, "model", "builtin is not an embedding model"),
+        ({"input": "fox", "model": "ash"}, "model", "not an embedding model; models.toml has"),
         ({"input": "fox", "model": "bert:cool"}, "model", "its modes are none"),
     ],
 )

@@ -55,14 +55,14 @@ class AnswerWriter:
         self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None, turn: ChatTurn
     ) -> None:
         """``turn`` is to be answered; an answer that it has already is continued."""
-        self._turn, self._begun = turn, turn.answer
+        self._turn, self._prefix = turn, turn.answer
         self._engine = engine
         self._view = view
         self._autosave = autosave
         self._thinks = thinks
         infos = [source.info for source in engine.fusion.speakers(engine.settings)]
         opens = any(thinks in info.opens_thinking for info in infos)
-        self._opened = opens and not self._begun
+        self._opened = opens and not self._prefix
         self._steps: list[Step] = []
         self._answer: Answer | None = None
         self._text = ""
@@ -112,7 +112,7 @@ class AnswerWriter:
             self._engine.fusion,
             self._turn.question,
             settings,
-            begun=self._begun,
+            prefix=self._prefix,
             on_dropped=self._note_dropped,
             on_progress=self._stoppable(shown.reading),
         )
@@ -133,8 +133,8 @@ class AnswerWriter:
             self._autosave.save_soon(base.with_turn(self._answered("writing")))
 
     def _answered(self, state: State) -> ChatTurn:
-        if self._begun:
-            return replace(self._turn, answer=self._begun + self._text, state=state)
+        if self._prefix:
+            return replace(self._turn, answer=self._prefix + self._text, state=state)
         thinking, answer = split(self._text, opened=self._opened, ended=state == "done")
         return replace(self._turn, thinking=thinking, answer=answer, state=state)
 

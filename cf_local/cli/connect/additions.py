@@ -60,7 +60,7 @@ def with_yaml_item(
     before = _read_yaml(text, [] if key is None else {})
     items = before if key is None else before.get(key) or []
     if not isinstance(items, list):
-        raise OthersError(f"In it, {key or 'the top'} is no list.")
+        raise OthersError(f"In it, {key or 'the top level'} is not a list.")
     if item in items:
         return text
     if any(isinstance(old, dict) and old.get(named) == item[named] for old in items):
@@ -122,9 +122,9 @@ def _read_json(text: str) -> dict[str, Any]:
         plain = _LAST_COMMA.sub(lambda match: match[1] or " ", _without_comments(text))
         found = json.loads(plain)
     except (ValueError, RecursionError) as error:
-        raise OthersError(f"It is no JSON: {error}.") from None
+        raise OthersError(f"It is not JSON: {error}.") from None
     if not isinstance(found, dict):
-        raise OthersError("It is no JSON object.")
+        raise OthersError("It is not a JSON object.")
     return found
 
 
@@ -150,10 +150,12 @@ def _read_yaml(text: str, empty: Any) -> Any:
     try:
         found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise OthersError(f"It is no YAML: {str(error).splitlines()[0]}.") from None
+        raise OthersError(f"It is not YAML: {str(error).splitlines()[0]}.") from None
     found = empty if found is None else found
     if empty is not None and not isinstance(found, type(empty)):
-        raise OthersError(f"Its top is no {'list' if isinstance(empty, list) else 'mapping'}.")
+        raise OthersError(
+            f"Its top level is not a {'list' if isinstance(empty, list) else 'mapping'}."
+        )
     return found
 
 

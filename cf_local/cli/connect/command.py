@@ -32,10 +32,11 @@ from cf_local.registry.registry import load_registry
 @click.option("--write", is_flag=True, help="Add the lines to the client's configuration file.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before writing.")
 def connect(client: str | None, model: str | None, url: str, write: bool, yes: bool) -> None:
-    """Print what CLIENT needs to use cf-local serve; without CLIENT, list the clients.
+    """Print what CLIENT needs to use `cf-local serve`.
 
-    With --write, adds it to the client's configuration file. What is there stays, and a copy of the
-    file is kept. If the server has an --api-key, put it in the place of "none".
+    Without CLIENT, lists the clients. With --write, adds the lines to the client's configuration
+    file. What is there stays, and a copy of the file is kept. If the server has an --api-key, put
+    it in the place of "none".
 
     \b
     cf-local connect
@@ -69,7 +70,9 @@ def _print(client: Client, to: Connection) -> None:
 
 def _write(name: str, client: Client, to: Connection, *, is_agreed: bool) -> None:
     if client.file is None or client.add is None:
-        raise InputError(f"{client.title}: there is no file to write. `cf-local connect {name}`.")
+        raise InputError(
+            f"{client.title}: it has no file to write. `cf-local connect {name}` prints the lines."
+        )
     place = client.file()
     old = _read(place)
     try:
@@ -83,7 +86,7 @@ def _write(name: str, client: Client, to: Connection, *, is_agreed: bool) -> Non
         return
     if not is_agreed:
         if not sys.stdin.isatty():
-            raise InputError("Nobody can be asked here. Use --yes to write without a question.")
+            raise InputError("connect asks before it writes. Use --yes where nobody can answer.")
         click.echo(client.lines(to), nl=False, err=True)
         click.confirm(f"Add this to {place}?", default=True, abort=True, err=True)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,7 @@ def _read(place: Path) -> str:
     try:
         return place.read_bytes().decode("utf-8") if place.exists() else ""
     except UnicodeDecodeError:
-        raise InputError(f"{place} is no text in UTF-8.") from None
+        raise InputError(f"{place} is not UTF-8 text.") from None
 
 
 def _free(place: Path) -> Path:

@@ -25,7 +25,7 @@ class Formatter(ABC):
 
     @abstractmethod
     def whole(self, choices: Sequence[Choice]) -> Mapping[str, Any]:
-        """The body of a response that is no stream; the choices are complete."""
+        """The body of a response that is not streamed; the choices are complete."""
 
     @abstractmethod
     def events(self, deltas: AsyncIterable[Delta]) -> AsyncGenerator[bytes]:

@@ -60,7 +60,7 @@ TokenId = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
 def _name_bounds(schema: Any) -> None:
-    """Describe bounds in the words of JSON schemas; beside a validator pydantic uses its own."""
+    """Describe bounds in the words of JSON schemas: next to a validator pydantic uses its own."""
     if isinstance(schema, dict):
         for name, known in (("ge", "minimum"), ("le", "maximum")):
             if name in schema:

@@ -1,6 +1,6 @@
 """``POST /api/chat`` and ``POST /api/generate``: answers in Ollama's interface.
 
-Ollama streams unless told otherwise, one JSON object a line. A prompt that is empty asks to load
+Ollama streams by default, one JSON object per line. A prompt that is empty asks to load
 the model. ``ollama_models`` has the other endpoints.
 """
 

@@ -152,7 +152,7 @@ class _File:
 
     @property
     def key(self) -> str:
-        """What tells it from other files; the bytes of a model are too many to hash."""
+        """Distinguishes it from other files; the bytes of a model are too many to hash."""
         return f"{self.path.resolve()} {self.n_bytes} {self.changed_s}"
 
     @property

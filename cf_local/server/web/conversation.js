@@ -109,7 +109,7 @@ export function imported(text, model) {
   try {
     found = JSON.parse(text);
   } catch {
-    throw new Error("The file is no JSON.");
+    throw new Error("The file is not JSON.");
   }
   const isMessages = Array.isArray(found) && found.length > 0 && found.every((one) => one?.role);
   const several = Array.isArray(found) && !isMessages ? found : [found];

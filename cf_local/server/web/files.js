@@ -21,7 +21,7 @@ export async function textOf(list, attached) {
         found.push({ name: file.name, text });
       }
     } catch {
-      problems.push(`“${file.name}” is no text (UTF-8), which is all that can be read here.`);
+      problems.push(`“${file.name}” is not UTF-8 text, and only text can be read here.`);
     }
   }
   return { found, problems };
