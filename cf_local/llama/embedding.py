@@ -29,8 +29,7 @@ from cf_local.llama.header import check_file, read_header
 from cf_local.llama.library import bridge, lib
 from cf_local.llama.model import POOLING_TYPES, LlamaModel
 from cf_local.llama.sizes import BUFFER, CACHE, logged_bytes, part_paths
-from cf_local.llama.source import threads_for
-from cf_local.llama.threads import CORES, Threads
+from cf_local.llama.threads import CORES, Threads, threads_for
 from cf_local.progress import IsCancelled, Progress, never
 from cf_local.types import MOST_THREADS, Pooling
 

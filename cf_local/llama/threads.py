@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 _LOOK_S = 0.1  # a shorter time says little: systems measure CPU time in ticks of 10 ms
+_TINY_BYTES = 32_000_000
 _BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two exist on Linux
 
 
@@ -117,3 +119,11 @@ class Threads:
             self.settle_in()
         is_home = threading.get_ident() == self._home
         return CORES.share(self._n_threads if is_home else 1, gives_way=self._gives_way)
+
+
+def threads_for(path: Path) -> int:
+    """All cores, but one for a tiny model: its passes are shorter than waiting for each other.
+
+    On a busy machine that wait made the built-in models ten times slower (docs/LOG.md).
+    """
+    return 1 if path.stat().st_size < _TINY_BYTES else n_usable_cores()

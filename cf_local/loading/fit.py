@@ -12,7 +12,7 @@ from cf_local.errors import BrokenModelError, InputError, OutOfMemoryError
 from cf_local.llama.devices import devices
 from cf_local.llama.header import parse_header
 from cf_local.llama.inspection import try_headers
-from cf_local.llama.source import threads_for
+from cf_local.llama.threads import threads_for
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.measured import RememberedModel
 from cf_local.planning.memory import Device

@@ -15,7 +15,8 @@ from cf_local.llama.devices import devices
 from cf_local.llama.header import check_file
 from cf_local.llama.load_work import LoadWork
 from cf_local.llama.room import check_before_load
-from cf_local.llama.source import LlamaSource, threads_for
+from cf_local.llama.source import LlamaSource
+from cf_local.llama.threads import threads_for
 from cf_local.loading.fit import check_devices, fit, n_forks
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.placement import MeasuredOverlap, known_costs

@@ -17,7 +17,8 @@ import pytest
 
 import cf_local
 from cf_local.builtin.problems import generate
-from cf_local.llama.source import LlamaSession, LlamaSource
+from cf_local.llama.session import LlamaSession
+from cf_local.llama.source import LlamaSource
 from cf_local.runtime.fusion import Fusion
 
 pytestmark = pytest.mark.model
