@@ -212,6 +212,11 @@ class Settings:
                 "words. Leave one of them out."
             )
 
+    @property
+    def is_final_as_written(self) -> bool:
+        """Whether text stays once it is written; other modes choose among whole answers."""
+        return self.mode in ("cool", "single")
+
     def get(self, name: str) -> Any:
         """The value of an option of the table."""
         return getattr(self.sampling if OPTIONS[name].is_sampling else self, name)

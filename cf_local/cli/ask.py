@@ -115,18 +115,18 @@ def ask(
         raise click.UsageError("--system and --think need a chat template; leave out --raw.")
     if continues and (question or file or raw or system):
         raise click.UsageError("--continue goes on with the last answer; leave out all else.")
-    kept = _Kept.last() if continues else _Kept(Transcript(system))
+    saved = _SavedAnswer.last() if continues else _SavedAnswer(Transcript(system))
     text = "" if continues else read_question(question, file)
     if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
     prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system, thinks=thinks)
     if continues:
-        prompt = replace(kept.prompt, thinks=thinks)
+        prompt = replace(saved.prompt, thinks=thinks)
     response_format = format_of(options)
     models = _flags_of(options)
     if not as_json:
         hint_at_setup(options)
-    # What a continued answer has already is no part of the prompt.
+    # What a continued answer already has is not part of the prompt.
     checked = None if continues else prompt
     with (
         Interrupt() as interrupt,
@@ -135,25 +135,23 @@ def ask(
         settings = replace(settings_of(fusion, options), response_format=response_format)
         names = [source.info.name for source in fusion.sources]
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
-        # In modes that rerank whole answers, the first text written may not win.
-        is_final = settings.mode in ("cool", "single")
         thinking = _Thinking(fusion, prompt, settings)
         output: _Output = (
             _JsonOutput(not no_stream, settings, thinking)
             if as_json
-            else _TextOutput(is_final and not no_stream, winners, thinking)
+            else _TextOutput(settings.is_final_as_written and not no_stream, winners, thinking)
         )
         answer = _write(fusion, prompt, settings, output, stats, trace_file)
     is_cut = answer.finish_reason in _CUT
-    is_kept = (is_cut and not raw and response_format is None) if save is None else save
-    if is_kept or continues:
-        kept.add(text, answer, ", ".join(names), thinking)
+    is_saved = (is_cut and not raw and response_format is None) if save is None else save
+    if is_saved or continues:
+        saved.add(text, answer, ", ".join(names), thinking)
     if answer.finish_reason == "cancelled":
         raise Cancelled("The answer was interrupted; the part written so far is above.")
     if response_format is not None and answer.finish_reason != "stop":
         raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
     if is_cut and not as_json:
-        how = f" `cf-local ask --continue{models}` goes on." if kept.number is not None else ""
+        how = f" `cf-local ask --continue{models}` goes on." if saved.number is not None else ""
         click.echo(f"Note: the answer is cut: {_CUT[answer.finish_reason]}.{how}", err=True)
 
 
@@ -200,7 +198,7 @@ def _flags_of(options: Mapping[str, Any]) -> str:
     return "".join([*named, *(f" --model {shlex.quote(name)}" for name in options["models"])])
 
 
-class _Kept:
+class _SavedAnswer:
     """A question and its answer in the history of chats."""
 
     def __init__(self, transcript: Transcript, number: int | None = None, revision: int = 0):
@@ -208,7 +206,7 @@ class _Kept:
         self._transcript, self._revision = transcript, revision
 
     @classmethod
-    def last(cls) -> "_Kept":
+    def last(cls) -> "_SavedAnswer":
         """The one that changed last. Raises InputError unless its answer was cut."""
         with closing(ChatStore()) as store:
             number = store.last()
@@ -246,10 +244,10 @@ class _Kept:
 
 
 class _Thinking:
-    """Tells the thinking of one answer from the rest; a continued text has none."""
+    """Separates the thinking of one answer from the rest; a continued text has none."""
 
     def __init__(self, fusion: Fusion, prompt: Prompt, settings: Settings) -> None:
-        self._is_told_apart = isinstance(prompt, Chat) and prompt.messages[-1].role != "assistant"
+        self._is_separated = isinstance(prompt, Chat) and prompt.messages[-1].role != "assistant"
         infos = [source.info for source in fusion.speakers(settings)]
         # A required form leaves no room for thinking.
         self._opened = not settings.response_format and bool(opening_of(prompt, infos))
@@ -257,7 +255,7 @@ class _Thinking:
 
     def feed(self, text: str) -> Iterable[Piece]:
         """The pieces that are certain, now that ``text`` was written."""
-        return self._splitter.feed(text) if self._is_told_apart else [Piece("answer", text)]
+        return self._splitter.feed(text) if self._is_separated else [Piece("answer", text)]
 
     def flush(self) -> Iterable[Piece]:
         """At the end of the answer: what was held back."""
@@ -265,7 +263,7 @@ class _Thinking:
 
     def split(self, answer: Answer) -> tuple[str, str]:
         """Thinking and answer of the whole text."""
-        if not self._is_told_apart:
+        if not self._is_separated:
             return "", answer.text
         has_ended = answer.finish_reason != "cancelled"
         return split(answer.text, opened=self._opened, ended=has_ended)

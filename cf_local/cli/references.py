@@ -54,7 +54,7 @@ def settings_on_walk(fusion: Fusion, options: dict[str, Any]) -> Settings:
     """The settings of a walk, with a note on those of the fusion that play no part."""
     given = settings_of(fusion, options)
     settings = walk_settings(given)
-    if given.mode not in ("cool", "single"):
+    if not given.is_final_as_written:
         click.echo(f"Note: reference texts show mode cool, not {given.mode}.", err=True)
     if given.segment_words != settings.segment_words:
         click.echo("Note: reference texts are compared word by word (segment_words 1).", err=True)

@@ -114,7 +114,7 @@ def check_variant(variant: Variant, settings: Settings) -> None:
         for key in OPTIONS
         if key not in _OF_VARIANT and of_variant.get(key) != settings.get(key)
     ]
-    if of_variant.mode not in ("cool", "single"):
+    if not of_variant.is_final_as_written:
         changed.insert(0, f"mode {of_variant.mode}")
     if changed:
         raise InputError(

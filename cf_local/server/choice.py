@@ -15,8 +15,6 @@ from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
 FinishKind = Literal["stop", "length", "tool_calls"]
 
-_FINAL_AS_WRITTEN = ("cool", "single")  # other modes choose among whole answers at the end
-
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -198,7 +196,7 @@ class Choice:
         """Add a step; it has no parts while the text is not final."""
         opens = not self.steps and self.echo is None
         self.steps.append(step)
-        is_final = step.whole or self.settings.mode in _FINAL_AS_WRITTEN
+        is_final = step.whole or self.settings.is_final_as_written
         parts = self._added(step, self._read(step.text) if is_final else ())
         return Delta(self, parts, step, opens=opens)
 

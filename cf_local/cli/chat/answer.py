@@ -83,8 +83,12 @@ class AnswerWriter:
         if former is None:
             self._autosave.save(base.with_turn(self._turn))
         settings = self._engine.settings
-        streams = settings.mode in ("cool", "single")
-        shown = AnswerView(self._view, self._engine.names, streams=streams, opened=self._opened)
+        shown = AnswerView(
+            self._view,
+            self._engine.names,
+            streams=settings.is_final_as_written,
+            opened=self._opened,
+        )
         has_failed = False
         self._view.hold()
         try:
