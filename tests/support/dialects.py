@@ -32,7 +32,6 @@ class Spoken(ABC):
     lacks: frozenset[str] = frozenset()
     """Fields of requests that it does not have."""
 
-    @abstractmethod
     def body(
         self,
         text: str = "Well?",
@@ -43,6 +42,19 @@ class Spoken(ABC):
         **more: Any,
     ) -> dict[str, Any]:
         """A request; ``more`` are fields that all dialects have in common, as ``stream``."""
+        messages = [{"role": "user", "content": text}]
+        own = self.own(messages, max_tokens, list(stop), more)
+        return {"model": "builtin"} | own | more | ({"tools": self.tools()} if tools else {})
+
+    @abstractmethod
+    def own(
+        self, messages: list[Any], max_tokens: int, stop: list[str], more: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The fields of a request as this dialect names them; it may take some of ``more``."""
+
+    def tools(self) -> list[Any]:
+        """The tools as this dialect describes them."""
+        return [ADD, MUL]
 
     @abstractmethod
     def whole(self, body: Any) -> Said:
@@ -60,20 +72,11 @@ class Spoken(ABC):
 class SpokenChat(Spoken):
     path = "/v1/chat/completions"
 
-    def body(
-        self,
-        text: str = "Well?",
-        *,
-        max_tokens: int = 500,
-        stop: Sequence[str] = (),
-        tools: bool = False,
-        **more: Any,
+    def own(
+        self, messages: list[Any], max_tokens: int, stop: list[str], more: dict[str, Any]
     ) -> dict[str, Any]:
-        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
-        body |= {"max_tokens": max_tokens, "stop": list(stop)} | more
-        if more.get("stream"):
-            body["stream_options"] = {"include_usage": True}
-        return body | ({"tools": [ADD, MUL]} if tools else {})
+        usage = {"stream_options": {"include_usage": True}} if more.get("stream") else {}
+        return {"messages": messages, "max_tokens": max_tokens, "stop": stop} | usage
 
     def whole(self, body: Any) -> Said:
         (choice,), message = body["choices"], body["choices"][0]["message"]
@@ -111,27 +114,20 @@ class SpokenMessages(Spoken):
         "tool_use": "tool_calls",
     }
 
-    def body(
-        self,
-        text: str = "Well?",
-        *,
-        max_tokens: int = 500,
-        stop: Sequence[str] = (),
-        tools: bool = False,
-        **more: Any,
+    def own(
+        self, messages: list[Any], max_tokens: int, stop: list[str], more: dict[str, Any]
     ) -> dict[str, Any]:
-        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
-        body |= {"max_tokens": max_tokens, "stop_sequences": list(stop)} | more
-        if tools:
-            body["tools"] = [
-                {
-                    "name": function["name"],
-                    "description": function.get("description"),
-                    "input_schema": function["parameters"],
-                }
-                for function in FUNCTIONS
-            ]
-        return body
+        return {"messages": messages, "max_tokens": max_tokens, "stop_sequences": stop}
+
+    def tools(self) -> list[Any]:
+        return [
+            {
+                "name": function["name"],
+                "description": function.get("description"),
+                "input_schema": function["parameters"],
+            }
+            for function in FUNCTIONS
+        ]
 
     def whole(self, body: Any) -> Said:
         usage = body["usage"]
@@ -191,21 +187,13 @@ def typed_events(reply: Reply) -> list[Any]:
 class SpokenOllama(Spoken):
     path = "/api/chat"
 
-    def body(
-        self,
-        text: str = "Well?",
-        *,
-        max_tokens: int = 500,
-        stop: Sequence[str] = (),
-        tools: bool = False,
-        **more: Any,
+    def own(
+        self, messages: list[Any], max_tokens: int, stop: list[str], more: dict[str, Any]
     ) -> dict[str, Any]:
-        options = {"num_predict": max_tokens, "stop": list(stop)}
+        options: dict[str, Any] = {"num_predict": max_tokens, "stop": stop}
         if "temperature" in more:
             options["temperature"] = more.pop("temperature")
-        body = {"model": "builtin", "messages": [{"role": "user", "content": text}]}
-        body |= {"options": options, "stream": False} | more
-        return body | ({"tools": [ADD, MUL]} if tools else {})
+        return {"messages": messages, "options": options, "stream": False}
 
     def whole(self, body: Any) -> Said:
         return self._joined([body])
@@ -236,21 +224,14 @@ class SpokenResponses(Spoken):
     path = "/v1/responses"
     lacks = frozenset({"stop"})
 
-    def body(
-        self,
-        text: str = "Well?",
-        *,
-        max_tokens: int = 500,
-        stop: Sequence[str] = (),
-        tools: bool = False,
-        **more: Any,
+    def own(
+        self, messages: list[Any], max_tokens: int, stop: list[str], more: dict[str, Any]
     ) -> dict[str, Any]:
         assert not stop
-        body = {"model": "builtin", "input": [{"role": "user", "content": text}]}
-        body |= {"max_output_tokens": max_tokens} | more
-        if tools:
-            body["tools"] = [{"type": "function", **function} for function in FUNCTIONS]
-        return body
+        return {"input": messages, "max_output_tokens": max_tokens}
+
+    def tools(self) -> list[Any]:
+        return [{"type": "function", **function} for function in FUNCTIONS]
 
     def whole(self, body: Any) -> Said:
         said, usage = Said(), body["usage"]
