@@ -1,4 +1,4 @@
-"""One server over the built-in models for all tests that change nothing in it."""
+"""Servers, models and pages that several tests of the server use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from browser import Page
     from serving import Served
 
 if not (find_spec("fastapi") and find_spec("uvicorn")):  # the extra cf-local[server]
@@ -22,6 +23,15 @@ def served() -> Iterator[Served]:
 
     with serving() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page in a browser of its own."""
+    from browser import browser
+
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

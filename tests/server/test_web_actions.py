@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Page, browser
+from browser import CHROMIUM, Page
 from serving import Served, serving, slow
 
 pytestmark = [
@@ -42,12 +42,6 @@ SCRIPTED = """
     };
 """
 DONE = "document.querySelector('[aria-label=Send]') && !document.querySelector('[aria-busy=true]')"
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +233,7 @@ def test_files_are_sent_with_the_question(page: Page, tmp_path: Path) -> None:
     field = page.call("DOM.querySelector", nodeId=document, selector=".composer input[type=file]")
     page.call("DOM.setFileInputFiles", files=[str(good), str(bad)], nodeId=field["nodeId"])
     page.wait("document.querySelector('.composer .attached') && document.querySelector('.banner')")
-    assert "“bad.bin” is no text" in page.eval("document.querySelector('.banner').innerText")
+    assert "“bad.bin” is not UTF-8 text" in page.eval("document.querySelector('.banner').innerText")
     page.call("Page.reload")
     page.wait(
         "document.querySelector('.composer .attached') && document.querySelector('.examples')"

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from browser import CHROMIUM, Page, browser
+from browser import CHROMIUM, Page
 from serving import Served, serving, slow
 
 pytestmark = [
@@ -30,12 +30,6 @@ DRAW = """(async () => {
     await new Promise((done) => setTimeout(done, 400));
     return root.innerHTML;
 })()"""
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

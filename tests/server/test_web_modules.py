@@ -176,7 +176,7 @@ def test_only_answered_questions_are_sent(tab: Page) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "no conversation"),
         ('{"title": "x"}', "no list"),
         ('{"messages": [{"role": "user", "content": {"x": 1}}]}', "Message 1 has no text"),

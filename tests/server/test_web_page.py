@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from answering import says
-from browser import CHROMIUM, Page, browser
+from browser import CHROMIUM, Page
 from serving import Served, serving, slow
 
 import cf_local
@@ -32,12 +32,6 @@ ANSWERED = (
     "document.querySelector('.answer') && !document.querySelector('.answer[aria-busy=true]') "
     "&& document.querySelector('[aria-label=Send]')"
 )
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
