@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_many_files_are_read_in_one_child(
     really = child.run
     monkeypatch.setattr(child, "run", lambda *a, **k: runs.append(a) or really(*a, **k))
     found = inspect_all([sound[0], page, half, tmp_path / "none.gguf", sound[1]])
-    assert [found[0], found[4]] == [inspect(path) for path in sound]
+    assert [found[0], found[4]] == [replace(inspect(path), fills_gaps=None) for path in sound]
     assert [type(found[i]) for i in (1, 2, 3)] == [
         BrokenModelError,
         BrokenModelError,
@@ -134,7 +135,7 @@ def test_the_others_are_read_after_one_that_ends_the_child(
         "card.read_card = lambda p: os.abort() if p.name[0] in '13' else really(p)\n"
     )
     found = inspect_all(paths)
-    assert found[0] == found[2] == inspect(paths[0])
+    assert found[0] == found[2] == replace(inspect(paths[0]), fills_gaps=None)
     for number in (1, 3):
         assert isinstance(found[number], BrokenModelError)
         assert f"{number}.gguf" in str(found[number])
