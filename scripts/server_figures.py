@@ -2,9 +2,10 @@
 
     python scripts/server_figures.py [--minutes 1] [--clients 16] [--parallel 4] [--model builtin]
 
-Starts `cf-local serve` as a process, asks it for problems of the built-in test split and compares
-every finished answer with the one that the library gives when idle. Two clients in five close their
-connection at a random moment. Prints figures, and exits with 1 if an answer differs.
+Starts `cf-local serve` as a process, asks it for problems of the built-in test split, each in one
+of the dialects of chat, and compares every finished answer with the one that the library gives when
+idle. Two clients in five close their connection at a random moment. Prints figures, and exits with
+1 if an answer differs.
 """
 
 import argparse
@@ -20,14 +21,18 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import psutil
 
 import cf_local
 from cf_local.builtin.problems import generate
 
-ENDS = re.compile(r'cf_local_answers_total\{[^}]*end="(\w+)"\} (\d+)')
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+from dialects import DIALECTS, Spoken
+from serving import Reply
+
+ENDS = re.compile(r'cf_local_answers_total\{[^}]*end="(\w+)"[^}]*\} (\d+)')
 N_QUESTIONS, N_LATENCIES = 60, 15
 
 
@@ -97,16 +102,15 @@ def start(model: str, parallel: int) -> tuple[subprocess.Popen[str], int]:
     sys.exit(f"the server ended with {process.wait()}")
 
 
-def body_of(model: str, question: str, **more: Any) -> bytes:
-    """A chat request."""
-    messages = [{"role": "user", "content": question}]
-    return json.dumps({"model": model, "messages": messages} | more).encode()
+def body_of(spoken: Spoken, model: str, question: str, *, streams: bool) -> bytes:
+    """A request in one of the dialects."""
+    return json.dumps(spoken.body(question, stream=streams) | {"model": model}).encode()
 
 
-def head_of(body: bytes, endpoint: str = "chat/completions") -> bytes:
+def head_of(body: bytes, path: str) -> bytes:
     """The head of a request with that body."""
     return (
-        f"POST /v1/{endpoint} HTTP/1.1\r\nHost: localhost\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
 
@@ -128,7 +132,7 @@ def cancelled_s(port: int, model: str, kind: str) -> list[float]:
         before = ends(port)
         body = json.dumps({"model": model, "prompt": "7 boxes"} | more).encode()
         sock = socket.create_connection(("127.0.0.1", port), timeout=60)
-        sock.sendall(head_of(body, "completions") + body)
+        sock.sendall(head_of(body, "/v1/completions") + body)
         if kind == "stream":
             sock.recv(100)
         else:
@@ -155,14 +159,17 @@ def load(
         while time.monotonic() < end:
             question = draw.choice(list(answers))
             streams, goes = draw.random() < 0.5, draw.random() < leaves
+            spoken = draw.choice(DIALECTS)
+            body = body_of(spoken, model, question, streams=streams)
             begin = time.perf_counter()
             if goes:
-                go_early(port, body_of(model, question, stream=streams), draw.random() * 0.5)
+                go_early(port, spoken, body, draw.random() * 0.5)
                 with lock:
                     seen.counts["left"] += 1
                 continue
-            status, text = ask(port, body_of(model, question, stream=streams), streams=streams)
+            status, text = ask(port, spoken, body, streams=streams)
             with lock:
+                seen.counts[spoken.path] += 1
                 seen.latencies_s.append(time.perf_counter() - begin)
                 seen.counts["finished" if status == 200 else f"status {status}"] += 1
                 seen.counts["bytes"] += len(text.encode())
@@ -177,30 +184,24 @@ def load(
     return seen
 
 
-def go_early(port: int, body: bytes, after_s: float) -> None:
+def go_early(port: int, spoken: Spoken, body: bytes, after_s: float) -> None:
     """Ask, and close the connection after some time."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
-        sock.sendall(head_of(body) + body)
+        sock.sendall(head_of(body, spoken.path) + body)
         time.sleep(after_s)
 
 
-def ask(port: int, body: bytes, *, streams: bool) -> tuple[int, str]:
+def ask(port: int, spoken: Spoken, body: bytes, *, streams: bool) -> tuple[int, str]:
     """Send a request; returns status and text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", body, headers)
+    connection.request("POST", spoken.path, body, headers)
     response = connection.getresponse()
-    raw = response.read().decode()
+    reply = Reply(response.status, dict(response.getheaders()), response.read())
     connection.close()
-    if response.status != 200:
-        return response.status, raw
-    if not streams:
-        return 200, str(json.loads(raw)["choices"][0]["message"]["content"])
-    lines = [line.removeprefix("data: ") for line in raw.splitlines() if line.startswith("data: ")]
-    if lines[-1:] != ["[DONE]"]:
-        return 0, raw
-    deltas = [json.loads(line)["choices"][0]["delta"] for line in lines[:-1]]
-    return 200, "".join(delta.get("content", "") for delta in deltas)
+    if reply.status != 200:
+        return reply.status, reply.body.decode()
+    return 200, (spoken.stream(reply) if streams else spoken.whole(reply.json)).text
 
 
 class Memory:
