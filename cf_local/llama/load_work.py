@@ -94,7 +94,13 @@ def share_on_disk(files: Sequence[Path]) -> float:
 def _probed(file: Path, stride: int) -> Iterator[bool]:
     """Whether the first page of each ``stride`` of a file is in memory."""
     answer = np.zeros(1, np.uint8)
-    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as mapped:
+    with file.open("rb") as opened:
+        try:
+            whole = mmap(opened.fileno(), 0, access=ACCESS_READ)
+        except OSError:  # no room in the address space; loading reports that
+            yield False
+            return
+    with whole as mapped:
         view = np.frombuffer(mapped, np.uint8)
         start = view.ctypes.data
         del view  # or the file could not be closed

@@ -191,7 +191,6 @@ def test_what_asks_for_nothing_is_accepted(more: dict[str, Any]) -> None:
             None,
         ),
         ({"tools": TOOLS * 2}, "tools", None),
-        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format", None),
         (
             {"tools": [{"type": "function", "function": {}}]},
             "tools[0].function.name",
