@@ -189,6 +189,9 @@ def test_a_chat_is_stopped_left_and_gone_on_with(
     pytest.importorskip("pexpect")
     from cli.screen import Screen
 
+    # Answers of other tests that were cut are kept as chats, too.
+    environment = environment | {"CF_LOCAL_DATA": str(work_folder / "chats")}
+
     def opened(*arguments: str) -> Screen:
         options = (*models.options_for(models.PAIR), *ONE_CORE, "--no-speculation")
         screen = Screen(environment, (*options, "--max-tokens=400", *arguments), work_folder)
