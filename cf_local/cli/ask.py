@@ -5,7 +5,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -45,8 +44,6 @@ _WHY_INCOMPLETE = {
     "repetition": "it repeated itself before it had its form.",
     "stuck": "no model has a token that the form allows next.",
 }
-
-
 _CUT: Mapping[str, str] = {
     "length": "it reached --max-tokens or the end of a context",
     "repetition": "it repeats itself (--no-repetition-guard lets it)",
@@ -119,9 +116,11 @@ def ask(
     text = "" if continues else read_question(question, file)
     if trace_file is not None:  # an error is reported now, not after the answer
         trace.check_place(trace_file)
-    prompt: Prompt = RawText(text) if raw else chat_prompt(text, system=system, thinks=thinks)
+    prompt: Prompt
     if continues:
         prompt = replace(saved.prompt, thinks=thinks)
+    else:
+        prompt = RawText(text) if raw else chat_prompt(text, system=system, thinks=thinks)
     response_format = format_of(options)
     models = _flags_of(options)
     if not as_json:
@@ -208,7 +207,7 @@ class _SavedAnswer:
     @classmethod
     def last(cls) -> "_SavedAnswer":
         """The one that changed last. Raises InputError unless its answer was cut."""
-        with closing(ChatStore()) as store:
+        with ChatStore() as store:
             number = store.last()
             transcript, revision = (Transcript(), 0) if number is None else store.load(number)
         if not transcript.turns or transcript.turns[-1].state != "stopped":
@@ -225,9 +224,12 @@ class _SavedAnswer:
 
         An answer that was cut is saved with its thinking, to go on where it ended.
         """
-        before, date = self._transcript, datetime.now(UTC).isoformat(timespec="seconds")
-        turn = ChatTurn(question, asked_at=date) if question else before.turns[-1]
-        before = before if question else before.without_last()
+        before = self._transcript
+        if question:
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            turn = ChatTurn(question, asked_at=date)
+        else:
+            turn, before = before.turns[-1], before.without_last()
         state: State = "stopped" if answer.finish_reason in _CUT else "done"
         text, thought = turn.answer + answer.text, ""
         if state == "done":
@@ -235,7 +237,7 @@ class _SavedAnswer:
         turn = replace(turn, thinking=thought, answer=text, state=state)
         self._transcript = before.with_turn(turn)
         try:
-            with closing(ChatStore()) as store:
+            with ChatStore() as store:
                 self.number, self._revision = store.save(
                     self.number, self._revision, self._transcript, len(before.turns), models
                 )

@@ -11,7 +11,7 @@ from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.winners import statistics
 from cf_local.errors import CfLocalError
-from cf_local.method.thinking import split
+from cf_local.method.thinking import opening_of, split
 from cf_local.runtime.conversation import Conversation, without_oldest
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
@@ -61,8 +61,7 @@ class AnswerWriter:
         self._autosave = autosave
         self._thinks = thinks
         infos = [source.info for source in engine.fusion.speakers(engine.settings)]
-        opens = any(thinks in info.opens_thinking for info in infos)
-        self._opened = opens and not self._prefix
+        self._opened = not self._prefix and bool(opening_of(Chat((), thinks), infos))
         self._steps: list[Step] = []
         self._answer: Answer | None = None
         self._text = ""
