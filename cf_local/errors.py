@@ -11,6 +11,7 @@
     ├── OutOfMemoryError         5   model, cache or buffers do not fit
     ├── ContextError             6   the prompt does not fit the context
     ├── ClosedError              1   a source or fusion was used after close()
+    ├── ClusterError             1   a Ray cluster cannot be reached, or lost a source
     └── Cancelled              130   stopped by the user (cancel() or Ctrl-C)
 
 Every message says what happened, to which file or model, and what to do.
@@ -63,6 +64,10 @@ class ContextError(CfLocalError):
 
 class ClosedError(CfLocalError):
     """A source or a fusion was used after it was closed."""
+
+
+class ClusterError(CfLocalError):
+    """A Ray cluster cannot be reached, has no room for a source, or lost one."""
 
 
 class Cancelled(CfLocalError):

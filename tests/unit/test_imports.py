@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"method", "planning"}),
     frozenset({"llama", "hub", "runtime"}),
     frozenset({"chats", "registry", "statecache", "trace"}),
+    frozenset({"cluster"}),
     frozenset({"doctor", "loading"}),
     frozenset({"__init__", "evaluation"}),
     frozenset({"server"}),
@@ -40,6 +41,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "sqlite3": frozenset({"chats"}),
     "fastapi": frozenset({"server"}),
     "prometheus_client": frozenset({"server"}),
+    "ray": frozenset({"cluster"}),
     "pydantic": frozenset({"server"}),
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
@@ -247,7 +249,7 @@ def synthetic_package(folder: Path) -> Path:
 
 def test_import_loads_no_native_library() -> None:
     heavy = ("llama_cpp", "huggingface_hub", "numpy", "rich", "prompt_toolkit", "click", "psutil")
-    heavy += ("lm_eval", "tomlkit", "fastapi", "pydantic", "starlette", "uvicorn")
+    heavy += ("lm_eval", "tomlkit", "fastapi", "pydantic", "starlette", "uvicorn", "ray")
     code = f"import sys, cf_local; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True

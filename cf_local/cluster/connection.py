@@ -1,0 +1,224 @@
+"""The connection to a Ray cluster: joined or started on loopback, and left at the end.
+
+Ray is made for a trusted network: whoever reaches its ports can run programs on all nodes. So
+nothing here opens a port outside loopback, and what is joined was started by somebody else.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from cf_local.errors import ClusterError, InputError
+from cf_local.progress import Closing
+
+LOCAL = "local"
+"""The address of a cluster of one node that is started on loopback, and stopped at the end."""
+TRUST = (
+    "Ray is for a trusted network: whoever reaches its ports can run programs on its nodes "
+    "(docs/cluster.md)."
+)
+_LOOPBACK = "127.0.0.1"
+_ALLOWS_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # on every system, in spite of its name
+_REACH_S = 5.0  # to find out whether anything listens at an address
+_PORT = 6379
+
+_lock = threading.RLock()
+_joined: "dict[str, int]" = {}  # how many connections share the one that this process has
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster; ``total`` and ``available`` are its resources by name.
+
+    Ray counts "CPU", "GPU", bytes of "memory", and what an administrator has named.
+    """
+
+    id: str
+    name: str
+    address: str
+    total: Mapping[str, float]
+    available: Mapping[str, float]
+    labels: Mapping[str, str]
+
+
+class Cluster(Closing):
+    """A Ray cluster that this process is connected to; any thread may use it."""
+
+    def __init__(self, address: str, *, is_ours: bool) -> None:
+        """``is_ours``: the last connection that is closed also disconnects the process."""
+        self.address = address
+        self._is_ours = is_ours
+        self._is_closed = False
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes that are alive, by name. Raises ClusterError."""
+        ray = library()
+        free = _available_by_node()
+        found = [
+            Node(
+                id=node["NodeID"],
+                name=node["NodeManagerHostname"],
+                address=node["NodeManagerAddress"],
+                total=_own(node["Resources"]),
+                available=_own(free.get(node["NodeID"], {})),
+                labels=dict(node.get("Labels") or {}),
+            )
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+        return tuple(sorted(found, key=lambda node: (node.name, node.id)))
+
+    def close(self) -> None:
+        """Leave the cluster unless others in this process still use it. May be called twice."""
+        with _lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            if not self._is_ours:
+                return
+            _joined[self.address] -= 1
+            if not _joined[self.address]:
+                del _joined[self.address]
+                library().shutdown()
+
+
+def library() -> ModuleType:
+    """The module ``ray``. Raises InputError if it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when it is imported
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            f'Ray is not installed ({error}). Install it with: pip install "cf-local[ray]"'
+        ) from error
+    return ray  # type: ignore[no-any-return]
+
+
+def connect(address: str) -> Cluster:
+    """Connect this process to the Ray cluster at ``address``; close the result to leave it.
+
+    "HOST:PORT" is the head node of a running cluster, "auto" the cluster that this machine is part
+    of, and "local" starts one of a single node that listens on loopback alone. A process that is
+    connected already, as inside an actor, shares its connection.
+
+    Raises InputError if Ray is not installed or the address makes no sense, ClusterError if the
+    cluster cannot be reached or the process is connected to another one.
+    """
+    ray = library()
+    _check_address(address)
+    with _lock:
+        if address in _joined:
+            _joined[address] += 1
+            return Cluster(address, is_ours=True)
+        if ray.is_initialized():
+            if _joined:
+                raise ClusterError(
+                    f"This process is connected to the cluster at {next(iter(_joined))} and cannot "
+                    f"join another at {address}. Close what uses the first one."
+                )
+            return Cluster(address, is_ours=False)
+        _join(ray, address)
+        _joined[address] = 1
+        return Cluster(address, is_ours=True)
+
+
+def _check_address(address: str) -> None:
+    if address.startswith("ray://"):
+        raise InputError(
+            f"{address}: Ray's client protocol is not supported. Make this machine a node "
+            "(`ray start --address=HOST:6379 --num-cpus=0`) and use --ray auto."
+        )
+    host, _, port = address.rpartition(":")
+    if address not in (LOCAL, "auto") and not (host and port.isdecimal()):
+        raise InputError(
+            f"{address!r} is no address of a Ray cluster. Use HOST:PORT (Ray's port is {_PORT}), "
+            '"auto" on a machine that is part of a cluster, or "local".'
+        )
+
+
+def _join(ray: ModuleType, address: str) -> None:
+    """Make this process a driver. Raises ClusterError."""
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address not in (LOCAL, "auto"):
+        _check_reachable(address)
+    try:
+        if address == LOCAL:
+            with _on_loopback():
+                ray.init(address, include_dashboard=False, _node_ip_address=_LOOPBACK, **how)
+            _check_loopback(ray)
+        else:
+            ray.init(address, **how)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        raise ClusterError(
+            f"The Ray cluster at {address} cannot be joined: {_first_line(error)}. "
+            "See whether it runs (`ray status`), with the same versions of Ray and Python as here."
+        ) from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray replaces the address of loopback by another one of this machine, unless told not to.
+
+    It reads the variable when it is imported, which was earlier if the program did that.
+    """
+    from ray._private import ray_constants
+
+    before, was_allowed = os.environ.get(_ALLOWS_OTHERS), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[_ALLOWS_OTHERS], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = was_allowed
+        if before is None:
+            del os.environ[_ALLOWS_OTHERS]
+        else:
+            os.environ[_ALLOWS_OTHERS] = before
+
+
+def _check_loopback(ray: ModuleType) -> None:
+    """Stop the cluster and raise ClusterError if it can be reached from outside."""
+    addresses = {node["NodeManagerAddress"] for node in ray.nodes()}
+    if addresses != {_LOOPBACK}:
+        ray.shutdown()
+        raise ClusterError(
+            f"This version of Ray ({ray.__version__}) started its node on {', '.join(addresses)} "
+            f"instead of {_LOOPBACK}, so it was stopped. Start a cluster yourself (`ray start`)."
+        )
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ClusterError where nothing listens: Ray itself would try for most of a minute."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"There is no Ray cluster at {address}: {_first_line(error)}. Start one with "
+            f"`ray start --head --port={_PORT}`, or check the address and the firewall."
+        ) from error
+
+
+def _available_by_node() -> Mapping[str, Mapping[str, float]]:
+    """What is free on each node by its id; empty where this version of Ray cannot tell."""
+    try:  # Ray's public functions only know the sum over all nodes
+        from ray._private.state import available_resources_per_node
+    except ImportError:
+        return {}
+    found: Mapping[str, Mapping[str, float]] = available_resources_per_node()
+    return found
+
+
+def _own(resources: Mapping[str, float]) -> dict[str, float]:
+    """Resources without those by which Ray addresses a node."""
+    return {name: n for name, n in resources.items() if not name.startswith("node:")}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
