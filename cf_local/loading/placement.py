@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 from cf_local.errors import Cancelled
@@ -67,7 +68,10 @@ def overlap_pays(sources: Sequence[Timed]) -> bool:
         with ThreadPoolExecutor(len(sources)) as pool:
             for _ in range(_TRIALS):
                 in_turn_s.append(sum(source.time_pass(1) for source in sources))
-                together_s.append(max(pool.map(lambda source: source.time_pass(1), sources)))
+                # By the clock: of passes that a busy machine starts late, each alone looks short.
+                start = perf_counter()
+                list(pool.map(lambda source: source.time_pass(1), sources))
+                together_s.append(perf_counter() - start)
     except RuntimeError as error:  # pools accept no more work
         raise Cancelled("Python is exiting.") from error
     is_tiny = min(in_turn_s) < _TINY_PASS_S * len(sources)

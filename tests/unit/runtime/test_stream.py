@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from scripted import VOCABULARIES, noise
 from cf_local.errors import CfLocalError, ClosedError, ContextError, InputError
 from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
+from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
 from cf_local.testing import PASS_TOKENS, PieceVocabulary, ScriptedSession, ScriptedSource, writes
 from cf_local.types import Answer, Event, Message, RawText, Step
@@ -121,6 +123,9 @@ class SlowSession(ScriptedSession):
     def _pass(self, n_tokens: int) -> None:
         super()._pass(n_tokens)
         self.source.log.append(getattr(self, "_asked", ""))
+        self.take_time()
+
+    def take_time(self) -> None:
         time.sleep(self.source.pass_s)
 
     def prefill(self, prompt: RawText, **how: object):  # type: ignore[no-untyped-def,override]
@@ -136,18 +141,32 @@ def slow(n_sessions: int, text: str = ENDLESS) -> Fusion:
     )
 
 
-def test_turns_are_taken_segment_by_segment(lends: bool) -> None:
+def test_turns_are_taken_segment_by_segment(lends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with slow(3) as fusion, ThreadPoolExecutor(3) as pool:
-        Slow.pass_s = 0.004
         names, n_each = "xyz", 40
+        reading = set(names)
+        queued: list[bool] = []  # one for each turn that waits
+        submit = Worker.submit
+
+        def count(worker: Worker, turn: Callable[[], None]) -> None:
+            def taken() -> None:
+                wait_until(lambda: queued)
+                queued.pop()
+                turn()
+
+            submit(worker, taken)
+            queued.append(True)
+
+        def until_others_wait(_session: SlowSession) -> None:
+            wait_until(lambda: len(queued) >= len(reading) - 1)
 
         def read(name: str) -> None:
             list(fusion.stream(RawText(name), Settings(max_tokens=n_each, repetition_guard=False)))
+            reading.remove(name)
 
-        try:
-            list(pool.map(read, names))
-        finally:
-            Slow.pass_s = 0.02
+        monkeypatch.setattr(Worker, "submit", count)
+        monkeypatch.setattr(SlowSession, "take_time", until_others_wait)
+        list(pool.map(read, names))
     # While all three write, each window of a few passes holds all of them.
     begins = max(Slow.log.index(name) for name in names)
     ends = min(len(Slow.log) - 1 - Slow.log[::-1].index(name) for name in names)
