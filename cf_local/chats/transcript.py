@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from cf_local.errors import InputError
-from cf_local.types import Message
+from cf_local.types import FinishReason, Message
 
 State = Literal["writing", "stopped", "done"]
 STATES: tuple[str, ...] = get_args(State)
+
+
+def state_after(reason: FinishReason) -> State:
+    """The state of an answer that has ended: "stopped" where it was cut, and so can go on."""
+    return "done" if reason in ("stop", "stuck") else "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
     """A question and its answer; ``thinking`` is what a reasoning model wrote before it.
 
-    ``state``: the answer is "writing" (or was, when its process was killed), "stopped" or "done".
+    ``state``: the answer is "writing" (or was, when its process was killed), "stopped" (by the user
+    or a limit) or "done".
     ``asked_at`` is UTC in ISO 8601, "" if unknown.
     """
 

@@ -15,7 +15,7 @@ import click
 
 from cf_local import trace
 from cf_local.chats.database import ChatStore
-from cf_local.chats.transcript import ChatTurn, State, Transcript
+from cf_local.chats.transcript import ChatTurn, Transcript, state_after
 from cf_local.cli.help import LongCommand
 from cf_local.cli.hint import hint_at_setup
 from cf_local.cli.interrupt import Interrupt
@@ -210,8 +210,13 @@ class _SavedAnswer:
         with ChatStore() as store:
             number = store.last()
             transcript, revision = (Transcript(), 0) if number is None else store.load(number)
-        if not transcript.turns or transcript.turns[-1].state != "stopped":
+        if not transcript.turns or transcript.turns[-1].state == "done":
             raise InputError("There is nothing to continue: the last saved answer is complete.")
+        if not transcript.turns[-1].answer:
+            raise InputError(
+                "There is nothing to continue: the last saved answer was stopped before its first "
+                "word. Ask again."
+            )
         return cls(transcript, number, revision)
 
     @property
@@ -230,7 +235,7 @@ class _SavedAnswer:
             turn = ChatTurn(question, asked_at=date)
         else:
             turn, before = before.turns[-1], before.without_last()
-        state: State = "stopped" if answer.finish_reason in _CUT else "done"
+        state = state_after(answer.finish_reason)
         text, thought = turn.answer + answer.text, ""
         if state == "done":
             thought, text = thinking.split(replace(answer, text=text))

@@ -19,6 +19,8 @@ from click.testing import CliRunner
 from tiny_models import bpe_vocab, make_model
 
 import cf_local
+from cf_local.chats.database import ChatStore
+from cf_local.chats.transcript import ChatTurn, State, Transcript
 from cf_local.cli.main import main
 from cf_local.llama.source import LlamaSource
 
@@ -466,6 +468,32 @@ def test_a_cut_answer_says_so_and_continues(run: Run) -> None:
     check_error(run("ask", "--continue"), 2, "nothing to continue")
     assert run("history", "list").stdout.count(b"1 turn") == 1
     assert joined.strip() in run("history", "show", "1").stdout
+
+
+def test_a_chat_s_cut_answer_continues(run: Run) -> None:
+    models = ("--model", "ash", "--model", "birch")
+    whole = run("ask", QUESTION, *models).stdout
+    start = run("chat", "--max-tokens", "7", *models, stdin=QUESTION.encode())
+    assert b"Note: The answer is cut: it reached max_tokens" in start.stderr
+    assert b"/continue goes on." in start.stderr
+    rest = run("ask", "--continue", *models)
+    assert start.stdout.removesuffix(b"\n") + rest.stdout == whole
+    check_error(run("ask", "--continue"), 2, "nothing to continue")
+
+
+@pytest.mark.parametrize("state", ["stopped", "writing"])
+def test_only_an_answer_with_a_word_continues(
+    run: Run, environment: dict[str, str], state: State
+) -> None:
+    before = Transcript(None, (ChatTurn(QUESTION, "Tom has"), ChatTurn(QUESTION, state=state)))
+    folder = Path(environment["CF_LOCAL_DATA"])
+    folder.mkdir()
+    with ChatStore(folder / "conversations.db") as store:
+        number, revision = store.save(None, 0, before, 0, "ash")
+        check_error(run("ask", "--continue"), 2, "before its first word")
+        begun = before.without_last().with_turn(ChatTurn(QUESTION, "Tom has", state=state))
+        store.save(number, revision, begun, 1, "ash")
+        assert run("ask", "--continue").stdout.strip().endswith(b"The answer is 68.")
 
 
 def test_what_is_kept(run: Run) -> None:

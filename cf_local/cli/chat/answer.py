@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from cf_local.chats.autosave import Autosave
-from cf_local.chats.transcript import ChatTurn, State, Transcript
+from cf_local.chats.transcript import ChatTurn, State, Transcript, state_after
 from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.winners import statistics
@@ -17,6 +17,11 @@ from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.trace import Trace, record
 from cf_local.types import Answer, Chat, Message, Step
+
+_CUT: Mapping[str, str] = {
+    "length": "it reached max_tokens or the end of a context",
+    "repetition": "it repeats itself (/set repetition_guard off lets it)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,17 @@ class AnswerWriter:
             has_failed = True
             self._view.error(error)
         finally:  # even if the terminal is gone
-            ended = self._answer is not None and self._answer.finish_reason != "cancelled"
-            transcript = base.with_turn(self._answered("done" if ended else "stopped"))
+            reason = self._answer.finish_reason if self._answer is not None else "cancelled"
+            transcript = base.with_turn(self._answered(state_after(reason)))
             if not self._text and former is not None:
                 transcript = base.with_turn(former)
             elif not self._text and has_failed:
                 transcript = base
             self._autosave.save(transcript)
         if self._text or not has_failed:
-            shown.end(self._steps, self._text, is_stopped=not ended)
+            shown.end(self._steps, self._text, is_stopped=not self._has_ended)
+        if reason in _CUT:
+            self._view.note(f"The answer is cut: {_CUT[reason]}. /continue goes on.")
         self._view.release()
         return transcript, self._written(base, settings)
 
@@ -135,10 +142,14 @@ class AnswerWriter:
             shown.step(event)
             self._autosave.save_soon(base.with_turn(self._answered("writing")))
 
+    @property
+    def _has_ended(self) -> bool:
+        return self._answer is not None and self._answer.finish_reason != "cancelled"
+
     def _answered(self, state: State) -> ChatTurn:
         if self._prefix:
             return replace(self._turn, answer=self._prefix + self._text, state=state)
-        thinking, answer = split(self._text, opened=self._opened, ended=state == "done")
+        thinking, answer = split(self._text, opened=self._opened, ended=self._has_ended)
         return replace(self._turn, thinking=thinking, answer=answer, state=state)
 
     def _stoppable(self, on_progress: Callable[[float], None]) -> Callable[[float], None]:
