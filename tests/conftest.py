@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -70,6 +71,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Ray cluster of the nodes "a" and "b" on loopback; ``address`` is that of its head."""
+    pytest.importorskip("ray")
+    from ray_cluster import several_nodes
+
+    from cf_local.cluster.connection import connect
+
+    with several_nodes("a", "b") as nodes, connect(nodes.address):
+        yield nodes
 
 
 @pytest.fixture

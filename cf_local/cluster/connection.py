@@ -63,7 +63,7 @@ class Cluster(Closing):
         found = [
             Node(
                 id=node["NodeID"],
-                name=node["NodeManagerHostname"],
+                name=name_of(node),
                 address=node["NodeManagerAddress"],
                 total=_own(node["Resources"]),
                 available=_own(free.get(node["NodeID"], {})),
@@ -126,6 +126,13 @@ def connect(address: str) -> Cluster:
         _join(ray, address)
         _joined[address] = 1
         return Cluster(address, is_ours=True)
+
+
+def name_of(node: Mapping[str, Any]) -> str:
+    """What a user calls a node of ``ray.nodes()``: its name if it was given one, or its host's."""
+    given = str(node.get("NodeName") or "")
+    is_given = given and given != node["NodeManagerAddress"]
+    return given if is_given else str(node["NodeManagerHostname"])
 
 
 def _check_address(address: str) -> None:

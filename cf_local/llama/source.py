@@ -3,33 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cf_local.errors import ClosedError, InputError
+from cf_local.errors import InputError
 from cf_local.llama.committed import CommittedText
 from cf_local.llama.context import Context
 from cf_local.llama.library import llama_cpp
 from cf_local.llama.load_work import LoadWork
-from cf_local.llama.prompt import ChatTemplate, encode_prompt
 from cf_local.llama.room import check_room
 from cf_local.llama.session import LlamaSession
 from cf_local.llama.state_key import key_of
+from cf_local.llama.texts import LlamaTexts
 from cf_local.llama.threads import CORES, threads_for
 from cf_local.llama.tree import n_cells, n_sequences
-from cf_local.llama.vocabulary import LlamaVocabulary
 from cf_local.llama.weights import Weights
 from cf_local.method.costs import PassCosts
 from cf_local.planning.plan import DEFAULT_CONTEXT
 from cf_local.progress import IsCancelled, Progress, never
-from cf_local.types import (
-    MOST_THREADS,
-    KvType,
-    Prompt,
-    RawText,
-    SourceInfo,
-    Tokens,
-)
+from cf_local.types import MOST_THREADS, KvType, Prompt, SourceInfo
 
 
-class LlamaSource:
+class LlamaSource(LlamaTexts):
     """One GGUF model and its sessions. Not thread-safe."""
 
     def __init__(
@@ -83,8 +75,7 @@ class LlamaSource:
         )
         try:
             self._model = self._weights.model
-            self.vocabulary = LlamaVocabulary(self._model)
-            self.template = self._template(template, name)
+            super().__init__(name, self._model, template)
             self.n_ctx_train = self._model.n_ctx_train
             self.n_ctx = min(n_ctx or DEFAULT_CONTEXT, self.n_ctx_train)
             gives_way = n_threads is None
@@ -116,18 +107,6 @@ class LlamaSource:
             self.template.tool_form,
         )
         self.state_key = key_of(self._weights.identity, self._kind(kv_type))
-        self._last_prompt: tuple[Prompt, list[int]] | None = None
-
-    @property
-    def has_template(self) -> bool:
-        """False when the file has no chat template and "User: / Assistant:" is used."""
-        return not self.template.is_plain
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt; those of the last one are cached, as several sessions may ask."""
-        if self._last_prompt is None or self._last_prompt[0] != prompt:
-            self._last_prompt = prompt, encode_prompt(prompt, self.template, self.vocabulary)
-        return list(self._last_prompt[1])
 
     def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
         """Raise InputError for an empty prompt, ContextError if it leaves too little room."""
@@ -152,48 +131,6 @@ class LlamaSource:
         """
         return self.sessions[0].time_pass(n_tokens)
 
-    def joins(self, char: str) -> frozenset[str]:
-        """What follows ``char`` within a token (see Source.joins)."""
-        return self.vocabulary.word_starts.joins(char)
-
-    def n_tokens(self, text: str) -> int:
-        """Tokens of a text on its own (see Source.n_tokens)."""
-        self._check_open()
-        return len(self.vocabulary.encode(text.encode()))
-
-    @property
-    def bounds(self) -> tuple[str | None, str | None]:
-        """The names of the tokens that begin and end a text (see OwnTokens.bounds)."""
-        names = map(self.vocabulary.text, (self.vocabulary.bos_token, self.vocabulary.eos_token))
-        bos, eos = (name or None for name in names)
-        return bos, eos
-
-    def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
-        """The tokens of a raw text (see OwnTokens.tokenize)."""
-        self._check_open()
-        special = self.vocabulary.special_token(text)
-        if special is not None:
-            return [special]
-        tokens = encode_prompt(RawText(text), self.template, self.vocabulary)
-        return tokens if adds_bos else tokens[self.n_bos :]
-
-    def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """The text of tokens (see OwnTokens.detokenize)."""
-        self._check_open()
-        ids = encode_prompt(Tokens(tuple(tokens)), self.template, self.vocabulary)
-        text = self.vocabulary.decode(ids)
-        first = next((piece for piece in map(self.vocabulary.piece, ids) if piece), b"")
-        return text[1:] if self.vocabulary.adds_space and first.startswith(b" ") else text
-
-    @property
-    def n_bos(self) -> int:
-        """Tokens that are read before those of a raw text."""
-        return int(self.vocabulary.adds_bos and self.vocabulary.bos_token is not None)
-
-    def n_prompt_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt (see Source.n_prompt_tokens)."""
-        return len(self.encode(prompt))
-
     def close(self) -> None:
         """Free the memory of all sessions, and the weights unless others use them.
 
@@ -208,14 +145,6 @@ class LlamaSource:
         for context in self._contexts:
             context.close()
         self._weights.close()
-
-    def _check_open(self) -> None:
-        if self.is_closed:
-            raise ClosedError(f"{self.info.name} has been closed.")
-
-    def _template(self, given: str | None, name: str) -> ChatTemplate:
-        text = given or self._model.metadata("tokenizer.chat_template")
-        return ChatTemplate(text, self.vocabulary, name)
 
     def _kind(self, kv_type: KvType) -> str:
         """What a saved state depends on, besides the file."""

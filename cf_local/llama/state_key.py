@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cf_local.files import parts
 
+_HEADER_BYTES = 16_000_000  # of the largest vocabularies
 _BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
@@ -27,6 +28,16 @@ def identity_of(file: Path) -> str:
     Raises OSError when the file cannot be accessed.
     """
     return "\n".join(_identity(file.with_name(part)) for part in parts(file.name))
+
+
+def fingerprint_of(file: Path) -> str:
+    """Whether a file on another machine is the same: its size, and all that precedes the weights.
+
+    Raises OSError when the file cannot be accessed.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(_HEADER_BYTES)
+    return f"{file.stat().st_size} {hashlib.sha256(start).hexdigest()}"
 
 
 def owner_of(database: Path, number: int) -> str:

@@ -30,6 +30,20 @@ VOCABULARY = {"llama": "spm", "mamba": "small", "gemma3": "spm"}  # else byte-le
 TWINS = ("llama", "gemma3")  # SentencePiece: a letter and its byte token have the same text
 KINDS = ("scripted", "llama", "gpt2", "qwen2", "gemma3", "mamba", "jamba", "lfm2")
 
+IN_ACTORS = ("scripted", "llama", "mamba")
+
+
+class Kind(str):
+    """The name of a kind of source; ``in_actor`` says where it runs."""
+
+    in_actor = False
+
+
+def is_in_actor(kind: str) -> bool:
+    """Whether sources of this kind run in an actor of a Ray cluster."""
+    return isinstance(kind, Kind) and kind.in_actor
+
+
 Opener = Callable[..., Any]
 """Opens a new source of the kind under test; all sources of one kind are the same model."""
 

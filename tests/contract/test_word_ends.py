@@ -31,12 +31,16 @@ SYLLABLES = ("ru", "n", "ning", "the", "fo", "x", "do", "ll", "ar", "s", "a", "Ã
 
 def starts_of(session: Session) -> Any:
     source: Any = session.source
+    if source.vocabulary is None:
+        pytest.skip("its vocabulary is on its node alone")
     return source.word_starts if hasattr(source, "word_starts") else source.vocabulary.word_starts
 
 
 def pieces_of(session: Session) -> list[bytes]:
     """The texts of all tokens, in their order."""
     vocabulary: Any = session.source.vocabulary  # type: ignore[attr-defined]
+    if vocabulary is None:
+        pytest.skip("its vocabulary is on its node alone")
     if hasattr(vocabulary, "pieces"):
         return list(vocabulary.pieces)
     return [vocabulary.piece(token) for token in range(vocabulary.n_tokens)]
