@@ -131,8 +131,9 @@ def ask(
         Interrupt() as interrupt,
         loaded(interrupt, options, alone=True, prompt=checked) as fusion,
     ):
-        settings = replace(settings_of(fusion, options), response_format=response_format)
         names = [source.info.name for source in fusion.sources]
+        settings = settings_of(fusion.settings, names, options)
+        settings = replace(settings, response_format=response_format)
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
         thinking = _Thinking(fusion, prompt, settings)
         output: _Output = (

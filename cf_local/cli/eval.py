@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cf_local import files
 from cf_local.cli import columns, references
 from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt, how_to_go_on
-from cf_local.cli.loading import loaded
+from cf_local.cli.loading import loaded, spread
 from cf_local.cli.options import fusion_options, model_options, settings_of
 from cf_local.errors import Cancelled, ContextError, InputError
 from cf_local.evaluation import (
@@ -43,7 +44,7 @@ from cf_local.evaluation import (
     with_system,
 )
 from cf_local.evaluation import report as html
-from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 
 _HEAD = ("", "right (95%)", "won/lost", "p", "bytes/s", "wins")
 _NO_SPEED = _HEAD.index("bytes/s")
@@ -77,6 +78,12 @@ _NO_SPEED = _HEAD.index("bytes/s")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a report; it has plots, and the answers that fusion fixed or broke.",
 )
+@click.option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    help="Spread the questions over the nodes of this Ray cluster (see docs/evaluation.md).",
+)
 @fusion_options
 @model_options
 def evaluate(
@@ -90,6 +97,7 @@ def evaluate(
     resume: bool,
     as_json: bool,
     report: Path | None,
+    address: str | None,
     system: str | None,
     **options: Any,
 ) -> None:
@@ -120,16 +128,22 @@ def evaluate(
     if system:
         items = [with_system(item, system) for item in items]
     if isinstance(task, ReferenceFile):
+        if address is not None:
+            raise click.UsageError("--ray: reference texts are read in one process. Leave it out.")
         _evaluate_words(task, items, variant_texts, out, resume, as_json, report, options)
         return
-    with Interrupt() as interrupt, loaded(interrupt, options) as fusion, ExitStack() as opened:
-        variants = _variants(fusion, task, variant_texts, options)
-        record = record_of(fusion.sources, task, items, variants)
+    with (
+        Interrupt() as interrupt,
+        _answering(interrupt, options, address) as answering,
+        ExitStack() as opened,
+    ):
+        variants = _variants(answering, task, variant_texts, options)
+        record = answering.record(task, items, variants)
         store = Store()
         if out is not None:
             store = opened.enter_context(FolderStore(out, record, items, resume=resume))
             _show_known(store, len(items) * len(variants))
-        results, stopped = _run(fusion, task, items, variants, store, interrupt)
+        results, stopped = _run(answering, task, items, variants, store, interrupt)
     summary = summarize(task.name, variants, results)
     if summary is not None:
         click.echo(json.dumps(asdict(summary), indent=2) if as_json else _table(summary))
@@ -173,13 +187,39 @@ def _evaluate_words(
         raise ContextError("No prompt leaves room for its text. Choose a larger --context.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """What answers the questions: a fusion in this process, or workers on a cluster."""
+
+    names: Sequence[str]
+    settings: Settings
+    record: Callable[[Task, Sequence[Item], Sequence[Variant]], dict[str, Any]]
+    run: Callable[..., Iterator[Result]]
+
+
+@contextmanager
+def _answering(
+    interrupt: Interrupt, options: dict[str, Any], address: str | None
+) -> Iterator[_Answering]:
+    """What answers, loaded; it ends with the block."""
+    if address is not None:
+        with spread(interrupt, options, address) as workers:
+            yield _Answering(workers.names, workers.settings, workers.record, workers.run)
+        return
+    with loaded(interrupt, options) as fusion:
+        names = [source.info.name for source in fusion.sources]
+        record = partial(record_of, fusion.sources)
+        yield _Answering(names, fusion.settings, record, partial(run, fusion))
+
+
 def _variants(
-    fusion: Fusion, task: Task, texts: Sequence[str], options: dict[str, Any]
+    answering: _Answering, task: Task, texts: Sequence[str], options: dict[str, Any]
 ) -> list[Variant]:
     """The ways to answer that the command line selects, with the task's stops and length."""
     mode, only, max_tokens = options["mode"], options["only"], options["max_tokens"]
-    settings = settings_for(task, settings_of(fusion, options), max_tokens=max_tokens)
-    names = [source.info.name for source in fusion.sources]
+    names = answering.names
+    given = settings_of(answering.settings, names, options)
+    settings = settings_for(task, given, max_tokens=max_tokens)
     if only is not None and only not in names:
         raise InputError(f"There is no source {only!r}. The sources are {', '.join(names)}.")
     if only is not None:
@@ -193,15 +233,16 @@ def _variants(
 
 
 def _run(
-    fusion: Fusion,
+    answering: _Answering,
     task: Task,
     items: Sequence[Item],
     variants: Sequence[Variant],
     store: Store,
     interrupt: Interrupt,
 ) -> tuple[list[Result], bool]:
-    """All results, and whether Ctrl-C ended the run."""
+    """All results in the order of the questions, and whether Ctrl-C ended the run."""
     results: list[Result] = []
+    stopped = False
     known = set(store.results)
     n_left = len(items) * len(variants) - len(known)
     stderr = sys.stderr
@@ -213,13 +254,17 @@ def _run(
         show_pos=True,
     ) as bar:
         try:
-            for result in run(fusion, task, items, variants, store, is_cancelled=interrupt.is_set):
+            for result in answering.run(
+                task, items, variants, store, is_cancelled=interrupt.is_set
+            ):
                 results.append(result)
                 if (result.variant, result.item) not in known:
                     bar.update(1)
         except Cancelled:
-            return results, True
-    return results, False
+            stopped = True
+    # Those of a cluster come as they are ready; neither table nor report may depend on that.
+    place = {item.id: index for index, item in enumerate(items)}
+    return sorted(results, key=lambda result: place[result.item]), stopped
 
 
 def _show_known(store: Store, n_answers: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
@@ -14,6 +14,9 @@ from cf_local.registry.registry import load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Prompt
+
+if TYPE_CHECKING:
+    from cf_local.evaluation.cluster_run import ClusterRun
 
 
 @contextmanager
@@ -55,6 +58,36 @@ def loaded(
         )
     with opened, interrupt.calls(opened.cancel):
         yield opened
+
+
+@contextmanager
+def spread(interrupt: Interrupt, options: dict[str, Any], address: str) -> "Iterator[ClusterRun]":
+    """As ``loaded``, but workers on the nodes of a Ray cluster load the models.
+
+    Raises ClusterError for a cluster that cannot be reached, too.
+    """
+    from cf_local.cluster.connection import connect
+    from cf_local.evaluation.cluster_run import ClusterRun
+    from cf_local.loading import load
+    from cf_local.loading.load_options import LoadOptions
+
+    specs, settings = load.choose(load_registry(), *chosen_models(options))
+    check_weights(options.get("weights"), [spec.name for spec in specs])
+    given = [key.name for key in fields(LoadOptions) if key.name in options]
+    how = LoadOptions(**{name: options.pop(name) for name in given})
+    with connect(address) as cluster, StatusLine() as line:
+        workers = ClusterRun(
+            cluster,
+            specs,
+            settings,
+            options=how,
+            is_cancelled=interrupt.is_set,
+            on_progress=lambda share: line.show(f"Loading on {address}", share),
+            on_notice=line.note,
+        )
+        line.clear()
+        with workers:
+            yield workers
 
 
 def _name_alone(settings: Settings, options: Mapping[str, Any], first: str) -> str | None:

@@ -18,7 +18,6 @@ from cf_local import settings
 from cf_local.cli import completing
 from cf_local.cli.help import BASICS, FUSION, MACHINE, SAMPLING, SharedOption
 from cf_local.errors import InputError
-from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS
@@ -348,8 +347,8 @@ def shows_colour() -> bool:
     return sys.stdout.isatty() and not refused
 
 
-def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
-    """The fusion's settings, changed by the options of the command line.
+def settings_of(defaults: Settings, names: Sequence[str], options: dict[str, Any]) -> Settings:
+    """The ``defaults`` of a fusion of these sources, changed by the options of the command line.
 
     ``options`` are the values of ``fusion_options`` without ``system`` (``paper`` sets what other
     options leave open); None or an empty tuple
@@ -359,10 +358,10 @@ def settings_of(fusion: Fusion, options: dict[str, Any]) -> Settings:
     if given.pop("paper", False):
         given = {**settings.PAPER, **given}
     rest = {key: given.pop(key) for key in list(given) if key not in settings.OPTIONS}
-    check_weights(given.get("weights"), [source.info.name for source in fusion.sources])
+    check_weights(given.get("weights"), names)
     if "stop" in given:
-        given["stop"] = (*fusion.settings.stop, *given["stop"])
-    return replace(fusion.settings, **rest).with_options(given)
+        given["stop"] = (*defaults.stop, *given["stop"])
+    return replace(defaults, **rest).with_options(given)
 
 
 def check_weights(weights: Mapping[str, float] | str | None, names: Sequence[str]) -> None:

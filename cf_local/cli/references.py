@@ -52,7 +52,8 @@ def refuse_unused(options: dict[str, Any]) -> None:
 
 def settings_on_walk(fusion: Fusion, options: dict[str, Any]) -> Settings:
     """The settings of a walk, with a note on those of the fusion that play no part."""
-    given = settings_of(fusion, options)
+    names = [source.info.name for source in fusion.sources]
+    given = settings_of(fusion.settings, names, options)
     settings = walk_settings(given)
     if not given.is_final_as_written:
         click.echo(f"Note: reference texts show mode cool, not {given.mode}.", err=True)

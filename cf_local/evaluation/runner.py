@@ -15,7 +15,8 @@ from cf_local.evaluation.tasks.task import Item, Task, judge
 from cf_local.evaluation.variants import Variant
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
-from cf_local.types import Answer, Step
+from cf_local.settings import Settings
+from cf_local.types import Answer, Prompt, Step
 
 NO_ROOM = "context"
 """The finish_reason of an answer that could not start: its prompt does not fit the context."""
@@ -40,6 +41,18 @@ class Result:
     seconds: float
     prompt_seconds: float
     n_bytes: int
+    chosen: str
+    wins: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer that nobody has judged; its fields are those of Result."""
+
+    text: str
+    finish_reason: str
+    seconds: float
+    prompt_seconds: float
     chosen: str
     wins: Mapping[str, int]
 
@@ -86,27 +99,44 @@ def run(
 
 def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:
     """Answer one item with all of ``fusion`` and judge the answer. Raises Cancelled."""
+    return judged(task, item, variant, write(fusion, item.prompt, variant.settings))
+
+
+def write(fusion: Fusion, prompt: Prompt, settings: Settings) -> Written:
+    """Answer a prompt, without a verdict. Raises Cancelled."""
     start = time.perf_counter()
     try:
-        *events, last = fusion.stream(item.prompt, variant.settings)
+        *events, last = fusion.stream(prompt, settings)
     except ContextError:
-        seconds = time.perf_counter() - start
-        return Result(item.id, item.group, variant.name, 0.0, "", NO_ROOM, 0.0, seconds, 0, "", {})
+        return Written("", NO_ROOM, 0.0, time.perf_counter() - start, "", {})
     assert isinstance(last, Answer)
     if last.finish_reason == "cancelled":
         raise Cancelled("The evaluation was interrupted.")
-    return Result(
-        item=item.id,
-        group=item.group,
-        variant=variant.name,
-        right=judge(task, item, last.text),
+    return Written(
         text=last.text,
         finish_reason=last.finish_reason,
         seconds=last.elapsed_s - last.prompt_s,
         prompt_seconds=last.prompt_s,
-        n_bytes=len(last.text.encode()),
         chosen=last.chosen,
         wins=_wins([event for event in events if isinstance(event, Step)]),
+    )
+
+
+def judged(task: Task, item: Item, variant: Variant, written: Written) -> Result:
+    """What was written for an item, with the verdict of its task. Raises InputError."""
+    has_room = written.finish_reason != NO_ROOM
+    return Result(
+        item=item.id,
+        group=item.group,
+        variant=variant.name,
+        right=judge(task, item, written.text) if has_room else 0.0,
+        text=written.text,
+        finish_reason=written.finish_reason,
+        seconds=written.seconds,
+        prompt_seconds=written.prompt_seconds,
+        n_bytes=len(written.text.encode()),
+        chosen=written.chosen,
+        wins=written.wins,
     )
 
 

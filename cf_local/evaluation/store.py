@@ -47,7 +47,7 @@ def record_of(
         "task": task.name,
         "n_questions": len(items),
         "questions_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "models": [_model(source) for source in sources],
+        "models": models_of(sources),
         "variants": {variant.name: _variant(variant) for variant in variants},
     }
 
@@ -171,13 +171,18 @@ def _check_same(folder: Path, record: Record) -> None:
     except ValueError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     here = json.loads(json.dumps(record))  # tuples have become lists there
-    found = list(_differences(there, here, ""))
-    if found:
-        more = f" and {len(found) - _MAX_REPORTED} more" if len(found) > _MAX_REPORTED else ""
+    if found := differences(there, here):
         raise InputError(
-            f"{folder} holds a different evaluation: {'; '.join(found[:_MAX_REPORTED])}"
-            f"{more}. Use its settings to resume it, or choose another folder."
+            f"{folder} holds a different evaluation: {found}. Use its settings to resume it, or "
+            "choose another folder."
         )
+
+
+def differences(there: Any, here: Any) -> str:
+    """What differs between two records, or parts of them; empty if one can stand for the other."""
+    found = list(_differences(there, here, ""))
+    more = f" and {len(found) - _MAX_REPORTED} more" if len(found) > _MAX_REPORTED else ""
+    return "; ".join(found[:_MAX_REPORTED]) + more
 
 
 def _differences(there: Any, here: Any, where: str) -> Iterator[str]:
@@ -245,6 +250,11 @@ def _word(line: Mapping[str, Any]) -> Word:
         tuple(tuple(Score(*score) for score in row) for row in line["scores"]),
         tuple(Score(*score) for score in line["next_scores"]),
     )
+
+
+def models_of(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """What a record says about the models; it takes reading their files."""
+    return [_model(source) for source in sources]
 
 
 def _model(source: Source) -> dict[str, Any]:

@@ -145,7 +145,8 @@ class Engine(Closing):
     ) -> Settings:
         """The fusion's settings with the user's changes; notes and drops those that do not fit."""
         try:
-            settings = settings_of(fusion, given)
+            names = [source.info.name for source in fusion.sources]
+            settings = settings_of(fusion.settings, names, given)
             fusion.speakers(settings)
         except InputError as error:
             if notes is None:
