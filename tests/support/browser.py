@@ -25,7 +25,23 @@ _FLAGS = (
 _TIMEOUT_S = 60.0
 
 
-class Page:
+class Tab:
+    """What all browsers can do."""
+
+    def eval(self, expression: str) -> Any:
+        """The value of a JavaScript expression, or of what it promises."""
+        raise NotImplementedError
+
+    def wait(self, expression: str, timeout_s: float = 20.0) -> None:
+        """Until a JavaScript expression is true; an element is."""
+        end = time.monotonic() + timeout_s
+        while not self.eval(f"Boolean({expression})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"still not true: {expression}")
+            time.sleep(0.02)
+
+
+class Page(Tab):
     """One tab. ``requests`` and ``problems`` (console errors, exceptions) are gathered."""
 
     def __init__(self, read: int, write: int) -> None:
@@ -77,14 +93,6 @@ class Page:
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
-
-    def wait(self, expression: str, timeout_s: float = 20.0) -> None:
-        """Until a JavaScript expression is true; an element is."""
-        end = time.monotonic() + timeout_s
-        while not self.eval(f"Boolean({expression})"):
-            if time.monotonic() > end:
-                raise TimeoutError(f"still not true: {expression}")
-            time.sleep(0.02)
 
     def type(self, text: str) -> None:
         """Put text in where the keyboard is, as an input method would."""
