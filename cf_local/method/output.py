@@ -6,6 +6,7 @@ that may be the start of a stop string.
 """
 
 import codecs
+import re
 from collections.abc import Sequence
 
 from cf_local.structured.calls import TalkEnd, overlap
@@ -74,7 +75,10 @@ class TextStream:
 MIN_REPEATS, MIN_BYTES = 8, 240  # the rule of a table or a row of dashes is shorter
 PROSE_REPEATS, PROSE_BYTES = 6, 120
 PROSE_UNIT_BYTES, PROSE_WORDS = 16, 3
+LONG_REPEATS, LONG_UNIT_BYTES = 3, 120  # several sentences, which nobody says often
 MAX_PERIOD_BYTES = 512
+_LOOKED_AT = (MIN_REPEATS + 1) * MAX_PERIOD_BYTES
+_NUMBER_OF_ITEM = re.compile(rb"^([ \t>]*)[0-9]{1,3}(?=[.)][ \t])", re.MULTILINE)
 _LEAST_LETTERS = 4 / 5
 # A space for each byte that is no letter; beyond ASCII, all are taken for letters.
 _WITHOUT_SIGNS = bytes(b if b > 127 or chr(b).isalpha() else ord(" ") for b in range(256))
@@ -84,18 +88,26 @@ def is_looping(response: bytes) -> bool:
     """Whether ``response`` ends with a loop: one unit, repeated.
 
     At least 8 times and over 240 bytes; 6 times and over 120 bytes if the unit is prose (a line, a
-    sentence, an item of a list), since tables, matrices and markup repeat with good reason.
+    sentence, an item of a list), and 3 times if it is 120 bytes of it; tables, matrices and markup
+    repeat with good reason. Items of a numbered list are the same if only their numbers differ.
     """
+    response = _NUMBER_OF_ITEM.sub(rb"\g<1>1", response[-_LOOKED_AT:])
     last = response[-1:]
-    for period in range(1, min(MAX_PERIOD_BYTES, len(response) // PROSE_REPEATS) + 1):
+    for period in range(1, min(MAX_PERIOD_BYTES, len(response) // LONG_REPEATS) + 1):
         if response[-1 - period : -period] == last and _ends_with(
-            response, period, PROSE_REPEATS * period
+            response, period, LONG_REPEATS * period
         ):
-            is_prose = _is_prose(response[-period:])
-            repeats, least = (PROSE_REPEATS, PROSE_BYTES) if is_prose else (MIN_REPEATS, MIN_BYTES)
+            repeats, least = _limits(response[-period:])
             if _ends_with(response, period, max(repeats * period, least)):
                 return True
     return False
+
+
+def _limits(unit: bytes) -> tuple[int, int]:
+    """How often, and over how many bytes, a unit is repeated in a loop."""
+    if not _is_prose(unit):
+        return MIN_REPEATS, MIN_BYTES
+    return PROSE_REPEATS if len(unit) < LONG_UNIT_BYTES else LONG_REPEATS, PROSE_BYTES
 
 
 def _ends_with(response: bytes, period: int, n_bytes: int) -> bool:

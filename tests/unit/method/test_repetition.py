@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cf_local.method.output import (
+    LONG_REPEATS,
+    LONG_UNIT_BYTES,
     MAX_PERIOD_BYTES,
     MIN_BYTES,
     MIN_REPEATS,
@@ -38,6 +40,27 @@ def test_the_same_line_is_not_written_eight_times(unit: bytes) -> None:
     assert n_needed < MIN_REPEATS
     assert is_looping(b"A list:\n" + unit * n_needed)
     assert not is_looping(b"A list:\n" + unit * (n_needed - 1))
+
+
+ITEMS = (
+    b"%d. **Hat**: A hat is a must-have for protection from the sun.\n",
+    b"%d. **Sunscreen**: Sunscreen protects your skin from the rays of the sun.\n",
+    b"%d. **Water**: A bottle of water is essential for hydration on your way.\n",
+)
+
+
+def test_a_numbered_list_that_starts_over_is_a_loop() -> None:
+    lines = [ITEMS[n % 3] % (n + 1) for n in range(3 * LONG_REPEATS)]
+    assert sum(map(len, lines[:3])) >= LONG_UNIT_BYTES
+    assert is_looping(b"".join(lines))
+    assert not is_looping(b"".join(lines[:-1]))
+    assert not is_looping(b"".join(lines[:-1]) + b"9. An end.\n")
+
+
+def test_an_item_is_not_written_over_and_over_under_other_numbers() -> None:
+    lines = [ITEMS[0] % n for n in range(7, 7 + PROSE_REPEATS)]
+    assert is_looping(b"".join(lines))
+    assert not is_looping(b"".join(lines[1:]))
 
 
 @pytest.mark.parametrize(
