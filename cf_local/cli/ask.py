@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from cf_local.cli.options import (
 from cf_local.cli.status import StatusLine
 from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
+from cf_local.cli.wrapping import WordWrap
 from cf_local.errors import Cancelled, CfLocalError, InputError
 from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
 from cf_local.runtime.fusion import Fusion
@@ -306,7 +308,8 @@ class _JsonOutput:
 class _TextOutput:
     """Prints the answer as text, step by step if ``streams``.
 
-    Thinking is dimmed on a terminal, and left out elsewhere, as in a chat.
+    Thinking is dimmed on a terminal, and left out elsewhere, as in a chat; so do lines break
+    between words.
     """
 
     def __init__(self, streams: bool, winners: Winners | None, thinking: _Thinking) -> None:
@@ -314,6 +317,7 @@ class _TextOutput:
         self._winners = winners
         self._thinking = thinking
         self._shows_thinking = sys.stdout.isatty()
+        self._wrap = WordWrap() if sys.stdout.isatty() else None
         self._kind = ""
         if winners is not None:
             click.echo(winners.legend(), err=True)
@@ -352,4 +356,6 @@ class _TextOutput:
         if kind == "answer" and self._kind == "thinking":
             text = f"\n\n{text}"
         self._kind = kind
+        if self._wrap is not None:
+            text = self._wrap.feed(text, shutil.get_terminal_size().columns)
         click.echo(text, nl=False)

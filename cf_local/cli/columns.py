@@ -23,10 +23,10 @@ def size(n_bytes: int | None) -> str:
 
 
 def count(number: int) -> str:
-    """A large number in words: 1.54 billion."""
+    """A large number in words, with three digits: 1.54 billion."""
     for unit, one in (("billion", 1e9), ("million", 1e6)):
-        if number >= one:
-            return f"{number / one:.2f} {unit}"
+        if number >= 0.9995 * one:
+            return f"{number / one:.3g} {unit}"
     return str(number)
 
 

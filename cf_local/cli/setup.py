@@ -224,9 +224,9 @@ def _show(survey: _Survey, proposal: _Proposal) -> None:
 def _show_choice(proposal: _Proposal, choice: "Choice") -> None:
     if choice.left_out:
         click.echo("\nLeft out:")
-        _table_of([_cells(one, why) for one, why in choice.left_out])
+        _models(choice.left_out)
     click.echo(f"\nProposed fusion {proposal.name}:")
-    _table_of([_cells(one, why) for one, why in _with_reasons(choice)])
+    _models(_with_reasons(choice))
     click.echo(f"Memory: {proposal.memory}.")
     if len(choice.members) == 1:
         click.echo(
@@ -242,11 +242,19 @@ def _show_pull(survey: _Survey, proposal: _Proposal, pull: FusionSpec) -> None:
     click.echo(f"{columns.size(proposal.pull_bytes)} in all, from the Hugging Face hub.")
 
 
+def _models(rows: Sequence[tuple["Candidate", str]]) -> None:
+    """Print models in columns, and below each of them why."""
+    for line, (_one, why) in zip(
+        columns.lines([_cells(one) for one, _why in rows]), rows, strict=True
+    ):
+        click.echo(f"  {_safe(line)}\n      {_safe(why)}")
+
+
 def _with_reasons(choice: "Choice") -> "list[tuple[Candidate, str]]":
     return list(zip(choice.members, choice.reasons, strict=True))
 
 
-def _cells(one: "Candidate", why: str) -> tuple[str, ...]:
+def _cells(one: "Candidate") -> tuple[str, ...]:
     return (
         one.name,
         columns.count(one.n_parameters),
@@ -254,13 +262,17 @@ def _cells(one: "Candidate", why: str) -> tuple[str, ...]:
         one.quantization,
         columns.size(one.n_bytes),
         one.found.owner,
-        why,
     )
 
 
 def _table_of(rows: Sequence[Sequence[str]]) -> None:
     for line in columns.lines(rows):
-        click.echo(f"  {''.join(c if c.isprintable() else '?' for c in line)}")
+        click.echo(f"  {_safe(line)}")
+
+
+def _safe(line: str) -> str:
+    """A line with names from files, safe for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _agreed(proposal: _Proposal) -> bool:

@@ -201,13 +201,13 @@ class Window:
 
 
 def summary(answer: cf_local.Answer, steps: Sequence[cf_local.Step]) -> str:
-    """How fast an answer was, and how often the sources agreed."""
+    """How fast an answer was, and how much of it nobody disputed."""
     segments = [step for step in steps if not step.whole]
-    n_agreed = sum(len(step.winners) >= len(answer.sources) for step in segments)
+    n_undisputed = sum(len(step.candidates) == 1 for step in segments)
     n_words, elapsed_s = len(answer.text.split()), max(answer.elapsed_s, 1e-9)
     parts = [f"{n_words} words, {n_words / elapsed_s:.1f} a second"]
     if len(answer.sources) > 1 and segments:
-        parts.append(f"all agreed on {n_agreed / len(segments):.0%}")
+        parts.append(f"no dispute on {n_undisputed / len(segments):.0%}")
     if answer.finish_reason != "stop":
         parts.append(UNUSUAL_ENDS[answer.finish_reason])
     return "; ".join(parts)

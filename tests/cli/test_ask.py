@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from cli.conftest import Run
 from click.testing import CliRunner
@@ -251,7 +252,9 @@ def test_segments_of_words_and_weights_of_a_fusion_file(run: Run, work_folder: P
 def test_statistics_go_to_stderr(run: Run) -> None:
     done = run("ask", QUESTION, "--stats")
     assert done.stdout.endswith(b"The answer is 68.\n")
-    assert re.search(rb"all agreed on \d+ of \d+ segments", done.stderr)
+    *steps, _answer = lines(run("ask", QUESTION, "--json").stdout)
+    n_undisputed = sum(len(step["candidates"]) == 1 for step in steps)
+    assert b"no dispute on %d of %d segments" % (n_undisputed, len(steps)) in done.stderr
 
 
 def test_answers_without_a_network(run: Run, tmp_path: Path) -> None:
@@ -494,6 +497,31 @@ def test_only_an_answer_with_a_word_continues(
         begun = before.without_last().with_turn(ChatTurn(QUESTION, "Tom has", state=state))
         store.save(number, revision, begun, 1, "ash")
         assert run("ask", "--continue").stdout.strip().endswith(b"The answer is 68.")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX terminal")
+@pytest.mark.parametrize("options", [(), ("--show-winners",)])
+def test_lines_break_between_words(
+    run: Run, environment: dict[str, str], work_folder: Path, options: tuple[str, ...]
+) -> None:
+    import pexpect
+
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "cf_local", "ask", QUESTION, *options],
+        env=environment | {"TERM": "xterm-256color"},
+        cwd=work_folder,
+        encoding="utf-8",
+        dimensions=(24, 30),
+        timeout=60,
+    )
+    child.expect(pexpect.EOF)
+    shown = click.unstyle(child.before).replace("\r", "")
+    *_, text = re.split(r"no dispute\n|\x1b\[K", shown)
+    lines = [re.sub("[ᵃᵇᶜ]", "", line) for line in text.strip().splitlines()]
+    assert all(len(line) <= 30 for line in text.splitlines())
+    assert len(lines) > 1
+    assert " ".join(lines) == run("ask", QUESTION).stdout.decode().strip()
 
 
 def test_what_is_kept(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click import unstyle
 
 from cf_local.cli.chat.markdown import BlockSplitter, MarkdownSink, rows
-from cf_local.cli.chat.wrapping import WordWrap
+from cf_local.cli.wrapping import WordWrap
 
 REDRAW = re.compile(r"\x1b\[(\d+)A\r\x1b\[J")
 

@@ -62,7 +62,7 @@ def test_typed_questions_are_answered_as_the_library_answers(
     lines = [line for line in desk.view.content.splitlines() if line]
     assert lines == [QUESTION, answers[0], SECOND, answers[1]]
     assert "words" in desk.controls.status.get()
-    assert "all agreed on" in desk.controls.status.get()
+    assert "no dispute on" in desk.controls.status.get()
 
 
 def test_words_are_coloured_by_who_won_them_and_say_what_the_others_wanted(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import click
 
-from cf_local.cli.chat.wrapping import WordWrap
+from cf_local.cli.wrapping import WordWrap
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _MARKUP = re.compile(r"[*_`#~|>\[]|^\s*([-+]|\d+[.)])\s", re.MULTILINE)

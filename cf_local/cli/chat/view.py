@@ -13,10 +13,10 @@ from typing import Protocol
 import click
 
 from cf_local.cli.chat.markdown import MarkdownSink
-from cf_local.cli.chat.wrapping import WordWrap
 from cf_local.cli.options import shows_colour
 from cf_local.cli.status import StatusLine
 from cf_local.cli.winners import Winners
+from cf_local.cli.wrapping import WordWrap
 from cf_local.method.thinking import ThinkingSplitter, split
 from cf_local.trace import shown, visible, winners_of_dispute
 from cf_local.types import Step

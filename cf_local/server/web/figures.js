@@ -27,7 +27,7 @@ export function Legend({ answer, sources }) {
   const { agreement, wins } = tally(answer);
   return html`<ul class="legend" aria-label="Who won disputed pieces">
     ${sources.map((name, index) => html`<li key=${name}><${Badge} index=${index} name=${name} /> <span class="sr">won </span>${wins[name] ?? 0}</li>`)}
-    <li class="quiet">${agreement === null || modeOf(answer) === "rerank" ? "" : `${Math.round(agreement * 100)}% agreed`}</li>
+    <li class="quiet">${agreement === null || modeOf(answer) === "rerank" ? "" : `${Math.round(agreement * 100)}% undisputed`}</li>
   </ul>`;
 }
 
