@@ -1,5 +1,6 @@
 """A conversation: its turns, and which of them fit the contexts of the sources."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,10 +10,14 @@ from cf_local.errors import CfLocalError, ContextError, InputError
 from cf_local.progress import AsyncClosing, Progress
 from cf_local.runtime.stream import Stream
 from cf_local.settings import Settings
+from cf_local.structured.tools import ToolCall
 from cf_local.types import Chat, Event, Message, Step
 
 RESERVE_TOKENS = 128
 """Context that older turns must leave for the answer."""
+
+_REMINDER = "\n\nWith this result, answer in one sentence: {}"
+_LONGEST_REMINDER = 1000  # characters of a question that is asked again
 
 OnDropped = Callable[[int], None]
 
@@ -236,3 +241,46 @@ def without_oldest(messages: Sequence[Message], n_turns: int) -> list[Message]:
             turns = turns[1:]
         n_turns -= 1
     return [*system, *turns]
+
+
+def without_repeated_calls(messages: Sequence[Message]) -> list[Message] | None:
+    """``messages`` for an answer without calls, if they end with calls that only repeat others.
+
+    That is the same calls twice in a row, with the same results both times. Small models imitate
+    what they have called until something ends it. The repetition is left out, and the question is
+    asked again after the result, without which they still write the call, as text. None if there
+    is no repetition.
+    """
+    kept = list(messages)
+    last = _calls_at_end(kept)
+    while last and (before := _calls_at_end(kept[: -len(last)])) and _is_same(before, last):
+        del kept[-len(last) :]
+    question = next((turn.content for turn in reversed(kept) if turn.role == "user"), "")
+    if len(kept) == len(messages):
+        return None
+    if 0 < len(question) <= _LONGEST_REMINDER:
+        kept[-1] = replace(kept[-1], content=kept[-1].content + _REMINDER.format(question))
+    return kept
+
+
+def _calls_at_end(messages: Sequence[Message]) -> Sequence[Message]:
+    """The last turn with calls and their results, if nothing follows these; else nothing."""
+    at = next((i for i in reversed(range(len(messages))) if messages[i].role != "tool"), -1)
+    return messages[at:] if at >= 0 and messages[at].tool_calls and messages[at + 1 :] else ()
+
+
+def _is_same(first: Sequence[Message], second: Sequence[Message]) -> bool:
+    """Whether two turns make the same calls, and these had the same results."""
+
+    def known(turns: Sequence[Message]) -> list[object]:
+        calls = [(call.name, _parsed(call)) for call in turns[0].tool_calls]
+        return [calls, *(turn.content for turn in turns[1:])]
+
+    return known(first) == known(second)
+
+
+def _parsed(call: ToolCall) -> object:
+    try:
+        return json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        return call.arguments

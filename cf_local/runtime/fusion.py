@@ -18,12 +18,12 @@ from cf_local.method.overlap import Overlap
 from cf_local.method.session import Source
 from cf_local.method.thinking import closing_of, opening_of
 from cf_local.progress import Closing, Progress
-from cf_local.runtime.conversation import Conversation
+from cf_local.runtime.conversation import Conversation, without_repeated_calls
 from cf_local.runtime.slots import Slots
 from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
-from cf_local.structured.tool_grammar import tools_format
+from cf_local.structured.tool_grammar import talk_format, tools_format
 from cf_local.types import FUSED, Answer, Chat, Prompt, Tokens, is_unicode, text_of
 
 T = TypeVar("T")
@@ -262,18 +262,26 @@ class Fusion(Closing):
         """The same with the form of calls, and the format that allows them. Raises InputError."""
         if prompt.messages and prompt.messages[-1].tool_calls:
             raise InputError("The last turn calls tools. Add a turn with the result of each call.")
-        if not prompt.tools and not any(turn.tool_calls for turn in prompt.messages):
+        has_calls = any(turn.tool_calls for turn in prompt.messages)
+        if not prompt.tools and not has_calls:
             return prompt, settings
         infos = [source.info for source in self.speakers(settings)]
-        if prompt.tool_form is None:
-            prompt = replace(prompt, tool_form=settings.tool_form_of(infos))
-        if not prompt.tools or prompt.tool_choice == "none":
+        written = prompt.tool_form or settings.tool_form_of(infos)
+        prompt, choice, shorter = replace(prompt, tool_form=written), prompt.tool_choice, None
+        if choice == "auto" and settings.repetition_guard:
+            shorter = without_repeated_calls(prompt.messages)
+        if shorter is not None:
+            prompt, choice = replace(prompt, messages=tuple(shorter)), "none"
+        if not prompt.tools or choice == "none":
+            is_free = settings.response_format is None
+            if has_calls and is_free and prompt.messages[-1].role != "assistant":
+                form = talk_format(written, is_plain=shorter is not None)
+                settings = replace(settings, response_format=form)
             return replace(prompt, tools=()), settings
-        assert prompt.tool_form is not None
         form = tools_format(
             prompt.tools,
-            prompt.tool_form,
-            choice=prompt.tool_choice,
+            written,
+            choice=choice,
             parallel=prompt.parallel_tool_calls,
             closing=closing_of(opening_of(prompt, infos)),
             talk=settings.response_format,

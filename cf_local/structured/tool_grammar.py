@@ -54,6 +54,25 @@ def tools_format(
     return _made(tools_text(tools), stricts, form, choice, parallel, closing, talk)
 
 
+@lru_cache(maxsize=4)
+def talk_format(form: ToolForm, *, is_plain: bool = False) -> ResponseFormat:
+    """The format of an answer that must not call, in a conversation that has calls to imitate.
+
+    It never contains the opening of a call in tags, and does not begin as one without: in the form
+    "json" with "{"; in the form "tags", only if it ``is_plain``, with "{" or a fence.
+    """
+    rules = Rules()
+    root = rules.reserve("root")
+    if form == "json":
+        body = _spoken_json(rules)
+    elif is_plain:
+        body = _spoken_json(rules, tags={OPENING: ""}, barred="{`")
+    else:
+        body = _talk(rules, {OPENING: ""})[""]
+    rules.define(root, body)
+    return ResponseFormat("tools", rules.text(), form)
+
+
 # By text, which tells 1 from True: a server asks early, to refuse early, and its engine again.
 @lru_cache(maxsize=32)
 def _made(
@@ -155,7 +174,7 @@ def _is_object(schema: Any, document: Mapping[str, Any], depth: int = 0) -> bool
 def _talk(rules: Rules, tags: Mapping[str, str], *, may_end: bool = True) -> dict[str, str]:
     """States of text that may end anywhere, or goes on with a rule of ``tags`` after that tag.
 
-    Unless it ``may_end``, it has to go on.
+    Unless it ``may_end``, it has to go on. A tag without a rule does not come.
 
     The name of each rule, by the longest start of a tag that the text so far ends with.
     """
@@ -169,28 +188,32 @@ def _talk(rules: Rules, tags: Mapping[str, str], *, may_end: bool = True) -> dic
             ends = [seen[n:] for n in range(len(seen) + 1)]
             longest = next(end for end in ends if end in states or end in tags)
             if longest:
-                after[char] = tags.get(longest) or states[longest]
+                after[char] = tags[longest] if longest in tags else states[longest]
         rules.define(state, _ways(after, states, may_end=may_end))
     return states
 
 
 def _ways(after: Mapping[str, str], talk: Mapping[str, str], *, may_end: bool = True) -> str:
-    """The body of a state: the rule ``after`` a character, else talk; or the end."""
+    """The body of a state: the rule ``after`` a character, if any, else talk; or the end."""
     known = {**({"<": talk["<"]} if "<" in talk else {}), **after}
     others = char_class([(ord(char), ord(char)) for char in sorted(known)], negated=True)
-    ways = [f"{literal(char)} {name}" for char, name in known.items()]
+    ways = [f"{literal(char)} {name}" for char, name in known.items() if name]
     return " | ".join([*ways, f"{others} {talk['']}", *[_NOTHING] * may_end])
 
 
-def _spoken_json(rules: Rules, call: str) -> str:
-    """The name of the rule for a call, or talk, which does not start as a call does.
+def _spoken_json(
+    rules: Rules, call: str = "", *, tags: Mapping[str, str] | None = None, barred: str = "{"
+) -> str:
+    """The name of the rule for a ``call``, if any, or talk that does not begin as one does.
 
-    After thinking the choice is open again.
+    ``tags`` are those of ``_talk``, ``barred`` what a call begins with. After thinking the choice
+    is open again.
     """
     start = rules.reserve("start")
-    talk = _talk(rules, {THOUGHT: start})
-    said = rf"[^< {{\t\n\r] {talk['']} | {literal('<')} {talk['<']}"
-    rules.define(start, f"{_spaces(rules)} ( {call} | {said} | {_NOTHING} )")
+    talk = _talk(rules, {**(tags or {}), THOUGHT: start})
+    said = rf"[^< {barred}\t\n\r] {talk['']} | {literal('<')} {talk['<']}"
+    ways = " | ".join(filter(None, (call, said, _NOTHING)))
+    rules.define(start, f"{_spaces(rules)} ( {ways} )")
     return start
 
 

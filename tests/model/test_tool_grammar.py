@@ -17,7 +17,7 @@ from cf_local.llama.sampler import Constraint
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 from cf_local.structured.calls import calls_of
 from cf_local.structured.response_format import ResponseFormat
-from cf_local.structured.tool_grammar import tools_format
+from cf_local.structured.tool_grammar import talk_format, tools_format
 from cf_local.structured.tools import Tool, ToolCall, ToolForm, call_text
 
 BUILTIN = Path(__file__).parents[2] / "cf_local" / "builtin"
@@ -42,13 +42,14 @@ def vocabulary() -> LlamaVocabulary:
 
 
 class Reader:
-    """An answer format that reads texts."""
+    """An answer format that reads texts; without tools it is that of talk."""
 
     def __init__(
         self, vocabulary: LlamaVocabulary, form: ToolForm, tools: tuple[Tool, ...], **more: Any
     ) -> None:
         self._vocabulary = vocabulary
-        self._constraint = Constraint(vocabulary, tools_format(tools, form, **more).grammar)
+        wanted = tools_format(tools, form, **more) if tools else talk_format(form, **more)
+        self._constraint = Constraint(vocabulary, wanted.grammar)
 
     def accepts(self, text: str) -> bool:
         """Whether ``text`` may be the whole answer."""
@@ -103,6 +104,23 @@ def test_the_form_json(vocabulary: LlamaVocabulary) -> None:
         assert reads.accepts(text), text
     for text in ("{", '{"a": 1}', f"{call}\n{call}", "</think> {}", call[:-1]):
         assert not reads.accepts(text), text
+
+
+@pytest.mark.parametrize("form", ["tags", "json"])
+def test_talk_without_calls(vocabulary: LlamaVocabulary, form: ToolForm) -> None:
+    reads = Reader(vocabulary, form, ())
+    call = call_text(PARIS, form)
+    for text in ("", "It is <b>19</b>.", "<think>Hm.</think>\n\n<tool_cal", f"A <{'x' * 3000}"):
+        assert reads.accepts(text), text
+    for text in (call, f"\n{call}", f"<think>Hm.</think>\n{call}"):
+        assert not reads.accepts(text), text
+    assert reads.accepts(f"So: {call}") == (form == "json")
+    assert reads.accepts('{"name": "Paris"}') == (form == "tags")
+    plain = Reader(vocabulary, form, (), is_plain=True)
+    assert plain.accepts("It is <b>19</b> {or so}.")
+    for text in (call, f"\n{call}", f"<think>Hm.</think>\n{call}", ' {"name": "now"}'):
+        assert not plain.accepts(text), text
+    assert plain.accepts("```json") == (form == "json")
 
 
 @pytest.mark.parametrize("form", ["tags", "json"])

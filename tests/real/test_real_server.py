@@ -175,22 +175,49 @@ WEATHER = {
 }
 
 
-def test_a_tool_is_called_and_its_result_is_read(served: Served) -> None:
+PRICE = {
+    "type": "function",
+    "function": {
+        "name": "look_up_price",
+        "description": "Look up the price of a product in the shop.",
+        "parameters": {
+            "type": "object",
+            "properties": {"product": {"type": "string"}},
+            "required": ["product"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("model", ["pair", models.QWEN])
+@pytest.mark.parametrize(
+    ("question", "tool", "part", "result", "right"),
+    [
+        ("How warm is it in Paris now?", WEATHER, "Paris", "19 degrees Celsius", "19 degrees"),
+        ("How much does the blue lamp cost?", PRICE, "lamp", '{"price_in_euros": 24.5}', "24.5"),
+    ],
+)
+def test_a_loop_of_an_agent_ends_with_the_right_answer(
+    served: Served, model: str, question: str, tool: Any, part: str, result: str, right: str
+) -> None:
     openai = pytest.importorskip("openai", reason="needs the openai package")
     client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=TIMEOUT_S)
-    messages: list[Any] = [{"role": "user", "content": "How warm is it in Paris now?"}]
-    how: dict[str, Any] = {"model": "pair", "tools": [WEATHER], "max_tokens": 60}
-    choice = client.chat.completions.create(messages=messages, **how).choices[0]
-    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
-    (call,) = choice.message.tool_calls
-    assert call.function.name == "get_weather"
-    assert "Paris" in json.loads(call.function.arguments)["city"]
-    messages.append(choice.message.model_dump(exclude_none=True))
-    messages.append({"role": "tool", "tool_call_id": call.id, "content": "19 degrees Celsius"})
-    # Models this small would go on calling.
-    how["tool_choice"] = "none"
-    choice = client.chat.completions.create(messages=messages, **how).choices[0]
-    assert "19 degrees" in choice.message.content
+    messages: list[Any] = [{"role": "user", "content": question}]
+    how: dict[str, Any] = {"model": model, "tools": [tool], "max_tokens": 60}
+    for _ in range(4):
+        choice = client.chat.completions.create(messages=messages, **how).choices[0]
+        if not choice.message.tool_calls:
+            break
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+        (call,) = choice.message.tool_calls
+        assert call.function.name == tool["function"]["name"]
+        assert part in call.function.arguments
+        messages.append(choice.message.model_dump(exclude_none=True))
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+    assert len(messages) > 1
+    assert right in choice.message.content
+    assert "tool_call" not in choice.message.content
+    assert choice.finish_reason == "stop"
 
 
 ASKED, RESULT = "How warm is it in Paris now?", "19 degrees Celsius"

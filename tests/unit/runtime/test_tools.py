@@ -9,10 +9,11 @@ import pytest
 from scripted import run
 
 from cf_local.errors import InputError
+from cf_local.runtime.conversation import without_repeated_calls
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
-from cf_local.structured.tool_grammar import tools_format
+from cf_local.structured.tool_grammar import talk_format, tools_format
 from cf_local.structured.tools import Tool, ToolCall, ToolForm, call_text
 from cf_local.testing import PieceVocabulary, ScriptedSource, writes
 from cf_local.trace import format as trace_format
@@ -80,6 +81,73 @@ def test_tools_set_the_format() -> None:
         answered(fusion, ASKED)
         assert grammars
         assert not any("<tool_call>" in grammar for grammar in grammars)
+
+
+def test_no_call_is_imitated_where_none_is_allowed() -> None:
+    texts = {"tags": TEXT, "json": call_text(CALL, "json")}
+    for form, text in texts.items():
+        with Fusion([Taught("a", 1, form, text)]) as fusion:  # type: ignore[arg-type]
+            for chat in (replace(ANSWERED, tool_choice="none"), replace(ANSWERED, tools=())):
+                grammars.clear()
+                answered(fusion, chat)
+                assert set(grammars) == {talk_format(form).grammar}  # type: ignore[arg-type]
+            assert answered(fusion, chat, stop=("12",)).text == text
+            grammars.clear()
+            goes_on = Message("assistant", "It is")
+            answered(fusion, replace(chat, messages=(*chat.messages, goes_on)))
+            assert not grammars
+
+
+def again(*, result: str = "12:00", arguments: str = '{"zone":"CET"}') -> Chat:
+    """The call a second time."""
+    call, told = ToolCall("now", arguments, "call_2"), Message("tool", result, (), "call_2")
+    return replace(ANSWERED, messages=(*ANSWERED.messages, Message("assistant", "", (call,)), told))
+
+
+def test_a_call_that_brings_nothing_new_is_not_made_a_third_time() -> None:
+    twice, talk = again(), talk_format("tags", is_plain=True).grammar
+    thrice = replace(twice, messages=(*twice.messages, *twice.messages[3:]))
+    with Fusion([Taught("a", 1, "tags", TEXT)]) as fusion:
+        grammars.clear()
+        prompts = [answered(fusion, chat).prompt_tokens for chat in (twice, thrice)]
+        assert set(grammars) == {talk}
+        assert prompts[0] == prompts[1]
+        grammars.clear()
+        answered(fusion, twice, repetition_guard=False)
+        answered(fusion, replace(twice, tool_choice="required"))
+        for chat in (again(result="12:01"), again(arguments='{"zone": "EST"}'), ANSWERED):
+            answered(fusion, chat)
+        assert grammars
+        assert talk not in grammars
+
+
+def test_a_repeated_call_is_left_out_and_the_question_asked_again() -> None:
+    kept = without_repeated_calls(again().messages)
+    assert kept is not None
+    assert kept[:2] == list(ANSWERED.messages[:2])
+    (result,) = kept[2:]
+    assert result.content.startswith("12:00\n\n")
+    assert result.content.endswith("answer in one sentence: When?")
+    long = Message("user", "When? " * 1000)
+    kept = without_repeated_calls((long, *again().messages[1:]))
+    assert kept == [long, *ANSWERED.messages[1:]]
+    ask = Message("user", "And now?")
+    for chat in (ANSWERED, again(result="12:01")):
+        assert without_repeated_calls(chat.messages) is None
+    assert without_repeated_calls((*again().messages, ask)) is None
+    assert without_repeated_calls((*ANSWERED.messages, ask, *again().messages[3:])) is None
+
+
+def test_calls_of_one_turn_are_repeated_together() -> None:
+    question, call, result = ANSWERED.messages
+    both = replace(call, tool_calls=(CALL, replace(CALL, id="call_2")))
+    turns = (both, result, replace(result, tool_call_id="call_2"))
+    assert without_repeated_calls((question, *turns)) is None
+    assert without_repeated_calls((question, *turns, call, result)) is None
+    kept = without_repeated_calls((question, *turns, *turns))
+    assert kept is not None
+    assert kept[:3] == [question, *turns[:2]]
+    assert len(kept) == 4
 
 
 def test_stop_strings_end_talk_and_cut_no_call() -> None:
