@@ -34,11 +34,16 @@ MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 QUESTION = "What makes a good friend? Answer in two sentences."
 N_COLUMNS, N_LINES = 100, 40
 PATIENCE_S = 600.0
-WHITE, GREY = "#e6e6e6", "#8b8b8b"
+WHITE = "#e6e6e6"
 ANSI = {
     "black": "#4d4d4d", "red": "#ff7b72", "green": "#7ee787", "brown": "#e3b341",
     "blue": "#79c0ff", "magenta": "#d2a8ff", "cyan": "#76e3ea", "white": WHITE,
 }  # fmt: skip
+PICTURE = f"""<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0 }}
+pre {{ margin: 0; padding: 12px; overflow: hidden; font: 14px/1.35 monospace }}
+pre {{ background: #161b22; color: {WHITE} }}
+</style><pre>ROWS</pre>"""
 ANSWERED = "document.querySelector('.answer[aria-busy=false]')"
 
 
@@ -104,11 +109,8 @@ class Terminal:
             shown.pop()
         path.with_suffix(".txt").write_text("\n".join(shown) + "\n", "utf-8")
         rows = "\n".join(map(_row, lines[: len(shown)]))
-        style = f"margin:0;padding:12px;background:#161b22;color:{WHITE};font:14px/1.35 monospace"
-        path.with_suffix(".html").write_text(
-            f'<!doctype html><meta charset="utf-8"><pre style="{style}">{rows}</pre>', "utf-8"
-        )
-        page.resize(900, min(16000, 24 + 19 * len(shown)))
+        path.with_suffix(".html").write_text(PICTURE.replace("ROWS", rows), "utf-8")
+        page.resize(880, min(16000, 24 + 19 * len(shown)))
         page.open(path.with_suffix(".html"))
         page.screenshot(path.with_suffix(".png"))
         path.with_suffix(".html").unlink()

@@ -163,6 +163,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         on_ready=_show_address,
         on_notice=_note,
     )
+    if sys.stderr.isatty():
+        click.echo(err=True)  # after the ^C of the terminal
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 from answering import says
 from browser import CHROMIUM, Page
+from scripted import VOCABULARIES, noise
 from serving import Served, serving, slow
 
 import cf_local
+from cf_local.progress import IsCancelled, Progress
+from cf_local.runtime.fusion import Fusion
+from cf_local.server.catalogue import ServedModel
+from cf_local.settings import Settings
+from cf_local.testing import ScriptedSource
 
 pytestmark = [
     pytest.mark.model,
@@ -540,6 +546,45 @@ def test_it_fits_the_screen(opened: Page, width: int) -> None:
     assert opened.eval(small) == []
 
 
+LONG_NAMES = ("a-rather-long-name-1.5b", "another-long-name-0.6b", "the-third-name-270m")
+
+
+def test_a_card_of_long_names_fits_a_phone(tab: Page, tmp_path: Path) -> None:
+    def load(model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
+        pieces = VOCABULARIES[0]
+        sources = [
+            ScriptedSource(name, pieces, noise(pieces, at), n_sessions=4, n_ctx=4096)
+            for at, name in enumerate(model.names)
+        ]
+        return Fusion(sources, Settings(max_tokens=30))
+
+    entries = "".join(f'[sources."{name}"]\nfile = "{name}.gguf"\n' for name in LONG_NAMES)
+    for name in LONG_NAMES:
+        (tmp_path / f"{name}.gguf").touch()
+    file = tmp_path / "models.toml"
+    file.write_text(f"{entries}[fusions.long]\nsources = {list(LONG_NAMES)}\n", "utf-8")
+    with serving(load, models=file, names=["long"]) as served:
+        page = fresh(tab, served)
+        page.resize(390, 740)
+        ask(page, "Go on.")
+        page.eval(f"{TEXT}.querySelector('.s.w').click()")
+        page.wait("document.querySelector('.card table')")
+        scroll = "document.querySelector('.card .scroll')"
+        widths = [page.eval(f"{scroll}.{side}Width") for side in ("scroll", "client")]
+        assert widths[0] <= widths[1]
+        heads = page.eval("[...document.querySelectorAll('.card thead .n')].map(n => n.innerText)")
+        assert [name for name in LONG_NAMES if not any(name in head for head in heads)] == []
+
+
+def test_a_long_question_scrolls_by_the_keyboard(opened: Page, tmp_path: Path) -> None:
+    said = [{"role": "user", "content": text} for text in ("word\n" * 100, "word")]
+    answer = {"role": "assistant", "content": "Said."}
+    import_conversation(opened, [said[0], answer, said[1], answer], tmp_path / "long.json")
+    opened.wait("document.querySelectorAll('.bubble').length === 2")
+    stops = "[...document.querySelectorAll('.bubble')].map((one) => one.tabIndex)"
+    opened.wait(f"JSON.stringify({stops}) === '[0,-1]'")
+
+
 def test_every_control_has_a_name(opened: Page) -> None:
     ask(opened, QUESTION)
     tree = opened.call("Accessibility.getFullAXTree")["nodes"]
@@ -566,26 +611,28 @@ def test_the_theme_follows_the_system_until_it_is_chosen(opened: Page) -> None:
     assert opened.eval(ground) == light
 
 
+WRITTEN = [f" word{i}" for i in range(2000)]
 STREAM = (
     SHIFTS
     + """
     window.longest = 0;
     entries("longtask", ({ duration }) => { longest = Math.max(longest, duration); });
+    const written = WRITTEN, pause = PAUSE;
     const names = ["ash", "birch", "cedar"], encoder = new TextEncoder(), real = window.fetch;
     const segment = (i) => {
         const agreed = i % 2 === 0, sources = agreed ? names : [names[i % 3]];
         const scores = { ash: 1, birch: 2, cedar: 3 };
-        const won = { text: " word" + i, ends: false, sources, scores, mean: 2, won: true };
+        const won = { text: written[i], ends: false, sources, scores, mean: 2, won: true };
         const candidates = agreed ? [won] : [won, { ...won, text: " other", won: false }];
         return { text: won.text, whole: false, ends: false, agreed, winners: sources, candidates };
     };
     const write = async (out) => {
         const event = (data) => out.enqueue(encoder.encode(`data: ${data}\\n\\n`));
-        for (let i = 0; i < 2000; i++) {
-            const delta = { content: " word" + i };
+        for (let i = 0; i < written.length; i++) {
+            const delta = { content: written[i] };
             event(JSON.stringify({
                 choices: [{ index: 0, delta }], cf_local: { segment: segment(i) } }));
-            if (i % 10 === 9) await new Promise((done) => setTimeout(done, 4));
+            if (i % 10 === 9) await new Promise((done) => setTimeout(done, pause));
         }
         event(JSON.stringify({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }));
         event("[DONE]");
@@ -598,9 +645,29 @@ STREAM = (
 )
 
 
+def stream(words: list[str] = WRITTEN, pause_ms: int = 4) -> str:
+    """A script that answers with these words, ten at a time."""
+    return STREAM.replace("WRITTEN", json.dumps(words)).replace("PAUSE", str(pause_ms))
+
+
+def import_conversation(page: Page, messages: list[dict[str, str]], file: Path) -> None:
+    """Take a conversation in from a file, by the button of the sidebar."""
+    file.write_text(json.dumps({"messages": messages}), "utf-8")
+    document = page.call("DOM.getDocument")["root"]["nodeId"]
+    chosen = ".sidebar input[type=file]"
+    field = page.call("DOM.querySelector", nodeId=document, selector=chosen)
+    page.call("DOM.setFileInputFiles", files=[str(file)], nodeId=field["nodeId"])
+
+
+def long_talk() -> list[dict[str, str]]:
+    """200 messages."""
+    said = "Some **words** of `code`:\n\n- one\n- two\n\n" * 10
+    return [{"role": role, "content": said} for _ in range(100) for role in ("user", "assistant")]
+
+
 def test_2000_segments_stay_quick_and_nothing_jumps(opened_slow: Page) -> None:
     """They come faster than any server sends them: drawing must keep up."""
-    opened_slow.eval(STREAM)
+    opened_slow.eval(stream())
     ask(opened_slow, "Go on.", waits=False)
     opened_slow.wait(ANSWERED, 60)
     assert opened_slow.eval("document.querySelectorAll('.text .s').length") == 2000
@@ -613,16 +680,9 @@ def test_2000_segments_stay_quick_and_nothing_jumps(opened_slow: Page) -> None:
 
 def test_a_long_conversation_does_not_slow_an_answer(opened_slow: Page, tmp_path: Path) -> None:
     """200 messages, and an answer of 2000 words; processor time, as the machine may be busy."""
-    said = "Some **words** of `code`:\n\n- one\n- two\n\n" * 10
-    turns = [{"role": role, "content": said} for _ in range(100) for role in ("user", "assistant")]
-    file = tmp_path / "long.json"
-    file.write_text(json.dumps({"messages": turns}), "utf-8")
-    document = opened_slow.call("DOM.getDocument")["root"]["nodeId"]
-    chosen = ".sidebar input[type=file]"
-    found = opened_slow.call("DOM.querySelector", nodeId=document, selector=chosen)
-    opened_slow.call("DOM.setFileInputFiles", files=[str(file)], nodeId=found["nodeId"])
+    import_conversation(opened_slow, long_talk(), tmp_path / "long.json")
     opened_slow.wait("document.querySelectorAll('.answer').length === 100", 60)
-    opened_slow.eval(STREAM)
+    opened_slow.eval(stream())
     opened_slow.call("Performance.enable", timeDomain="threadTicks")
 
     def figures() -> dict[str, float]:

@@ -51,6 +51,7 @@ class Page(Tab):
         self._session: str | None = None
         self.requests: list[str] = []
         self.problems: list[str] = []
+        self.events: dict[str, dict[str, Any]] = {}  # the last of each other kind
         self.path = Path()  # of the file that a test opened
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -148,6 +149,8 @@ class Page(Tab):
                 self.problems.append(str(event["args"]))
             case "Log.entryAdded", event:
                 self.problems.append(event["entry"]["text"])
+            case str(kind), event:
+                self.events[kind] = event
         return message
 
 

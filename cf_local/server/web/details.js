@@ -10,7 +10,7 @@ const GAP = 8; // pixels between a piece and its card
 
 /** A source's letter in its colour, and its name. */
 export function Badge({ index, name, isShort }) {
-  return html`<span class=${`badge ${colourOf(index)}`} title=${isShort ? name : null}><b>${letter(index)}</b>${isShort ? html`<span class="sr"> ${name}</span>` : ` ${name}`}</span>`;
+  return html`<span class=${`badge ${colourOf(index)}`} title=${isShort ? name : null}><b>${letter(index)}</b>${isShort ? html`<span class="sr"> ${name}</span>` : html`<span class="long"> ${name}</span>`}</span>`;
 }
 
 function score(value) {

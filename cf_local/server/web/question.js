@@ -1,6 +1,6 @@
 /** A question of the user, with its files, versions and actions; and a form to edit a text. */
 
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { Menu, Versions } from "./menu.js";
 
@@ -42,6 +42,17 @@ function sizeOf(text) {
   return text.length < 1000 ? `${text.length} characters` : `${Math.round(text.length / 1000)}k characters`;
 }
 
+/** What was asked; a long text scrolls, also by the keyboard. */
+function Bubble({ turn }) {
+  const bubble = useRef(null);
+  useLayoutEffect(() => {
+    const { scrollHeight, clientHeight } = bubble.current;
+    if (scrollHeight > clientHeight) bubble.current.tabIndex = 0;
+    else bubble.current.removeAttribute("tabindex");
+  }, [turn.content]);
+  return html`<div class="bubble" dir="auto" ref=${bubble}><span class="sr">You: </span><${Files} files=${turn.files} />${turn.content}</div>`;
+}
+
 export function Question({ turn, index, chat }) {
   const [isEditing, setEditing] = useState(false);
   const done = (text) => {
@@ -52,7 +63,7 @@ export function Question({ turn, index, chat }) {
     return html`<div class="question wide"><${Files} files=${turn.files} /><${Editing} text=${turn.content} label="Your question" action="Ask again" onDone=${done} /></div>`;
   }
   return html`<div class="question">
-    <div class="bubble" dir="auto"><span class="sr">You: </span><${Files} files=${turn.files} />${turn.content}</div>
+    <${Bubble} turn=${turn} />
     <div class="actions">
       <${Versions} turn=${turn} what="question" onShow=${(to) => chat.showVersion(index, to)} />
       ${!chat.isBusy && html`<${IconButton} icon="edit" label="Edit the question" onClick=${() => setEditing(true)} />
