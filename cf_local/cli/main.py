@@ -23,6 +23,7 @@ _SECTIONS = {
         "chat": "chat.command:chat",
         "history": "history:history",
         "trace": "trace:trace",
+        "embed": "embed:embed",
     },
     "Models": {
         "list": "list:list_models",

@@ -117,7 +117,7 @@ _NAME_OPTIONS: tuple[Option, ...] = (
         "fusion; repeat for more.",
     ),
 )
-_PLAN_OPTIONS: tuple[Option, ...] = (
+_COMPUTE_OPTIONS: tuple[Option, ...] = (
     _machine(
         "--context",
         "n_ctx",
@@ -142,11 +142,6 @@ _PLAN_OPTIONS: tuple[Option, ...] = (
         help="Compute on a GPU if there is one (auto), only on the CPU, or only on a GPU.",
     ),
     _machine(
-        "--kv-type",
-        type=click.Choice(KV_TYPES),
-        help="Type of the KV cache; q8_0 takes half the memory. By default, chosen to fit.",
-    ),
-    _machine(
         "--memory",
         "memory_bytes",
         type=Size(),
@@ -154,6 +149,14 @@ _PLAN_OPTIONS: tuple[Option, ...] = (
         help="Main memory the sources may use, such as 4GB; by default, all that is available.",
     ),
     _machine("--offline", is_flag=True, help="Send nothing; use only files on this machine."),
+)
+_PLAN_OPTIONS: tuple[Option, ...] = (
+    *_COMPUTE_OPTIONS,
+    _machine(
+        "--kv-type",
+        type=click.Choice(KV_TYPES),
+        help="Type of the KV cache; q8_0 takes half the memory. By default, chosen to fit.",
+    ),
 )
 _LOAD_OPTIONS: tuple[Option, ...] = (
     _machine(
@@ -266,6 +269,11 @@ def name_options(command: Command) -> Command:
 def load_options(command: Command) -> Command:
     """Add the options that say how to load models, without those that select them."""
     return _add(command, (*_PLAN_OPTIONS, *_LOAD_OPTIONS))
+
+
+def compute_options(command: Command) -> Command:
+    """Add the options that say how to load any model, also one that makes vectors."""
+    return _add(command, _COMPUTE_OPTIONS)
 
 
 def set_options(command: Command) -> Command:

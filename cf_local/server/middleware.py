@@ -84,6 +84,8 @@ class Observer:
         route = self._label(scope["path"])
         self._metrics.requests.labels(route, str(status or GONE)).inc()
         self._metrics.request_s.labels(route).observe(seconds)
+        if is_open(scope["path"]) and status in (200, 304) and not _log.isEnabledFor(logging.DEBUG):
+            return  # a file of the page, of which a browser asks for sixty
         path = scope["path"].encode("ascii", "backslashreplace").decode()[:200]
         _log.info("%s %r %s %.3f s", scope["method"][:20], path, status or GONE, seconds)
 

@@ -448,6 +448,15 @@ def test_errors_have_the_shape_of_the_interface_that_a_path_belongs_to(keyed: Se
 # --- The log --------------------------------------------------------------------------------
 
 
+def test_files_of_the_page_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cf_local.server")
+    with serving(slow(" fox.", pass_s=0)) as served:
+        for path in ("/", "/app.js", "/nothing.js", "/v1/models"):
+            served.ask("GET", path)
+    logged = [record.message.split()[1] for record in caplog.records if "GET" in record.message]
+    assert logged == ["'/nothing.js'", "'/v1/models'"]
+
+
 @pytest.mark.parametrize("logs", [False, True])
 def test_prompts_are_logged_only_if_asked_for(logs: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "cf_local.server")
