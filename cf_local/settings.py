@@ -127,8 +127,8 @@ class Settings:
 
     ``max_tokens``: the answer ends when it has that many tokens for each source, so that a wordy
     vocabulary does not end everybody's answer.
-    ``max_thinking_tokens``: thinking is closed when one source has that many tokens of it; None for
-    no limit. It does not apply to an answer in a required form.
+    ``max_thinking_tokens``: the same for thinking, which is closed then; None for no limit. It
+    does not apply to an answer in a required form.
     ``segment_words``: words after which a segment ends (not with segments "sentence").
     ``segment_limit``: tokens after which a longer segment is cut.
     ``weights``: by the names of sources; a source not named has 1. "size": by the number of

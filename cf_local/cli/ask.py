@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,7 @@ from cf_local.cli.text_input import read_question
 from cf_local.cli.winners import Winners, statistics
 from cf_local.cli.wrapping import WordWrap
 from cf_local.errors import Cancelled, CfLocalError, InputError
-from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
+from cf_local.method.thinking import AnswerSplitter
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Answer, Chat, Prompt, RawText, Step
@@ -137,7 +137,8 @@ def ask(
         settings = settings_of(fusion.settings, names, options)
         settings = replace(settings, response_format=response_format)
         winners = Winners(names, in_colour=shows_colour()) if show_winners else None
-        thinking = _Thinking(fusion, prompt, settings)
+        infos = [source.info for source in fusion.speakers(settings)]
+        thinking = AnswerSplitter(prompt, infos, has_form=response_format is not None)
         output: _Output = (
             _JsonOutput(not no_stream, settings, thinking)
             if as_json
@@ -227,7 +228,7 @@ class _SavedAnswer:
         """The conversation, whose last answer is to be continued."""
         return Chat(tuple(self._transcript.messages()))
 
-    def add(self, question: str, answer: Answer, models: str, thinking: "_Thinking") -> None:
+    def add(self, question: str, answer: Answer, models: str, thinking: AnswerSplitter) -> None:
         """Save a question and its answer, or more of the answer where there is no question.
 
         An answer that was cut is saved with its thinking, to go on where it ended.
@@ -241,7 +242,7 @@ class _SavedAnswer:
         state = state_after(answer.finish_reason)
         text, thought = turn.answer + answer.text, ""
         if state == "done":
-            thought, text = thinking.split(replace(answer, text=text))
+            thought, text = thinking.split(text, ended=True, is_whole=True)
         turn = replace(turn, thinking=thought, answer=text, state=state)
         self._transcript = before.with_turn(turn)
         try:
@@ -251,32 +252,6 @@ class _SavedAnswer:
                 )
         except CfLocalError as error:  # the answer is there, so this is no failure
             click.echo(f"Note: the answer is not saved. {error}", err=True)
-
-
-class _Thinking:
-    """Separates the thinking of one answer from the rest; a continued text has none."""
-
-    def __init__(self, fusion: Fusion, prompt: Prompt, settings: Settings) -> None:
-        self._is_separated = isinstance(prompt, Chat) and prompt.messages[-1].role != "assistant"
-        infos = [source.info for source in fusion.speakers(settings)]
-        # A required form leaves no room for thinking.
-        self._opened = not settings.response_format and bool(opening_of(prompt, infos))
-        self._splitter = ThinkingSplitter(opened=self._opened)
-
-    def feed(self, text: str) -> Iterable[Piece]:
-        """The pieces that are certain, now that ``text`` was written."""
-        return self._splitter.feed(text) if self._is_separated else [Piece("answer", text)]
-
-    def flush(self) -> Iterable[Piece]:
-        """At the end of the answer: what was held back."""
-        return self._splitter.flush()
-
-    def split(self, answer: Answer) -> tuple[str, str]:
-        """Thinking and answer of the whole text."""
-        if not self._is_separated:
-            return "", answer.text
-        has_ended = answer.finish_reason != "cancelled"
-        return split(answer.text, opened=self._opened, ended=has_ended)
 
 
 class _Output(Protocol):
@@ -290,7 +265,7 @@ class _Output(Protocol):
 class _JsonOutput:
     """Prints a JSON line per step (if streaming), then one for the answer."""
 
-    def __init__(self, streams: bool, settings: Settings, thinking: _Thinking) -> None:
+    def __init__(self, streams: bool, settings: Settings, thinking: AnswerSplitter) -> None:
         self._streams = streams
         self._mode = settings.mode
         self._thinking = thinking
@@ -300,7 +275,8 @@ class _JsonOutput:
             click.echo(trace.step_line(step, self._mode))
 
     def answer(self, steps: Sequence[Step], answer: Answer) -> None:
-        thought, text = self._thinking.split(answer)
+        has_ended = answer.finish_reason != "cancelled"
+        thought, text = self._thinking.split(answer.text, ended=has_ended)
         sources = trace.traced(answer.sources)
         click.echo(trace.answer_line(replace(answer, text=text), sources, thinking=thought))
 
@@ -312,7 +288,7 @@ class _TextOutput:
     between words.
     """
 
-    def __init__(self, streams: bool, winners: Winners | None, thinking: _Thinking) -> None:
+    def __init__(self, streams: bool, winners: Winners | None, thinking: AnswerSplitter) -> None:
         self._streams = streams
         self._winners = winners
         self._thinking = thinking
@@ -331,8 +307,7 @@ class _TextOutput:
             self._print(trace.shown(steps))
         for piece in self._thinking.flush():
             self._show(piece.kind, [replace(steps[-1], text=piece.text)])
-        _, text = self._thinking.split(answer)
-        if text and self._kind != "answer":  # it was taken for thinking until now
+        if text := self._thinking.after_all(ended=answer.finish_reason != "cancelled"):
             self._show("answer", [replace(steps[-1], text=text)])
         click.echo()
 

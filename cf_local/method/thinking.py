@@ -99,8 +99,63 @@ class ThinkingSplitter:
             yield Piece("thinking", thought)
 
 
+class AnswerSplitter:
+    """Separates the thinking of the answer to one prompt: ``feed``, ``flush``, ``after_all``.
+
+    Only an answer to a chat has thinking, and none that ``has_form``. One that continues a turn
+    goes on where that turn ended, maybe within thinking.
+    """
+
+    def __init__(
+        self, prompt: Prompt, sources: Iterable[SourceInfo], *, has_form: bool = False
+    ) -> None:
+        """``sources`` are those that take part."""
+        self._is_split = isinstance(prompt, Chat) and not has_form
+        self.opened = self._is_split and bool(opening_of(prompt, sources))
+        """Whether the prompt ends inside thinking."""
+        turns = prompt.messages if isinstance(prompt, Chat) else ()
+        self._before = turns[-1].content if turns and turns[-1].role == "assistant" else ""
+        self._fed = ""
+        self._splitter = self._begun(self._before)
+
+    def feed(self, text: str) -> Iterable[Piece]:
+        """The pieces that are certain, now that ``text`` was written."""
+        self._fed += text
+        return self._splitter.feed(text) if self._is_split else [Piece("answer", text)]
+
+    def flush(self) -> Iterable[Piece]:
+        """At the end of the text: what was held back."""
+        return self._splitter.flush()
+
+    def after_all(self, *, ended: bool) -> str:
+        """The answer, where it was taken for thinking that the model does not close; mostly "".
+
+        ``ended``: by itself, not cut.
+        """
+        return self._fed if self._is_mistaken(self._before + self._fed, ended) else ""
+
+    def split(self, text: str, *, ended: bool, is_whole: bool = False) -> tuple[str, str]:
+        """Thinking and answer of a text, whatever was fed.
+
+        ``ended`` as in ``after_all``; ``is_whole``: ``text`` has what the answer continues, too.
+        """
+        before = "" if is_whole else self._before
+        if not self._is_split or self._is_mistaken(before + text, ended):
+            return "", text
+        splitter = self._begun(before)
+        return _joined([*splitter.feed(text), *splitter.flush()])
+
+    def _begun(self, before: str) -> ThinkingSplitter:
+        splitter = ThinkingSplitter(opened=self.opened)
+        list(splitter.feed(before))
+        return splitter
+
+    def _is_mistaken(self, text: str, ended: bool) -> bool:
+        return self.opened and ended and not any(tag in text for tag in _TAGS.values())
+
+
 class Budget:
-    """Ends the thinking of one answer once it is ``most`` tokens long in one source.
+    """Ends the thinking of one answer once it is ``most`` tokens long in every source.
 
     None stands for no limit. ``opening`` is the tag with which the prompt ended, if any. ``talk``
     finds calls of tools, where the answer may make some: the thinking does not end within a call.
@@ -133,7 +188,7 @@ class Budget:
         if not self._splitter.is_thinking or self._decoder.getstate()[0]:
             return b""
         self._before = self._before or n_tokens
-        n_thought = max(n - b for n, b in zip(n_tokens, self._before, strict=True))
+        n_thought = min(n - b for n, b in zip(n_tokens, self._before, strict=True))
         if n_thought < self._most:
             return b""
         tag = _TAGS[self._opening] if self._opening else self._splitter.closing
@@ -153,18 +208,15 @@ def closing_of(opening: str) -> str:
     return _TAGS[opening] if opening else ""
 
 
-def split(text: str, *, opened: bool = False, ended: bool = True) -> tuple[str, str]:
-    """Thinking and answer of a whole text.
+def split(text: str) -> tuple[str, str]:
+    """Thinking and answer of a whole text, which opens its thinking itself."""
+    splitter = ThinkingSplitter()
+    return _joined([*splitter.feed(text), *splitter.flush()])
 
-    A text that was expected to start inside thinking, and has ``ended`` by itself without a closing
-    tag, is an answer.
-    """
-    splitter = ThinkingSplitter(opened=opened)
-    pieces = [*splitter.feed(text), *splitter.flush()]
+
+def _joined(pieces: Sequence[Piece]) -> tuple[str, str]:
     thinking, answer = (
         "".join(piece.text for piece in pieces if piece.kind == kind)
         for kind in ("thinking", "answer")
     )
-    if opened and ended and not any(tag in text for tag in _TAGS.values()):
-        return "", thinking + answer
     return thinking, answer

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from cf_local.method.thinking import Piece, ThinkingSplitter, opening_of, split
+from cf_local.method.thinking import AnswerSplitter, Piece
 from cf_local.server.vocabulary import Echo
 from cf_local.settings import Settings
 from cf_local.structured import calls
-from cf_local.structured.calls import CallArguments, CallSplitter, TalkEnd
+from cf_local.structured.calls import CallArguments, CallSplitter, TalkEnd, Text
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
@@ -28,13 +28,6 @@ class Usage:
     completion: int = 0
     cached: int = 0
     reasoning: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text of the answer."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,50 +70,30 @@ class PartSplitter:
 
     def __init__(self, prompt: Prompt, settings: Settings, sources: Sequence[SourceInfo]) -> None:
         """``sources`` are those that take part. Raises InputError as ``Settings.weights_of``."""
-        self._thinking: ThinkingSplitter | None = None
         self._calls: CallSplitter | None = None
-        self._opened = False
-        self._fed = ""
+        self._thought = TalkEnd("tags")
         self.took_for_thinking = False
         """Whether the whole answer was reported as thinking, although the model did not think."""
-        self._thought = TalkEnd("tags")
-        if not isinstance(prompt, Chat):
-            return
-        may_call = bool(prompt.tools) and prompt.tool_choice != "none"
-        if may_call:
+        has_form = settings.response_format is not None
+        if isinstance(prompt, Chat) and prompt.tools and prompt.tool_choice != "none":
             form = prompt.tool_form or settings.tool_form_of(sources)
+            may_talk = prompt.tool_choice == "auto"
             names = [tool.name for tool in prompt.tools]
-            self._calls = CallSplitter(form, names)
-        has_to_call = may_call and prompt.tool_choice != "auto"
-        if settings.response_format is not None and not has_to_call:
-            if may_call:
-                self._calls = CallSplitter(form, has_form=True)
-            return
-        self._opened = bool(opening_of(prompt, sources))
-        self._thinking = ThinkingSplitter(opened=self._opened)
-        if prompt.messages[-1].role == "assistant":  # the answer continues this text
-            self._opened = False
-            list(self._thinking.feed(prompt.messages[-1].content))
+            has_form = has_form and may_talk
+            self._calls = CallSplitter(form, () if has_form else names, has_form=has_form)
+        self._thinking = AnswerSplitter(prompt, sources, has_form=has_form)
 
     def feed(self, text: str) -> Iterator[Part]:
         """Add text; yields the parts that are certain now."""
-        self._fed += text
-        if self._thinking is None:
-            yield from self._parts([Piece("answer", text)] if text else ())
-        else:
-            yield from self._parts(self._thinking.feed(text))
+        yield from self._parts(self._thinking.feed(text))
 
     def flush(self, *, is_whole: bool) -> Iterator[Part]:
         """At the end of the text: what was held back; ``is_whole``: it was not cut."""
-        if self._thinking is not None:
-            yield from self._parts(self._thinking.flush())
-            yield from self._thoughts(self._thought.flush())
-        thought, text = split(self._fed, opened=self._opened, ended=is_whole)
-        self.took_for_thinking = (
-            self._opened and bool(text) and not (thought or self._thought.is_over)
-        )
-        if self.took_for_thinking:
-            yield from self._parts([Piece("answer", text)])
+        yield from self._parts(self._thinking.flush())
+        yield from self._thoughts(self._thought.flush())
+        text = "" if self._thought.is_over else self._thinking.after_all(ended=is_whole)
+        self.took_for_thinking = bool(text)
+        yield from self._parts([Piece("answer", text)])
         if self._calls is not None:
             yield from map(_part, self._calls.flush())
 
@@ -128,7 +101,8 @@ class PartSplitter:
         for piece in pieces:
             text = piece.text
             if self._calls is None:
-                yield Reasoning(text) if piece.kind == "thinking" else Text(text)
+                if text:
+                    yield Reasoning(text) if piece.kind == "thinking" else Text(text)
                 continue
             if piece.kind == "thinking":
                 # The grammar lets a call begin here, too; it ends the thinking.
@@ -146,11 +120,9 @@ class PartSplitter:
 
 def _part(piece: calls.CallPiece) -> Part:
     match piece:
-        case calls.Talk(text):
-            return Text(text)
         case calls.CallStart(index, name):
             return CallStart(index, new_id("call_"), name)
-        case CallArguments():
+        case Text() | CallArguments():
             return piece
 
 

@@ -36,7 +36,7 @@ _BARE_BEGUN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class Text:
     """A stretch of text that is not a call."""
 
     text: str
@@ -58,7 +58,7 @@ class CallArguments:
     text: str
 
 
-CallPiece = Talk | CallStart | CallArguments
+CallPiece = Text | CallStart | CallArguments
 
 
 class TalkEnd:
@@ -170,16 +170,16 @@ class CallSplitter:
         if not self._talk.is_over:
             yield from self._said(self._talk.flush())
             if self._gap:
-                yield Talk(self._gap)
+                yield Text(self._gap)
         elif self._arguments is None and (found := _BARE.match(self._begun())):
             yield self._start(found[1])
 
-    def _said(self, text: str) -> Iterator[Talk]:
+    def _said(self, text: str) -> Iterator[Text]:
         text = self._gap + text
         said = text.rstrip(SPACE)
         self._gap = text[len(said) :]
         if said:
-            yield Talk(said)
+            yield Text(said)
 
     def _called(self) -> Iterator[CallPiece]:
         while True:
@@ -247,7 +247,7 @@ def calls_of(
     talk, names, arguments = "", list[str](), list[str]()
     for piece in (*splitter.feed(text), *splitter.flush()):
         match piece:
-            case Talk(said):
+            case Text(said):
                 talk += said
             case CallStart(_, name):
                 names.append(name)

@@ -732,7 +732,7 @@ def cool(
         if thinks_from is None and open_tag(response, settings):
             thinks_from = [len(tokens) for tokens in own]
         if thinks_from is not None:
-            n_thought = max(len(own[k]) - thinks_from[k] for k in range(n))
+            n_thought = min(len(own[k]) - thinks_from[k] for k in range(n))
             closing = end_of_thinking(response, n_thought, settings)
             if closing:
                 alone = [RefCandidate(closing, False, ())]

@@ -11,12 +11,12 @@ from cf_local.cli.chat.engine import Engine
 from cf_local.cli.chat.view import AnswerView, View
 from cf_local.cli.winners import statistics
 from cf_local.errors import CfLocalError
-from cf_local.method.thinking import opening_of, split
+from cf_local.method.thinking import AnswerSplitter
 from cf_local.runtime.conversation import Conversation, without_oldest
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.trace import Trace, record
-from cf_local.types import Answer, Chat, Message, Step
+from cf_local.types import Answer, Chat, Message, Prompt, RawText, Step
 
 _CUT: Mapping[str, str] = {
     "length": "it reached max_tokens or the end of a context",
@@ -66,7 +66,9 @@ class AnswerWriter:
         self._autosave = autosave
         self._thinks = thinks
         infos = [source.info for source in engine.fusion.speakers(engine.settings)]
-        self._opened = not self._prefix and bool(opening_of(Chat((), thinks), infos))
+        # What is continued has its thinking apart.
+        prompt: Prompt = RawText(self._prefix) if self._prefix else Chat((), thinks)
+        self._splitter = AnswerSplitter(prompt, infos)
         self._steps: list[Step] = []
         self._answer: Answer | None = None
         self._text = ""
@@ -87,12 +89,8 @@ class AnswerWriter:
         if former is None:
             self._autosave.save(base.with_turn(self._turn))
         settings = self._engine.settings
-        shown = AnswerView(
-            self._view,
-            self._engine.names,
-            streams=settings.is_final_as_written,
-            opened=self._opened,
-        )
+        streams = settings.is_final_as_written
+        shown = AnswerView(self._view, self._engine.names, self._splitter, streams=streams)
         has_failed = False
         self._view.hold()
         try:
@@ -149,7 +147,7 @@ class AnswerWriter:
     def _answered(self, state: State) -> ChatTurn:
         if self._prefix:
             return replace(self._turn, answer=self._prefix + self._text, state=state)
-        thinking, answer = split(self._text, opened=self._opened, ended=self._has_ended)
+        thinking, answer = self._splitter.split(self._text, ended=self._has_ended)
         return replace(self._turn, thinking=thinking, answer=answer, state=state)
 
     def _stoppable(self, on_progress: Callable[[float], None]) -> Callable[[float], None]:

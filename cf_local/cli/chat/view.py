@@ -17,7 +17,7 @@ from cf_local.cli.options import shows_colour
 from cf_local.cli.status import StatusLine
 from cf_local.cli.winners import Winners
 from cf_local.cli.wrapping import WordWrap
-from cf_local.method.thinking import ThinkingSplitter, split
+from cf_local.method.thinking import AnswerSplitter
 from cf_local.trace import shown, visible, winners_of_dispute
 from cf_local.types import Step
 
@@ -95,14 +95,13 @@ class _PlainSink:
 class AnswerView:
     """Shows one answer while it is written."""
 
-    def __init__(self, view: View, names: Sequence[str], *, streams: bool, opened: bool) -> None:
-        """``names`` are the sources; without ``streams``, the answer is shown when complete.
-
-        ``opened``: the answer starts inside a thinking block.
-        """
+    def __init__(
+        self, view: View, names: Sequence[str], splitter: AnswerSplitter, *, streams: bool
+    ) -> None:
+        """``names`` are the sources; without ``streams``, the answer is shown when complete."""
         self._view = view
         self._streams = streams
-        self._splitter, self._opened = ThinkingSplitter(opened=opened), opened
+        self._splitter = splitter
         self._marks = Winners(names, in_colour=view.in_colour) if view.switches["winners"] else None
         is_plain = self._marks is not None or not view.switches["markdown"]
         self._sink: _Sink = _PlainSink(wraps=view.is_terminal) if is_plain else MarkdownSink()
@@ -128,8 +127,7 @@ class AnswerView:
             self._show_whole(steps, text)
         for piece in self._splitter.flush():
             self._show(piece.kind, piece.text, winners_of_dispute(steps[-1]) if steps else ())
-        _, answer = split(text, opened=self._opened, ended=not is_stopped)
-        if answer and self._kind != "answer":  # it was taken for thinking until now
+        if answer := self._splitter.after_all(ended=not is_stopped):
             self._show("answer", answer, ())
         self._line.clear()
         if is_stopped and self._view.is_terminal:

@@ -7,11 +7,11 @@ from typing_extensions import TypedDict
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import CallStart, Choice, Part, Reasoning, Text
+from cf_local.server.choice import CallStart, Choice, Part, Reasoning
 from cf_local.server.dialects import fields, function_tools, openai, turns
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.requests import AnswerRequest
-from cf_local.structured.calls import CallArguments
+from cf_local.structured.calls import CallArguments, Text
 from cf_local.types import Chat
 
 _NoFunction = Annotated[Literal["none", "auto"] | None, fields.REFUSED]

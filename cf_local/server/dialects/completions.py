@@ -6,10 +6,11 @@ from pydantic import Field
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import Choice, Echoed, Part, Text
+from cf_local.server.choice import Choice, Echoed, Part
 from cf_local.server.dialects import fields, openai
 from cf_local.server.dialects.dialect import Dialect, Prepared
 from cf_local.server.requests import MOST_CHOICES, AnswerRequest
+from cf_local.structured.calls import Text
 from cf_local.types import Infill, Prompt, RawText, Tokens
 
 _One = Annotated[fields.Whole, Field(ge=1, le=1)]

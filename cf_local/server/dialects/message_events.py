@@ -6,20 +6,11 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import ApiError
-from cf_local.server.choice import (
-    CallStart,
-    Choice,
-    Delta,
-    Part,
-    Reasoning,
-    Text,
-    Usage,
-    new_id,
-)
+from cf_local.server.choice import CallStart, Choice, Delta, Part, Reasoning, Usage, new_id
 from cf_local.server.dialects import turns
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import AnswerRequest
-from cf_local.structured.calls import CallArguments
+from cf_local.structured.calls import CallArguments, Text
 
 _PATH = "/v1/messages"
 _SIGNATURE = "unsigned"

@@ -14,10 +14,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import ApiError, OllamaErrorBody, invalid
-from cf_local.server.choice import Choice, Delta, Reasoning, Text
+from cf_local.server.choice import Choice, Delta, Reasoning
 from cf_local.server.dialects import fields, function_tools, turns
 from cf_local.server.dialects.dialect import NDJSON, Dialect, Formatter, Prepared, ndjson
 from cf_local.server.requests import AnswerRequest
+from cf_local.structured.calls import Text
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Chat, Infill, Message, Prompt, RawText
 

@@ -11,20 +11,11 @@ from typing_extensions import TypedDict
 from cf_local import __version__
 from cf_local.server import tracing
 from cf_local.server.api_errors import invalid
-from cf_local.server.choice import (
-    Choice,
-    Delta,
-    Echoed,
-    FinishKind,
-    Part,
-    Text,
-    Usage,
-    new_id,
-    total,
-)
+from cf_local.server.choice import Choice, Delta, Echoed, FinishKind, Part, Usage, new_id, total
 from cf_local.server.dialects import fields
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import MOST_CHOICES, AnswerRequest
+from cf_local.structured.calls import Text
 
 Limit = Annotated[fields.Whole, Field(ge=1)] | Annotated[fields.Whole, Field(ge=-1, le=-1)]
 """Tokens; -1, as in other local servers, for an answer as long as the context allows."""

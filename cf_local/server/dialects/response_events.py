@@ -8,18 +8,10 @@ from typing_extensions import TypedDict
 
 from cf_local.server import tracing
 from cf_local.server.api_errors import ApiError
-from cf_local.server.choice import (
-    CallStart,
-    Choice,
-    Delta,
-    Part,
-    Reasoning,
-    Text,
-    new_id,
-)
+from cf_local.server.choice import CallStart, Choice, Delta, Part, Reasoning, new_id
 from cf_local.server.dialects.dialect import Formatter, sse
 from cf_local.server.requests import AnswerRequest
-from cf_local.structured.calls import CallArguments
+from cf_local.structured.calls import CallArguments, Text
 from cf_local.types import Step
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]

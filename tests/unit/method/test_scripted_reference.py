@@ -194,7 +194,7 @@ def test_a_limit_for_thinking_acts_as_in_the_reference(
 def test_thinking_is_ended_in_these_examples(thinks: str) -> None:
     n_closed = 0
     for seed in range(8):
-        common = {"mode": "cool", "max_tokens": 60, "max_thinking_tokens": 5}
+        common = {"mode": "cool", "max_tokens": 60, "max_thinking_tokens": 2}
         steps = check([seed, seed + 50, seed + 90], common, thinks)
         n_closed += sum(not c.proposers for step in steps for c in step.candidates)
     assert n_closed > 2

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.method.thinking import ThinkingSplitter, split
+from cf_local.method.thinking import AnswerSplitter, ThinkingSplitter, split
+from cf_local.types import Chat, Message, RawText, SourceInfo
+
+THINKS = SourceInfo("t", "", opens_thinking={None: "<think>"})
+PLAIN = SourceInfo("p", "")
+
+
+def splitter_of(opened: bool, *before: str, has_form: bool = False) -> AnswerSplitter:
+    """That of an answer to a question, which may continue the text ``before``."""
+    turns = (Message("user", "How?"), *(Message("assistant", text) for text in before))
+    sources = [PLAIN, THINKS] if opened else [PLAIN]
+    return AnswerSplitter(Chat(turns), sources, has_form=has_form)
 
 
 @pytest.mark.parametrize(
@@ -28,11 +39,60 @@ from cf_local.method.thinking import ThinkingSplitter, split
     ],
 )
 def test_a_whole_text(text: str, opened: bool, thinking: str, answer: str) -> None:
-    assert split(text, opened=opened) == (thinking, answer)
+    assert splitter_of(opened).split(text, ended=True) == (thinking, answer)
+    if not opened:
+        assert split(text) == (thinking, answer)
 
 
 def test_a_stopped_answer_that_began_inside_thinking_is_thinking() -> None:
-    assert split("Let me see", opened=True, ended=False) == ("Let me see", "")
+    assert splitter_of(True).split("Let me see", ended=False) == ("Let me see", "")
+
+
+def streamed(splitter: AnswerSplitter, text: str, *, ended: bool = True) -> dict[str, str]:
+    """What the pieces add up to, and what ``after_all`` is the answer."""
+    pieces = [piece for char in text for piece in splitter.feed(char)]
+    found = joined([*pieces, *splitter.flush()])
+    return found | {"after all": splitter.after_all(ended=ended)}
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "after_all"),
+    [
+        ("It did not think.", True, "It did not think."),
+        ("It did not think.", False, ""),
+        ("</think>\n\nNot at all.", True, ""),
+        ("Hm.</think>Four.", True, ""),
+        ("", True, ""),
+    ],
+)
+def test_thinking_that_a_model_never_closes_was_the_answer(
+    text: str, ended: bool, after_all: str
+) -> None:
+    assert streamed(splitter_of(True), text, ended=ended)["after all"] == after_all
+    assert streamed(splitter_of(False), text, ended=ended)["after all"] == ""
+
+
+def test_a_continued_answer_goes_on_where_it_ended() -> None:
+    for before, opened in (("<think>Let", False), ("Let", True)):
+        splitter = splitter_of(opened, before)
+        expected = {"thinking": " me.", "answer": "4", "after all": ""}
+        assert streamed(splitter, " me.</think>\n\n4") == expected
+        assert splitter.split(" me.</think>4", ended=True) == (" me.", "4")
+        whole = f"{before} me.</think>4"
+        assert splitter.split(whole, ended=True, is_whole=True) == ("Let me.", "4")
+    splitter = splitter_of(True, "It is")
+    assert streamed(splitter, " 4.") == {"thinking": " 4.", "answer": "", "after all": " 4."}
+    assert splitter.split("It is 4.", ended=True, is_whole=True) == ("", "It is 4.")
+    closed = {"thinking": "", "answer": "4", "after all": ""}
+    assert streamed(splitter_of(True, "Hm.</think>"), "\n\n4") == closed
+
+
+def test_other_texts_have_no_thinking() -> None:
+    text = "<think>a</think>b"
+    for splitter in (splitter_of(True, has_form=True), AnswerSplitter(RawText("x"), [THINKS])):
+        assert not splitter.opened
+        assert streamed(splitter, text) == {"thinking": "", "answer": text, "after all": ""}
+        assert splitter.split(text, ended=True) == ("", text)
 
 
 pieces_of_text = st.lists(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from scripted import PROMPT, VOCABULARIES, run, thinker, writer_of
 
-from cf_local.method.thinking import Budget, opening_of, split
+from cf_local.method.thinking import Budget, opening_of
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.structured.calls import TalkEnd
@@ -43,7 +43,7 @@ def thinkers(thought: str = " one two three four five six", answer: str = "It is
 def test_thinking_ends_and_the_answer_follows(mode: str) -> None:
     settings = Settings(mode=mode, max_thinking_tokens=9)  # type: ignore[arg-type]
     steps, answer = run(thinkers(), settings, ASKED)
-    thought, rest = split(answer.text, opened=True)
+    thought, rest = answer.text.split(END)
     assert rest == "It is 42."
     assert " one two three four five six".startswith(thought.rstrip("\n"))
     assert answer.finish_reason == "stop"
@@ -54,13 +54,13 @@ def test_thinking_ends_and_the_answer_follows(mode: str) -> None:
         assert ended.candidates[0].mean is None
 
 
-def test_it_ends_after_the_word_in_which_one_source_has_so_many_tokens() -> None:
+def test_it_ends_after_the_word_in_which_every_source_has_so_many_tokens() -> None:
     for most in range(1, 20):
         steps, _ = run(thinkers(), Settings(max_thinking_tokens=most), ASKED)
         at = next(i for i, step in enumerate(steps) if not step.winners)
         *before, last = ["".join(step.text for step in steps[:n]) for n in range(at + 1)]
         lengths = [
-            max(len(v.encode(text.encode())) for v in (WORDS, PARTS)) for text in (*before, last)
+            min(len(v.encode(text.encode())) for v in (WORDS, PARTS)) for text in (*before, last)
         ]
         assert lengths[-1] >= most
         assert all(n < most for n in lengths[:-1])
@@ -165,7 +165,7 @@ def test_stop_strings_see_the_end_of_the_thinking(mode: str, stop: str) -> None:
 def test_a_loop_in_thinking_is_ended_by_what_comes_first() -> None:
     looping = thinkers(" again" * 200)
     _, answer = run(looping, Settings(max_thinking_tokens=100), ASKED)
-    assert (answer.finish_reason, split(answer.text, opened=True)[1]) == ("stop", "It is 42.")
+    assert (answer.finish_reason, answer.text.split(END)[1]) == ("stop", "It is 42.")
     _, answer = run(looping, Settings(max_thinking_tokens=900), ASKED)
     assert answer.finish_reason == "repetition"
 

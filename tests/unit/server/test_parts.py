@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from cf_local.server.choice import CallArguments, CallStart, PartSplitter, Reasoning, Text
+from cf_local.server.choice import CallStart, PartSplitter, Reasoning
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
+from cf_local.structured.calls import CallArguments, Text
 from cf_local.structured.tools import Tool, ToolCall, call_text
 from cf_local.types import Chat, Message, SourceInfo
 
@@ -55,3 +56,9 @@ def test_beside_a_form_an_answer_is_talk_or_calls(size: int) -> None:
         text = json.dumps({"name": value, "arguments": {}})
         assert parts(text, size, settings) == {"text": text}
     assert parts(CALL, size, settings) == {"calls": "now", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_answer_without_a_thought_comes_once(size: int) -> None:
+    assert parts("</think>\n\nNoon.", size, Settings()) == {"text": "Noon."}
+    assert parts(f"</think>\n\n{CALL}", size, Settings()) == {"calls": "now", "arguments": "{}"}

@@ -10,8 +10,8 @@ from cf_local.structured.calls import (
     CallPiece,
     CallSplitter,
     CallStart,
-    Talk,
     TalkEnd,
+    Text,
     calls_of,
 )
 from cf_local.structured.tools import ToolCall, ToolForm, call_text
@@ -38,8 +38,8 @@ def joined(pieces: list[CallPiece]) -> list[CallPiece]:
     found: list[CallPiece] = []
     for piece in pieces:
         last = found[-1] if found else None
-        if isinstance(piece, Talk) and isinstance(last, Talk):
-            found[-1] = Talk(last.text + piece.text)
+        if isinstance(piece, Text) and isinstance(last, Text):
+            found[-1] = Text(last.text + piece.text)
         elif isinstance(piece, CallArguments) and isinstance(last, CallArguments):
             found[-1] = CallArguments(last.index, last.text + piece.text)
         else:
