@@ -257,7 +257,8 @@ class Answer:
     ``chosen`` names who wrote the text: FUSED or a source. ``cached_tokens`` are those of
     ``prompt_tokens`` that had been read before. ``passes`` counts forward passes after
     the prompt, which took ``prompt_s``; ``decode_s`` is the time inside the models' forward passes,
-    including the prompt, of ``elapsed_s`` in all.
+    including the prompt, of ``elapsed_s`` in all. ``notices`` say what did not go as usual, such as
+    a source that was lost and loaded again.
     """
 
     text: str
@@ -272,6 +273,7 @@ class Answer:
     sources: tuple[SourceInfo, ...]
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
     stop: str = ""
+    notices: tuple[str, ...] = ()
 
 
 Event = Step | Answer

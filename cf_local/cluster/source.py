@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 from cf_local.cluster.actor import Opener
 from cf_local.cluster.connection import Cluster
@@ -26,9 +25,6 @@ _log = logging.getLogger(__name__)
 
 class RaySource:
     """A source whose model is in an actor; it obeys the protocol of ``method.session``."""
-
-    runs_elsewhere = True
-    """Its calls wait for another process, so that others can work meanwhile."""
 
     def __init__(
         self,
@@ -161,8 +157,3 @@ class RaySource:
 def _with_round_trip(costs: PassCosts, round_trip_s: float) -> PassCosts:
     """The costs of passes that must be asked for over a network."""
     return replace(costs, seconds=tuple((n, pass_s + round_trip_s) for n, pass_s in costs.seconds))
-
-
-def is_elsewhere(source: Any) -> bool:
-    """Whether a source computes in another process."""
-    return bool(getattr(source, "runs_elsewhere", False))

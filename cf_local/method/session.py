@@ -271,6 +271,28 @@ class OwnTokens(Protocol):
         """The text of tokens. Raises InputError for tokens that the vocabulary lacks."""
 
 
+@runtime_checkable
+class Elsewhere(Protocol):
+    """What a Source may also be: in another process, whose work is only waited for here."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name and file of the model."""
+
+    @property
+    def node(self) -> str:
+        """Where it computes, for messages."""
+
+
+@runtime_checkable
+class Noticing(Protocol):
+    """What a Session may also offer: what happened to its model while an answer was written."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the reader of this answer; empty if all went as usual."""
+
+
 class ReadToken(NamedTuple):
     """A token of a text: minus the log of its probability after what comes before it.
 

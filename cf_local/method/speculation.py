@@ -108,7 +108,8 @@ class Speculator:
 
     def __init__(self) -> None:
         self._look_up = LookUp()
-        self._guesses: dict[int, _Odds] = {}  # by the length of the key that look-up found
+        # By the source, and the length of the key that look-up found.
+        self._guesses: dict[tuple[Session, int], _Odds] = {}
         self._accepted = _by_doubt()  # the leader's tokens
         self._followed = _by_doubt()  # the first source's tokens: whether they won
         self._asked: dict[Session, _Odds] = {}
@@ -241,7 +242,7 @@ class Speculator:
         found, key = self._look_up.propose(text, n_bytes)
         if not found:
             return None
-        odds = self._guesses.setdefault(key, _Odds(1, 3))
+        odds = self._guesses.setdefault((session, key), _Odds(1, 3))
         n_tokens, rate = self._best(session, odds.probability, 0.0)
         if rate < self._led_rate(session):
             return None

@@ -15,14 +15,14 @@ from typing import NamedTuple
 from cf_local.errors import ContextError
 from cf_local.method.deciding import NOTHING, Hearing, in_order, score_answers
 from cf_local.method.output import TextStream, is_looping
-from cf_local.method.overlap import Overlap
+from cf_local.method.overlap import Overlap, is_elsewhere
 from cf_local.method.proposals import Proposals, StepWatch
 from cf_local.method.reranker import Verdict, decide
-from cf_local.method.session import Session
+from cf_local.method.session import Noticing, Session
 from cf_local.method.speculation import Speculator, has_word
 from cf_local.method.synchronizer import draft_segment
 from cf_local.method.thinking import Budget, opening_of
-from cf_local.progress import IsCancelled, drained
+from cf_local.progress import IsCancelled
 from cf_local.settings import Settings
 from cf_local.structured.calls import TalkEnd
 from cf_local.types import (
@@ -83,22 +83,17 @@ class Writer:
         """
         sizes = [session.source.info.n_parameters for session in self._sessions]
         sizes = sizes if all(sizes) else [1] * len(sizes)
-        for index, session in enumerate(self._sessions):
-            sampling = self._settings.sampling
-            parts = session.prefill(
-                prompt,
-                # Each has its own seed, or equal models would always agree.
-                sampling=replace(sampling, seed=sampling.seed + index),
-                reserve_tokens=self._settings.reserve_tokens,
-                looks_ahead=self._settings.speculation,
-                revisits=self._settings.speculation and self._settings.mode == "cool+r",
-                grammar=self._format.grammar if self._format else None,
-                is_cancelled=self._is_cancelled,
-            )
-            n_before, name = session.counters.n_tokens, session.source.info.name
-            n_tokens = yield from _shares(parts, sum(sizes[:index]), sizes[index], sum(sizes))
-            self._prompt_tokens[name] = n_tokens
-            self._cached_tokens[name] = max(n_tokens - session.counters.n_tokens + n_before, 0)
+        shares = [0.0] * len(sizes)
+        reading = {
+            session: self._reading(index, prompt, shares)
+            for index, session in enumerate(self._sessions)
+        }
+        # What reads in one process keeps its cores busy: one source after the other is faster.
+        is_apart = any(map(is_elsewhere, self._sessions))
+        for rest in [reading] if is_apart else [{s: parts} for s, parts in reading.items()]:
+            for _ in self._overlap.rounds(rest):
+                done = sum(size * share for size, share in zip(sizes, shares, strict=True))
+                yield done / sum(sizes)
         if prefix:
             for session in self._sessions:
                 session.commit(Candidate(prefix, ends=False))
@@ -110,6 +105,31 @@ class Writer:
         self._speculator.start(able, self._order, text_of(prompt))
         self._after_prompt = [session.counters for session in self._sessions]
         self._prompt_s = time.perf_counter() - self._start
+
+    def _reading(self, index: int, prompt: Prompt, shares: list[float]) -> Generator[None]:
+        """Read the prompt in one source, in parts; notes the share that was read."""
+        session, sampling = self._sessions[index], self._settings.sampling
+        n_before, name = session.counters.n_tokens, session.source.info.name
+        parts = session.prefill(
+            prompt,
+            # Each has its own seed, or equal models would always agree.
+            sampling=replace(sampling, seed=sampling.seed + index),
+            reserve_tokens=self._settings.reserve_tokens,
+            looks_ahead=self._settings.speculation,
+            revisits=self._settings.speculation and self._settings.mode == "cool+r",
+            grammar=self._format.grammar if self._format else None,
+            is_cancelled=self._is_cancelled,
+        )
+        n_tokens = None
+        with closing(parts):
+            while n_tokens is None:
+                try:
+                    shares[index] = next(parts)
+                    yield
+                except StopIteration as end:
+                    n_tokens = end.value
+        self._prompt_tokens[name] = n_tokens
+        self._cached_tokens[name] = max(n_tokens - session.counters.n_tokens + n_before, 0)
 
     def steps(self) -> Iterator[Step | None]:
         """All steps of the mode (method: "Modes").
@@ -154,7 +174,7 @@ class Writer:
             drafts = self._drafts()
             proposals = Proposals.gather(zip(self._names, drafts, strict=False))
         everyone = range(len(self._sessions))
-        return _Decided(proposals, self._rerank(proposals, self._overlap, watch), everyone)
+        return _Decided(proposals, self._rerank(proposals, watch), everyone)
 
     def _hear(self, watch: StepWatch) -> "_Decided":
         """The same winner, found by asking as few sources as possible."""
@@ -196,13 +216,14 @@ class Writer:
 
     def _answers(self) -> Generator[None, None, list[_Whole]]:
         """The whole answer of each source, pausing after every segment."""
-        # Passes over several tokens keep all cores busy: one source after the other is faster.
-        if self._overlap.is_one_by_one or self._settings.speculation:
-            own = []
-            for session in self._sessions:
-                own.append((yield from self._answer_of(session)))
-            return own
-        return self._overlap.each(self._sessions, lambda session: drained(self._answer_of(session)))
+        own = {session: self._answer_of(session) for session in self._sessions}
+        is_long = self._settings.speculation  # passes over several tokens keep all cores busy
+        if any(map(is_elsewhere, own)) or not (is_long or self._overlap.is_one_by_one):
+            return (yield from self._overlap.rounds(own, is_long=is_long))
+        found = []
+        for answer in own.values():
+            found.append((yield from answer))
+        return found
 
     def rollback(self) -> None:
         """Leave every source without drafts, whatever happened before."""
@@ -228,6 +249,7 @@ class Writer:
             decode_s=sum(end.decode_s - start.decode_s for _, start, _, end in spans)
             - self._overlap.hidden_s,
             sources=tuple(session.source.info for session in self._sessions),
+            notices=tuple(n for s in self._sessions if isinstance(s, Noticing) for n in s.notices),
         )
 
     def _new_stream(self) -> TextStream:
@@ -314,9 +336,7 @@ class Writer:
         has_form = [answer for answer in answers if answer[1][1] == "stop"]
         return has_form if self._format and has_form else answers
 
-    def _rerank(
-        self, proposals: Proposals, overlap: Overlap, watch: StepWatch, *, whole: bool = False
-    ) -> Verdict:
+    def _rerank(self, proposals: Proposals, watch: StepWatch, *, whole: bool = False) -> Verdict:
         """The winner; nothing is scored when all sources propose the same (method: "One step")."""
         candidates, kind = proposals.candidates, self._settings.score
         with watch.phase("score"):
@@ -324,8 +344,10 @@ class Writer:
             if len(candidates) == 1 and not is_wanted:
                 return Verdict(winner=0)
             ends = kind == "mixture" and not whole
-            scores = overlap.each(
-                self._sessions, lambda session: session.score(candidates, word_ends=ends)
+            scores = self._overlap.each(
+                self._sessions,
+                lambda session: session.score(candidates, word_ends=ends),
+                is_long=whole,
             )
         with watch.phase("rerank"):
             return decide(scores, candidates, kind, self._weights, whole=whole)
@@ -334,8 +356,7 @@ class Writer:
         """The winner among whole answers; scores only those that may win, unless all are wanted."""
         candidates, kind = proposals.candidates, self._settings.score
         if self._settings.all_scores or len(candidates) == 1:
-            # Long texts keep all cores busy.
-            return self._rerank(proposals, Overlap(0), watch, whole=True)
+            return self._rerank(proposals, watch, whole=True)
         wrote = [proposals.of(name, FUSED) for name in self._names]
         order = self._speculator.by_cost(self._sessions)
         with watch.phase("score"):
@@ -433,17 +454,3 @@ def decides_early(settings: Settings) -> bool:
 def chosen_at_first(settings: Settings, first: str) -> str:
     """Who wrote the text, before any choice among whole answers; ``first`` is the first source."""
     return first if settings.mode == "single" else FUSED
-
-
-def _shares(
-    parts: Generator[float, None, int], done: int, size: int, total: int
-) -> Generator[float, None, int]:
-    """The progress of work of a ``size``, as progress of the ``total``, of which much is done."""
-    with closing(parts):
-        while True:
-            try:
-                share = next(parts)
-            except StopIteration as end:
-                n_tokens: int = end.value
-                return n_tokens
-            yield (done + size * share) / total

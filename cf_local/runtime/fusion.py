@@ -66,7 +66,8 @@ class Fusion(Closing):
     ) -> None:
         """Own ``sources``, closed with the fusion; ``settings`` are the defaults of answers.
 
-        With ``overlap`` sources work at the same time where they do not wait for each other.
+        With ``overlap`` sources work at the same time where they do not wait for each other; those
+        in other processes always do.
         ``worker`` is the thread in which they compute. Raises InputError when there is no source,
         two share a name, one is named FUSED, or the weights do not match.
         """
@@ -88,7 +89,7 @@ class Fusion(Closing):
         self._closed = False
         self._after_answer: list[Callable[[], None]] = []
         self._whole: Fusion | None = None  # for a part: the fusion that it belongs to
-        self._overlap = Overlap(len(self.sources) if overlap else 0)
+        self._overlap = Overlap.of(self.sources, overlap=overlap)
 
     def stream(
         self,
