@@ -17,6 +17,7 @@ SegmentKind = Literal["aligned", "shortest", "sentence"]
 KvType = Literal["f16", "q8_0"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]
 SourceKind = Literal["text", "embedding"]
+Whereabouts = Literal["here", "ray"]
 Pooling = Literal["mean", "cls", "last"]
 FinishReason = Literal["stop", "length", "repetition", "stuck", "cancelled"]
 
@@ -27,6 +28,7 @@ SEGMENTS: tuple[str, ...] = get_args(SegmentKind)
 KV_TYPES: tuple[str, ...] = get_args(KvType)
 DEVICE_CHOICES: tuple[str, ...] = get_args(DeviceChoice)
 SOURCE_KINDS: tuple[str, ...] = get_args(SourceKind)
+WHEREABOUTS: tuple[str, ...] = get_args(Whereabouts)
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 MOST_THREADS = 512

@@ -27,6 +27,7 @@ from cf_local.cli.options import (
     format_options,
     fusion_options,
     model_options,
+    ray_options,
     settings_of,
     shows_colour,
 )
@@ -83,6 +84,7 @@ _CUT: Mapping[str, str] = {
 @format_options
 @fusion_options
 @model_options
+@ray_options
 def ask(
     question: tuple[str, ...],
     file: str | None,
@@ -310,6 +312,8 @@ class _TextOutput:
         if text := self._thinking.after_all(ended=answer.finish_reason != "cancelled"):
             self._show("answer", [replace(steps[-1], text=text)])
         click.echo()
+        for notice in answer.notices:
+            click.echo(f"Note: {notice}", err=True)
 
     def _print(self, steps: Sequence[Step]) -> None:
         """Print the thinking in ``steps``, then the answer."""

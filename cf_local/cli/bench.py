@@ -15,7 +15,7 @@ from cf_local.builtin.problems import generate
 from cf_local.cli import columns
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.loading import loaded
-from cf_local.cli.options import model_options
+from cf_local.cli.options import model_options, ray_options
 from cf_local.cli.text_input import read_text
 from cf_local.errors import InputError
 from cf_local.evaluation.bench import (
@@ -56,6 +56,7 @@ _BUILTIN = Path(problems.__file__).parent
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the ratios as an SVG file.")
 @model_options
+@ray_options
 def bench(
     prompts: str | None,
     n_prompts: int,

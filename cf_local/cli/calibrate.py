@@ -17,7 +17,7 @@ from cf_local import __version__
 from cf_local.cli import columns, references
 from cf_local.cli.interrupt import Interrupt, how_to_go_on
 from cf_local.cli.loading import loaded
-from cf_local.cli.options import model_options
+from cf_local.cli.options import model_options, ray_options
 from cf_local.errors import Cancelled, CfLocalError
 from cf_local.evaluation import (
     FolderStore,
@@ -78,6 +78,7 @@ _N_SHOWN = 12
 @click.option("--max-tokens", type=click.IntRange(1), help="End a longer answer here.")
 @click.option("--system", metavar="TEXT", help="Instructions for all sources.")
 @model_options
+@ray_options
 def calibrate(
     task_name: str,
     limit: int | None,

@@ -35,6 +35,7 @@ _HELP = {
     "size_bytes": "Size of the file, shown by `list` before the download.",
     "template": "File with a Jinja chat template that replaces the model's own.",
     "threads": "CPU threads; measured at load unless given.",
+    "where": "Where it is loaded: here, or on a node of a Ray cluster (ray).",
 }
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _force_option = click.option(
@@ -52,7 +53,7 @@ def models() -> None:
 
 def _source_options(command: Command) -> Command:
     """Add an option for each key that a source can have in models.toml."""
-    for key in reversed(list(SOURCE_KEYS)):
+    for key in reversed([key for key, kind in SOURCE_KEYS.items() if kind is not dict]):
         flag = f"--{key.replace('_', '-')}"
         text = _HELP.get(key, f"The key `{key}`; see docs/models.md.")
         command = click.option(flag, key, type=SOURCE_KEYS[key], help=text)(command)

@@ -1,7 +1,6 @@
 """Options that several commands share: which models, and how they are fused."""
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +17,10 @@ from cf_local import settings
 from cf_local.cli import completing
 from cf_local.cli.help import BASICS, FUSION, MACHINE, SAMPLING, SharedOption
 from cf_local.errors import InputError
+from cf_local.planning.memory import bytes_of
 from cf_local.settings import Settings
 from cf_local.structured import ResponseFormat
 from cf_local.types import DEVICE_CHOICES, KV_TYPES, MOST_THREADS
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 class Size(click.ParamType[int]):
@@ -37,10 +34,10 @@ class Size(click.ParamType[int]):
         """The number of bytes that a text stands for."""
         if isinstance(value, int):
             return value
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
+        n_bytes = bytes_of(str(value))
+        if n_bytes is None:
             self.fail(f"{value!r} is not a size; write it as 500MB or 4GB.", param, ctx)
-        return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
+        return n_bytes
 
 
 class OnOff(click.ParamType[bool]):
@@ -158,6 +155,14 @@ _PLAN_OPTIONS: tuple[Option, ...] = (
         help="Type of the KV cache; q8_0 takes half the memory. By default, chosen to fit.",
     ),
 )
+_RAY_OPTIONS: tuple[Option, ...] = (
+    _machine(
+        "--ray",
+        metavar="ADDRESS",
+        help="Load the sources on the nodes of this Ray cluster: HOST:PORT, auto, or local (see "
+        "docs/cluster.md).",
+    ),
+)
 _LOAD_OPTIONS: tuple[Option, ...] = (
     _machine(
         "--overlap/--no-overlap",
@@ -259,6 +264,11 @@ _FORMAT_OPTIONS: tuple[Option, ...] = (
 def model_options(command: Command) -> Command:
     """Add the options that select models and say how to load them."""
     return _add(command, (*_NAME_OPTIONS, *_PLAN_OPTIONS, *_LOAD_OPTIONS))
+
+
+def ray_options(command: Command) -> Command:
+    """Add the option that puts the sources onto a cluster."""
+    return _add(command, _RAY_OPTIONS)
 
 
 def name_options(command: Command) -> Command:

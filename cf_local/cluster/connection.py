@@ -10,11 +10,11 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from cf_local.errors import ClusterError, InputError
+from cf_local.planning.nodes import Node
 from cf_local.progress import Closing
 
 LOCAL = "local"
@@ -30,21 +30,6 @@ _PORT = 6379
 
 _lock = threading.RLock()
 _joined: "dict[str, int]" = {}  # how many connections share the one that this process has
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A machine of the cluster; ``total`` and ``available`` are its resources by name.
-
-    Ray counts "CPU", "GPU", bytes of "memory", and what an administrator has named.
-    """
-
-    id: str
-    name: str
-    address: str
-    total: Mapping[str, float]
-    available: Mapping[str, float]
-    labels: Mapping[str, str]
 
 
 class Cluster(Closing):

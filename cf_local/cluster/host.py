@@ -14,8 +14,8 @@ from typing import Any
 from cf_local.cluster.actor import CONTROL, Opener, SourceActor, version
 from cf_local.cluster.connection import Cluster, library
 from cf_local.cluster.messages import PROTOCOL, Message, Opened, Where
-from cf_local.cluster.placement import Placement
-from cf_local.errors import Cancelled, ClusterError
+from cf_local.errors import Cancelled, CfLocalError, ClusterError
+from cf_local.planning.nodes import Placement
 from cf_local.progress import IsCancelled, Progress, never
 
 POLL_S = 0.05
@@ -51,7 +51,7 @@ class Host:
         """A new actor."""
         kind = self._ray.remote(concurrency_groups={CONTROL: 2})(SourceActor)
         placed = kind.options(
-            **self._placement.options(),
+            **_options(self._placement),
             max_restarts=0,  # a new life has read nothing: ``RaySource.revive`` starts it
             max_task_retries=0,  # nothing that changes a state is done twice
             enable_task_events=False,
@@ -71,7 +71,7 @@ class Host:
             raise
         if isinstance(found, Exception):
             self.kill()
-            raise found
+            raise self._of_node(found)
         opened: Opened = found
         return opened
 
@@ -193,11 +193,31 @@ class Host:
                 self.kill()  # or it might go on with what is done elsewhere
                 raise self._lost(TimeoutError(f"no sign of life for {silent_s:.0f} seconds"))
 
+    def _of_node(self, error: Exception) -> Exception:
+        """The error of a load, with the name of the node."""
+        is_ours = isinstance(error, CfLocalError) and not isinstance(error, Cancelled)
+        return type(error)(f"On {self.node}: {error}") if is_ours else error
+
     def _lost(self, error: Exception) -> SourceLostError:
         reason = _reason(error)
         if "No module named 'cf_local" in str(error):
             reason = "cf-local is not installed there"
         return SourceLostError(f"{self._name} on {self.node} was lost: {reason}.")
+
+
+def _options(placement: Placement) -> dict[str, Any]:
+    """The options of an actor that is placed so."""
+    options: dict[str, Any] = {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus}
+    if placement.memory:
+        options["memory"] = placement.memory
+    if placement.resources:
+        options["resources"] = dict(placement.resources)
+    if placement.labels:
+        options["label_selector"] = dict(placement.labels)
+    else:  # Ray takes one or the other
+        # Sources that compute at the same time are better off on different nodes.
+        options["scheduling_strategy"] = "SPREAD"
+    return options
 
 
 def _reason(error: Exception) -> str:

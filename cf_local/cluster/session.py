@@ -178,6 +178,7 @@ class RaySession:
 
     def restart(self, *, expect_same: bool = False) -> None:
         """Drop the response; keep the prompt (see Session.restart)."""
+        self._guess(own_score=None, others=False)  # what follows are whole answers
         self._run(Call("restart", (expect_same,)))
         if self._encoder is not None:
             self._encoder.reset()
@@ -211,6 +212,8 @@ class RaySession:
     # ---- Messages
 
     def _drafted(self, call: Call) -> Draft:
+        if self._own is not None:  # the draft before was not scored, nor will this one be
+            self._guess(own_score=None)
         draft = cast(Draft, self._run(call))
         self._own = Candidate(draft.text, draft.ends)
         return draft

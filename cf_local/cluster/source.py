@@ -10,12 +10,12 @@ from statistics import median
 from cf_local.cluster.actor import Opener
 from cf_local.cluster.connection import Cluster
 from cf_local.cluster.host import Host, SourceLostError
-from cf_local.cluster.placement import Placement
 from cf_local.cluster.session import RaySession
 from cf_local.cluster.texts import RemoteTexts, Texts
 from cf_local.errors import CfLocalError, ClosedError, ClusterError
 from cf_local.method.costs import PassCosts
 from cf_local.method.tokenization import Vocabulary
+from cf_local.planning.nodes import Placement
 from cf_local.progress import IsCancelled, Progress, never
 from cf_local.types import Prompt
 
@@ -36,7 +36,6 @@ class RaySource:
         copy: Callable[[str], Texts | None] = lambda _fingerprint: None,
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
-        on_notice: Callable[[str], None] = _log.warning,
     ) -> None:
         """Place an actor and let it load the source with ``opener``.
 
@@ -48,7 +47,7 @@ class RaySource:
         self.notice = ""
         """What happened when it was loaded again the last time."""
         self._cluster, self._name, self._opener = cluster, name, opener
-        self._placement, self._on_notice = placement, on_notice
+        self._placement = placement
         self._lock = threading.Lock()  # held while the source is loaded again
         try:
             self.host = Host(cluster, name, placement)
@@ -137,7 +136,7 @@ class RaySource:
                     f"{lost} It was loaded again on {self.node}, and the answer goes on from the "
                     "text that was written."
                 )
-                self._on_notice(self.notice)
+                _log.info("%s", self.notice)
 
     def _loaded_again(self, lost: SourceLostError, is_cancelled: IsCancelled) -> Host:
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cf_local.cluster.connection import Cluster, Node, library
+from cf_local.cluster.connection import Cluster, library
 from cf_local.errors import Cancelled, CfLocalError, ClusterError, InputError
 from cf_local.evaluation.runner import Result, Store, Written, judged, write
 from cf_local.evaluation.store import differences, models_of, record_of
@@ -20,6 +20,7 @@ from cf_local.evaluation.variants import Variant
 from cf_local.llama.threads import n_usable_cores
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
+from cf_local.planning.nodes import Node
 from cf_local.progress import Closing, IsCancelled, Progress, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
 from cf_local.runtime.fusion import Fusion

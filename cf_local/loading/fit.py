@@ -77,10 +77,15 @@ class Fitted:
 
 
 def fit(
-    specs: Sequence[SourceSpec], options: LoadOptions, is_cancelled: IsCancelled = never
+    specs: Sequence[SourceSpec],
+    options: LoadOptions,
+    is_cancelled: IsCancelled = never,
+    *,
+    n_sources: int | None = None,
 ) -> Fitted:
     """The best arrangement of the sources in the memory that is available now.
 
+    They are all of their fusion, or some of ``n_sources``.
     Of a model that is not on this machine, only the header is fetched. Raises what finding and
     reading models raises, InputError when a GPU is asked for and there is none, and Cancelled.
     """
@@ -89,8 +94,9 @@ def fit(
     wishes = [options.wish_of(spec) for spec in specs]
     check_devices([wish.device for wish in wishes], present)
     with ExitStack() as opened:
-        paths = _files(specs, options, is_cancelled, opened)
-        sizes = partial(_sizes, specs, paths, opened)
+        forks = n_forks(n_sources or len(specs))
+        paths = _files(specs, options, forks, is_cancelled, opened)
+        sizes = partial(_sizes, specs, paths, forks, opened)
         models = sizes(options.n_conversations)  # raises for a file that cannot be read
         wishes = [
             replace(wish, n_threads=wish.n_threads or threads_for(path))
@@ -118,7 +124,11 @@ def check_devices(choices: Sequence[DeviceChoice], present: Sequence[Device]) ->
 
 
 def _files(
-    specs: Sequence[SourceSpec], options: LoadOptions, is_cancelled: IsCancelled, opened: ExitStack
+    specs: Sequence[SourceSpec],
+    options: LoadOptions,
+    forks: int,
+    is_cancelled: IsCancelled,
+    opened: ExitStack,
 ) -> list[Path]:
     """A file with the header of each source; it may be deleted when ``opened`` is left."""
     paths = [_file_with_header(spec, opened, offline=options.offline) for spec in specs]
@@ -127,19 +137,23 @@ def _files(
         for spec, path in zip(specs, paths, strict=True)
         if not spec.file.startswith(BUILTIN_PREFIX)
     ]
-    counts = n_forks(len(specs)), options.n_conversations
+    counts = forks, options.n_conversations
     unknown = [path for path in foreign if not RememberedModel(path, *counts).is_known]
     try_headers(unknown, is_cancelled)
     return paths
 
 
 def _sizes(
-    specs: Sequence[SourceSpec], paths: Sequence[Path], opened: ExitStack, n_conversations: int
+    specs: Sequence[SourceSpec],
+    paths: Sequence[Path],
+    forks: int,
+    opened: ExitStack,
+    n_conversations: int,
 ) -> list[ModelSizes]:
     """What each source needs; its layouts are available until ``opened`` is left."""
     models = []
     for spec, path in zip(specs, paths, strict=True):
-        model = RememberedModel(path, n_forks(len(specs)), n_conversations)
+        model = RememberedModel(path, forks, n_conversations)
         opened.callback(model.close)
         models.append(model.sizes(spec.name))
     return models

@@ -9,18 +9,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cf_local import hub
+from cf_local.cluster.source import RaySource
 from cf_local.errors import Cancelled, InputError
-from cf_local.llama.devices import devices
 from cf_local.llama.header import check_file
-from cf_local.llama.load_work import LoadWork
 from cf_local.llama.room import check_before_load
 from cf_local.llama.source import LlamaSource
-from cf_local.llama.threads import threads_for
-from cf_local.loading.fit import check_devices, fit, n_forks
 from cf_local.loading.load_options import LoadOptions
-from cf_local.loading.placement import MeasuredOverlap, known_costs
-from cf_local.planning.plan import EVERY_GPU, Arrangement
+from cf_local.loading.on_ray import open_on_ray
+from cf_local.loading.opening import SourceLoad, arranged, located, open_here
+from cf_local.loading.placement import MeasuredOverlap
+from cf_local.planning.plan import Arrangement
 from cf_local.progress import IsCancelled, Progress, never
 from cf_local.registry.model_names import distinct, spec_of
 from cf_local.registry.registry import Registry, SourceSpec, load_registry
@@ -87,25 +85,25 @@ def load_chosen(
     the ContextError of an answer.
     """
     options = options or LoadOptions()
-    arrangements = _arranged(specs, options, on_notice, is_cancelled)  # before any download
-    if fetch is not None:
-        fetch(specs)
+    here = [spec for spec in specs if not options.is_on_ray(spec)]
+    arrangements = arranged(here, options, on_notice, is_cancelled, n_sources=len(specs))
+    if fetch is not None:  # only now, as it may download
+        fetch(here)
     # All files first: a missing one is reported before minutes of loading.
-    paths = [located(spec, options.offline, is_cancelled) for spec in specs]
+    paths = [located(spec, options.offline, is_cancelled) for spec in here]
     for path in paths:
         check_file(path)
     if prompt is not None:
-        _check_room(prompt, settings.reserve_tokens, specs, paths, arrangements)
-    works = [
-        _work(path, arrangement, options.n_conversations)
-        for path, arrangement in zip(paths, arrangements, strict=True)
-    ]
-    loads = [
-        partial(_open, spec, path, arrangement, len(specs), options, work)
-        for spec, path, arrangement, work in zip(specs, paths, arrangements, works, strict=True)
-    ]
+        _check_room(prompt, settings.reserve_tokens, here, paths, arrangements)
+    loads = {
+        spec.name: open_on_ray(spec, len(specs), options) for spec in specs if spec not in here
+    }
+    loads |= {
+        spec.name: open_here(spec, path, arrangement, len(specs), options)
+        for spec, path, arrangement in zip(here, paths, arrangements, strict=True)
+    }
     with ExitStack() as opened:
-        sources = _together(loads, works, is_cancelled, on_progress)
+        sources = _together([loads[spec.name] for spec in specs], is_cancelled, on_progress)
         for source in sources:
             opened.callback(source.close)
         plain = [source.info.name for source in sources if not source.has_template]
@@ -119,21 +117,25 @@ def load_chosen(
                 f"{name} is much larger than the others; it will mostly write alone. "
                 "`cf-local calibrate` measures whether the others help."
             )
-        n_threads = [options.n_threads_of(spec) for spec in specs]
+        n_threads = [options.n_threads_of(spec) for spec in here]
         loaded = _fused(sources, settings, options.overlap, MeasuredOverlap(paths, n_threads))
         opened.pop_all()
     return loaded
 
 
 def _fused(
-    sources: Sequence[LlamaSource], settings: Settings, overlap: bool | None, known: MeasuredOverlap
+    sources: Sequence[LlamaSource | RaySource],
+    settings: Settings,
+    overlap: bool | None,
+    known: MeasuredOverlap,
 ) -> Fusion:
     """The fusion. If it is unknown whether overlap pays, that is measured after an answer."""
+    here = [source for source in sources if isinstance(source, LlamaSource)]
     if overlap is None:
-        overlap = known.pays if len(sources) > 1 else False
+        overlap = known.pays if len(here) > 1 else False
     loaded = Fusion(sources, settings, overlap=bool(overlap))
     if overlap is None:
-        loaded.after_answer(lambda: known.measure(sources))
+        loaded.after_answer(lambda: known.measure(here))
     return loaded
 
 
@@ -209,24 +211,21 @@ def _check_room(
 
 
 def _together(
-    loads: Sequence[Callable[[IsCancelled, Progress], LlamaSource]],
-    works: Sequence[LoadWork],
-    is_cancelled: IsCancelled,
-    on_progress: Progress | None,
-) -> list[LlamaSource]:
+    loads: Sequence[SourceLoad], is_cancelled: IsCancelled, on_progress: Progress | None
+) -> list[LlamaSource | RaySource]:
     """What all ``loads`` return. A load keeps one core busy, so they run at the same time.
 
-    ``on_progress`` is called in this thread; loads are weighted by the ``works`` that they are. If
-    one fails, the others are stopped, and the first error is raised.
+    ``on_progress`` is called in this thread; loads are weighted by the time that they take. If one
+    fails, the others are stopped, and the first error is raised.
     """
     shares, stopping = [0.0] * len(loads), threading.Event()
 
-    def work(index: int) -> LlamaSource:
+    def work(index: int) -> LlamaSource | RaySource:
         def report(share: float) -> None:
             shares[index] = share
 
         try:
-            return loads[index](lambda: stopping.is_set() or is_cancelled(), report)
+            return loads[index].run(lambda: stopping.is_set() or is_cancelled(), report)
         except BaseException:
             stopping.set()
             raise
@@ -236,9 +235,9 @@ def _together(
         try:
             while wait(running, timeout=_PROGRESS_S).not_done:
                 if on_progress is not None:
-                    done = zip(works, shares, strict=True)
-                    done_s = sum(work.total_s * share for work, share in done)
-                    on_progress(done_s / sum(work.total_s for work in works))
+                    done = zip(loads, shares, strict=True)
+                    done_s = sum(load_.total_s * share for load_, share in done)
+                    on_progress(done_s / sum(load_.total_s for load_ in loads))
         except BaseException:
             stopping.set()
             wait(running)
@@ -253,87 +252,7 @@ def _together(
     return [each.result() for each in running]
 
 
-def _close(loads: Sequence[Future[LlamaSource]]) -> None:
+def _close(loads: Sequence[Future[LlamaSource | RaySource]]) -> None:
     for load_ in loads:
         if load_.exception() is None:
             load_.result().close()
-
-
-def located(spec: SourceSpec, offline: bool, is_cancelled: IsCancelled) -> Path:
-    """The file of a source, downloaded if it is not here. Raises MissingModelError."""
-    if spec.local_path is not None:
-        return spec.local_path
-    assert spec.repo is not None
-    return hub.locate(
-        spec.repo,
-        spec.file,
-        spec.revision,
-        quant=spec.quant,
-        offline=offline,
-        is_cancelled=is_cancelled,
-    )
-
-
-def _open(
-    spec: SourceSpec,
-    path: Path,
-    arrangement: Arrangement,
-    n_sources: int,
-    options: LoadOptions,
-    work: LoadWork,
-    is_cancelled: IsCancelled,
-    on_progress: Progress,
-) -> LlamaSource:
-    n_threads = options.n_threads_of(spec)
-    return LlamaSource(
-        spec.name,
-        path,
-        n_ctx=arrangement.n_ctx,
-        n_forks=n_forks(n_sources),
-        n_sessions=options.n_conversations,
-        n_threads=n_threads,
-        n_gpu_layers=arrangement.n_gpu_layers,
-        devices=_devices_of(arrangement),
-        kv_type=arrangement.kv_type,
-        template=spec.template,
-        costs=known_costs(path, n_threads or threads_for(path)),
-        work=work,
-        is_cancelled=is_cancelled,
-        on_progress=on_progress,
-    )
-
-
-def _work(path: Path, arrangement: Arrangement, n_contexts: int) -> LoadWork:
-    """What it takes to load a model as arranged."""
-    is_planned = arrangement.n_layers > 0
-    return LoadWork.of(
-        path,
-        n_moved=arrangement.copied + arrangement.gpu.weights if is_planned else None,
-        n_cleared=arrangement.main.cache + arrangement.gpu.cache,
-        n_contexts=n_contexts,
-    )
-
-
-def _devices_of(arrangement: Arrangement) -> tuple[str, ...] | None:
-    """The GPUs by name as LlamaSource takes them: none for the CPU alone, None for all."""
-    if arrangement.device == EVERY_GPU:
-        return None
-    return (arrangement.device,) if arrangement.device else ()
-
-
-def _arranged(
-    specs: Sequence[SourceSpec],
-    options: LoadOptions,
-    on_notice: Callable[[str], None],
-    is_cancelled: IsCancelled,
-) -> Sequence[Arrangement]:
-    """The arrangements, planned or as asked. Raises OutOfMemoryError if the set does not fit."""
-    if not options.fit:
-        wishes = [options.wish_of(spec) for spec in specs]
-        check_devices([wish.device for wish in wishes], devices())
-        return [wish.unplanned(spec.name) for spec, wish in zip(specs, wishes, strict=True)]
-    fitted = fit(specs, options, is_cancelled)
-    fitted.check()
-    if fitted.is_notable:
-        on_notice(f"{fitted.summary()}.")
-    return fitted.plan.arrangements

@@ -15,7 +15,9 @@ class LoadOptions:
     ``memory_bytes`` of main memory. Without it, everything is loaded as asked. ``overlap`` lets
     sources work at the same time; None lets a measurement decide. ``n_threads`` None uses all cores
     that other processes leave free. ``n_conversations`` is how many conversations take turns
-    without losing their caches; each needs a cache of its own in memory.
+    without losing their caches; each needs a cache of its own in memory. ``ray`` is the address of
+    a Ray cluster that takes all sources; without it, those that models.toml puts there go to the
+    cluster that this machine is part of.
     """
 
     n_ctx: int | None = None
@@ -28,6 +30,11 @@ class LoadOptions:
     memory_bytes: int | None = None
     fit: bool = True
     n_conversations: int = 1
+    ray: str | None = None
+
+    def is_on_ray(self, spec: SourceSpec) -> bool:
+        """Whether a source is loaded on a node of a cluster."""
+        return spec.is_on_ray if self.ray is None else spec.where != "here"
 
     def n_threads_of(self, spec: SourceSpec) -> int | None:
         """The number of threads that the user or models.toml sets, None if neither does."""

@@ -4,6 +4,7 @@ Available, not free: pages of the file cache count as available, since the syste
 demand.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accelerator"]
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -46,6 +49,17 @@ class Device:
     def shares_main_memory(self) -> bool:
         """Whether what it holds is in main memory (integrated GPUs, Apple's)."""
         return self.kind == "igpu" or self.backend in ("MTL", "Metal")
+
+
+def bytes_of(text: str) -> int | None:
+    """The bytes that a text stands for: 4GB and 4G are 4,000,000,000, 4GiB is 4,294,967,296.
+
+    None if it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
 
 
 def main_memory() -> Memory:

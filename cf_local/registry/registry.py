@@ -16,6 +16,8 @@ from typing import Any, cast
 import platformdirs
 
 from cf_local.errors import ConfigError, InputError
+from cf_local.planning.nodes import Placement
+from cf_local.registry.ray_table import placement_of
 from cf_local.registry.toml import Layer, Merged, Origin, TomlFile, ValueType, merge, nearest
 from cf_local.settings import OPTIONS, Option, Settings
 from cf_local.types import (
@@ -24,10 +26,12 @@ from cf_local.types import (
     MOST_THREADS,
     POOLINGS,
     SOURCE_KINDS,
+    WHEREABOUTS,
     DeviceChoice,
     KvType,
     Pooling,
     SourceKind,
+    Whereabouts,
 )
 
 CONFIG_VARIABLE = "CF_LOCAL_CONFIG"
@@ -46,7 +50,7 @@ class SourceSpec:
     "builtin:NAME". If it is empty, ``quant`` chooses a file in the repository (None: Q4_K_M, or the
     nearest to it). ``context`` counts tokens, ``template`` is a Jinja chat template that replaces
     the model's own. ``kind`` None is "text"; ``pooling`` is for an embedding model whose file does
-    not say how to pool.
+    not say how to pool. ``where`` "ray" is a node of a Ray cluster that has what ``ray`` asks for.
     """
 
     name: str
@@ -66,6 +70,13 @@ class SourceSpec:
     licence: str | None = None
     size_bytes: int | None = None
     description: str | None = None
+    where: Whereabouts | None = None
+    ray: Placement | None = None
+
+    @property
+    def is_on_ray(self) -> bool:
+        """Whether it is meant for a node of a Ray cluster."""
+        return self.where == "ray" or (self.where is None and self.ray is not None)
 
     @property
     def local_path(self) -> Path | None:
@@ -233,6 +244,7 @@ _SOURCE: dict[str, ValueType] = {
     **dict.fromkeys(("file", "repo", "quant", "revision", "template"), str),
     **dict.fromkeys(("licence", "description", "device", "kv_type", "kind", "pooling"), str),
     **dict.fromkeys(("context", "gpu_layers", "threads", "size_bytes"), int),
+    **{"where": str, "ray": dict},
 }
 _TYPES: Mapping[str, ValueType] = {
     **dict.fromkeys(("choice", "source"), str),
@@ -263,7 +275,7 @@ _MAXIMUM = {
 }
 _CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 _CHOICES |= {"device": DEVICE_CHOICES, "kv_type": KV_TYPES}
-_CHOICES |= {"kind": SOURCE_KINDS, "pooling": POOLINGS}
+_CHOICES |= {"kind": SOURCE_KINDS, "pooling": POOLINGS, "where": WHEREABOUTS}
 
 
 def _entries(
@@ -298,6 +310,8 @@ def _source(name: str, entry: Merged) -> SourceSpec:
         # a path is relative to the file that contains it
         folder = Path(os.path.realpath(entry.files_by_key["file"].path)).parent
         values["file"] = str(folder / _expanded(path))
+    if values["ray"] is not None:
+        values["ray"] = placement_of(entry.file_of("ray"), ("sources", name, "ray"), values["ray"])
     return SourceSpec(name=name, origin=entry.layers[0].origin, **cast(Any, values))
 
 

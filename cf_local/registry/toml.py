@@ -21,6 +21,8 @@ ValueType = type | tuple[type, ...]
 _TYPE_NAMES: dict[ValueType, str] = {
     **{str: "text", int: "a whole number", list: "a list", dict: "a table"},
     (dict, str): 'a table, or "size" or "equal"',
+    (int, float): "a number",
+    (int, str): "a size, such as 4GB or 500000000",
 }
 
 
@@ -54,8 +56,12 @@ class TomlFile:
             raise ConfigError(f"{origin}: this is not valid TOML: {error}.{hint}") from error
 
     def line(self, where: tuple[str, ...]) -> int | None:
-        """The line (the first is 1) of the value at ``where``, None if it cannot be found."""
-        return _find_line(self.text, where)
+        """The line (the first is 1) of the value at ``where``, None if it cannot be found.
+
+        A key within an inline table is on the line of the table.
+        """
+        found = _find_line(self.text, where)
+        return _find_line(self.text, where[:-1]) if found is None and len(where) > 3 else found
 
     def error(self, where: tuple[str, ...], message: str) -> ConfigError:
         """An error about the value at ``where``, a path of table names and perhaps a key."""

@@ -1,5 +1,6 @@
 """One answer of a request as it is written: what every dialect needs to know of its events."""
 
+import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from cf_local.structured.calls import CallArguments, CallSplitter, TalkEnd, Text
 from cf_local.structured.tools import ToolCall
 from cf_local.types import Answer, Chat, Prompt, SourceInfo, Step
 
+_log = logging.getLogger(__name__)
 FinishKind = Literal["stop", "length", "tool_calls"]
 
 
@@ -176,6 +178,8 @@ class Choice:
         """Add the end, with the text still missing, which an answer cut short has."""
         opens = not self.steps and self.echo is None
         self.answer = answer
+        for notice in answer.notices:
+            _log.warning("%s", notice)
         if not self.steps:
             return Delta(self, (), None, opens=opens, ends=True)
         rest = () if self._is_read else tuple(self._read(answer.text))

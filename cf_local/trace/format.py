@@ -96,6 +96,7 @@ def answer_line(answer: Answer, sources: Sequence[TracedSource], *, thinking: st
             "prompt_s": answer.prompt_s,
             "prompt_tokens": answer.prompt_tokens,
             "decode_s": answer.decode_s,
+            **({"notices": answer.notices} if answer.notices else {}),
         }
     )
 
@@ -370,6 +371,7 @@ def _answer(fields: Fields) -> Answer:
         elapsed_s=fields.amount("elapsed_s"),
         decode_s=fields.amount("decode_s", 0.0),
         sources=(),
+        notices=fields.names("notices", []),
     )
 
 

@@ -15,7 +15,7 @@ from cf_local.llama import child
 from cf_local.llama.model import LlamaModel
 from cf_local.llama.source import LlamaSource
 from cf_local.loading import load as loader
-from cf_local.loading import measured, placement
+from cf_local.loading import measured, opening, placement
 from cf_local.registry.registry import load_registry
 
 pytestmark = pytest.mark.model
@@ -83,13 +83,13 @@ def test_models_are_loaded_at_the_same_time(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = threading.Barrier(2)
-    opened = loader._open
+    opened = opening.open_source
 
     def open_(*given: object) -> LlamaSource:
         together.wait(timeout=10)  # broken if one is loaded after the other
         return opened(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loader, "_open", open_)
+    monkeypatch.setattr(opening, "open_source", open_)
     cf_local.load(models=files).close()
 
 
@@ -97,7 +97,7 @@ def test_one_that_fails_closes_the_others(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[LlamaSource] = []
-    opened, is_there = loader._open, threading.Event()
+    opened, is_there = opening.open_source, threading.Event()
 
     def open_(spec: object, path: Path, *rest: object) -> LlamaSource:
         if path == files[1]:
@@ -107,7 +107,7 @@ def test_one_that_fails_closes_the_others(
         is_there.set()
         return found[0]
 
-    monkeypatch.setattr(loader, "_open", open_)
+    monkeypatch.setattr(opening, "open_source", open_)
     with pytest.raises(BrokenModelError, match="broken"):
         cf_local.load(models=files)
     assert found[0].is_closed

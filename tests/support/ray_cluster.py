@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 from cf_local.cluster.connection import connect
 from cf_local.cluster.host import Host
-from cf_local.cluster.placement import Placement
 from cf_local.cluster.source import RaySource
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.state_key import fingerprint_of
 from cf_local.llama.texts import VocabularyCopy
+from cf_local.planning.nodes import Placement
 from cf_local.progress import IsCancelled, Progress
 from cf_local.testing import PieceVocabulary, Script, ScriptedSource
 

@@ -108,6 +108,8 @@ class AnswerWriter:
             self._autosave.save(transcript)
         if self._text or not has_failed:
             shown.end(self._steps, self._text, is_stopped=not self._has_ended)
+        for notice in self._answer.notices if self._answer is not None else ():
+            self._view.note(notice)
         if reason in _CUT:
             self._view.note(f"The answer is cut: {_CUT[reason]}. /continue goes on.")
         self._view.release()

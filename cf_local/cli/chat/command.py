@@ -6,7 +6,7 @@ import click
 
 from cf_local.cli.help import LongCommand
 from cf_local.cli.interrupt import Interrupt
-from cf_local.cli.options import THINK, fusion_options, model_options
+from cf_local.cli.options import THINK, fusion_options, model_options, ray_options
 
 
 @click.command(cls=LongCommand)
@@ -19,6 +19,7 @@ from cf_local.cli.options import THINK, fusion_options, model_options
 @THINK
 @fusion_options
 @model_options
+@ray_options
 def chat(
     continues: bool,
     number: int | None,

@@ -6,6 +6,8 @@ import pytest
 
 import cf_local
 from cf_local.errors import ConfigError
+from cf_local.loading.load_options import LoadOptions
+from cf_local.planning.nodes import Placement
 from cf_local.registry.registry import CONFIG_VARIABLE, _builtin_file, load_registry
 from cf_local.settings import Settings
 
@@ -197,6 +199,31 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         (SOURCE + "context = true\n", "line 3: context must be a whole number, not True."),
         (SOURCE + "context = 0\n", "line 3: context is 0; it must be at least 1."),
         (SOURCE + "gpu_layers = -2\n", "line 3: gpu_layers is -2; it must be at least -1."),
+        (
+            SOURCE + 'where = "there"\n',
+            "line 3: where is 'there' (did you mean 'here'?); known are here, ray.",
+        ),
+        (SOURCE + "ray = 3\n", "line 3: ray must be a table, not 3."),
+        (
+            SOURCE + "ray = { num_cpu = 8 }\n",
+            "line 3: the key 'num_cpu' is not known (did you mean 'num_cpus'?).",
+        ),
+        (
+            SOURCE + 'ray = { memory = "much" }\n',
+            "line 3: memory: 'much' is not a size; write it as 500MB or 4GB.",
+        ),
+        (
+            SOURCE + "ray = { num_gpus = -1 }\n",
+            "line 3: num_gpus: -1 is not a number from 0 on.",
+        ),
+        (
+            SOURCE + 'ray = { resources = { big = "yes" } }\n',
+            "line 3: resources.big: 'yes' is not a number from 0 on.",
+        ),
+        (
+            SOURCE + "ray = { labels = { zone = 3 } }\n",
+            "line 3: labels.zone: 3 is not a text.",
+        ),
         ("[sources]\nmine = 3\n", "line 2: sources.mine must be a table."),
         ("sources = 3\n", "line 1: sources must be a table, not 3."),
         ("[sources.mine]\n", "line 1: source 'mine' names no file."),
@@ -339,3 +366,27 @@ class TestEmbeddingModels:
     def test_unknown_kind(self, folders: Path) -> None:
         message = project_error(folders, '[sources.a]\nfile = "a.gguf"\nkind = "embeding"\n')
         assert "line 3: kind is 'embeding' (did you mean 'embedding'?)" in message
+
+
+def test_a_source_may_be_for_a_node_of_a_cluster(folders: Path) -> None:
+    write(
+        folders / "project" / "models.toml",
+        """[sources.a]
+file = "a.gguf"
+ray = { num_cpus = 8, num_gpus = 0.5, memory = "4GiB", resources = { big = 1 } }
+[sources.b]
+file = "b.gguf"
+where = "ray"
+[sources.c]
+file = "c.gguf"
+where = "here"
+ray = { labels = { zone = "1" } }
+[sources.d]
+file = "d.gguf"
+""",
+    )
+    a, b, c, d = (load_registry().source(name) for name in "abcd")
+    assert a.ray == Placement(8, 0.5, 4 * 1024**3, {"big": 1})
+    assert [spec.is_on_ray for spec in (a, b, c, d)] == [True, True, False, False]
+    every = LoadOptions(ray="head:6379")
+    assert [every.is_on_ray(spec) for spec in (a, b, c, d)] == [True, True, False, True]

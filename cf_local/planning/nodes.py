@@ -1,10 +1,22 @@
-"""Where a source may run: what it asks of a node, and why no node has it."""
+"""The nodes of a cluster, what a source asks of one, and why none has it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from cf_local.cluster.connection import Node
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster; ``total`` and ``available`` are its resources by name.
+
+    Ray counts "CPU", "GPU", bytes of "memory", and what an administrator has named.
+    """
+
+    id: str
+    name: str
+    address: str
+    total: Mapping[str, float]
+    available: Mapping[str, float]
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +35,6 @@ class Placement:
     resources: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     round_trip_ms: float = 0
-
-    def options(self) -> dict[str, Any]:
-        """The options of a Ray actor."""
-        options: dict[str, Any] = {
-            "num_cpus": self.num_cpus,
-            "num_gpus": self.num_gpus,
-            # Sources that compute at the same time are better off on different nodes.
-            "scheduling_strategy": "SPREAD",
-        }
-        if self.memory:
-            options["memory"] = self.memory
-        if self.resources:
-            options["resources"] = dict(self.resources)
-        if self.labels:
-            options["label_selector"] = dict(self.labels)
-            del options["scheduling_strategy"]  # Ray takes one or the other
-        return options
 
     @property
     def wants(self) -> Mapping[str, float]:
