@@ -282,8 +282,7 @@ def test_an_empty_stop_string_is_none(given: Any, stop: tuple[str, ...]) -> None
 def test_fields_for_sampling_are_the_rows_of_the_table() -> None:
     rows = {name for name, option in OPTIONS.items() if option.is_sampling}
     for body in (chats.ChatBody, completions.CompletionBody):
-        assert rows - {"logit_bias"} <= body.model_fields.keys()
-        assert "logit_bias" not in body.model_fields  # there it would be by token ids
+        assert rows <= body.model_fields.keys()
     assert rows - {"temperature", "top_p", "seed"} <= Extension.model_fields.keys()
 
 
@@ -294,6 +293,15 @@ def test_a_bias_by_text_is_in_the_extension() -> None:
     for wrong in ({"fox": 101}, {"": 1}, {"fox": "1"}, "fox"):
         with pytest.raises(ApiError):
             chat(cf_local={"logit_bias": wrong})
+
+
+def test_a_bias_of_token_ids_is_not_ignored() -> None:
+    for nothing in (None, {}):
+        assert "logit_bias" not in chat(logit_bias=nothing).settings
+    for ids in ({"50256": -100}, {" fox": 1}, [[15043, 1.0]]):
+        with pytest.raises(ApiError, match=r"cf_local\.logit_bias") as caught:
+            chat(logit_bias=ids)
+        assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "logit_bias")
 
 
 @pytest.mark.parametrize("more", [{"mode": "rerank"}, {"weights": 5}, {"only": "b"}])

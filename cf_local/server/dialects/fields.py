@@ -131,18 +131,30 @@ def readable(*known: str) -> BeforeValidator:
     return of_types(known, "a fusion reads text")
 
 
-def _refuse(value: Any, handler: Callable[[Any], Any]) -> Any:
-    try:
-        return handler(value)
-    except ValidationError:
-        raise not_supported("is not supported by a fusion") from None
+def _refused(problem: str) -> WrapValidator:
+    def refuse(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise not_supported(problem) from None
+
+    return WrapValidator(refuse)
 
 
-REFUSED = WrapValidator(_refuse)
+REFUSED = _refused("is not supported by a fusion")
 """Marks a field of a feature that a fusion lacks: its type has the values that ask for nothing."""
 Nothing = Annotated[None, REFUSED]
 NoList = Annotated[Annotated[list[Any], Field(max_length=0)] | None, REFUSED]
 No = Annotated[Literal[False] | None, REFUSED]
+NoTokenBias = Annotated[
+    Annotated[dict[str, Any], Field(max_length=0)] | None,
+    _refused(
+        "names tokens by numbers, which differ in every model; name texts instead, in "
+        'cf_local.logit_bias: {" the fox": -100}'
+    ),
+    AfterValidator(lambda _nothing: None),
+]
+"""OpenAI's ``logit_bias``. It is not ignored, as an answer without it is not what was asked for."""
 
 
 def _type_of(option: Option) -> Any:
@@ -187,8 +199,8 @@ def _with(names: Callable[[Option], bool]) -> Callable[[type[Model]], type[Model
 
 
 with_sampling = _with(lambda option: option.is_sampling and option.name != "logit_bias")
-"""Gives a body a field for each setting of sampling. OpenAI's ``logit_bias`` is of token ids, and
-ours of texts: it is in the extension only."""
+"""Gives a body a field for each setting of sampling. A ``logit_bias`` of texts is in the extension
+only."""
 
 
 @_with(lambda option: option.name not in _OF_OPENAI)

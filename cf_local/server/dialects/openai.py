@@ -44,6 +44,7 @@ class OpenAIBody(fields.Body):
     response_format: fields.AnswerFormat | None = None
     grammar: fields.SomeText | None = None
     cf_local: fields.Extension | None = None
+    logit_bias: fields.NoTokenBias = None
     # Accepted, without effect:
     user: fields.Text | None = None
     metadata: Any = None
