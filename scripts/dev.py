@@ -30,6 +30,8 @@ VENV = ROOT / ".venv"
 CACHE = ROOT / ".cache"
 VOCABULARIES = CACHE / "llama.cpp-models"
 MODELS = CACHE / "models"
+NPM_LISTED = ROOT / "tests" / "server" / "npm"
+NPM_PACKAGES = CACHE / "npm"
 WINDOWS = os.name == "nt"
 BIN = VENV / ("Scripts" if WINDOWS else "bin")
 PYTHON = BIN / ("python.exe" if WINDOWS else "python")
@@ -114,14 +116,18 @@ def demo():
 
 
 def setup():
-    """Install with the extra `dev`; fetch the vocabularies and the models of the tests."""
+    """Install with the extra `dev`; fetch vocabularies, npm packages and models for the tests."""
     install("dev")
     fetch_vocabularies()
-    try:
-        fetch_models(TESTED_MODELS)
-    except Failed as failure:
-        warning = "WARNING: {}\nTests with real models are skipped; to bring the models: {}"
-        print(warning.format(failure, MODELS_COMMAND), file=sys.stderr, flush=True)
+    warning = "WARNING: {}\nTests with {} are skipped; to try again: {}"
+    for fetch, what, command in (
+        (fetch_npm_packages, "npm packages", SETUP_COMMAND),
+        (lambda: fetch_models(TESTED_MODELS), "real models", MODELS_COMMAND),
+    ):
+        try:
+            fetch()
+        except Failed as failure:
+            print(warning.format(failure, what, command), file=sys.stderr, flush=True)
     return 0
 
 
@@ -323,9 +329,33 @@ def llama_version():
     return match.group(1)
 
 
+# ---- The npm packages of the tests ---------------------------------------------------------------
+
+
+def fetch_npm_packages():
+    """Install what the tests need of npm, with the versions and checksums of the lock file.
+
+    Without npm nothing happens. No script of a package runs.
+    """
+    npm = shutil.which("npm")
+    stamp = NPM_PACKAGES / "installed"
+    wanted = hashlib.sha256((NPM_LISTED / "package-lock.json").read_bytes()).hexdigest()
+    if npm is None or (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted):
+        return
+    NPM_PACKAGES.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(str(NPM_LISTED / name), str(NPM_PACKAGES / name))
+    options = ["--ignore-scripts", "--no-audit", "--no-fund"]
+    options += ["--fetch-retries", "1", "--fetch-timeout", "30000"]  # without a network, soon over
+    run([npm, "ci", "--prefix", NPM_PACKAGES, *options], "npm ci")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
 # ---- Real models ---------------------------------------------------------------------------------
 
 MODELS_COMMAND = "python scripts/dev.py models"
+SETUP_COMMAND = "python scripts/dev.py setup"
 
 
 def known(names):

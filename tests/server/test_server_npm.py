@@ -1,6 +1,6 @@
 """OpenAI's npm client against a real server.
 
-The package is looked for in the folder that TEST_NPM_FOLDER names (it holds node_modules).
+`scripts/dev.py setup` installs the package; TEST_NPM_FOLDER names another folder with node_modules.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from serving import QUESTION, Served
 
 import cf_local
 
-FOLDER = Path(os.environ.get("TEST_NPM_FOLDER", "no such folder"))
+INSTALLED = Path(__file__).parents[2] / ".cache" / "npm"
+FOLDER = Path(os.environ.get("TEST_NPM_FOLDER", INSTALLED))
 NODE = shutil.which("node")
 pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(NODE is None, reason="needs node"),
     pytest.mark.skipif(
         not (FOLDER / "node_modules" / "openai").is_dir(),
-        reason="needs the npm package openai in the folder TEST_NPM_FOLDER",
+        reason="needs the npm package openai: `python scripts/dev.py setup`, where npm is",
     ),
 ]
 

