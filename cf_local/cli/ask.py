@@ -328,10 +328,10 @@ class _TextOutput:
         text = "".join(step.text for step in steps)
         if not text or (kind == "thinking" and not self._shows_thinking):
             return
-        if kind == "thinking":
+        if self._winners is not None:
+            text = self._winners.text(steps, dims=kind == "thinking" and shows_colour())
+        elif kind == "thinking":
             text = click.style(trace.visible(text), dim=shows_colour())
-        elif self._winners is not None:
-            text = self._winners.text(steps)
         if kind == "answer" and self._kind == "thinking":
             text = f"\n\n{text}"
         self._kind = kind

@@ -76,12 +76,17 @@ class Winners:
             return before + click.style(body + _raised(indices), fg=colour(indices[0])) + after
         return f"{before}[{''.join(map(letter, indices))}:{body}]{after}"
 
-    def text(self, steps: Sequence[Step]) -> str:
+    def text(self, steps: Sequence[Step], *, dims: bool = False) -> str:
         """The text of steps; adjacent pieces with the same winners share one mark.
 
-        Pass the steps that make up the answer: ``trace.shown(steps)``.
+        Pass the steps that make up the answer: ``trace.shown(steps)``. ``dims`` shows what is not
+        marked as thinking is shown.
         """
-        return "".join(self.piece(text, winners) for text, winners in _runs(steps))
+        pieces = [(self.piece(text, winners), text) for text, winners in _runs(steps)]
+        return "".join(
+            click.style(shown, dim=True) if dims and shown == visible(text) else shown
+            for shown, text in pieces
+        )
 
     def rich(self, steps: Sequence[Step]) -> "Text":
         """The same as ``text`` for a rich console, always coloured."""

@@ -403,22 +403,25 @@ def test_asked_not_to_think(run: Run, work_folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+@pytest.mark.parametrize("marks", [(), ("--show-winners",)])
 def test_thinking_is_dimmed_on_a_terminal(
-    run: Run, work_folder: Path, environment: dict[str, str]
+    run: Run, work_folder: Path, environment: dict[str, str], marks: tuple[str, ...]
 ) -> None:
     import pexpect
 
     options = [*a_thinker(work_folder), "--max-thinking-tokens", "5"]
     answer = lines(run("ask", QUESTION, *options, "--json").stdout)[-1]
-    command = ["-m", "cf_local", "ask", QUESTION, *options]
+    command = ["-m", "cf_local", "ask", QUESTION, *options, *marks]
     child = pexpect.spawn(
         sys.executable, command, cwd=work_folder, env={**environment, "TERM": "xterm"}, timeout=60
     )
     shown = child.read().decode().replace("\r", "")
     assert "\x1b[2m" in shown
-    thought, _, rest = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).rpartition("\n\n")
-    assert answer["thinking"].strip() in thought
-    assert rest == f"{answer['text']}\n"
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    thought, _, rest = shown.rpartition("no dispute\n")[-1].rpartition("\n\n")
+    assert bool(re.search("[ᵃᵇ]", thought)) == bool(marks)
+    assert answer["thinking"].strip() in re.sub("[ᵃᵇ]", "", thought)
+    assert re.sub("[ᵃᵇ]", "", rest) == f"{answer['text']}\n"
 
 
 def test_usage_errors(run: Run) -> None:

@@ -217,7 +217,7 @@ def test_what_was_exported_comes_back(tab: Page) -> None:
 def test_the_answer_of_a_model_that_thinks_is_its_content(tab: Page) -> None:
     """Its segments hold the thoughts, too."""
     run = """(async () => {
-        const { receive, textOf, layoutOf } = await import("/answer.js");
+        const { receive, textOf, thoughtsOf, layoutOf } = await import("/answer.js");
         const { emptyAnswer } = await import("/conversation.js");
         const answer = emptyAnswer("m", "", ["a"]);
         const segment = (text) => ({ text, winners: ["a"], candidates: [{ sources: ["a"] }] });
@@ -231,9 +231,10 @@ def test_the_answer_of_a_model_that_thinks_is_its_content(tab: Page) -> None:
         answer.state = "done";
         const parts = (node) => node.parts ?? node.children.flatMap(parts);
         const shown = layoutOf(answer, ["a"]).growing.blocks.flatMap(parts);
-        return [answer.reasoning, textOf(answer), shown.map(({ text }) => text).join("")];
+        const thought = layoutOf(thoughtsOf(answer), ["a"]).growing.text;
+        return [answer.reasoning, thought, textOf(answer), shown.map(({ text }) => text).join("")];
     })()"""
-    assert tab.eval(run) == ["hmm", "Yes, sure.", "Yes, sure."]
+    assert tab.eval(run) == ["hmm", "hmm", "Yes, sure.", "Yes, sure."]
 
 
 def test_stored_conversations_come_back_whole(tab: Page) -> None:
@@ -243,7 +244,8 @@ def test_stored_conversations_come_back_whole(tab: Page) -> None:
         const turn = (...versions) => ({ role: "assistant", versions, at: 0 });
         const later = [{ role: "user", content: "b" }, turn(said("B"))];
         const turns = [{ role: "user", content: "a" },
-            turn(said("A", { beside: [said("C")], after: later }), said("D", { segments: [] }))];
+            turn(said("A", { thoughts: [{ text: "hm" }], beside: [said("C")], after: later }),
+                said("D", { segments: [] }))];
         const kept = structuredClone(packed(turns));
         return [JSON.stringify(unpacked(kept)) === JSON.stringify(unpacked(packed(turns))),
             JSON.stringify(kept).includes("segments\\":[{"), unpacked(kept)];
@@ -252,6 +254,7 @@ def test_stored_conversations_come_back_whole(tab: Page) -> None:
     assert (same, has_objects) == (True, False)
     first, second = turns[1]["versions"]
     assert first["segments"] == [{"text": "A", "mean": None}]
+    assert first["thoughts"] == [{"text": "hm"}]
     assert first["beside"][0]["segments"] == [{"text": "C", "mean": None}]
     assert first["after"][1]["versions"][0]["segments"] == [{"text": "B", "mean": None}]
     assert second["segments"] == []

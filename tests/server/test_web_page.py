@@ -18,7 +18,7 @@ from cf_local.progress import IsCancelled, Progress
 from cf_local.runtime.fusion import Fusion
 from cf_local.server.catalogue import ServedModel
 from cf_local.settings import Settings
-from cf_local.testing import ScriptedSource
+from cf_local.testing import ScriptedSource, writes
 
 pytestmark = [
     pytest.mark.model,
@@ -362,6 +362,39 @@ def test_thoughts_of_the_server_are_apart(tab: Page) -> None:
         page.call("Page.reload")
         page.wait("document.querySelector('.answer')")
         assert page.eval(f"{TEXT}.textContent").replace("∎", "") == "Two, I think."
+        assert page.problems == []
+
+
+THOUGHTS = ("the fox runs", "the dog runs")
+
+
+def test_thoughts_show_who_won(tab: Page) -> None:
+    def load(model: ServedModel, _is_cancelled: IsCancelled, _on_progress: Progress) -> Fusion:
+        pieces = VOCABULARIES[2]
+        sources = [
+            ScriptedSource(
+                name, pieces, writes(f"<think>{thought}</think>\n\nTwo.", pieces), n_sessions=4
+            )
+            for name, thought in zip(model.names, 2 * THOUGHTS, strict=False)
+        ]
+        return Fusion(sources, Settings(speculation=False))
+
+    with serving(load) as served:
+        page = fresh(tab, served)
+        ask(page, "Go on.")
+        assert page.eval(f"{TEXT}.textContent").replace("∎", "") == "Two."
+        assert page.eval(f"{TEXT}.querySelectorAll('.s.mark').length") == 0
+        page.eval("document.querySelector('.thought summary').click()")
+        for _ in range(2):
+            thought = "document.querySelector('.thought .text')"
+            assert page.eval(f"{thought}.textContent") == THOUGHTS[0]
+            assert page.eval(f"{thought}.querySelector('.s.w').textContent") == "fox"
+            page.eval(f"{thought}.querySelector('.s.w').click()")
+            page.wait("document.querySelector('.card table')")
+            assert "dog" in seen(page, ".card table")
+            page.call("Page.reload")
+            page.wait("document.querySelector('.thought')")
+            page.eval("document.querySelector('.thought summary').click()")
         assert page.problems == []
 
 

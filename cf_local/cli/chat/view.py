@@ -153,12 +153,12 @@ class AnswerView:
         if kind == "answer" and self._kind == "thinking":
             self._sink.write("\n\n")
         self._kind = kind
-        if kind == "thinking":
-            self._sink.write(self._dim(self._view.safe(text)))
-        elif self._marks is None or not winners:
-            self._sink.write(self._view.safe(text))
-        else:
+        if self._marks is not None and winners:
             self._sink.write(self._marks.piece(text, winners))
+        elif kind == "thinking":
+            self._sink.write(self._dim(self._view.safe(text)))
+        else:
+            self._sink.write(self._view.safe(text))
 
     def _dim(self, text: str) -> str:
         return click.style(text, dim=True) if self._view.in_colour else text

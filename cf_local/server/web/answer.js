@@ -17,14 +17,26 @@ export function tell(answer) {
   for (const listener of watchers.get(answer) ?? []) listener();
 }
 
-/** Add one event from the server to an answer (see `api.ask`). */
+/**
+ * Add one event from the server to an answer (see `api.ask`).
+ *
+ * The segments of a model that thinks are apart: those of its thoughts in `thoughts`, those of its
+ * answer in `segments`. One that ends the thoughts may have a part in each.
+ */
 export function receive(answer, news) {
-  if (news.reasoning) think(answer, news.reasoning);
+  if (news.reasoning && !answer.reasoning && !answer.content) open(answer);
+  if (news.reasoning) answer.reasoning = (answer.reasoning ?? "") + news.reasoning;
   if (news.content) answer.content += news.content;
-  // The segments of a model that thinks have its thoughts in them: only the content is the answer.
-  if (!answer.reasoning && news.segment) answer.segments.push(news.segment);
-  else if (answer.reasoning && (news.segment || (news.content && answer.segments.length))) {
-    answer.segments.push({ ...(news.segment ?? PLAIN), text: news.content ?? "" });
+  const { segment, reasoning, content } = news;
+  answer.thoughts ??= []; // of an earlier version of the page
+  const isThought = Boolean(reasoning || (answer.reasoning && segment && !answer.content));
+  if (isThought && (segment || answer.thoughts.length)) {
+    answer.thoughts.push({ ...(segment && !segment.whole ? segment : PLAIN), text: reasoning ?? "" });
+  }
+  if (!answer.reasoning) {
+    if (segment) answer.segments.push(segment);
+  } else if ((segment && !isThought) || (content && (segment || answer.segments.length || answer.thoughts.length))) {
+    answer.segments.push({ ...(segment ?? PLAIN), text: content ?? "" });
   }
   if (news.answer) answer.stats = news.answer;
   if (news.usage) answer.tokens = (answer.tokens ?? 0) + news.usage.completion_tokens;
@@ -33,12 +45,23 @@ export function receive(answer, news) {
 
 const PLAIN = { whole: false, ends: false, agreed: true, winners: [], candidates: [] };
 
-function think(answer, text) {
-  if (!answer.reasoning && !answer.content) {
-    for (const segment of answer.segments) segment.text = ""; // the mark that opens the thoughts
-    layouts.delete(answer);
-  }
-  answer.reasoning = (answer.reasoning ?? "") + text;
+/** The thoughts begin; what came before them is the mark that opens them. */
+function open(answer) {
+  answer.thoughts = answer.segments.map((segment) => ({ ...segment, text: "" }));
+  answer.segments = [];
+  layouts.delete(answer);
+}
+
+const thoughts = new WeakMap(); // answer -> its thoughts
+
+/** The thoughts of an answer as an answer of their own, to be shown like one. */
+export function thoughtsOf(answer) {
+  const { reasoning, sources, content } = answer;
+  const found = thoughts.get(answer) ?? { options: {}, model: answer.model, mode: answer.mode };
+  const state = answer.state === "running" && !content ? "running" : "done";
+  Object.assign(found, { content: reasoning, segments: answer.thoughts ?? [], sources, state });
+  thoughts.set(answer, found);
+  return found;
 }
 
 /** The choice among whole answers; null if there is none, or not yet. */
@@ -107,7 +130,7 @@ export function sourcesOf(answer) {
 /** The share of segments that all proposed, and the disputed segments each source won, so far. */
 export function tally(answer) {
   if (answer.stats && !answer.isResumed) return { agreement: answer.stats.agreement, wins: answer.stats.wins };
-  const segments = answer.segments.filter((segment) => !segment.whole);
+  const segments = [...(answer.thoughts ?? []), ...answer.segments].filter((segment) => !segment.whole);
   const wins = {};
   for (const segment of segments) {
     for (const name of isDisputed(segment) && !segment.agreed ? segment.winners : []) wins[name] = (wins[name] ?? 0) + 1;

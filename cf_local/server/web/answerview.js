@@ -1,56 +1,16 @@
-/** One answer: its text, the card of a piece, its figures and its buttons. */
+/** One answer: its thoughts, its text, its figures and its buttons. */
 
-import { canResume, isDisputed, sourcesOf, watch } from "./answer.js";
-import { AnswerText, focusPiece, neighbour } from "./answertext.js";
+import { canResume, sourcesOf, watch } from "./answer.js";
+import { AnswerText } from "./answertext.js";
 import { textToClipboard } from "./clipboard.js";
-import { Details } from "./details.js";
 import { facts, hasLegend, Legend } from "./figures.js";
-import { html, useCallback, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 import { Icon, IconButton } from "./icons.js";
 import { KeyForm } from "./keyform.js";
 import { Menu, Versions } from "./menu.js";
+import { usePointing } from "./pointing.js";
 import { Editing } from "./question.js";
 import { Thought } from "./thought.js";
-
-const HOVER_MS = 140;
-let closeOther = () => {}; // only one card is open at a time
-
-/** The piece that is pointed at, and whether it is pinned. */
-function usePoint(answer, sources) {
-  const [point, setPoint] = useState(null); // {index, piece, isPinned}
-  const timer = useRef(0);
-  const later = (what, delay) => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(what, delay);
-  };
-  const show = (index, piece, isPinned) => {
-    clearTimeout(timer.current);
-    closeOther();
-    closeOther = () => setPoint(null);
-    setPoint({ index, piece, isPinned });
-  };
-  const unpinned = () => setPoint((now) => (now?.isPinned ? now : null));
-  const onPoint = (kind, index, piece) => {
-    if (kind === "leave") later(unpinned, 250);
-    else if (kind === "away") setPoint(null);
-    else if (kind === "over") {
-      if (isDisputed(answer.segments[index]) && !point?.isPinned) later(() => show(index, piece, false), HOVER_MS);
-    } else if (kind === "enter") {
-      show(index, piece, true);
-      setTimeout(() => document.querySelector(".card h3")?.focus(), 50);
-    } else if (kind === "click" && !getSelection().isCollapsed) return;
-    else if (kind === "click") focusPiece(piece, answer, sources, onPoint);
-    else show(index, piece, true);
-  };
-  const close = (returns) => {
-    setPoint(null);
-    if (!returns || !point) return;
-    if (point.piece.matches(".s")) focusPiece(point.piece, answer, sources, () => {});
-    else point.piece.focus(); // the button of the choice
-  };
-  const keep = () => clearTimeout(timer.current);
-  return { point, onPoint, close, keep, show, release: () => later(unpinned, 250) };
-}
 
 const ENDS = {
   length: "Cut off: the most tokens were reached.",
@@ -112,37 +72,22 @@ export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }
   const [isEditing, setEditing] = useState(false);
   useEffect(() => watch(answer, () => redraw((count) => count + 1)), [answer]);
   const sources = sourcesOf(answer);
-  const { point, onPoint, close, keep, show, release } = usePoint(answer, sources);
-  const root = useRef(null);
-  const onClose = useCallback(close, [point]);
-  useEffect(() => {
-    if (!point) return undefined;
-    const all = root.current.querySelectorAll(`[data-i="${point.index}"]`);
-    for (const one of all) one.classList.add("on");
-    return () => {
-      for (const one of all) one.classList.remove("on");
-    };
-  }, [point]);
+  const { onPoint, show, card } = usePointing(answer, sources);
   const chosen = answer.segments.at(-1)?.whole ? answer.segments.length - 1 : null;
   const isRunning = answer.state === "running";
   const legend = hasLegend(answer, sources) && html`<${Legend} answer=${answer} sources=${sources} />`;
   const hasText = Boolean(answer.content || answer.segments.length);
-  const onStep = (by) => {
-    const next = neighbour(point.piece, by);
-    if (next) show(Number(next.dataset.i), next, true);
-    next?.scrollIntoView({ block: "nearest" });
-  };
   const onEdited = (text) => {
     setEditing(false);
     if (text !== null && text !== answer.content) chat.editAnswer(index, text);
   };
-  return html`<article class="answer" aria-label=${title ?? "Answer"} aria-busy=${isRunning} ref=${root}>
+  return html`<article class="answer" aria-label=${title ?? "Answer"} aria-busy=${isRunning}>
     ${title && html`<h3 class="who">${title}</h3>`}
-    <${Thought} answer=${answer} />
+    <${Thought} answer=${answer} sources=${sources} />
     ${isEditing
       ? html`<${Editing} text=${answer.content} label="The answer" action="Keep" onDone=${onEdited} />`
       : (answer.content || (hasText && !answer.reasoning) || (isRunning && !answer.reasoning)) && html`<${AnswerText} answer=${answer} sources=${sources} onPoint=${onPoint} />`}
-    ${point && html`<${Details} answer=${answer} ...${point} sources=${sources} onClose=${onClose} onStep=${onStep} onEnter=${keep} onLeave=${release} />`}
+    ${card}
     ${answer.state === "failed" && (turn && !chat.isBusy ? html`<${Failure} error=${answer.error} chat=${chat} index=${index} />` : html`<p class="failure">${answer.error.message}</p>`)}
     <footer class=${legend ? null : "plain"}>
       ${legend}

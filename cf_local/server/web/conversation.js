@@ -25,7 +25,7 @@ export function empty(model, mode) {
 /** An empty answer. `state`: "running", "done", "stopped", "failed". */
 export function emptyAnswer(model, mode, sources, options = {}) {
   return {
-    content: "", reasoning: "", segments: [], model, mode, sources, options, state: "running",
+    content: "", reasoning: "", thoughts: [], segments: [], model, mode, sources, options, state: "running",
     finish: null, error: null, stats: null, tokens: null, seconds: null, waited: null, thought: null,
   };
 }

@@ -1,5 +1,5 @@
 /**
- * Conversations as they are stored: the segments of an answer as one text.
+ * Conversations as they are stored: the segments of an answer and of its thoughts as one text each.
  *
  * To copy a text takes no time, and it is made only once for each answer, so storing a long
  * conversation does not hold the page up.
@@ -30,15 +30,24 @@ function mapTurns(turns, change) {
 
 /** The turns as they are stored. */
 export function packed(turns) {
-  return mapTurns(turns, ({ segments, ...rest }) => (segments?.length ? { ...rest, packed: textOf(segments) } : { ...rest, segments }));
+  return mapTurns(turns, ({ segments, thoughts, ...rest }) => ({
+    ...rest,
+    ...(segments?.length ? { packed: textOf(segments) } : { segments }),
+    ...(thoughts?.length ? { packedThoughts: textOf(thoughts) } : { thoughts }),
+  }));
 }
 
 /** The turns that were stored. */
 export function unpacked(turns) {
-  return mapTurns(turns, ({ packed: text, ...rest }) => {
-    if (!text) return rest;
-    const segments = JSON.parse(text);
-    known.set(segments, { length: segments.length, text });
-    return { ...rest, segments };
-  });
+  return mapTurns(turns, ({ packed: text, packedThoughts, ...rest }) => ({
+    ...rest,
+    ...(text && { segments: parsed(text) }),
+    ...(packedThoughts && { thoughts: parsed(packedThoughts) }),
+  }));
+}
+
+function parsed(text) {
+  const segments = JSON.parse(text);
+  known.set(segments, { length: segments.length, text });
+  return segments;
 }
