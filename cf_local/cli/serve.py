@@ -110,6 +110,26 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
     is_flag=True,
     help="Refuse requests with parameters that have no effect here, instead of ignoring these.",
 )
+@click.option(
+    "--ray",
+    "cluster",
+    metavar="ADDRESS",
+    help="Keep replicas of each model on this Ray cluster (see docs/server.md).",
+)
+@click.option(
+    "--min-replicas",
+    "n_min_replicas",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="With --ray: replicas of a model that always run.",
+)
+@click.option(
+    "--max-replicas",
+    "n_max_replicas",
+    type=click.IntRange(1),
+    help="With --ray: most replicas of a model; by default, as many as the cluster has room for.",
+)
 @click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts to the log.")
 @load_options
 def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
@@ -146,10 +166,11 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     load_options = LoadOptions(**given, n_conversations=how.n_slots)
     embedding = [name for name in fusions if is_embedding(registry, name)]
     sets = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
-    for specs in sets if load_options.fit else ():
+    for specs in sets if load_options.fit and how.cluster is None else ():
         if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, load_options).check()
-    named = [spec for specs in sets for spec in specs] + [registry.source(n) for n in embedding]
+    named = [spec for specs in sets for spec in specs if how.cluster is None]
+    named += [registry.source(name) for name in embedding]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:
@@ -158,8 +179,9 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         registry,
         list(fusions),
         how,
-        # A request never downloads anything: only the user of this machine does.
-        replace(load_options, offline=True),
+        # A request never downloads anything: only the user of this machine does. Those who name
+        # models for a cluster want them there.
+        replace(load_options, offline=load_options.offline or not (how.cluster and fusions)),
         on_ready=_show_address,
         on_notice=_note,
     )

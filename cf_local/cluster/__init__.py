@@ -1,4 +1,5 @@
-"""Sources on other machines, as actors of a Ray cluster: the only room that imports ``ray``.
+"""Sources on other machines, as actors of a Ray cluster.
 
-``ray`` is an extra, imported when a cluster is asked for and never before.
+``ray`` is an extra, imported when a cluster is asked for and never before; rooms above get it from
+``connection.library``.
 """

@@ -28,6 +28,7 @@ _ALLOWS_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # on every system, in spit
 _REACH_S = 5.0  # to find out whether anything listens at an address
 _PORT = 6379
 
+_log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _joined: "dict[str, int]" = {}  # how many connections share the one that this process has
 
@@ -146,11 +147,24 @@ def _join(ray: ModuleType, address: str) -> None:
             _check_loopback(ray)
         else:
             ray.init(address, **how)
+        _keep_off_stdout()
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise ClusterError(
             f"The Ray cluster at {address} cannot be joined: {_first_line(error)}. "
             "See whether it runs (`ray status`), with the same versions of Ray and Python as here."
         ) from error
+
+
+def _keep_off_stdout() -> None:
+    """Ray prints what its daemons report to stdout, which is for answers; log it instead."""
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], **_: Any) -> None:
+        for line in data["lines"]:
+            _log.info("%s", line)
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = log
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, InputError
 from cf_local.method.overlap import Overlap
@@ -24,9 +24,17 @@ from cf_local.runtime.stream import AnswerJob, ExclusiveJob, Job, Stream
 from cf_local.runtime.worker import Worker
 from cf_local.settings import Settings
 from cf_local.structured.tool_grammar import talk_format, tools_format
-from cf_local.types import FUSED, Answer, Chat, Prompt, Tokens, is_unicode, text_of
+from cf_local.types import FUSED, Answer, Chat, Prompt, SourceInfo, Tokens, is_unicode, text_of
+
+
+class _Named(Protocol):
+    @property
+    def info(self) -> SourceInfo:
+        """The model that it is."""
+
 
 T = TypeVar("T")
+S = TypeVar("S", bound=_Named)
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +44,17 @@ def _check_text(*texts: str) -> None:
             "A text contains half of a character (a lone surrogate). It may come from bytes that "
             "are not UTF-8."
         )
+
+
+def speakers_of(sources: tuple[S, ...], settings: Settings) -> tuple[S, ...]:
+    """Those of the sources that take part. Raises InputError if the settings do not match them."""
+    names = [source.info.name for source in sources]
+    settings.weights_of([source.info for source in sources])
+    if settings.mode != "single":
+        return sources
+    if settings.only is not None and settings.only not in names:
+        raise InputError(f"No source is named {settings.only!r}; there are {names}.")
+    return (sources[names.index(settings.only) if settings.only else 0],)
 
 
 def _without_prefix(prompt: Chat) -> tuple[Chat, str]:
@@ -323,13 +342,7 @@ class Fusion(Closing):
 
     def speakers(self, settings: Settings) -> tuple[Source, ...]:
         """The sources that take part. Raises InputError if the settings do not match them."""
-        names = [source.info.name for source in self.sources]
-        settings.weights_of([source.info for source in self.sources])
-        if settings.mode != "single":
-            return self.sources
-        if settings.only is not None and settings.only not in names:
-            raise InputError(f"No source is named {settings.only!r}; there are {names}.")
-        return (self.sources[names.index(settings.only) if settings.only else 0],)
+        return speakers_of(self.sources, settings)
 
     def _check_open(self) -> None:
         if self._is_closed:

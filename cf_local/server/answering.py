@@ -14,17 +14,16 @@ from typing import TypeVar
 
 from cf_local.errors import CfLocalError
 from cf_local.evaluation.likelihood import Judge, Token
-from cf_local.method.session import Source
-from cf_local.runtime.fusion import Fusion
 from cf_local.runtime.stream import Stream
 from cf_local.server.api_errors import of_answer, timed_out
 from cf_local.server.catalogue import ServedModel
 from cf_local.server.choice import Choice, Delta, PartSplitter, Usage
 from cf_local.server.metrics import Metrics
-from cf_local.server.pool import Pool
+from cf_local.server.pool import Pool, Served
+from cf_local.server.replicated import ReplicatedFusion, ReplicatedStream
 from cf_local.server.requests import AnswerRequest
 from cf_local.server.serve_options import ServeOptions
-from cf_local.server.vocabulary import Echo, echo, readable
+from cf_local.server.vocabulary import AnySource, Echo, echo, readable
 from cf_local.settings import Settings
 from cf_local.types import Answer, Event, Prompt, Step
 
@@ -97,7 +96,7 @@ class Answerer:
         fusion = work.fusion
         try:
             settings = self._settings(request, model, fusion, work.seed)
-            sources = fusion.speakers(settings)
+            sources: Sequence[AnySource] = fusion.speakers(settings)
             infos = [source.info for source in sources]
             splitter = PartSplitter(work.prompt, settings, infos)
             stream = fusion.stream(readable(work.prompt, sources), settings)
@@ -112,9 +111,10 @@ class Answerer:
                     work.echoes[work.prompt] = await self._in_time(reading, work.deadline)
                 yield choice.begin(work.echoes[work.prompt])
             if not request.answers:
-                answer = _no_answer(work.echoes[work.prompt], settings, sources)
+                shown = work.echoes[work.prompt]
+                answer = await asyncio.to_thread(_no_answer, shown, settings, sources)
                 delta = choice.end(answer)
-                choice.usage = _usage(sources[0], choice, answer)
+                choice.usage = await asyncio.to_thread(_usage, sources[0], choice, answer)
                 ended(answer, choice.usage)
                 yield delta
                 return
@@ -124,17 +124,17 @@ class Answerer:
                     yield choice.add(event)
                 else:
                     delta = choice.end(event)
-                    choice.usage = _usage(sources[0], choice, event)
+                    choice.usage = await asyncio.to_thread(_usage, sources[0], choice, event)
                     ended(event, choice.usage)
                     yield delta
 
     def _settings(
-        self, request: AnswerRequest, model: ServedModel, fusion: Fusion, seed: int
+        self, request: AnswerRequest, model: ServedModel, fusion: Served, seed: int
     ) -> Settings:
         defaults = replace(model.settings, stop=fusion.settings.stop)
         return request.settings_over(defaults, [s.info for s in fusion.sources], seed)
 
-    async def _next(self, stream: Stream, deadline: float) -> Event | None:
+    async def _next(self, stream: Stream | ReplicatedStream, deadline: float) -> Event | None:
         """The next event; None after the last one. Raises ApiError."""
         return await self._in_time(anext(stream, None), deadline)
 
@@ -148,12 +148,14 @@ class Answerer:
             raise of_answer(error) from error
 
     async def _echo(
-        self, request: AnswerRequest, prompt: Prompt, fusion: Fusion, settings: Settings
+        self, request: AnswerRequest, prompt: Prompt, fusion: Served, settings: Settings
     ) -> Echo:
         """The prompt, with the likelihood of its tokens if the request asks for it."""
         n_likely, gone = request.n_logprobs, threading.Event()
 
         async def read(prompt: Prompt) -> Sequence[Token]:
+            if isinstance(fusion, ReplicatedFusion):
+                return await fusion.tokens(prompt, settings, n_likely or 0)
             judge = Judge(fusion, settings)
             work = partial(judge.tokens, prompt, n_likely or 0, is_cancelled=gone.is_set)
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
@@ -173,7 +175,7 @@ class Answerer:
 class _Work:
     """One answer to write; those of a request share the ``echoes`` of its prompts."""
 
-    fusion: Fusion
+    fusion: Served
     deadline: float
     clock: "_Clock"
     echoes: dict[Prompt, Echo]
@@ -227,7 +229,7 @@ class _AnswerClock:
         self._metrics.answers.labels(self._model, self._end).inc()
 
 
-def _no_answer(echo: Echo, settings: Settings, speakers: Sequence[Source]) -> Answer:
+def _no_answer(echo: Echo, settings: Settings, speakers: Sequence[AnySource]) -> Answer:
     """What ends a choice that shows nothing but its prompt."""
     infos = tuple(source.info for source in speakers)
     return Answer(
@@ -244,7 +246,7 @@ def _no_answer(echo: Echo, settings: Settings, speakers: Sequence[Source]) -> An
     )
 
 
-def _usage(source: Source, choice: Choice, answer: Answer) -> Usage:
+def _usage(source: AnySource, choice: Choice, answer: Answer) -> Usage:
     """The tokens of an answer, counted by ``source``."""
     name = source.info.name
     try:

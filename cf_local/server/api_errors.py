@@ -11,6 +11,7 @@ from cf_local.errors import (
     Cancelled,
     CfLocalError,
     ClosedError,
+    ClusterError,
     ConfigError,
     ContextError,
     InputError,
@@ -122,6 +123,12 @@ def of_answer(error: CfLocalError) -> ApiError:
         return shutting_down()
     if isinstance(error, OutOfMemoryError):
         return ApiError(503, str(error), kind=SERVER, code="out_of_memory", headers=NO_RETRY)
+    if isinstance(error, ClusterError):
+        message = "The replica that was asked has died. Send the request again."
+        _log.error("An answer failed: %s", error)
+        return ApiError(
+            503, message, kind=SERVER, code="replica_lost", headers={"Retry-After": "1"}
+        )
     _log.error("An answer failed: %s", error)
     return ApiError(500, "The answer failed. The server's log says why.", kind=SERVER)
 

@@ -305,7 +305,8 @@ class Server:
 
     async def _figures(self) -> Response:
         kind = "text/plain; version=0.0.4; charset=utf-8"
-        return PlainTextResponse(self.metrics.text(), media_type=kind, headers=_NO_STORE)
+        text = await asyncio.to_thread(self.metrics.text)  # it may ask replicas
+        return PlainTextResponse(text, media_type=kind, headers=_NO_STORE)
 
     async def _openapi(self) -> Response:
         return _json(self.app.openapi())

@@ -58,13 +58,16 @@ class Catalogue:
         *,
         aliases: Mapping[str, str] | None = None,
         answers_any: bool = False,
+        lists_all: bool = False,
     ) -> None:
         """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
 
         ``fusions`` may also name embedding models. ``aliases`` are more names of models; with
-        ``answers_any``, an unknown name stands for the default. Raises ConfigError for an unknown
-        name, InputError for an alias of no model.
+        ``answers_any``, an unknown name stands for the default. With ``lists_all``, models are
+        listed wherever their files are. Raises ConfigError for an unknown name, InputError for an
+        alias of no model.
         """
+        self._lists_all = lists_all
         self._registry = registry
         self._embedding = [name for name in fusions if is_embedding(registry, name)]
         self.fusions = [
@@ -137,7 +140,7 @@ class Catalogue:
         for model in (*self._all(), *self._aliases.values()):
             for spec in model.sources:
                 if spec.name not in found:
-                    found[spec.name] = file_of(spec) is not None
+                    found[spec.name] = self._lists_all or file_of(spec) is not None
             if all(found[name] for name in model.names):
                 yield model
 

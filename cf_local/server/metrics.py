@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Upper bounds of the buckets for durations."""
@@ -29,6 +30,10 @@ class Metrics:
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a number that ``value`` returns."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def add(self, more: Collector) -> None:
+        """Add the figures of another collector, which may take a while to collect them."""
+        self._registry.register(more)
 
     def mean_answer_s(self) -> float | None:
         """The mean seconds of an answer; None before the first."""

@@ -18,6 +18,7 @@ from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
 from cf_local.server.catalogue import ServedModel
 from cf_local.server.metrics import Metrics
+from cf_local.server.replicated import ReplicatedFusion
 
 
 class QueueFull(Exception):
@@ -99,7 +100,9 @@ class Gate:
 
 _log = logging.getLogger(__name__)
 
-Loaded = Fusion | Embedder
+Served = Fusion | ReplicatedFusion
+"""A fusion in this process, or one of which a cluster has replicas."""
+Loaded = Served | Embedder
 Load = Callable[[ServedModel, IsCancelled, Progress], Loaded]
 """Loads a model: its sources for as many conversations as there are slots, or an Embedder."""
 
@@ -117,7 +120,7 @@ class _Loaded:
         self.last_used = time.monotonic()
         self.loading: asyncio.Task[Loaded] | None = None
         self.share = 0.0  # of the load that is done
-        self._parts: dict[str, Fusion] = {}
+        self._parts: dict[str, Served] = {}
 
     @property
     def loaded(self) -> Loaded | None:
@@ -131,7 +134,7 @@ class _Loaded:
         """Note the share of the load that is done; called in the thread that loads."""
         self.share = share
 
-    def part(self, fusion: Fusion, model: ServedModel) -> Fusion:
+    def part(self, fusion: Served, model: ServedModel) -> Served:
         """The fusion for a model on these sources, without a second load.
 
         It is cached, as it learns from its answers.
@@ -146,7 +149,7 @@ class _Loaded:
 class Place:
     """A slot on a loaded fusion, and more slots for as long as no request waits for them."""
 
-    def __init__(self, fusion: Fusion, gate: Gate) -> None:
+    def __init__(self, fusion: Served, gate: Gate) -> None:
         self.fusion = fusion
         self._gate, self._n_more = gate, 0
 
@@ -191,7 +194,7 @@ class Pool:
     async def place(self, model: ServedModel) -> AsyncIterator[Place]:
         """A slot on the fusion of a model, loaded if needed, while entered. Raises ApiError."""
         async with self._slot(model) as (entry, loaded):
-            assert isinstance(loaded, Fusion)
+            assert not isinstance(loaded, Embedder)
             place = Place(entry.part(loaded, model), entry.gate)
             try:
                 yield place

@@ -3,11 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
 
+from cf_local.cluster.connection import connect
 from cf_local.errors import CfLocalError, InputError
 from cf_local.loading.embedder import load_embedder_of
 from cf_local.loading.load import load_chosen
@@ -17,6 +19,7 @@ from cf_local.registry.registry import Registry
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, ServedModel
 from cf_local.server.pool import Load, Loaded
+from cf_local.server.replicas import Replicas, bounds_of
 from cf_local.server.serve_options import ServeOptions
 
 _BACKLOG = 128
@@ -37,12 +40,41 @@ def serve(
     if the address cannot be used, and what loading raises.
     """
     catalogue = Catalogue(
-        registry, fusions, aliases=options.aliases, answers_any=options.answers_any
+        registry,
+        fusions,
+        aliases=options.aliases,
+        answers_any=options.answers_any,
+        lists_all=options.cluster is not None and bool(fusions),
     )
-    server = Server(catalogue, loader(load_options, on_notice), options)
-    with listening(options) as bound:
+    load = loader(load_options, on_notice)
+    with ExitStack() as opened:
+        replicas = None
+        if options.cluster is not None:
+            replicas = opened.enter_context(replicated(options, load_options, on_notice))
+            load = replicas.loader(load)
+            options = replace(options, n_slots=options.n_slots * replicas.bounds.n_max)
+        server = Server(catalogue, load, options)
+        if replicas is not None:
+            server.metrics.add(replicas)
+        bound = opened.enter_context(listening(options))
         runner = Runner(server, bound, on_ready)
         asyncio.run(runner.run(fusions))
+
+
+@contextmanager
+def replicated(
+    options: ServeOptions, load_options: LoadOptions, on_notice: Callable[[str], None]
+) -> Iterator[Replicas]:
+    """The replicas on the cluster that ``options`` name, without any yet.
+
+    Raises what ``connect`` and ``bounds_of`` raise.
+    """
+    assert options.cluster is not None
+    with connect(options.cluster) as cluster:
+        n_min, n_max = options.n_min_replicas, options.n_max_replicas
+        bounds = bounds_of(cluster.nodes(), load_options, n_min, n_max)
+        with Replicas(bounds, load_options, on_notice) as replicas:
+            yield replicas
 
 
 def loader(options: LoadOptions, on_notice: Callable[[str], None]) -> Load:

@@ -42,6 +42,12 @@ class ServeOptions:
     is_strict: bool = False
     """Refuse requests with unknown parameters instead of ignoring these."""
 
+    cluster: str | None = None
+    """The Ray cluster that has replicas of the models; None loads them in this process."""
+    n_min_replicas: int = 1
+    n_max_replicas: int | None = None
+    """The most replicas of each model; None for as many as the cluster has room for."""
+
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine can reach the server."""

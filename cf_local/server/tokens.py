@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from typing_extensions import TypedDict
 
 from cf_local.errors import CfLocalError
-from cf_local.method.session import Source
 from cf_local.server.api_errors import of_answer
 from cf_local.server.catalogue import Catalogue
 from cf_local.server.dialects import fields
 from cf_local.server.pool import Pool
-from cf_local.server.vocabulary import bounds_of, text_of, tokens_of
+from cf_local.server.vocabulary import AnySource, bounds_of, text_of, tokens_of
 
 
 class TokenizeBody(fields.Body):
@@ -82,11 +81,11 @@ class Tokenizers:
     async def info(self, model: str | None = None) -> TokenizerInfo:
         """What begins and ends a text."""
         async with self._sources(model) as sources:
-            bos, eos = bounds_of(sources)
+            bos, eos = await asyncio.to_thread(bounds_of, sources)
         return {"tokenizer_class": "cf-local", "bos_token": bos, "eos_token": eos}
 
     @asynccontextmanager
-    async def _sources(self, name: str | None) -> AsyncIterator[Sequence[Source]]:
+    async def _sources(self, name: str | None) -> AsyncIterator[Sequence[AnySource]]:
         name = name or self._catalogue.default
         model = await asyncio.to_thread(self._catalogue.answering, name)
         async with self._pool.place(model) as place:

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from cf_local.errors import InputError
 from cf_local.evaluation.likelihood import NOTHING, Token
 from cf_local.method.session import OwnTokens, Source
+from cf_local.server.replicated import ReplicatedSource
 from cf_local.types import Prompt, RawText, Tokens, is_unicode
 
+AnySource = Source | ReplicatedSource
 FIRST_CHARACTER = 1 << 21
 """The token of a fusion for the first character of Unicode; vocabularies are ten times smaller."""
 _N_CHARACTERS = 0x110000
 
 
-def tokens_of(text: str, sources: Sequence[Source], *, adds_special: bool) -> list[int]:
+def tokens_of(text: str, sources: Sequence[AnySource], *, adds_special: bool) -> list[int]:
     """The tokens of a text. Raises InputError for a source that has none."""
     if len(sources) > 1:
         return [FIRST_CHARACTER + ord(char) for char in text]
     return _own(sources[0]).tokenize(text, adds_bos=adds_special)
 
 
-def text_of(tokens: Sequence[int], sources: Sequence[Source]) -> str:
+def text_of(tokens: Sequence[int], sources: Sequence[AnySource]) -> str:
     """The text of tokens. Raises InputError for tokens that the sources do not have."""
     if len(sources) == 1:
         return _own(sources[0]).detokenize(tokens).decode(errors="replace")
@@ -40,20 +42,20 @@ def text_of(tokens: Sequence[int], sources: Sequence[Source]) -> str:
     return "".join(chr(token - FIRST_CHARACTER) for token in tokens)
 
 
-def bounds_of(sources: Sequence[Source]) -> tuple[str | None, str | None]:
+def bounds_of(sources: Sequence[AnySource]) -> tuple[str | None, str | None]:
     """What begins and ends a text, as a text that is one token: for a fusion a line break."""
     if len(sources) > 1:
         return NOTHING.text, NOTHING.text
     return _own(sources[0]).bounds
 
 
-def _own(source: Source) -> OwnTokens:
+def _own(source: AnySource) -> OwnTokens:
     if not isinstance(source, OwnTokens):
         raise InputError(f"{source.info.name} does not report its tokens.")
     return source
 
 
-def readable(prompt: Prompt, sources: Sequence[Source]) -> Prompt:
+def readable(prompt: Prompt, sources: Sequence[AnySource]) -> Prompt:
     """A prompt as the sources read it: tokens of a fusion are text. Raises InputError."""
     if isinstance(prompt, Tokens) and len(sources) > 1:
         return RawText(text_of(prompt.ids, sources))
@@ -70,7 +72,7 @@ class Echo:
 
 async def echo(
     prompt: Prompt,
-    sources: Sequence[Source],
+    sources: Sequence[AnySource],
     read: Callable[[Prompt], Awaitable[Sequence[Token]]] | None,
 ) -> Echo:
     """The echo of a prompt of text or tokens; ``read`` returns how likely its tokens are."""

@@ -283,6 +283,15 @@ def test_ctrl_c_ends_all_workers_and_the_run_goes_on_anywhere(
     assert summary(stdout) == summary(at_once.communicate(timeout=PATIENCE_S)[0])
 
 
+def test_what_ray_says_of_a_dead_worker_is_not_in_the_table(ray_nodes: Any, tmp_path: Path) -> None:
+    process = command(*SAME, "--ray", ray_nodes.address, folder=tmp_path)
+    busy().kill()
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, stderr
+    assert summary(stdout)["n_items"] == 6
+    assert b"Another one gets its question" in stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_driver_leaves_no_worker(ray_nodes: Any, tmp_path: Path) -> None:
     process = stopped_midway(signal.SIGKILL, ray_nodes, tmp_path)

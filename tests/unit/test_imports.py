@@ -41,7 +41,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "sqlite3": frozenset({"chats"}),
     "fastapi": frozenset({"server"}),
     "prometheus_client": frozenset({"server"}),
-    "ray": frozenset({"cluster"}),
+    "ray": frozenset({"cluster", "server"}),
     "pydantic": frozenset({"server"}),
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
@@ -245,6 +245,15 @@ def synthetic_package(folder: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     return package
+
+
+def test_ray_is_imported_for_a_cluster_alone() -> None:
+    rooms = "cf_local.server.running, cf_local.evaluation.cluster_run, cf_local.cli.serve"
+    code = f"import sys, {rooms}; print('ray' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_import_loads_no_native_library() -> None:

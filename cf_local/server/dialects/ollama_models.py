@@ -18,16 +18,16 @@ from cf_local.errors import CfLocalError, MissingModelError
 from cf_local.llama.card import Card
 from cf_local.llama.inspection import inspect, inspect_all
 from cf_local.llama.sizes import part_paths
+from cf_local.loading.embedder import Embedder
 from cf_local.method.thinking import OPENING
 from cf_local.registry.registry import SourceSpec
-from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError
 from cf_local.server.catalogue import LATEST, Catalogue, ServedModel, file_of
 from cf_local.server.dialects import fields
 from cf_local.server.dialects.embeddings import MOST_TEXTS
 from cf_local.server.dialects.ollama import OllamaBody, nanoseconds, timestamp
 from cf_local.server.embedding import Embeddings
-from cf_local.server.pool import Pool
+from cf_local.server.pool import Loaded, Pool
 
 VERSION = "0.13.0"
 """The version of Ollama whose interface this is: some clients refuse an old one."""
@@ -325,10 +325,10 @@ def _changed(files: Sequence[_File]) -> str:
     return timestamp(max((file.changed_s for file in files), default=0.0))
 
 
-def _n_ctx(loaded: Any) -> int:
-    if isinstance(loaded, Fusion):
-        return min(source.info.n_ctx for source in loaded.sources)
-    return int(loaded.n_ctx)
+def _n_ctx(loaded: Loaded) -> int:
+    if isinstance(loaded, Embedder):
+        return loaded.n_ctx
+    return min(source.info.n_ctx for source in loaded.sources)
 
 
 def _details(files: Sequence[_File]) -> Details:

@@ -1,0 +1,135 @@
+"""Replicas come, die and go, and the server with them: nothing stays, and nobody waits in vain."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replicated import OPTIONS, processes, replicated
+from serving import PATIENCE_S, QUESTION, endless, wait_until
+
+from cf_local.errors import MissingModelError
+from cf_local.registry.registry import SourceSpec
+from cf_local.server.catalogue import ServedModel
+from cf_local.server.replicas import Bounds, Replicas
+from cf_local.settings import Settings
+
+pytestmark = pytest.mark.model
+
+
+def test_a_replica_that_dies_is_replaced(ray_nodes: Any) -> None:
+    with replicated() as (served, _):
+        assert served.chat().status == 200
+        sock = served.open(endless(stream=True))
+        sock.recv(100)
+        before = {process.pid for process in processes("ray::ServeReplica")}
+        for process in processes("ray::ServeReplica"):
+            process.kill()
+        rest = b""
+        while b"[DONE]" not in rest and (piece := sock.recv(65536)):
+            rest += piece
+        sock.close()
+        assert b"replica_lost" in rest
+        assert b"Send the request again" in rest
+        wait_until(
+            lambda: len({p.pid for p in processes("ray::ServeReplica")} - before) == 2,
+            "new replicas are there",
+        )
+        wait_until(lambda: served.chat().status == 200, "they answer")
+
+
+def test_more_replicas_come_with_more_requests_and_end_with_the_server(ray_nodes: Any) -> None:
+    with replicated(1, 2) as (served, _):
+        assert served.chat().status == 200
+        assert served.figure('cf_local_replicas{model="builtin"}') == 1
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.is_set():
+                assert served.chat().status == 200
+
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        try:
+            served.wait_for('cf_local_replicas{model="builtin"}', 2)
+        finally:
+            is_over.set()
+        for client in clients:
+            client.join(PATIENCE_S)
+
+
+def test_a_model_that_no_node_has_is_the_error_of_its_load(ray_nodes: Any, tmp_path: Any) -> None:
+    spec = SourceSpec(name="m", file=str(tmp_path / "m.gguf"), origin="test")
+    model = ServedModel("m", "m", "source", None, (spec,), Settings(mode="single"))
+    with (
+        Replicas(Bounds(1, 1, 1, 0.0), OPTIONS, lambda _text: None) as replicas,
+        pytest.raises(MissingModelError, match=r"There is no model file .*m\.gguf"),
+    ):
+        replicas.load(model, lambda: False, lambda _share: None)
+
+
+SERVE = (sys.executable, "-m", "cf_local", "serve", "builtin", "--port", "0", "--threads", "1")
+
+
+def command(nodes: Any, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """The real command, and the port on which it listens."""
+    process = subprocess.Popen(
+        [*SERVE, "--ray", nodes.address, "--min-replicas", "2", "--max-replicas", "2"],
+        cwd=folder,
+        env=os.environ | {"CF_LOCAL_DATA": str(folder)},
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.match(rb"Listening on http://127.0.0.1:(\d+)/", line):
+            return process, int(found[1])
+    raise AssertionError(b"".join(lines))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_the_server(ray_nodes: Any, tmp_path: Path, how: int) -> None:
+    process, port = command(ray_nodes, tmp_path)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+        turn = {"role": "user", "content": QUESTION}
+        body = json.dumps({"model": "builtin", "messages": [turn]})
+        connection.request(
+            "POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}
+        )
+        assert connection.getresponse().status == 200
+        assert len(processes("ray::ServeReplica")) == 2
+    finally:
+        process.send_signal(how)
+        _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == (0 if how == signal.SIGTERM else -how), stderr
+    assert b"Traceback" not in stderr
+    for title in ("ray::ServeReplica", "ray::ServeController", "ray::Lifeline"):
+        wait_until(lambda title=title: not processes(title), f"{title} ends")
+
+
+def test_bounds_that_do_not_fit_are_refused_before_anything_starts(
+    ray_nodes: Any, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [*SERVE, "--ray", ray_nodes.address, "--min-replicas", "5"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"room for 4 replicas of 1 cores, not for 5" in done.stderr
+    assert not processes("ray::Serve")
