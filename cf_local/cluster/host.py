@@ -6,7 +6,9 @@ process that hangs is found by asking it.
 """
 
 import itertools
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,7 +17,7 @@ from cf_local.cluster.actor import CONTROL, Opener, SourceActor, version
 from cf_local.cluster.connection import Cluster, library
 from cf_local.cluster.messages import PROTOCOL, Message, Opened, Where
 from cf_local.errors import Cancelled, CfLocalError, ClusterError
-from cf_local.planning.nodes import Placement
+from cf_local.planning.nodes import Placement, best_node
 from cf_local.progress import IsCancelled, Progress, never
 
 POLL_S = 0.05
@@ -27,6 +29,8 @@ QUIET_S = 10.0
 LOST_S = 30.0
 """Seconds to wait for that answer."""
 _lives = itertools.count(1)
+_lock = threading.Lock()
+_n_taken: Counter[str] = Counter()  # sources of this process by the id of their node
 
 
 class SourceLostError(ClusterError):
@@ -36,27 +40,53 @@ class SourceLostError(ClusterError):
 class Host:
     """An actor that holds the source ``name``. Any thread may ask; answers come in order."""
 
-    def __init__(self, cluster: Cluster, name: str, placement: Placement) -> None:
-        """Raises ClusterError if no node of the cluster can ever take it."""
-        refusal = placement.refusal(name, cluster.nodes())
+    def __init__(self, cluster: Cluster, name: str, placement: Placement, avoid: str = "") -> None:
+        """On the node ``avoid`` only if there is no other; it may be dead.
+
+        Raises ClusterError if no node of the cluster can ever take it.
+        """
+        nodes = cluster.nodes()
+        refusal = placement.refusal(name, nodes)
         if refusal is not None:
             raise ClusterError(refusal)
         self.life = next(_lives)
         self.where: Where | None = None
+        self._is_ended = False
         self._name, self._cluster, self._placement = name, cluster, placement
         self._ray = library()
+        with _lock:
+            node = best_node(placement, nodes, _n_taken, avoid)
+            self._meant_for = "" if node is None else node.id
+            _n_taken[self._meant_for] += 1
         self._actor = self._started()
 
     def _started(self) -> Any:
         """A new actor."""
         kind = self._ray.remote(concurrency_groups={CONTROL: 2})(SourceActor)
         placed = kind.options(
-            **_options(self._placement),
+            **self._options(),
             max_restarts=0,  # a new life has read nothing: ``RaySource.revive`` starts it
             max_task_retries=0,  # nothing that changes a state is done twice
             enable_task_events=False,
         )
         return placed.remote()
+
+    def _options(self) -> dict[str, Any]:
+        """What Ray must set aside, and the node, unless it is no longer there."""
+        placement = self._placement
+        options: dict[str, Any] = {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus}
+        if placement.memory:
+            options["memory"] = placement.memory
+        if placement.resources:
+            options["resources"] = dict(placement.resources)
+        if placement.labels:  # Ray takes one or the other
+            options["label_selector"] = dict(placement.labels)
+        elif self._meant_for:
+            strategies = self._ray.util.scheduling_strategies
+            options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(
+                self._meant_for, soft=True
+            )
+        return options
 
     def load(
         self, opener: Opener, is_cancelled: IsCancelled = never, on_progress: Progress | None = None
@@ -109,6 +139,9 @@ class Host:
 
     def kill(self) -> None:
         """End the process at once. May be called twice."""
+        with _lock:
+            _n_taken[self._meant_for] -= not self._is_ended
+            self._is_ended = True
         if self._ray.is_initialized():
             self._ray.kill(self._actor)
 
@@ -203,21 +236,6 @@ class Host:
         if "No module named 'cf_local" in str(error):
             reason = "cf-local is not installed there"
         return SourceLostError(f"{self._name} on {self.node} was lost: {reason}.")
-
-
-def _options(placement: Placement) -> dict[str, Any]:
-    """The options of an actor that is placed so."""
-    options: dict[str, Any] = {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus}
-    if placement.memory:
-        options["memory"] = placement.memory
-    if placement.resources:
-        options["resources"] = dict(placement.resources)
-    if placement.labels:
-        options["label_selector"] = dict(placement.labels)
-    else:  # Ray takes one or the other
-        # Sources that compute at the same time are better off on different nodes.
-        options["scheduling_strategy"] = "SPREAD"
-    return options
 
 
 def _reason(error: Exception) -> str:

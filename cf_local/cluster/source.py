@@ -10,9 +10,10 @@ from statistics import median
 from cf_local.cluster.actor import Opener
 from cf_local.cluster.connection import Cluster
 from cf_local.cluster.host import Host, SourceLostError
+from cf_local.cluster.messages import Where
 from cf_local.cluster.session import RaySession
 from cf_local.cluster.texts import RemoteTexts, Texts
-from cf_local.errors import CfLocalError, ClosedError, ClusterError
+from cf_local.errors import Cancelled, CfLocalError, ClosedError, ClusterError
 from cf_local.method.costs import PassCosts
 from cf_local.method.tokenization import Vocabulary
 from cf_local.planning.nodes import Placement
@@ -20,6 +21,8 @@ from cf_local.progress import IsCancelled, Progress, never
 from cf_local.types import Prompt
 
 _TRIALS = 5
+_AGAIN_S = 60.0  # to find a node that can take a source that was lost
+_PAUSE_S = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +133,7 @@ class RaySource:
         with self._lock:
             before = self.host
             if before.life == life:
-                self.host = self._loaded_again(lost, is_cancelled)
+                self.host = self._loaded_again(lost, before.where, is_cancelled)
                 before.kill()
                 self.notice = (
                     f"{lost} It was loaded again on {self.node}, and the answer goes on from the "
@@ -138,12 +141,26 @@ class RaySource:
                 )
                 _log.info("%s", self.notice)
 
-    def _loaded_again(self, lost: SourceLostError, is_cancelled: IsCancelled) -> Host:
-        try:
-            host = Host(self._cluster, self._name, self._placement)
-            opened = host.load(self._opener, is_cancelled)
-        except CfLocalError as error:
-            raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
+    def _loaded_again(
+        self, lost: SourceLostError, before: Where | None, is_cancelled: IsCancelled
+    ) -> Host:
+        avoid = "" if before is None else before.node_id
+        deadline = time.monotonic() + _AGAIN_S
+        while True:
+            try:
+                host = Host(self._cluster, self._name, self._placement, avoid)
+                opened = host.load(self._opener, is_cancelled)
+                break
+            except SourceLostError as error:  # Ray does not know yet that the node is dead
+                if time.monotonic() > deadline:
+                    raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
+                if is_cancelled():
+                    raise Cancelled(f"Loading {self._name} again was cancelled.") from error
+                time.sleep(_PAUSE_S)
+            except Cancelled:
+                raise
+            except CfLocalError as error:
+                raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
         if opened.info.n_ctx < self.info.n_ctx:
             host.kill()
             raise ClusterError(

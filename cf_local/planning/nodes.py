@@ -66,6 +66,23 @@ class Placement:
         )
 
 
+def best_node(
+    placement: Placement, nodes: Sequence[Node], n_taken: Mapping[str, int], avoid: str = ""
+) -> Node | None:
+    """The node for a source: of those that can take it now, one with the fewest of our sources.
+
+    Sources that compute at the same time are better off on different nodes. ``n_taken`` counts them
+    by the node's id; the node ``avoid`` comes last. None where no node has enough that is free.
+    """
+    able = [node for node in nodes if not placement.lacking(node, free=True)]
+
+    def order(node: Node) -> tuple[bool, int, float, str]:
+        memory = node.available.get("memory", 0.0)
+        return node.id == avoid, n_taken.get(node.id, 0), -memory, node.name
+
+    return min(able, key=order, default=None)
+
+
 def amount(name: str, n: float) -> str:
     """An amount of a resource for a reader."""
     return f"{n / 1e9:.1f} GB of memory" if "memory" in name else f"{n:g} {name}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cf_local.cluster import connection
 from cf_local.cluster.connection import connect
 from cf_local.errors import ClusterError, InputError
 
@@ -39,8 +40,10 @@ def test_an_address_that_makes_no_sense_is_refused(address: str, says: str) -> N
         connect(address)
 
 
-def test_a_cluster_that_is_not_there_is_reported_at_once() -> None:
-    pytest.importorskip("ray")
+def test_a_cluster_that_is_not_there_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever tests before have joined
+    monkeypatch.setattr(connection, "_joined", {})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # it does not listen
         port = free.getsockname()[1]

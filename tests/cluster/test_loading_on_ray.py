@@ -85,9 +85,12 @@ def test_answers_and_passes_are_those_of_one_process(
         )
 
 
-def test_text_is_tokenized_here_and_a_step_takes_few_round_trips(far: Fusion) -> None:
+def test_sources_are_spread_text_is_tokenized_here_and_a_step_takes_few_round_trips(
+    far: Fusion,
+) -> None:
     sources = [source for source in far.sources if isinstance(source, RaySource)]
     assert len(sources) == 3
+    assert {source.node for source in sources} == {"node a", "node b"}
     assert all(source.vocabulary is not None for source in sources)
     before = sum(session.n_round_trips for s in sources for session in s.sessions)
     n_steps = sum(1 for q in QUESTIONS for _ in far.stream(chat(q), SHORT))

@@ -27,7 +27,7 @@ SYSTEM: Mapping[str, Any] = {
     # Dead nodes are noticed in seconds; a busy machine must not look dead.
     "health_check_initial_delay_ms": 2000,
     "health_check_period_ms": 1000,
-    "health_check_failure_threshold": 10,
+    "health_check_failure_threshold": 20,
     "memory_monitor_refresh_ms": 0,
 }
 
