@@ -50,6 +50,14 @@ def was_called():
     CALLED.clear()
 
 
+def says_how_warm(text):
+    """Fail unless the tool was called, and the answer has its result."""
+    n_calls = len(CALLED)
+    was_called()
+    assert "19" in text, f"not 19 degrees: {text!r}"
+    return f"{text!r} after {n_calls} calls"
+
+
 def check(title):
     """Run a function at once, and print how it went."""
 
