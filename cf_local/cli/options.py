@@ -160,7 +160,7 @@ _RAY_OPTIONS: tuple[Option, ...] = (
         "--ray",
         metavar="ADDRESS",
         help="Load the sources on the nodes of this Ray cluster: HOST:PORT, auto, or local (see "
-        "docs/cluster.md).",
+        "docs/cluster.md). Ray is for trusted networks.",
     ),
 )
 _LOAD_OPTIONS: tuple[Option, ...] = (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cf_local.cli import columns, completing
-from cf_local.cli.options import chosen_models, set_options
+from cf_local.cli import cluster_plan, columns, completing
+from cf_local.cli.options import chosen_models, ray_options, set_options
 from cf_local.planning.plan import Arrangement
 
 if TYPE_CHECKING:
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="[FUSION]", required=False, shell_complete=completing.fusions)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with sizes in bytes.")
 @set_options
+@ray_options
 def plan(name: str | None, as_json: bool, **options: Any) -> None:
     """Show how much memory a set of models needs.
 
     Downloads and loads nothing: reads only the header of each model (from the hub by a range
     request), and compares the needs with the memory available now. `ask`, `chat` and the other
     commands load by the same plan. If the set does not fit, says what would fit and exits with
-    code 5.
+    code 5. With --ray, shows which source goes to which node of a cluster, and what each node has.
 
     \b
     cf-local plan laptop
     cf-local plan --model a.gguf --model b.gguf --context 8192 --memory 6GB --json
+    cf-local plan laptop --ray head:6379
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.loading.fit import fit
@@ -42,7 +44,11 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
         raise click.UsageError("Name a fusion once, or name models instead.")
     specs, _ = choose(load_registry(), name or fusion, models)
     known = {key.name for key in fields(LoadOptions)} & options.keys()
-    fitted = fit(specs, LoadOptions(**{name: options[name] for name in known}))
+    how = LoadOptions(**{name: options[name] for name in known})
+    if how.ray is not None:
+        cluster_plan.show([spec for spec in specs if how.is_on_ray(spec)], how, as_json)
+        return
+    fitted = fit(specs, how)
     click.echo(_as_json(fitted, own_bytes()) if as_json else _as_text(fitted, own_bytes()))
     fitted.check()
 

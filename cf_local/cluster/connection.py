@@ -8,12 +8,12 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from cf_local.errors import ClusterError, InputError
+from cf_local.errors import CfLocalError, ClusterError, InputError
 from cf_local.planning.nodes import Node
 from cf_local.progress import Closing
 
@@ -28,6 +28,7 @@ _ALLOWS_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # on every system, in spit
 _REACH_S = 5.0  # to find out whether anything listens at an address
 _PORT = 6379
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _joined: "dict[str, int]" = {}  # how many connections share the one that this process has
@@ -60,6 +61,24 @@ class Cluster(Closing):
         ]
         return tuple(sorted(found, key=lambda node: (node.name, node.id)))
 
+    def run_on(self, node: Node, work: Callable[..., T], *given: Any) -> T:
+        """What ``work`` returns in a process on a node. It is sent there by its module and name.
+
+        Raises what it raises, and ClusterError.
+        """
+        ray = library()
+        strategies = ray.util.scheduling_strategies
+        there = strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
+        run = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(work)
+        try:
+            found: T = ray.get(run.remote(*given))
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, CfLocalError) else _failed(node, error) from error
+        except ray.exceptions.RayError as error:
+            raise _failed(node, error) from error
+        return found
+
     def close(self) -> None:
         """Leave the cluster unless others in this process still use it. May be called twice."""
         with _lock:
@@ -72,6 +91,13 @@ class Cluster(Closing):
             if not _joined[self.address]:
                 del _joined[self.address]
                 library().shutdown()
+
+
+def _failed(node: Node, error: Exception) -> ClusterError:
+    reason = _first_line(error)
+    if "No module named 'cf_local" in str(error):
+        reason = "cf-local is not installed there"
+    return ClusterError(f"Node {node.name}: {reason}.")
 
 
 def library() -> ModuleType:

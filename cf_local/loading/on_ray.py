@@ -1,6 +1,7 @@
 """Sources on the nodes of a Ray cluster: loaded there by the code that loads them here."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,21 +9,65 @@ from pathlib import Path
 from cf_local import hub
 from cf_local.cluster.connection import connect
 from cf_local.cluster.source import RaySource
-from cf_local.errors import CfLocalError
+from cf_local.errors import CfLocalError, ClusterError
 from cf_local.llama.header import check_file
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.state_key import fingerprint_of
 from cf_local.llama.texts import VocabularyCopy
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.opening import SourceLoad, arranged, located, open_source, work_of
-from cf_local.planning.nodes import Placement
-from cf_local.progress import IsCancelled, Progress
+from cf_local.planning.nodes import Node, Placement, assigned
+from cf_local.planning.plan import Arrangement
+from cf_local.progress import IsCancelled, Progress, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
 
 _START_S = 2.0  # until a process on a node has started
 _BYTES_PER_S = 500e6
 OWN_CLUSTER = "auto"
 """The cluster that this machine is part of."""
+
+
+@dataclass(frozen=True)
+class OnNode:
+    """What a source would need on a node; ``problem`` says why it cannot be loaded there."""
+
+    source: str
+    node: Node | None
+    arrangement: Arrangement | None = None
+    problem: str | None = None
+
+
+def plan_on_ray(
+    specs: Sequence[SourceSpec], options: LoadOptions
+) -> tuple[list[OnNode], list[Node]]:
+    """Which source goes to which node, what it needs there, and all nodes; loads nothing.
+
+    Raises InputError and ClusterError as ``connect`` does.
+    """
+    placements = [spec.ray or Placement() for spec in specs]
+    with connect(options.ray or OWN_CLUSTER) as cluster:
+        nodes = list(cluster.nodes())
+        found = []
+        for spec, placement, node in zip(
+            specs, placements, assigned(placements, nodes), strict=True
+        ):
+            if node is None:
+                why = placement.refusal(spec.name, nodes, free=True)
+                found.append(
+                    OnNode(spec.name, None, problem=why or f"{spec.name}: no room is left.")
+                )
+                continue
+            opener = _opener(spec, placement, len(specs), options)
+            try:
+                arrangement = cluster.run_on(node, OpensOnNode.arranged, opener)
+            except CfLocalError as error:
+                problem = (
+                    str(error) if isinstance(error, ClusterError) else f"Node {node.name}: {error}"
+                )
+                found.append(OnNode(spec.name, node, problem=problem))
+            else:
+                found.append(OnNode(spec.name, node, arrangement))
+    return found, nodes
 
 
 @dataclass(frozen=True)
@@ -35,11 +80,7 @@ class OpensOnNode:
 
     def __call__(self, is_cancelled: IsCancelled, on_progress: Progress) -> LlamaSource:
         """The loaded source. Raises what a load raises."""
-        path = self._path()
-        check_file(path)
-        (arrangement,) = arranged(
-            [self.spec], self.options, _nobody, is_cancelled, n_sources=self.n_sources
-        )
+        path, arrangement = self._path(), self.arranged(is_cancelled)
         work = work_of(path, arrangement, self.options.n_conversations)
         return open_source(
             self.spec,
@@ -52,6 +93,14 @@ class OpensOnNode:
             on_progress,
         )
 
+    def arranged(self, is_cancelled: IsCancelled = never) -> Arrangement:
+        """How it fits into the memory of this node. Raises what planning raises."""
+        check_file(self._path())
+        (found,) = arranged(
+            [self.spec], self.options, _nobody, is_cancelled, n_sources=self.n_sources
+        )
+        return found
+
     def fingerprint(self) -> str | None:
         """Identifies the content of the file."""
         return fingerprint_of(self._path())
@@ -62,26 +111,14 @@ class OpensOnNode:
 
 def open_on_ray(spec: SourceSpec, n_sources: int, options: LoadOptions) -> SourceLoad:
     """The load of a source of a fusion of ``n_sources`` on a node of the cluster."""
-    address, placement = options.ray or OWN_CLUSTER, spec.ray or Placement()
-    # A path means the same file on all machines; it is relative to the folder here.
-    local = spec.local_path
-    if local is not None and not spec.file.startswith(BUILTIN_PREFIX):
-        spec = replace(spec, file=os.path.abspath(local))  # noqa: PTH100 - links stay
-    n_cores = int(placement.num_cpus)
-    there = replace(
-        options,
-        n_threads=options.n_threads_of(spec) or n_cores or None,
-        n_gpu_layers=-1 if placement.num_gpus and spec.gpu_layers is None else options.n_gpu_layers,
-        memory_bytes=placement.memory or None,
-        offline=True,
-        ray=None,
-    )
+    placement = spec.ray or Placement()
+    opener = _opener(spec, placement, n_sources, options)
 
     def run(is_cancelled: IsCancelled, on_progress: Progress) -> RaySource:
         return RaySource(
-            connect(address),
+            connect(options.ray or OWN_CLUSTER),
             spec.name,
-            OpensOnNode(spec, n_sources, there),
+            opener,
             placement,
             copy=partial(_copy, spec),
             is_cancelled=is_cancelled,
@@ -89,6 +126,24 @@ def open_on_ray(spec: SourceSpec, n_sources: int, options: LoadOptions) -> Sourc
         )
 
     return SourceLoad(_START_S + (spec.size_bytes or 0) / _BYTES_PER_S, run)
+
+
+def _opener(
+    spec: SourceSpec, placement: Placement, n_sources: int, options: LoadOptions
+) -> OpensOnNode:
+    # A path means the same file on all machines; it is relative to the folder here.
+    local = spec.local_path
+    if local is not None and not spec.file.startswith(BUILTIN_PREFIX):
+        spec = replace(spec, file=os.path.abspath(local))  # noqa: PTH100 - links stay
+    there = replace(
+        options,
+        n_threads=options.n_threads_of(spec) or int(placement.num_cpus) or None,
+        n_gpu_layers=-1 if placement.num_gpus and spec.gpu_layers is None else options.n_gpu_layers,
+        memory_bytes=placement.memory or None,
+        offline=True,
+        ray=None,
+    )
+    return OpensOnNode(spec, n_sources, there)
 
 
 def _copy(spec: SourceSpec, fingerprint: str) -> VocabularyCopy | None:

@@ -1,7 +1,7 @@
 """The nodes of a cluster, what a source asks of one, and why none has it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,20 @@ def best_node(
         return node.id == avoid, n_taken.get(node.id, 0), -memory, node.name
 
     return min(able, key=order, default=None)
+
+
+def assigned(placements: Sequence[Placement], nodes: Sequence[Node]) -> list[Node | None]:
+    """The node for each of several sources, one after the other, as ``best_node`` chooses it."""
+    left, n_taken = {node.id: node for node in nodes}, dict.fromkeys((n.id for n in nodes), 0)
+    found = []
+    for placement in placements:
+        node = best_node(placement, list(left.values()), n_taken)
+        found.append(node)
+        if node is not None:
+            n_taken[node.id] += 1
+            free = {name: n - placement.wants.get(name, 0) for name, n in node.available.items()}
+            left[node.id] = replace(node, available=free)
+    return found
 
 
 def amount(name: str, n: float) -> str:

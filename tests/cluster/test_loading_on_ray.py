@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -18,6 +19,7 @@ from cf_local import LoadOptions, chat, load
 from cf_local.cluster.source import RaySource
 from cf_local.errors import BrokenModelError, ClusterError, ContextError, MissingModelError
 from cf_local.loading.load import choose, load_chosen
+from cf_local.loading.on_ray import plan_on_ray
 from cf_local.planning.nodes import Placement
 from cf_local.registry.registry import SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
@@ -187,3 +189,23 @@ def test_a_model_of_the_folder_here_is_found_there(
     monkeypatch.chdir(tmp_path)
     with load(models=["mine.gguf"], options=LoadOptions(ray=ray_nodes.address)) as fusion:
         assert Path(fusion.sources[0].info.file) == tmp_path / "mine.gguf"
+
+
+def test_the_plan_says_which_source_goes_where_and_what_it_needs(ray_nodes: Any) -> None:
+    ash, birch, cedar = specs_of("ash", "birch", "cedar")
+    specs = [
+        replace(ash, ray=Placement(resources={"b": 0.1})),
+        replace(birch, file="/nowhere/birch.gguf"),
+        replace(cedar, ray=Placement(num_gpus=1)),
+    ]
+    found, nodes = plan_on_ray(specs, LoadOptions(ray=ray_nodes.address))
+    assert {node.name for node in nodes} >= {"a", "b"}
+    first, second, third = found
+    assert first.node is not None
+    assert first.node.name == "b"
+    assert first.arrangement is not None
+    assert first.arrangement.n_ctx == 512
+    assert first.arrangement.main.total > 2_000_000
+    assert re.fullmatch(r"Node [ab]: .*/nowhere/birch\.gguf.*", second.problem or "")
+    assert third.node is None
+    assert "a lacks 1 GPU" in (third.problem or "")
