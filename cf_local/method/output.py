@@ -76,7 +76,8 @@ MIN_REPEATS, MIN_BYTES = 8, 240  # the rule of a table or a row of dashes is sho
 PROSE_REPEATS, PROSE_BYTES = 6, 120
 PROSE_UNIT_BYTES, PROSE_WORDS = 16, 3
 LONG_REPEATS, LONG_UNIT_BYTES = 3, 120  # several sentences, which nobody says often
-MAX_PERIOD_BYTES = 512
+MAX_PERIOD_BYTES = 1024
+_END_BYTES = 16  # less than what a loop has beyond one period
 _LOOKED_AT = (MIN_REPEATS + 1) * MAX_PERIOD_BYTES
 _NUMBER_OF_ITEM = re.compile(rb"^([ \t>]*)[0-9]{1,3}(?=[.)][ \t])", re.MULTILINE)
 _LEAST_LETTERS = 4 / 5
@@ -92,11 +93,13 @@ def is_looping(response: bytes) -> bool:
     repeat with good reason. Items of a numbered list are the same if only their numbers differ.
     """
     response = _NUMBER_OF_ITEM.sub(rb"\g<1>1", response[-_LOOKED_AT:])
-    last = response[-1:]
-    for period in range(1, min(MAX_PERIOD_BYTES, len(response) // LONG_REPEATS) + 1):
-        if response[-1 - period : -period] == last and _ends_with(
-            response, period, LONG_REPEATS * period
-        ):
+    if len(response) < PROSE_BYTES:
+        return False
+    end, first = response[-_END_BYTES:], max(0, len(response) - _END_BYTES - MAX_PERIOD_BYTES)
+    at = len(response) - len(end)
+    while (at := response.rfind(end, first, at + len(end) - 1)) >= 0:  # where it last ended so
+        period = len(response) - len(end) - at
+        if _ends_with(response, period, LONG_REPEATS * period):
             repeats, least = _limits(response[-period:])
             if _ends_with(response, period, max(repeats * period, least)):
                 return True

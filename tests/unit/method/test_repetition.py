@@ -57,6 +57,20 @@ def test_a_numbered_list_that_starts_over_is_a_loop() -> None:
     assert not is_looping(b"".join(lines[:-1]) + b"9. An end.\n")
 
 
+def test_four_long_items_that_come_again_are_a_loop() -> None:
+    """Seen from small models: a unit of some 600 bytes."""
+    items = [
+        item.replace(
+            b".\n", b". Take one with you, and keep another one at home for the others.\n\n"
+        )
+        for item in (*ITEMS, ITEMS[0].replace(b"Hat", b"Cap"))
+    ]
+    lines = [items[n % 4] % (n + 1) for n in range(4 * LONG_REPEATS)]
+    assert 500 < sum(map(len, lines[:4])) < MAX_PERIOD_BYTES
+    assert is_looping(b"".join(lines))
+    assert not is_looping(b"".join(lines[:-1]))
+
+
 def test_an_item_is_not_written_over_and_over_under_other_numbers() -> None:
     lines = [ITEMS[0] % n for n in range(7, 7 + PROSE_REPEATS)]
     assert is_looping(b"".join(lines))
