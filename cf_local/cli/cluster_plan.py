@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 _HIDDEN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
-def show(specs: Sequence[SourceSpec], options: "LoadOptions", as_json: bool) -> None:
-    """Print the plan. Raises ClusterError if a source cannot be loaded, and what planning raises.
+def show(
+    specs: Sequence[SourceSpec], n_sources: int, options: "LoadOptions", as_json: bool
+) -> None:
+    """Print the plan for those of ``n_sources`` that go to a cluster.
 
-    Sources that stay on this machine are left out.
+    Raises ClusterError if one cannot be loaded, and what planning raises.
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.cluster.connection import TRUST
     from cf_local.loading.on_ray import plan_on_ray
 
-    found, nodes = plan_on_ray(specs, options)
+    found, nodes = plan_on_ray(specs, options, n_sources)
     click.echo(_as_json(found, nodes) if as_json else "\n".join(_lines(found, nodes)))
     if not as_json:
         click.echo(f"Note: {TRUST}", err=True)

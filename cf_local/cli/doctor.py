@@ -14,6 +14,7 @@ from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.loading import loaded
 from cf_local.cli.options import PREFIX, name_options
 from cf_local.doctor import Facts, Finding, collect, examine
+from cf_local.planning.memory import RPC_VARIABLE
 from cf_local.registry.registry import CONFIG_VARIABLE
 from cf_local.registry.toml import nearest
 
@@ -81,7 +82,8 @@ def _measure(options: dict[str, Any], *, as_json: bool) -> None:
 
 def known_variables(root: click.Command) -> set[str]:
     """All environment variables that the commands read."""
-    found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE, "CF_LOCAL_DEBUG"}
+    found = {CONFIG_VARIABLE, files.CACHE_VARIABLE, files.DATA_VARIABLE, RPC_VARIABLE}
+    found.add("CF_LOCAL_DEBUG")
     commands = list(_commands_of(root))
     for command in (root, *commands):
         found |= {p.envvar for p in command.params if isinstance(p.envvar, str)}
@@ -122,6 +124,8 @@ def _described(facts: Facts) -> Iterator[tuple[str, str]]:
     version = f"{native.library_version}; " if native.library_version else ""
     yield "llama.cpp", version + (native.system_info or "does not load")
     yield "backends", ", ".join(native.backends) or "unknown"
+    has_rpc = "built in" if "RPC" in native.backends else "not built in"
+    yield "RPC", f"{has_rpc} (for a model too large for one machine, see docs/cluster.md)"
     for name, description, kind, total, available in native.devices:
         room = f"{columns.size(available)} of {columns.size(total)} available"
         yield "device", f"{name}: {description} ({kind}), {room}"

@@ -45,10 +45,12 @@ def plan(name: str | None, as_json: bool, **options: Any) -> None:
     specs, _ = choose(load_registry(), name or fusion, models)
     known = {key.name for key in fields(LoadOptions)} & options.keys()
     how = LoadOptions(**{name: options[name] for name in known})
-    if how.ray is not None:
-        cluster_plan.show([spec for spec in specs if how.is_on_ray(spec)], how, as_json)
+    if far := [spec for spec in specs if how.is_on_ray(spec)]:
+        cluster_plan.show(far, len(specs), how, as_json)
+    near = [spec for spec in specs if spec not in far]
+    if not near:
         return
-    fitted = fit(specs, how)
+    fitted = fit(near, how, n_sources=len(specs))
     click.echo(_as_json(fitted, own_bytes()) if as_json else _as_text(fitted, own_bytes()))
     fitted.check()
 

@@ -165,7 +165,8 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
     load_options = LoadOptions(**given, n_conversations=how.n_slots)
     embedding = [name for name in fusions if is_embedding(registry, name)]
-    sets = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
+    chosen = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
+    sets = [[spec for spec in specs if not spec.is_on_ray] for specs in chosen]
     for specs in sets if load_options.fit and how.cluster is None else ():
         if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, load_options).check()

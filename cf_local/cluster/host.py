@@ -56,8 +56,8 @@ class Host:
         self._ray = library()
         with _lock:
             node = best_node(placement, nodes, _n_taken, avoid)
-            self._meant_for = "" if node is None else node.id
-            _n_taken[self._meant_for] += 1
+            self.meant_for = "" if node is None else node.id
+            _n_taken[self.meant_for] += 1
         self._actor = self._started()
 
     def _started(self) -> Any:
@@ -81,10 +81,10 @@ class Host:
             options["resources"] = dict(placement.resources)
         if placement.labels:  # Ray takes one or the other
             options["label_selector"] = dict(placement.labels)
-        elif self._meant_for:
+        elif self.meant_for:
             strategies = self._ray.util.scheduling_strategies
             options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(
-                self._meant_for, soft=True
+                self.meant_for, soft=True
             )
         return options
 
@@ -140,7 +140,7 @@ class Host:
     def kill(self) -> None:
         """End the process at once. May be called twice."""
         with _lock:
-            _n_taken[self._meant_for] -= not self._is_ended
+            _n_taken[self.meant_for] -= not self._is_ended
             self._is_ended = True
         if self._ray.is_initialized():
             self._ray.kill(self._actor)
@@ -165,7 +165,7 @@ class Host:
                 )
 
         where: Where = self._wait(self._actor.where.remote(), look, is_asked=False)
-        if where.protocol != PROTOCOL:
+        if (where.protocol, where.version) != (PROTOCOL, version()):
             raise ClusterError(
                 f"{self._name}: node {where.node} has another version of cf-local "
                 f"({where.version}) than this machine ({version()}). Install the same on all nodes."
@@ -248,7 +248,7 @@ def _reason(error: Exception) -> str:
         "OutOfMemoryError": "Ray ended its process, as the node's memory was short",
     }
     text = str(error)
-    if "node died" in text.lower() or "node was dead" in text.lower():
+    if "its node has died" in text:
         return known["NodeDiedError"]
     lines = text.strip().splitlines()
     return known.get(name) or (lines[0].rstrip(".") if lines else name)

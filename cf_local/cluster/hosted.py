@@ -14,7 +14,7 @@ from cf_local.cluster.messages import (
     Reply,
     State,
 )
-from cf_local.errors import CfLocalError
+from cf_local.errors import CfLocalError, ClusterError
 from cf_local.method.session import Legible, ReadToken, Session
 from cf_local.types import Candidate, Draft, Prompt
 
@@ -148,7 +148,11 @@ class HostedSession:
         if start is not None:
             assert isinstance(self._session, Legible)
             self._tokens = self._session.read_tokens(*start)
-        assert self._tokens is not None
+        if self._tokens is None:  # another actor had begun
+            raise ClusterError(
+                f"{self._session.source.info.name} was lost while it read a text, and was loaded "
+                "again. Ask again."
+            )
         return list(islice(self._tokens, n_most))
 
     def _extras(

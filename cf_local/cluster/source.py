@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from cf_local.cluster.actor import Opener
 from cf_local.cluster.connection import Cluster
 from cf_local.cluster.host import Host, SourceLostError
-from cf_local.cluster.messages import Where
+from cf_local.cluster.messages import Opened, Where
 from cf_local.cluster.session import RaySession
 from cf_local.cluster.texts import RemoteTexts, Texts
 from cf_local.errors import Cancelled, CfLocalError, ClosedError, ClusterError
@@ -21,7 +22,7 @@ from cf_local.progress import IsCancelled, Progress, never
 from cf_local.types import Prompt
 
 _TRIALS = 5
-_AGAIN_S = 60.0  # to find a node that can take a source that was lost
+_PLACES_S = 60.0  # to find a node that can take it
 _PAUSE_S = 0.2
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ class RaySource:
         self._placement = placement
         self._lock = threading.Lock()  # held while the source is loaded again
         try:
-            self.host = Host(cluster, name, placement)
-            opened = self.host.load(opener, is_cancelled, on_progress)
+            self.host, opened = self._loaded("", is_cancelled, on_progress)
         except BaseException:
             cluster.close()
             raise
@@ -62,7 +62,7 @@ class RaySource:
         self.has_template = opened.has_template
         self.costs = _with_round_trip(opened.costs, placement.round_trip_ms / 1000)
         here = copy(opened.fingerprint) if opened.fingerprint is not None else None
-        self._texts: Texts = here or RemoteTexts(lambda: self.host)
+        self._texts: Texts = here or RemoteTexts(self._ask)
         self.sessions: Sequence[RaySession] = [
             RaySession(self, index, state, self._texts.vocabulary, looks_ahead=opened.looks_ahead)
             for index, state in enumerate(opened.states)
@@ -141,26 +141,24 @@ class RaySource:
                 )
                 _log.info("%s", self.notice)
 
+    def _ask(self, name: str, *args: Any, **how: Any) -> Any:
+        """What the source in the actor says of a text; asked again of a new actor."""
+        host = self.host
+        try:
+            return host.of_texts(name, *args, **how)
+        except SourceLostError as lost:
+            self.revive(lost, host.life, never)
+            return self.host.of_texts(name, *args, **how)
+
     def _loaded_again(
         self, lost: SourceLostError, before: Where | None, is_cancelled: IsCancelled
     ) -> Host:
-        avoid = "" if before is None else before.node_id
-        deadline = time.monotonic() + _AGAIN_S
-        while True:
-            try:
-                host = Host(self._cluster, self._name, self._placement, avoid)
-                opened = host.load(self._opener, is_cancelled)
-                break
-            except SourceLostError as error:  # Ray does not know yet that the node is dead
-                if time.monotonic() > deadline:
-                    raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
-                if is_cancelled():
-                    raise Cancelled(f"Loading {self._name} again was cancelled.") from error
-                time.sleep(_PAUSE_S)
-            except Cancelled:
-                raise
-            except CfLocalError as error:
-                raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
+        try:
+            host, opened = self._loaded("" if before is None else before.node_id, is_cancelled)
+        except Cancelled:
+            raise
+        except CfLocalError as error:
+            raise ClusterError(f"{lost} It cannot be loaded again: {error}") from error
         if opened.info.n_ctx < self.info.n_ctx:
             host.kill()
             raise ClusterError(
@@ -168,6 +166,24 @@ class RaySource:
                 f"and this fusion was loaded with {self.info.n_ctx}. Load it again."
             )
         return host
+
+    def _loaded(
+        self, avoid: str, is_cancelled: IsCancelled, on_progress: Progress | None = None
+    ) -> tuple[Host, Opened]:
+        """Load it on a node, another one than ``avoid`` if possible."""
+        deadline = time.monotonic() + _PLACES_S
+        while True:
+            host = Host(self._cluster, self._name, self._placement, avoid)
+            try:
+                return host, host.load(self._opener, is_cancelled, on_progress)
+            except SourceLostError:
+                # Ray may not know yet that a node is dead, and try to start a process there.
+                if host.where is not None or time.monotonic() > deadline:
+                    raise
+                avoid = host.meant_for
+            if is_cancelled():
+                raise Cancelled(f"Loading {self._name} was cancelled.")
+            time.sleep(_PAUSE_S)
 
 
 def _with_round_trip(costs: PassCosts, round_trip_s: float) -> PassCosts:

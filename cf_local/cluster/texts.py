@@ -6,9 +6,8 @@ here without its weights. Where this machine does not have the file, the actor a
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
-from cf_local.cluster.host import Host
 from cf_local.method.tokenization import Vocabulary
 from cf_local.types import Prompt
 
@@ -46,23 +45,23 @@ class RemoteTexts:
 
     vocabulary = None
 
-    def __init__(self, host: Callable[[], Host]) -> None:
-        """``host`` is the one that lives now."""
-        self._host = host
-        self.joins = cache(lambda char: host().of_texts("joins", char))
-        self.n_tokens = lru_cache(_MEMO_SIZE)(lambda text: host().of_texts("n_tokens", text))
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        """``ask`` calls a method of the source in the actor: its name, and the arguments."""
+        self._ask = ask
+        self.joins = cache(lambda char: ask("joins", char))
+        self.n_tokens = lru_cache(_MEMO_SIZE)(lambda text: ask("n_tokens", text))
 
     def n_prompt_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt (see Source.n_prompt_tokens)."""
-        return int(self._host().of_texts("n_prompt_tokens", prompt))
+        return int(self._ask("n_prompt_tokens", prompt))
 
     def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
         """The tokens of a raw text (see OwnTokens.tokenize)."""
-        return list(self._host().of_texts("tokenize", text, adds_bos=adds_bos))
+        return list(self._ask("tokenize", text, adds_bos=adds_bos))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """The text of tokens (see OwnTokens.detokenize)."""
-        return bytes(self._host().of_texts("detokenize", list(tokens)))
+        return bytes(self._ask("detokenize", list(tokens)))
 
     def close(self) -> None:
         """There is nothing to free here."""

@@ -1,10 +1,17 @@
-"""The devices that llama.cpp can compute on, from the backends that it was built with."""
+"""The devices that llama.cpp can compute on, from the backends that it was built with.
+
+A build with the RPC backend can also compute on the devices of ``rpc-server`` processes on other
+machines, for a model that is too large for any one of them (docs/cluster.md).
+"""
 
 import ctypes
+import os
+from functools import cache
 
+from cf_local.errors import InputError
 from cf_local.llama.ggml import HANDLE, function, text
 from cf_local.llama.library import lib
-from cf_local.planning.memory import Device, DeviceKind, main_memory
+from cf_local.planning.memory import RPC_VARIABLE, Device, DeviceKind, main_memory
 
 __all__ = ["Device", "backends", "device_handle", "devices"]
 
@@ -12,8 +19,12 @@ _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu"}  # GGML_BACKEND_
 
 
 def devices() -> tuple[Device, ...]:
-    """All devices in llama.cpp's order, with the memory that is available now."""
+    """All devices in llama.cpp's order, with the memory that is available now.
+
+    Raises InputError if servers are named that cannot be used.
+    """
     lib.llama_backend_init()
+    _add_servers(os.environ.get(RPC_VARIABLE, ""))
     count = int(function("ggml_backend_dev_count", ctypes.c_size_t)())
     get = function("ggml_backend_dev_get", HANDLE, ctypes.c_size_t)
     return tuple(_device(get(index)) for index in range(count))
@@ -25,6 +36,32 @@ def backends() -> tuple[str, ...]:
     count = int(function("ggml_backend_reg_count", ctypes.c_size_t)())
     get = function("ggml_backend_reg_get", HANDLE, ctypes.c_size_t)
     return tuple(text("ggml_backend_reg_name", get(index)) for index in range(count))
+
+
+@cache
+def _add_servers(addresses: str) -> None:
+    """Make the devices of RPC servers known. Raises InputError."""
+    names = [name for name in map(str.strip, addresses.split(",")) if name]
+    if not names:
+        return
+    by_name = function("ggml_backend_reg_by_name", HANDLE, ctypes.c_char_p)
+    registry = by_name(b"RPC")
+    if not registry:
+        raise InputError(
+            f"{RPC_VARIABLE} names servers, but the installed llama-cpp-python has no RPC backend. "
+            'Install one with CMAKE_ARGS="-DGGML_RPC=ON" pip install --force-reinstall '
+            "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python==0.3.36, or unset it."
+        )
+    find = function("ggml_backend_reg_get_proc_address", HANDLE, HANDLE, ctypes.c_char_p)
+    add = ctypes.CFUNCTYPE(HANDLE, ctypes.c_char_p)(find(registry, b"ggml_backend_rpc_add_server"))
+    for name in names:
+        server = add(name.encode())
+        if not server:
+            raise InputError(
+                f"{RPC_VARIABLE}: there is no rpc-server at {name}. Start it there "
+                "(rpc-server --host ADDRESS --port PORT), or check the address."
+            )
+        function("ggml_backend_register", None, HANDLE)(server)
 
 
 def device_handle(name: str) -> int | None:

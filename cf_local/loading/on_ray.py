@@ -38,11 +38,12 @@ class OnNode:
 
 
 def plan_on_ray(
-    specs: Sequence[SourceSpec], options: LoadOptions
+    specs: Sequence[SourceSpec], options: LoadOptions, n_sources: int
 ) -> tuple[list[OnNode], list[Node]]:
     """Which source goes to which node, what it needs there, and all nodes; loads nothing.
 
-    Raises InputError and ClusterError as ``connect`` does.
+    They are sources of a fusion of ``n_sources``. Raises InputError and ClusterError as ``connect``
+    does.
     """
     placements = [spec.ray or Placement() for spec in specs]
     with connect(options.ray or OWN_CLUSTER) as cluster:
@@ -57,7 +58,7 @@ def plan_on_ray(
                     OnNode(spec.name, None, problem=why or f"{spec.name}: no room is left.")
                 )
                 continue
-            opener = _opener(spec, placement, len(specs), options)
+            opener = _opener(spec, placement, n_sources, options)
             try:
                 arrangement = cluster.run_on(node, OpensOnNode.arranged, opener)
             except CfLocalError as error:

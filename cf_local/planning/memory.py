@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+RPC_VARIABLE = "CF_LOCAL_RPC"
+"""Names the servers of llama.cpp's RPC backend: HOST:PORT, several with commas between them."""
+
 DeviceKind = Literal["cpu", "gpu", "igpu", "accelerator"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)

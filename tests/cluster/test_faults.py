@@ -265,6 +265,22 @@ def test_a_message_is_done_once_and_in_its_order() -> None:
     assert session.state.counters.n_passes == 2
 
 
+def test_a_new_actor_counts_tokens_where_the_old_one_is_lost(ray_nodes: Any) -> None:
+    pieces = ("ab", " a")
+    opener = OpensScripted(pieces, writes("ab ab", PieceVocabulary(pieces)))
+    source = open_in_actor(ray_nodes.address, opener)
+    try:
+        assert source.vocabulary is None
+        source.host.kill()
+        assert source.n_tokens("ab ab ab") == 5
+        assert source.joins("b") == source.joins("b")
+        prefill(source.sessions[0], RawText("x"), sampling=GREEDY)
+        source.host.kill()
+        assert source.sessions[0].token_ends(b" abab") == {2, 3, 5}
+    finally:
+        source.close()
+
+
 # --- Cancelled ------------------------------------------------------------------------------
 
 

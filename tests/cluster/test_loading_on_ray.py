@@ -198,7 +198,7 @@ def test_the_plan_says_which_source_goes_where_and_what_it_needs(ray_nodes: Any)
         replace(birch, file="/nowhere/birch.gguf"),
         replace(cedar, ray=Placement(num_gpus=1)),
     ]
-    found, nodes = plan_on_ray(specs, LoadOptions(ray=ray_nodes.address))
+    found, nodes = plan_on_ray(specs, LoadOptions(ray=ray_nodes.address), 3)
     assert {node.name for node in nodes} >= {"a", "b"}
     first, second, third = found
     assert first.node is not None

@@ -2,10 +2,9 @@
 
 import click
 import pytest
-from scripted import writer_of
 
 from cf_local.cli.options import OnOff, Size, settings_of
-from cf_local.runtime.fusion import Fusion
+from cf_local.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -38,11 +37,11 @@ def test_on_and_off() -> None:
 
 
 def test_the_papers_settings_are_one_flag_away_and_give_way_to_others() -> None:
-    fusion = Fusion([writer_of("a", "Yes."), writer_of("b", "No.")])
-    plain = settings_of(fusion, {"paper": None, "weights": None, "score": None})
-    paper = settings_of(fusion, {"paper": True, "weights": None, "score": None})
-    given = settings_of(fusion, {"paper": True, "weights": {"a": 2.0}, "score": "nll"})
+    names, usual = ["a", "b"], Settings()
+    plain = settings_of(usual, names, {"paper": None, "weights": None, "score": None})
+    paper = settings_of(usual, names, {"paper": True, "weights": None, "score": None})
+    given = settings_of(usual, names, {"paper": True, "weights": {"a": 2.0}, "score": "nll"})
     assert (plain.score, plain.weights) == ("mixture", "size")
     assert (paper.score, paper.weights, paper.mode) == ("perplexity", "equal", "cool")
     assert (given.score, given.weights) == ("nll", {"a": 2.0})
-    assert settings_of(fusion, {"weights": "equal"}).weights == "equal"
+    assert settings_of(usual, names, {"weights": "equal"}).weights == "equal"
