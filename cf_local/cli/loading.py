@@ -77,7 +77,7 @@ def spread(interrupt: Interrupt, options: dict[str, Any], address: str) -> "Iter
     how = LoadOptions(**{name: options.pop(name) for name in given})
     with connect(address) as cluster, StatusLine() as line:
         workers = ClusterRun(
-            cluster,
+            cluster.nodes(),
             specs,
             settings,
             options=how,

@@ -152,6 +152,10 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         raise CfLocalError(
             f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
         )
+    if options["cluster"] is None and options["n_max_replicas"] is not None:
+        raise click.UsageError("--max-replicas needs --ray ADDRESS: replicas are on a cluster.")
+    if options["cluster"] is None and options["n_min_replicas"] != 1:
+        raise click.UsageError("--min-replicas needs --ray ADDRESS: replicas are on a cluster.")
     # Imported here: they load the native library and the extra.
     from cf_local.loading.fit import fit
     from cf_local.loading.load import choose

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cf_local.cluster.connection import Cluster, library
+from cf_local.cluster.connection import library
 from cf_local.errors import Cancelled, CfLocalError, ClusterError, InputError
 from cf_local.evaluation.runner import Result, Store, Written, judged, write
 from cf_local.evaluation.store import differences, models_of, record_of
@@ -20,7 +20,7 @@ from cf_local.evaluation.variants import Variant
 from cf_local.llama.threads import n_usable_cores
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
-from cf_local.planning.nodes import Node
+from cf_local.planning.nodes import Node, share_of_gpus
 from cf_local.progress import Closing, IsCancelled, Progress, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
 from cf_local.runtime.fusion import Fusion
@@ -95,7 +95,7 @@ class ClusterRun(Closing):
 
     def __init__(
         self,
-        cluster: Cluster,
+        nodes: Sequence[Node],
         specs: Sequence[SourceSpec],
         settings: Settings,
         *,
@@ -104,7 +104,7 @@ class ClusterRun(Closing):
         on_progress: Progress | None = None,
         on_notice: Callable[[str], None],
     ) -> None:
-        """Start the workers and wait for the first; the others join as they are ready.
+        """Start workers on ``nodes`` and wait for the first; the others join as they are ready.
 
         ``specs``, ``settings`` and ``options`` are those of ``load_chosen``. Each node has one
         worker with all its cores, or with ``n_threads`` as many as its cores allow. ``on_notice``
@@ -121,7 +121,7 @@ class ClusterRun(Closing):
         self._failed: CfLocalError | None = None
         portable = [_portable(spec) for spec in specs]
         try:
-            for node in cluster.nodes():
+            for node in nodes:
                 for n_cores, n_gpus in _shares(node, options):
                     self._start(node, n_cores, n_gpus, portable, settings, options)
             if not self._seats:
@@ -130,6 +130,13 @@ class ClusterRun(Closing):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def n_loading(self) -> int:
+        """The workers that still load it; they are only now taken in."""
+        for ref in self._ready(list(self._loading)) if self._loading else ():
+            self._join(ref)
+        return len(self._loading)
 
     @property
     def n_workers(self) -> int:
@@ -333,7 +340,7 @@ def _shares(node: Node, options: LoadOptions) -> Iterator[tuple[int, float]]:
         return
     own = min(options.n_threads or n_cores, n_cores)
     n_workers = n_cores // own
-    n_gpus = 0.0 if options.device == "cpu" else node.total.get("GPU", 0.0) / n_workers
+    n_gpus = 0.0 if options.device == "cpu" else share_of_gpus(node, n_workers)
     for _ in range(n_workers):
         yield own, n_gpus
 

@@ -19,6 +19,12 @@ class Node:
     labels: Mapping[str, str]
 
 
+def share_of_gpus(node: Node, n: int) -> float:
+    """The GPUs of a node for each of ``n`` equal parts: a whole number, or a part of one GPU."""
+    share = node.total.get("GPU", 0.0) / n
+    return float(int(share)) if share > 1 else share
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What a source asks of its node; Ray looks for one, and counts what it has given away.

@@ -20,7 +20,7 @@ from cf_local import errors
 from cf_local.cluster.connection import library
 from cf_local.errors import Cancelled, CfLocalError, ClusterError, InputError
 from cf_local.loading.load_options import LoadOptions
-from cf_local.planning.nodes import Node
+from cf_local.planning.nodes import Node, share_of_gpus
 from cf_local.progress import Closing, IsCancelled, Progress
 from cf_local.server.catalogue import ServedModel
 from cf_local.server.replica import Lifeline, Loaded, Plan, Replica
@@ -28,6 +28,7 @@ from cf_local.server.replicated import ReplicatedFusion
 
 _CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 _POLL_S = 0.1  # from one look at a load to the next
+_PATIENT_LOOKS = 300  # before the user hears that it takes long
 _CALL_S = 60.0  # for what a replica knows without a pass
 _BUSY = 1.0  # answers at once for which a replica is enough: a second one halves its speed
 _COUNT_S, _LOOK_BACK_S, _UPSCALE_S, _DOWNSCALE_S = 1.0, 5.0, 5.0, 300.0
@@ -57,11 +58,8 @@ def bounds_of(nodes: Sequence[Node], options: LoadOptions, n_min: int, n_max: in
         raise ClusterError("No node of the cluster has a CPU to work with.")
     n_cores = options.n_threads or min(int(node.total["CPU"]) for node in able)
     rooms = [int(node.total["CPU"] // n_cores) for node in able]
-    n_gpus = (
-        min(node.total.get("GPU", 0.0) / n for node, n in zip(able, rooms, strict=True) if n)
-        if any(rooms)
-        else 0.0
-    )
+    shares = [share_of_gpus(node, n) for node, n in zip(able, rooms, strict=True) if n]
+    n_gpus = 0.0 if options.device == "cpu" else min(shares, default=0.0)
     n_room = sum(rooms)
     if n_min > n_room:
         raise ClusterError(
@@ -70,7 +68,7 @@ def bounds_of(nodes: Sequence[Node], options: LoadOptions, n_min: int, n_max: in
         )
     if n_max is not None and n_max < n_min:
         raise InputError(f"--max-replicas {n_max} is below --min-replicas {n_min}.")
-    return Bounds(n_min, n_max or n_room, n_cores, 0.0 if options.device == "cpu" else n_gpus)
+    return Bounds(n_min, n_max or n_room, n_cores, n_gpus)
 
 
 class Replicas(Closing):
@@ -79,12 +77,20 @@ class Replicas(Closing):
     def __init__(
         self, bounds: Bounds, options: LoadOptions, on_notice: Callable[[str], None]
     ) -> None:
-        """Start Ray Serve unless it runs; ``options`` are those of each load."""
+        """Start Ray Serve unless it runs; ``options`` are those of each load.
+
+        Raises InputError if it is not installed.
+        """
         self.bounds = bounds
         self._options, self._on_notice = options, on_notice
         self._ray = ray = library()
-        from ray import serve
-
+        try:
+            from ray import serve
+        except ImportError as error:
+            raise InputError(
+                f"Ray Serve is not installed ({error}). Install it with: "
+                'pip install "cf-local[ray]"'
+            ) from error
         logging.getLogger("ray.serve").addFilter(_is_error)  # starting it sets another level
         self._serve: Any = serve
         try:
@@ -119,7 +125,7 @@ class Replicas(Closing):
         target = self._serve.api.RunTarget(bound, name=app, route_prefix=None)
         (handle,) = self._serve.api.run_many([target], wait_for_applications_running=False)
         try:
-            self._await_running(app, is_cancelled)
+            self._await_running(app, model.name, is_cancelled)
             loaded: Loaded = handle.loaded.remote().result(timeout_s=_CALL_S)
         except BaseException:
             self._delete(app)
@@ -205,9 +211,14 @@ class Replicas(Closing):
             **how,
         )
 
-    def _await_running(self, app: str, is_cancelled: IsCancelled) -> None:
+    def _await_running(self, app: str, name: str, is_cancelled: IsCancelled) -> None:
         """Wait until all replicas have loaded. Raises what one of them raised, and Cancelled."""
-        while True:
+        for n_looks in itertools.count():
+            if n_looks == _PATIENT_LOOKS:
+                self._on_notice(
+                    f"{name}: its replicas still load, or wait for {self.bounds.n_cores} cores "
+                    "each that nobody else uses (`ray status`)."
+                )
             status = self._serve.status().applications.get(app)
             state = "" if status is None else status.status.value
             if state == "RUNNING":

@@ -94,7 +94,7 @@ def workers(
     with (
         connect(nodes.address) as cluster,
         ClusterRun(
-            cluster, specs or chosen, settings, options=OPTIONS, on_notice=notes.append
+            cluster.nodes(), specs or chosen, settings, options=OPTIONS, on_notice=notes.append
         ) as opened,
     ):
         yield opened

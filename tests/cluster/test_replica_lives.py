@@ -17,7 +17,7 @@ import pytest
 from replicated import OPTIONS, processes, replicated
 from serving import PATIENCE_S, QUESTION, endless, wait_until
 
-from cf_local.errors import MissingModelError
+from cf_local.errors import InputError, MissingModelError
 from cf_local.registry.registry import SourceSpec
 from cf_local.server.catalogue import ServedModel
 from cf_local.server.replicas import Bounds, Replicas
@@ -133,3 +133,19 @@ def test_bounds_that_do_not_fit_are_refused_before_anything_starts(
     assert done.returncode == 1
     assert b"room for 4 replicas of 1 cores, not for 5" in done.stderr
     assert not processes("ray::Serve")
+
+
+def test_without_ray_serve_the_error_says_what_to_install(
+    ray_nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.serve", None)
+    monkeypatch.delattr("ray.serve", raising=False)
+    with pytest.raises(InputError, match=r'pip install "cf-local\[ray\]"'):
+        Replicas(Bounds(1, 1, 1, 0.0), OPTIONS, lambda _text: None)
+
+
+@pytest.mark.parametrize("option", ["--min-replicas", "--max-replicas"])
+def test_replicas_need_a_cluster(option: str) -> None:
+    done = subprocess.run([*SERVE, option, "2"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert f"{option} needs --ray ADDRESS".encode() in done.stderr

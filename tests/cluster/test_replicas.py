@@ -187,6 +187,9 @@ def test_bounds_follow_from_the_nodes() -> None:
     gpus = [node(CPU=8), node(CPU=16, GPU=2), node(CPU=32, GPU=8)]
     assert bounds_of(gpus, LoadOptions(), 1, None) == Bounds(1, 3, 16, 2.0)
     assert bounds_of(gpus, LoadOptions(device="cpu"), 1, None) == Bounds(1, 7, 8, 0.0)
+    odd = [node(CPU=12, GPU=8)]  # Ray gives out whole GPUs, or a part of one
+    assert bounds_of(odd, LoadOptions(n_threads=4), 1, None) == Bounds(1, 3, 4, 2.0)
+    assert bounds_of(odd, LoadOptions(n_threads=1), 1, None).n_gpus == pytest.approx(8 / 12)
     with pytest.raises(ClusterError, match="room for 1 replicas of 16 cores, not for 2"):
         bounds_of(nodes, LoadOptions(n_threads=16), 2, None)
     with pytest.raises(ClusterError, match="room for 0"):
