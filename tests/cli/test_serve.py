@@ -74,6 +74,22 @@ def stream(port: int) -> socket.socket:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX terminal")
+def test_ctrl_c_leaves_the_terminal_at_the_start_of_a_line(
+    environment: dict[str, str], work_folder: Path
+) -> None:
+    import pexpect
+
+    command = ["-m", "cf_local", "serve", "--port", "0"]
+    child = pexpect.spawn(
+        sys.executable, command, env=environment, cwd=work_folder, encoding="utf-8", timeout=60
+    )
+    child.expect("Ctrl-C stops the server")
+    child.sendcontrol("c")
+    child.expect(pexpect.EOF)
+    assert child.before.endswith("^C\r\n")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_answers_finish(start: Start, sent: signal.Signals) -> None:
     process, port = start("builtin")

@@ -95,6 +95,9 @@ def test_three_tools_one_fusion(run: Run, home: Path, own: Path, three: None) ->
 
     done = run("setup", "--yes")
     assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode()
+    for reason in proposal["reasons"]:  # on a line of its own: both fit a terminal
+        assert f"\n      {reason}\n" in shown
     tables = tomllib.loads(own.read_text())
     assert tables["default"] == "mine"
     assert sorted(tables["fusions"]["mine"]["sources"]) == sorted(owners)
