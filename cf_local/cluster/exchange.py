@@ -4,7 +4,8 @@ Every message is sent once. When the actor is lost, another one reads prompt and
 what was done since the last segment, and gets the message that was not answered.
 """
 
-from collections.abc import Generator
+import string
+from collections.abc import Generator, Set
 from typing import Any, Protocol, cast
 
 from cf_local.cluster.host import Host, SourceLostError
@@ -15,6 +16,7 @@ from cf_local.method.session import Joins, Source
 from cf_local.progress import IsCancelled, never
 from cf_local.types import Counters, Draft
 
+_COMMON = frozenset(string.ascii_letters + string.digits + string.punctuation)
 _MOST_LIVES = 3  # lost so often for one call, it is the call that kills
 
 
@@ -60,7 +62,6 @@ class Exchange:
         """Another answer begins."""
         self._is_cancelled = is_cancelled
         self.notices, self.guesses = (), Guesses()
-        self._joins = None
 
     def run(self, batch: tuple[Call, ...]) -> Reply:
         """Do these calls once; the reply may be that of another actor in the same state.
@@ -110,15 +111,20 @@ class Exchange:
                 self.journal.start(prompt)
                 return cast(int, n_tokens)
 
-    def joined(self, joins: Joins, chars: set[str]) -> bool:
-        """Send with the next message what may follow ``chars``; returns whether that is news.
+    def joined(self, joins: Joins, chars: Set[str]) -> bool:
+        """Send with the next message what may follow ``chars``; returns whether all is new.
 
-        Other ``joins`` than before, of another set of sources, replace all that was sent.
+        ``joins`` that differ from those before, of another set of sources, replace all that was
+        sent. Those of another answer seldom do.
         """
-        is_other = joins is not self._joins
-        if is_other:
-            chars = chars | self._following.keys()
-            self._joins, self._following, self._unsent, self._is_new = joins, {}, {}, True
+        is_other = False
+        if joins is not self._joins:
+            known = {char: joins(char) for char in self._following}
+            is_other = self._joins is None or known != self._following
+            self._joins, self._following = joins, known
+            if is_other:
+                self._unsent, self._is_new = dict(known), True
+                chars = chars | _COMMON
         new = {char: joins(char) for char in sorted(chars) if char not in self._following}
         self._following |= new
         self._unsent |= new

@@ -41,6 +41,14 @@ def test_who_was_asked_is_written_and_older_traces_lack_it(tmp_path: Path) -> No
     assert found.steps == (replace(step, asked=()),)
 
 
+def test_what_did_not_go_as_usual_is_written_and_older_traces_lack_it(tmp_path: Path) -> None:
+    one = traced(STEPS)
+    assert one.answer is not None
+    assert "notices" not in trace.answer_line(one.answer, one.sources)
+    told = replace(one.answer, notices=("ash on node b was lost.",))
+    check_same(tmp_path / "t.jsonl", one, replace(one, answer=told))
+
+
 def test_several_answers_lie_in_one_file(tmp_path: Path) -> None:
     cut_off = replace(traced(STEPS[:2]), answer=None)
     check_same(tmp_path / "t.jsonl", traced(STEPS), cut_off, traced(BOTH))
