@@ -8,7 +8,6 @@ one process. A worker that dies gives its question back.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from cf_local.cluster.connection import library
@@ -22,7 +21,7 @@ from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Node, share_of_gpus
 from cf_local.progress import Closing, IsCancelled, Progress, never
-from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
+from cf_local.registry.registry import SourceSpec
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Prompt
@@ -119,7 +118,7 @@ class ClusterRun(Closing):
         self._seats: list[_Seat] = []
         self._first: _Loaded | None = None
         self._failed: CfLocalError | None = None
-        portable = [_portable(spec) for spec in specs]
+        portable = [spec.portable() for spec in specs]
         try:
             for node in nodes:
                 for n_cores, n_gpus in _shares(node, options):
@@ -343,13 +342,6 @@ def _shares(node: Node, options: LoadOptions) -> Iterator[tuple[int, float]]:
     n_gpus = 0.0 if options.device == "cpu" else share_of_gpus(node, n_workers)
     for _ in range(n_workers):
         yield own, n_gpus
-
-
-def _portable(spec: SourceSpec) -> SourceSpec:
-    """The source as a process in another folder names it."""
-    if spec.repo is not None or spec.file.startswith(BUILTIN_PREFIX):
-        return spec
-    return replace(spec, file=str(Path(spec.file).absolute()))
 
 
 def _check_same(first: _Loaded, other: _Loaded) -> None:

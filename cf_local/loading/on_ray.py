@@ -1,6 +1,5 @@
 """Sources on the nodes of a Ray cluster: loaded there by the code that loads them here."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from cf_local.loading.opening import SourceLoad, arranged, located, open_source,
 from cf_local.planning.nodes import Node, Placement, assigned
 from cf_local.planning.plan import Arrangement
 from cf_local.progress import IsCancelled, Progress, never
-from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
+from cf_local.registry.registry import SourceSpec
 
 _START_S = 2.0  # until a process on a node has started
 _BYTES_PER_S = 500e6
@@ -132,10 +131,7 @@ def open_on_ray(spec: SourceSpec, n_sources: int, options: LoadOptions) -> Sourc
 def _opener(
     spec: SourceSpec, placement: Placement, n_sources: int, options: LoadOptions
 ) -> OpensOnNode:
-    # A path means the same file on all machines; it is relative to the folder here.
-    local = spec.local_path
-    if local is not None and not spec.file.startswith(BUILTIN_PREFIX):
-        spec = replace(spec, file=os.path.abspath(local))  # noqa: PTH100 - links stay
+    spec = spec.portable()
     there = replace(
         options,
         n_threads=options.n_threads_of(spec) or int(placement.num_cpus) or None,

@@ -9,7 +9,7 @@ belong to the commands.
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,6 +86,13 @@ class SourceSpec:
         if self.file.startswith(BUILTIN_PREFIX):
             return _PACKAGE / "builtin" / self.file.removeprefix(BUILTIN_PREFIX)
         return Path(self.file)
+
+    def portable(self) -> "SourceSpec":
+        """The source as a process in another folder names it, also on a machine with its files."""
+        local = self.local_path
+        if local is None or self.file.startswith(BUILTIN_PREFIX):
+            return self
+        return replace(self, file=os.path.abspath(local))  # noqa: PTH100 - links stay
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,9 +118,8 @@ class Replicas(Closing):
     ) -> ReplicatedFusion:
         """Start the replicas of a model. Raises what loading raises in one of them."""
         app = f"cf-local-{os.getpid()}-{next(self._numbers)}-{model.name}"
-        plan = Plan(
-            model.sources, model.settings, self._options, self.bounds.n_cores, self._is_first
-        )
+        sources = tuple(spec.portable() for spec in model.sources)
+        plan = Plan(sources, model.settings, self._options, self.bounds.n_cores, self._is_first)
         bound = self._deployment(model).bind(plan, app, self._lifeline)
         target = self._serve.api.RunTarget(bound, name=app, route_prefix=None)
         (handle,) = self._serve.api.run_many([target], wait_for_applications_running=False)

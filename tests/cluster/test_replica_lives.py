@@ -68,12 +68,15 @@ def test_more_replicas_come_with_more_requests_and_end_with_the_server(ray_nodes
             client.join(PATIENCE_S)
 
 
-def test_a_model_that_no_node_has_is_the_error_of_its_load(ray_nodes: Any, tmp_path: Any) -> None:
-    spec = SourceSpec(name="m", file=str(tmp_path / "m.gguf"), origin="test")
+def test_a_model_that_no_node_has_is_the_error_of_its_load(
+    ray_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a path is relative to the folder here, not to that of Ray
+    spec = SourceSpec(name="m", file="m.gguf", origin="test")
     model = ServedModel("m", "m", "source", None, (spec,), Settings(mode="single"))
     with (
         Replicas(Bounds(1, 1, 1, 0.0), OPTIONS, lambda _text: None) as replicas,
-        pytest.raises(MissingModelError, match=r"There is no model file .*m\.gguf"),
+        pytest.raises(MissingModelError, match=f"There is no model file {tmp_path}/m[.]gguf"),
     ):
         replicas.load(model, lambda: False, lambda _share: None)
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from serving import QUESTION, Served, endless, serving, wait_until
 from cf_local.errors import ClusterError, InputError
 from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Node
+from cf_local.registry.registry import load_registry
+from cf_local.server.catalogue import Catalogue
 from cf_local.server.replicas import Bounds, Replicas, bounds_of
 from cf_local.server.replicated import conversation_of
 from cf_local.types import Chat, Infill, Message, RawText, Tokens, chat
@@ -198,6 +201,17 @@ def test_bounds_follow_from_the_nodes() -> None:
         bounds_of([node(CPU=0)], LoadOptions(), 1, None)
     with pytest.raises(InputError, match="--max-replicas 1 is below --min-replicas 2"):
         bounds_of(nodes, LoadOptions(), 2, 1)
+
+
+def test_models_are_listed_wherever_their_files_are(tmp_path: Path) -> None:
+    text = '[sources.far]\nfile = "/nowhere/far.gguf"\n[fusions.away]\nsources = ["far"]\n'
+    (tmp_path / "models.toml").write_text(text, encoding="utf-8")
+    registry = load_registry(tmp_path / "models.toml")
+    listed = [
+        [model.id for model in Catalogue(registry, ["away"], lists_all=lists_all).listed()]
+        for lists_all in (True, False)
+    ]
+    assert listed == [["away", "far"], []]
 
 
 def test_all_turns_of_a_conversation_have_the_same_beginning() -> None:
