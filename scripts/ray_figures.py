@@ -6,17 +6,20 @@ nodes are killed at random moments::
     python scripts/ray_figures.py equal --answers 200
     python scripts/ray_figures.py cost --model a.gguf --model b.gguf --answers 8 --max-tokens 60
     python scripts/ray_figures.py latency --answers 10
+    python scripts/ray_figures.py cancel --model a.gguf --times 10
     python scripts/ray_figures.py kill --times 30
 """
 
 import argparse
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -36,7 +39,7 @@ from cf_local.loading.load import choose, load_chosen  # noqa: E402
 from cf_local.planning.nodes import Placement  # noqa: E402
 from cf_local.registry.registry import SourceSpec, load_registry  # noqa: E402
 from cf_local.settings import Settings  # noqa: E402
-from cf_local.types import Answer, Chat, Step, chat  # noqa: E402
+from cf_local.types import Answer, Chat, Message, Step, chat  # noqa: E402
 
 MODES = (
     {},
@@ -84,7 +87,7 @@ class Delayed(Host):
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("equal", "cost", "latency", "kill"))
+    parser.add_argument("what", choices=("equal", "cost", "latency", "cancel", "kill"))
     parser.add_argument("--model", action="append", default=[], help="files instead of the toys")
     parser.add_argument("--answers", type=int, default=20)
     parser.add_argument("--times", type=int, default=30)
@@ -95,7 +98,9 @@ def main() -> None:
     settings = replace(settings, max_tokens=given.max_tokens)
     prompts = prompts_for(given.model, given.answers)
     with several_nodes("a", "b") as nodes, connect(nodes.address):
-        if given.what == "kill":
+        if given.what == "cancel":
+            cancel(nodes.address, specs, settings, prompts, given.times)
+        elif given.what == "kill":
             kill(nodes, specs, settings, prompts, given.times, given.seed)
         else:
             work = {"equal": equal, "cost": cost, "latency": latency}[given.what]
@@ -192,6 +197,46 @@ def latency(
             found = answered(fusion, prompts, lambda _: settings)
             ms = 1000 * found.seconds / found.n_steps
             print(found.line(f"{delay_ms} ms added"), f" {ms:.1f} ms a step")
+
+
+def cancel(
+    address: str,
+    specs: Sequence[SourceSpec],
+    settings: Settings,
+    prompts: Sequence[Chat],
+    n_times: int,
+) -> None:
+    """Seconds from a cancel to the end, while a long prompt is read and while words are written."""
+    words = prompts[0].messages[0].content
+    long = chat((words + " ") * (20 if len(specs) > 2 else 200))
+    with far(address, specs, settings) as fusion:
+        for name, prompt, after_s in (("prompt", long, 0.3), ("words", prompts[0], 1.0)):
+            found = []
+            for index in range(n_times):
+                asked: list[float] = []
+                stream = fusion.stream(replace(prompt, messages=_varied(prompt, index)))
+
+                def stop(stream: Any = stream, asked: list[float] = asked) -> None:
+                    asked.append(time.perf_counter())
+                    stream.cancel()
+
+                timer = threading.Timer(after_s, stop)
+                timer.start()
+                *_, last = stream
+                timer.join()
+                if last.finish_reason == "cancelled":
+                    found.append(time.perf_counter() - asked[0])
+            if found:
+                print(
+                    f"{name}: {len(found)} cancelled, median {median(found):.3f} s, "
+                    f"at most {max(found):.3f} s"
+                )
+
+
+def _varied(prompt: Chat, index: int) -> tuple[Message, ...]:
+    """The conversation with another beginning, so that nothing of it was read before."""
+    first = prompt.messages[0]
+    return (replace(first, content=f"{index}. {first.content}"), *prompt.messages[1:])
 
 
 def kill(

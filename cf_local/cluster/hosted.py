@@ -163,7 +163,7 @@ class HostedSession:
         guesses = guesses._replace(known=guesses.known and known not in calls)
         try:
             return tuple(self._guessed(calls[-1], result, guesses))
-        except CfLocalError as error:  # nobody has asked for it yet
+        except Exception as error:  # noqa: BLE001 - nobody has asked for it yet
             _log.info("What may be asked next is unknown: %s", error)
             return ()
 
@@ -183,6 +183,6 @@ class HostedSession:
             found = self._others(scored)
             if not isinstance(found, Missing):
                 yield Call("others", (scored,)), found
-        if guesses.known and self._reading is None:
+        if guesses.known and last.name not in ("rollback", "stop_reading") and not self._reading:
             known = Call("ahead.known", (b"",))
             yield known, self._do(known)

@@ -315,6 +315,26 @@ def test_work_on_a_node_is_cancelled_while_it_runs(ray_nodes: Any) -> None:
         source.close()
 
 
+def test_a_prompt_that_was_cancelled_leaves_a_session_that_can_be_asked(
+    ray_nodes: Any, tiny_model: Callable[..., Path]
+) -> None:
+    source = open_in_actor(ray_nodes.address, OpensTiny(tiny_model("llama", "spm", eog_bias=-3.0)))
+    try:
+        session, stop = source.sessions[0], threading.Event()
+        prompt = RawText("The lazy dog, the fox. " * 180)
+        parts = session.prefill(prompt, sampling=GREEDY, looks_ahead=True, is_cancelled=stop.is_set)
+        next(parts)
+        stop.set()
+        with pytest.raises(Cancelled):
+            drained(parts)
+        session.rollback()
+        assert session.counters.n_tokens > 0
+        prefill(session, prompt, sampling=GREEDY, looks_ahead=True)
+        assert session.draft(8).token_ends
+    finally:
+        source.close()
+
+
 # --- Nothing stays --------------------------------------------------------------------------
 
 DRIVER = """
