@@ -125,13 +125,14 @@ def test_sources_here_and_there_answer_together(ray_nodes: Any, near: Fusion) ->
 
 
 def test_a_source_goes_to_the_node_that_has_what_it_asks_for(ray_nodes: Any) -> None:
-    ash, birch = specs_of("ash", "birch")
+    ash, birch, cedar = specs_of("ash", "birch", "cedar")
     specs = [
         replace(ash, ray=Placement(resources={"b": 0.1})),
         replace(birch, ray=Placement(num_cpus=1, resources={"a": 0.1}, round_trip_ms=5)),
+        replace(cedar, ray=Placement(labels={"zone": "b"})),
     ]
     with load_chosen(specs, SHORT, options=LoadOptions(ray=ray_nodes.address)) as fusion:
-        assert [source.node for source in fusion.sources] == ["node b", "node a"]  # type: ignore[attr-defined]
+        assert [source.node for source in fusion.sources] == ["node b", "node a", "node b"]  # type: ignore[attr-defined]
         costs = [source.costs.of(1) for source in fusion.sources]
         assert costs[1] > 0.005 > costs[0]
 

@@ -97,12 +97,13 @@ def several_nodes(*names: str) -> Iterator[Any]:
 
 
 def add_node(nodes: Any, name: str, *, is_head: bool = False) -> Any:
-    """A node that has one of the resource of its name."""
+    """A node that has one of the resource of its name, which is also its zone."""
     how: dict[str, Any] = {"_system_config": dict(SYSTEM)} if is_head else {}
     return nodes.add_node(
         node_ip_address="127.0.0.1",
         node_name=name,
         resources={name: 1.0},
+        labels={"zone": name},
         num_cpus=2,
         include_dashboard=False,
         **how,
