@@ -35,17 +35,21 @@ from cf_local.cluster.connection import Cluster, connect, library
 from cf_local.evaluation import (
     Result,
     TaskOptions,
+    Variant,
     checked_items,
+    cluster_run,
     default_variants,
     open_task,
     run,
     settings_for,
 )
-from cf_local.evaluation.cluster_run import ClusterRun
+from cf_local.evaluation.cluster_run import ClusterRun, RunWorker
+from cf_local.evaluation.runner import Written
 from cf_local.loading.load import choose
 from cf_local.loading.load_options import LoadOptions
 from cf_local.registry.registry import SourceSpec, load_registry
 from cf_local.settings import Settings
+from cf_local.types import Prompt
 
 N_CANCELS = 15
 CLIENTS = (1, 2, 4)
@@ -74,6 +78,7 @@ def main() -> None:
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"two busy processes get {control():.2f} times the work of one done")
         trips(nodes.address)
+        waits(nodes.address, given.model)
         n_wrong = evaluation(nodes.address, given.model, given.items)
         n_wrong += serving(nodes.address, given, questions)
     sys.exit(bool(n_wrong))
@@ -144,6 +149,32 @@ def evaluation(address: str, model: str, n_items: int) -> int:
     print(f"eval, {len(alone)} answers:", *(f"{name} {s:.1f} s;" for name, s in seconds.items()))
     print(f"  {n_wrong} results differ")
     return n_wrong
+
+
+class Waiting(RunWorker):
+    """A worker whose answers wait 70 ms, as for a GPU: what is left is the driver's part."""
+
+    def write(self, prompt: Prompt, variant: Variant) -> Written:
+        """Nothing, after a while."""
+        time.sleep(0.07)
+        return Written("", "stop", 0.07, 0.0, "", {})
+
+
+def waits(address: str, model: str) -> None:
+    """How the driver spreads answers that take no core: on one node and on two."""
+    task = open_task("builtin", TaskOptions(n_items=40, seed=4))
+    items = checked_items(task)
+    specs, settings = choose(load_registry(), model, ())
+    variants = default_variants(settings, [spec.name for spec in specs])
+    seconds = {}
+    cluster_run.RunWorker, former = Waiting, cluster_run.RunWorker  # type: ignore[misc]
+    for n_nodes in (1, 2):
+        with connect(address) as cluster, spread(cluster, n_nodes, specs, settings) as workers:
+            start = time.perf_counter()
+            n = len(list(workers.run(task, items, variants)))
+            seconds[n_nodes] = time.perf_counter() - start
+    cluster_run.RunWorker = former  # type: ignore[misc]
+    print(f"{n} answers of 70 ms without work: 1 node {seconds[1]:.1f} s, 2 {seconds[2]:.1f} s")
 
 
 @contextmanager
