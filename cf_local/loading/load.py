@@ -106,21 +106,29 @@ def load_chosen(
         sources = _together([loads[spec.name] for spec in specs], is_cancelled, on_progress)
         for source in sources:
             opened.callback(source.close)
-        plain = [source.info.name for source in sources if not source.has_template]
-        if plain:
-            on_notice(
-                f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'."
-            )
-            settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
-        if name := dominant(settings, [source.info for source in sources]):
-            on_notice(
-                f"{name} is much larger than the others; it will mostly write alone. "
-                "`cf-local calibrate` measures whether the others help."
-            )
+        settings = _settled(settings, sources, on_notice)
         n_threads = [options.n_threads_of(spec) for spec in here]
         loaded = _fused(sources, settings, options.overlap, MeasuredOverlap(paths, n_threads))
         opened.pop_all()
     return loaded
+
+
+def _settled(
+    settings: Settings,
+    sources: Sequence[LlamaSource | RaySource],
+    on_notice: Callable[[str], None],
+) -> Settings:
+    """The settings for these sources, and what the user should know of them."""
+    plain = [source.info.name for source in sources if not source.has_template]
+    if plain:
+        on_notice(f"{', '.join(plain)}: no chat template in the file; using 'User: / Assistant:'.")
+        settings = replace(settings, stop=(*settings.stop, PLAIN_STOP))
+    if name := dominant(settings, [source.info for source in sources]):
+        on_notice(
+            f"{name} is much larger than the others; it will mostly write alone. "
+            "`cf-local calibrate` measures whether the others help."
+        )
+    return settings
 
 
 def _fused(
