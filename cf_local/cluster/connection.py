@@ -156,7 +156,7 @@ def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address not in (LOCAL, "auto") and not (host and port.isdecimal()):
         raise InputError(
-            f"{address!r} is no address of a Ray cluster. Use HOST:PORT (Ray's port is {_PORT}), "
+            f"{address!r} is not the address of a Ray cluster. Use HOST:PORT (port {_PORT}), "
             '"auto" on a machine that is part of a cluster, or "local".'
         )
 

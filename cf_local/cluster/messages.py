@@ -91,7 +91,7 @@ class Where(NamedTuple):
 class Opened(NamedTuple):
     """A loaded source, as the other side needs to know it.
 
-    ``fingerprint`` identifies the content of its file; None for what is no file.
+    ``fingerprint`` identifies the content of its file; None if it is not a file.
     """
 
     info: SourceInfo

@@ -28,7 +28,7 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
     ("address", "says"),
     [
         ("ray://head:10001", "client protocol is not supported.*--ray auto"),
-        ("head", "no address of a Ray cluster.*HOST:PORT"),
+        ("head", "not the address of a Ray cluster.*HOST:PORT"),
         ("head:", "no address"),
         (":6379", "no address"),
         ("", "no address"),
