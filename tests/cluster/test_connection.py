@@ -29,9 +29,9 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
     [
         ("ray://head:10001", "client protocol is not supported.*--ray auto"),
         ("head", "not the address of a Ray cluster.*HOST:PORT"),
-        ("head:", "no address"),
-        (":6379", "no address"),
-        ("", "no address"),
+        ("head:", "not the address"),
+        (":6379", "not the address"),
+        ("", "not the address"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused(address: str, says: str) -> None:
