@@ -7,6 +7,7 @@ from PyInstaller.utils.hooks import collect_data_files, copy_metadata, get_packa
 # The hub is needed by those who fetch models; who wants a smaller bundle excludes huggingface_hub.
 datas = collect_data_files("cf_local", excludes=["_pyinstaller"])
 datas += copy_metadata("cf-local")
+excludedimports = ["ray"]  # it runs Python on its nodes, which no bundle has; 100 MB
 
 # A checkout has its registry above the package (see config.py), an installed package inside.
 _above = Path(get_package_paths("cf_local")[0]) / "models.toml"
