@@ -187,6 +187,13 @@ class Counters:
     n_tokens: int = 0
     decode_s: float = 0.0
 
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(
+            self.n_passes + other.n_passes,
+            self.n_tokens + other.n_tokens,
+            self.decode_s + other.decode_s,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:

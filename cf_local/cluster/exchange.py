@@ -56,7 +56,7 @@ class Exchange:
     @property
     def state(self) -> State:
         """The figures after the last message; the counters are those of all lives."""
-        return self._state._replace(counters=_sum(self._base, self._state.counters))
+        return self._state._replace(counters=self._base + self._state.counters)
 
     def start(self, is_cancelled: IsCancelled) -> None:
         """Another answer begins."""
@@ -182,11 +182,3 @@ class Exchange:
         if reply.error is not None:
             raise reply.error
         return reply.results[-1]
-
-
-def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(
-        one.n_passes + other.n_passes,
-        one.n_tokens + other.n_tokens,
-        one.decode_s + other.decode_s,
-    )

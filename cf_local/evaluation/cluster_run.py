@@ -7,7 +7,7 @@ one process. A worker that dies gives its question back.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cf_local.cluster.connection import library
@@ -16,7 +16,6 @@ from cf_local.evaluation.runner import Result, Store, Written, judged, write
 from cf_local.evaluation.store import differences, models_of, record_of
 from cf_local.evaluation.tasks.task import Item, Task
 from cf_local.evaluation.variants import Variant
-from cf_local.llama.threads import n_usable_cores
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Node, share_of_gpus
@@ -47,9 +46,8 @@ class RunWorker:
         self, specs: Sequence[SourceSpec], settings: Settings, options: LoadOptions, n_cores: int
     ) -> None:
         """Nothing is loaded yet; ``n_cores`` is what Ray has set aside for this worker."""
-        if options.n_threads is None and n_cores < n_usable_cores():
-            options = replace(options, n_threads=n_cores)
-        self._specs, self._settings, self._options = specs, settings, options
+        self._specs, self._settings = specs, settings
+        self._options = options.within(n_cores)
         self._fusion: Fusion | None = None
         self._parts: dict[str, Fusion] = {}
 

@@ -1,7 +1,8 @@
 """What the user asks of a load, and what follows from it for one source."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cf_local.llama.threads import n_usable_cores
 from cf_local.planning.plan import DEFAULT_CONTEXT, MIN_CONTEXT, Wish
 from cf_local.registry.registry import SourceSpec
 from cf_local.types import DeviceChoice, KvType
@@ -35,6 +36,12 @@ class LoadOptions:
     def is_on_ray(self, spec: SourceSpec) -> bool:
         """Whether a source is loaded on a node of a cluster."""
         return spec.is_on_ray if self.ray is None else spec.where != "here"
+
+    def within(self, n_cores: int) -> "LoadOptions":
+        """The same for a process that may use ``n_cores`` of the machine it is on."""
+        if self.n_threads is not None or n_cores >= n_usable_cores():
+            return self
+        return replace(self, n_threads=n_cores)
 
     def n_threads_of(self, spec: SourceSpec) -> int | None:
         """The number of threads that the user or models.toml sets, None if neither does."""

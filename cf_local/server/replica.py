@@ -7,13 +7,12 @@ other. A replica answers as many requests at once as its fusion has slots.
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cf_local.evaluation.likelihood import Judge, Token
-from cf_local.llama.threads import n_usable_cores
 from cf_local.loading.load import load_chosen
 from cf_local.loading.load_options import LoadOptions
 from cf_local.registry.registry import SourceSpec
@@ -66,9 +65,7 @@ class Replica:
 
         ``lifeline`` is an actor that lives as long as the server.
         """
-        options, notices = plan.options, list[str]()
-        if options.n_threads is None and plan.n_cores < n_usable_cores():
-            options = replace(options, n_threads=plan.n_cores)
+        options, notices = plan.options.within(plan.n_cores), list[str]()
         self._fusion = load_chosen(
             plan.specs, plan.settings, options=options, on_notice=notices.append
         )
@@ -135,7 +132,7 @@ class Replica:
 
         context = serve.get_replica_context()
         counters = {
-            source.info.name: _sum([session.counters for session in source.sessions])
+            source.info.name: sum((session.counters for session in source.sessions), Counters())
             for source in self._fusion.sources
         }
         node = ray.get_runtime_context().get_node_id()
@@ -148,14 +145,6 @@ class Replica:
         if names not in self._parts:
             self._parts[names] = self._fusion.of(names)
         return self._parts[names]
-
-
-def _sum(counters: Sequence[Counters]) -> Counters:
-    return Counters(
-        sum(each.n_passes for each in counters),
-        sum(each.n_tokens for each in counters),
-        sum(each.decode_s for each in counters),
-    )
 
 
 def _end_with(app: str, lifeline: Any, ends_serve: bool) -> None:
