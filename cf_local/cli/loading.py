@@ -10,13 +10,14 @@ from cf_local.cli.fetching import fetch_missing
 from cf_local.cli.interrupt import Interrupt
 from cf_local.cli.options import check_weights, chosen_models
 from cf_local.cli.status import StatusLine
-from cf_local.registry.registry import load_registry
+from cf_local.registry.registry import SourceSpec, load_registry
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
 from cf_local.types import Prompt
 
 if TYPE_CHECKING:
     from cf_local.evaluation.cluster_run import ClusterRun
+    from cf_local.loading.load_options import LoadOptions
 
 
 @contextmanager
@@ -36,15 +37,11 @@ def loaded(
     """
     # Imported here: it loads the native library, which `--help` need not wait for.
     from cf_local.loading import load
-    from cf_local.loading.load_options import LoadOptions
 
-    specs, settings = load.choose(load_registry(), *chosen_models(options))
-    check_weights(options.get("weights"), [spec.name for spec in specs])
+    specs, settings, how = _chosen(options)
     if alone and (name := _name_alone(settings, options, specs[0].name)) is not None:
         specs, settings = load.alone(specs, settings, name)
         options["weights"] = None
-    given = [key.name for key in fields(LoadOptions) if key.name in options]
-    how = LoadOptions(**{name: options.pop(name) for name in given})
     with StatusLine() as line:
         opened = load.load_chosen(
             specs,
@@ -68,13 +65,8 @@ def spread(interrupt: Interrupt, options: dict[str, Any], address: str) -> "Iter
     """
     from cf_local.cluster.connection import connect
     from cf_local.evaluation.cluster_run import ClusterRun
-    from cf_local.loading import load
-    from cf_local.loading.load_options import LoadOptions
 
-    specs, settings = load.choose(load_registry(), *chosen_models(options))
-    check_weights(options.get("weights"), [spec.name for spec in specs])
-    given = [key.name for key in fields(LoadOptions) if key.name in options]
-    how = LoadOptions(**{name: options.pop(name) for name in given})
+    specs, settings, how = _chosen(options)
     with connect(address) as cluster, StatusLine() as line:
         workers = ClusterRun(
             cluster.nodes(),
@@ -88,6 +80,20 @@ def spread(interrupt: Interrupt, options: dict[str, Any], address: str) -> "Iter
         line.clear()
         with workers:
             yield workers
+
+
+def _chosen(options: dict[str, Any]) -> "tuple[list[SourceSpec], Settings, LoadOptions]":
+    """The models that ``options`` choose, and how to load them; removes what it uses of them.
+
+    Raises what choosing raises, and InputError for weights of unknown sources.
+    """
+    from cf_local.loading.load import choose
+    from cf_local.loading.load_options import LoadOptions
+
+    specs, settings = choose(load_registry(), *chosen_models(options))
+    check_weights(options.get("weights"), [spec.name for spec in specs])
+    given = [key.name for key in fields(LoadOptions) if key.name in options]
+    return specs, settings, LoadOptions(**{name: options.pop(name) for name in given})
 
 
 def _name_alone(settings: Settings, options: Mapping[str, Any], first: str) -> str | None:
