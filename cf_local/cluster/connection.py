@@ -94,10 +94,22 @@ class Cluster(Closing):
 
 
 def _failed(node: Node, error: Exception) -> ClusterError:
-    reason = _first_line(error)
-    if "No module named 'cf_local" in str(error):
-        reason = "cf-local is not installed there"
-    return ClusterError(f"Node {node.name}: {reason}.")
+    return ClusterError(f"Node {node.name}: {why_lost(error)}.")
+
+
+def why_lost(error: Exception) -> str:
+    """Why a node or an actor did not do its work, in one line and without Ray's numbers."""
+    name, text = type(error).__name__, str(error)
+    if "No module named 'cf_local" in text:
+        return "cf-local is not installed there"
+    if name == "NodeDiedError" or "its node has died" in text:
+        return "its node has died"
+    known = {
+        "ActorDiedError": "its process has died",
+        "ActorUnavailableError": "it cannot be reached",
+        "OutOfMemoryError": "Ray ended its process, as the node's memory was short",
+    }
+    return known.get(name) or _first_line(error)
 
 
 def library() -> ModuleType:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from cf_local.cluster.actor import CONTROL, Opener, SourceActor, version
-from cf_local.cluster.connection import Cluster, library
+from cf_local.cluster.connection import Cluster, library, why_lost
 from cf_local.cluster.messages import PROTOCOL, Message, Opened, Where
 from cf_local.errors import Cancelled, CfLocalError, ClusterError
 from cf_local.planning.nodes import Placement, best_node
@@ -232,23 +232,4 @@ class Host:
         return type(error)(f"On {self.node}: {error}") if is_ours else error
 
     def _lost(self, error: Exception) -> SourceLostError:
-        reason = _reason(error)
-        if "No module named 'cf_local" in str(error):
-            reason = "cf-local is not installed there"
-        return SourceLostError(f"{self._name} on {self.node} was lost: {reason}.")
-
-
-def _reason(error: Exception) -> str:
-    """Why an actor is gone, in one line without Ray's numbers."""
-    name = type(error).__name__
-    known = {
-        "ActorDiedError": "its process has died",
-        "ActorUnavailableError": "it cannot be reached",
-        "NodeDiedError": "its node has died",
-        "OutOfMemoryError": "Ray ended its process, as the node's memory was short",
-    }
-    text = str(error)
-    if "its node has died" in text:
-        return known["NodeDiedError"]
-    lines = text.strip().splitlines()
-    return known.get(name) or (lines[0].rstrip(".") if lines else name)
+        return SourceLostError(f"{self._name} on {self.node} was lost: {why_lost(error)}.")

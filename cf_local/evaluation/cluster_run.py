@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cf_local.cluster.connection import library
+from cf_local.cluster.connection import library, why_lost
 from cf_local.errors import Cancelled, CfLocalError, ClusterError, InputError
-from cf_local.evaluation.runner import Result, Store, Written, judged, write
+from cf_local.evaluation.runner import Result, Store, judged, write
 from cf_local.evaluation.store import differences, models_of, record_of
 from cf_local.evaluation.tasks.task import Item, Task
 from cf_local.evaluation.variants import Variant
@@ -23,7 +23,6 @@ from cf_local.progress import Closing, IsCancelled, Progress, never
 from cf_local.registry.registry import SourceSpec
 from cf_local.runtime.fusion import Fusion
 from cf_local.settings import Settings
-from cf_local.types import Prompt
 
 _POLL_S = 0.1  # from one look at Ctrl-C to the next
 _MOST_LOSSES = 2  # workers that may die at one question: it is not their node then
@@ -60,14 +59,14 @@ class RunWorker:
         names = tuple(source.info.name for source in fusion.sources)
         return _Loaded(names, fusion.settings, models_of(fusion.sources), notices)
 
-    def write(self, prompt: Prompt, variant: Variant) -> Written:
-        """Answer a question in one way."""
+    def write(self, item: Item, variant: Variant) -> Result:
+        """Answer a question in one way, without a verdict."""
         assert self._fusion is not None
         if variant.sources is None:
-            return write(self._fusion, prompt, variant.settings)
+            return write(self._fusion, item, variant)
         if variant.name not in self._parts:
             self._parts[variant.name] = self._fusion.of(variant.sources, variant.settings)
-        return write(self._parts[variant.name], prompt, variant.settings)
+        return write(self._parts[variant.name], item, variant)
 
 
 @dataclass(eq=False, slots=True)
@@ -198,7 +197,8 @@ class ClusterRun(Closing):
                 if written is None:
                     todo.appendleft(question)
                     continue
-                result = judged(task, question.item, question.left.popleft(), written)
+                question.left.popleft()
+                result = judged(task, question.item, written)
                 store.append(result)
                 if question.left:
                     self._ask(running, seat, question)
@@ -261,13 +261,13 @@ class ClusterRun(Closing):
     def _ask(
         self, running: dict[Any, tuple[_Seat, _Question]], seat: _Seat, question: _Question
     ) -> None:
-        ref = seat.actor.write.remote(question.item.prompt, question.left[0])
+        ref = seat.actor.write.remote(question.item, question.left[0])
         running[ref] = seat, question
 
-    def _written(self, ref: Any, seat: _Seat, question: _Question) -> Written | None:
+    def _written(self, ref: Any, seat: _Seat, question: _Question) -> Result | None:
         """What a worker has written; None if it died. Raises what the worker raises."""
         try:
-            written: Written = self._result(ref)
+            written: Result = self._result(ref)
         except _WorkerDied as error:
             self._drop(seat)
             question.lost.append(seat.node)
@@ -306,7 +306,7 @@ class ClusterRun(Closing):
                 raise error.cause from None
             raise
         except errors.RayActorError as error:
-            raise _WorkerDied(_why(error)) from error
+            raise _WorkerDied(why_lost(error)) from error
 
     def _drop(self, seat: _Seat) -> None:
         self._ray.kill(seat.actor)
@@ -321,13 +321,6 @@ class ClusterRun(Closing):
 
 class _WorkerDied(ClusterError):
     """A worker, or its node, has died."""
-
-
-def _why(error: Exception) -> str:
-    """Why an actor died, in Ray's words: the last line but those that only name the actor."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines[1:] if not line.startswith(("class_name", "actor_id", "pid"))]
-    return (causes[-1] if causes else lines[0]).rstrip(".")
 
 
 def _shares(node: Node, options: LoadOptions) -> Iterator[tuple[int, float]]:

@@ -5,18 +5,19 @@ questions. Everything else (tables, tests, reports, a search for better weights)
 Results that this loop yields.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from cf_local.errors import Cancelled, ContextError
 from cf_local.evaluation.tasks.task import Item, Task, judge
 from cf_local.evaluation.variants import Variant
 from cf_local.progress import IsCancelled, never
 from cf_local.runtime.fusion import Fusion
-from cf_local.settings import Settings
-from cf_local.types import Answer, Prompt, Step
+from cf_local.types import Answer, Step
 
 NO_ROOM = "context"
 """The finish_reason of an answer that could not start: its prompt does not fit the context."""
@@ -24,7 +25,7 @@ NO_ROOM = "context"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One judged answer to one item; ``right`` is from 0 to 1.
+    """One answer to one item; ``right`` is from 0 to 1, and not a number before the verdict.
 
     ``wins`` counts the fused segments that each source won against another proposal; in the modes
     that choose among whole answers, the whole answer ("(fused)" is the fused one). ``seconds`` is
@@ -41,18 +42,6 @@ class Result:
     seconds: float
     prompt_seconds: float
     n_bytes: int
-    chosen: str
-    wins: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An answer that nobody has judged; its fields are those of Result."""
-
-    text: str
-    finish_reason: str
-    seconds: float
-    prompt_seconds: float
     chosen: str
     wins: Mapping[str, int]
 
@@ -99,45 +88,35 @@ def run(
 
 def answer(fusion: Fusion, task: Task, item: Item, variant: Variant) -> Result:
     """Answer one item with all of ``fusion`` and judge the answer. Raises Cancelled."""
-    return judged(task, item, variant, write(fusion, item.prompt, variant.settings))
+    return judged(task, item, write(fusion, item, variant))
 
 
-def write(fusion: Fusion, prompt: Prompt, settings: Settings) -> Written:
-    """Answer a prompt, without a verdict. Raises Cancelled."""
+def write(fusion: Fusion, item: Item, variant: Variant) -> Result:
+    """Answer one item, without a verdict. Raises Cancelled."""
     start = time.perf_counter()
+    about = partial(Result, item.id, item.group, variant.name, math.nan)
     try:
-        *events, last = fusion.stream(prompt, settings)
+        *events, last = fusion.stream(item.prompt, variant.settings)
     except ContextError:
-        return Written("", NO_ROOM, 0.0, time.perf_counter() - start, "", {})
+        return about("", NO_ROOM, 0.0, time.perf_counter() - start, 0, "", {})
     assert isinstance(last, Answer)
     if last.finish_reason == "cancelled":
         raise Cancelled("The evaluation was interrupted.")
-    return Written(
+    return about(
         text=last.text,
         finish_reason=last.finish_reason,
         seconds=last.elapsed_s - last.prompt_s,
         prompt_seconds=last.prompt_s,
+        n_bytes=len(last.text.encode()),
         chosen=last.chosen,
         wins=_wins([event for event in events if isinstance(event, Step)]),
     )
 
 
-def judged(task: Task, item: Item, variant: Variant, written: Written) -> Result:
-    """What was written for an item, with the verdict of its task. Raises InputError."""
-    has_room = written.finish_reason != NO_ROOM
-    return Result(
-        item=item.id,
-        group=item.group,
-        variant=variant.name,
-        right=judge(task, item, written.text) if has_room else 0.0,
-        text=written.text,
-        finish_reason=written.finish_reason,
-        seconds=written.seconds,
-        prompt_seconds=written.prompt_seconds,
-        n_bytes=len(written.text.encode()),
-        chosen=written.chosen,
-        wins=written.wins,
-    )
+def judged(task: Task, item: Item, result: Result) -> Result:
+    """``result`` with the verdict of its task. Raises InputError."""
+    has_room = result.finish_reason != NO_ROOM
+    return replace(result, right=judge(task, item, result.text) if has_room else 0.0)
 
 
 def _wins(steps: Sequence[Step]) -> dict[str, int]:

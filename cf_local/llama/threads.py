@@ -21,21 +21,32 @@ class _OtherWork:
 
     def __init__(self) -> None:
         self._cores = _usable_cores()
-        self._last: tuple[float, float, float] | None = None
+        self._since: tuple[float, float] | None = None  # wall time, and what others had worked
+        self._span_s = self._others_s = 0.0  # measured since the last mean
         self._mean = 0.0
 
     def look(self) -> float:
         """Cores they kept busy: the mean of the last two looks, 0 at the first."""
-        now = time.perf_counter()
-        if self._last is not None and now - self._last[0] < _LOOK_S:
-            return self._mean
-        busy_s, own_s = self._busy_s(), time.process_time()
-        if self._last is not None:
-            then, busy_then_s, own_then_s = self._last
-            others_s = (busy_s - busy_then_s) - (own_s - own_then_s)
-            self._mean = (self._mean + max(0.0, others_s) / (now - then)) / 2
-        self._last = now, busy_s, own_s
+        if self._since is not None:
+            if self._span_s + time.perf_counter() - self._since[0] < _LOOK_S:
+                return self._mean
+            self.pause()
+        if self._span_s >= _LOOK_S:
+            self._mean = (self._mean + max(0.0, self._others_s) / self._span_s) / 2
+            self._span_s = self._others_s = 0.0
+        self._since = self._now()
         return self._mean
+
+    def pause(self) -> None:
+        """Leave out what they do until the next look."""
+        if self._since is not None:
+            (then, others_then_s), (now, others_now_s) = self._since, self._now()
+            self._span_s += now - then
+            self._others_s += others_now_s - others_then_s
+            self._since = None
+
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), self._busy_s() - time.process_time()
 
     def _busy_s(self) -> float:
         """Seconds that the cores of this process have been busy since the system started."""
@@ -53,6 +64,7 @@ class _Cores:
         self._lock = threading.Lock()
         self._n_busy = 0
         self._others = _OtherWork()
+        self._takes_turns = False
 
     def look(self) -> float:
         """How many cores other processes keep busy.
@@ -61,6 +73,16 @@ class _Cores:
         """
         with self._lock:
             return self._others.look()
+
+    def take_turns(self) -> None:
+        """From now on count only what other processes do during the passes of this one.
+
+        Sources of one fusion in processes of their own mostly work one after the other. Each would
+        take the others for a busy program, and leave them cores that they do not need.
+        """
+        with self._lock:
+            self._takes_turns = True
+            self._others = _OtherWork()
 
     @contextmanager
     def share(self, n_threads: int, *, gives_way: bool) -> Iterator[int]:
@@ -80,6 +102,8 @@ class _Cores:
         finally:
             with self._lock:
                 self._n_busy -= 1
+                if self._takes_turns and not self._n_busy:
+                    self._others.pause()
 
 
 def n_usable_cores() -> int:

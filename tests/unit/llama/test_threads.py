@@ -69,6 +69,30 @@ def test_a_short_moment_decides_nothing(machine: Machine) -> None:
     assert n_threads(cores) == 4
 
 
+def alternating(machine: Machine, cores: _Cores, *, others_meanwhile: float) -> int:
+    """Passes that take a third of the time, and three others work in between."""
+    for _ in range(40):
+        machine.go_on(0.04, own=0.0, others=3.0)
+        with cores.share(4, gives_way=True) as found:
+            machine.go_on(0.02, own=float(found), others=others_meanwhile)
+    return found
+
+
+def test_processes_that_take_turns_do_not_take_cores_from_each_other(machine: Machine) -> None:
+    cores = _Cores()
+    cores.look()
+    assert alternating(machine, cores, others_meanwhile=0.0) < 4
+    cores.take_turns()
+    assert alternating(machine, cores, others_meanwhile=0.0) == 4
+
+
+def test_who_takes_turns_still_leaves_others_their_cores(machine: Machine) -> None:
+    cores = _Cores()
+    cores.take_turns()
+    assert alternating(machine, cores, others_meanwhile=2.0) == 2
+    assert alternating(machine, cores, others_meanwhile=0.0) == 4
+
+
 def test_threads_that_were_asked_for_stay(machine: Machine) -> None:
     cores = _Cores()
     cores.look()
