@@ -151,10 +151,8 @@ class Judge:
     def _words(self, prompt: Prompt, n_likely: int) -> Iterator[Token]:
         if not isinstance(prompt, RawText):
             raise InputError("Several sources can score raw text only; ask one source alone.")
-        first, *others = words_of(prompt.text) or [""]
+        first = next(self._pieces(prompt.text), b"").decode()
         yield Token(first.encode(), None)
-        if not others:
-            return
         for context, text in windows(prompt.text, len(first), self._sessions, self._n_tokens):
             for session in self._sessions:
                 prefill(session, RawText(context), sampling=Sampling(), looks_ahead=True)
@@ -163,7 +161,7 @@ class Judge:
     def _read_words(self, text: str, n_likely: int) -> Iterator[Token]:
         """The words of ``text`` after what the sessions have read."""
         rest, n_ahead = text.encode(), 0
-        for word in (each.encode() for each in words_of(text)):
+        for word in self._pieces(text):
             if n_ahead < 2 * len(word):
                 ahead = whole_characters(rest[:_AHEAD])
                 for session in self._sessions:
@@ -174,6 +172,22 @@ class Judge:
             for session in self._sessions:
                 session.commit(Candidate(word, ends=False))
             rest, n_ahead = rest[len(word) :], n_ahead - len(word)
+
+    def _pieces(self, text: str) -> Iterator[bytes]:
+        """The words of ``text``; those that share a token of some source stay together.
+
+        Read apart, they would have other tokens than in the text, and be less likely.
+        """
+        sessions = self._sessions
+        ends = frozenset.intersection(*(each.token_ends(text.encode()) for each in sessions))
+        piece, n_read = b"", 0
+        for word in words_of(text):
+            piece += word.encode()
+            if n_read + len(piece) in ends:
+                yield piece
+                piece, n_read = b"", n_read + len(piece)
+        if piece:
+            yield piece
 
     def _word(self, word: bytes, rest: bytes, n_likely: int) -> Token:
         """The ``word`` that ``rest`` begins with."""
@@ -307,10 +321,17 @@ def _nlls_nats(session: Session, opening: Opening, texts: Sequence[str]) -> list
 
 
 def _goes_on_with(draft: bytes, rest: bytes, n_word: int) -> bool:
-    """Whether a draft where ``rest`` comes next begins with its first word, of ``n_word`` bytes."""
-    if len(draft) < n_word or not (rest.startswith(draft) or draft.startswith(rest[:n_word])):
+    """Whether a draft where ``rest`` comes next begins with its first word, of ``n_word`` bytes.
+
+    Of words that stay together, a draft of the first ones is enough.
+    """
+    n_same = min(len(draft), n_word)
+    if not draft or draft[:n_same] != rest[:n_same]:
         return False
-    return len(draft) == n_word or is_word_boundary(draft[:n_word], draft[n_word:])
+    if len(draft) == n_word:
+        return True
+    longer = rest if len(draft) < n_word else draft
+    return is_word_boundary(draft[:n_same], longer[n_same:])
 
 
 def _begins_with(written: str, text: str) -> bool:

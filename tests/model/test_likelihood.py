@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -263,7 +264,10 @@ def test_what_a_fusion_would_write_comes_first(trio: Trio, score: ScoreKind) -> 
 
 def test_words_of_a_text_longer_than_the_context(trio: Trio) -> None:
     words = judge_of(trio.small).tokens(RawText(TEXT), 0)
-    assert [word.text.decode() for word in words] == words_of(TEXT)
+    ends = list(accumulate(len(word.text) for word in words))
+    assert set(ends) <= set(accumulate(len(word.encode()) for word in words_of(TEXT)))
+    assert b"".join(word.text for word in words).decode() == TEXT
+    assert len(words) > 0.8 * len(words_of(TEXT))  # some share a token with the next one
     assert all(word.logprob is not None for word in words[1:])
 
 

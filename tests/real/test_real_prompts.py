@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cf_local
+from cf_local.evaluation.likelihood import Judge, Opening
 from cf_local.llama.source import LlamaSource
 from cf_local.llama.vocabulary import LlamaVocabulary, open_vocabulary
 from cf_local.runtime.fusion import Fusion
@@ -121,3 +122,18 @@ def test_the_far_end_of_the_largest_vocabulary_is_used(
         piece = gemma.piece(token)
         assert gemma.decode(gemma.encode(piece)) == piece
     assert max(gemma.encode("ᚠᛇᚻ 𓀀 🫨".encode())) > 200_000
+
+
+@pytest.mark.parametrize("answer", [" The answer is night.", " Night?\nYes, it is (I think)."])
+def test_words_that_share_a_token_are_read_together(pair: Fusion, answer: str) -> None:
+    # In Qwen's vocabulary the question mark and the line break after it are one token.
+    question = 'Q: What is the opposite of the word "day"?\nA:'
+    judge = Judge(pair, cf_local.Settings(score="nll"))
+    (whole,) = judge.log_likelihoods(Opening(cf_local.RawText(question)), [answer])
+    words = judge.tokens(cf_local.RawText(question + answer), 0)
+    assert b"".join(word.text for word in words).decode() == question + answer
+    rest, n_read = 0.0, 0
+    for word in words:
+        n_read += len(word.text)
+        rest += (word.logprob or 0.0) if n_read > len(question.encode()) else 0.0
+    assert rest == pytest.approx(whole, abs=0.6)  # 1.4 apart and more where they were read apart
