@@ -1,11 +1,13 @@
 """The devices that llama.cpp can compute on, from the backends that it was built with.
 
-A build with the RPC backend can also compute on the devices of ``rpc-server`` processes on other
-machines, for a model that is too large for any one of them (docs/cluster.md).
+A build with the RPC backend can also compute on the devices of ``ggml-rpc-server`` processes on
+other machines, for a model that is too large for any one of them (docs/cluster.md).
 """
 
 import ctypes
 import os
+import socket
+import struct
 from functools import cache
 
 from cf_local.errors import InputError
@@ -15,6 +17,9 @@ from cf_local.planning.memory import RPC_VARIABLE, Device, DeviceKind, main_memo
 
 __all__ = ["Device", "backends", "device_handle", "devices"]
 
+_RPC_S = 10.0  # for a server to answer a greeting
+_RPC_HELLO = struct.pack("<BQ24x", 14, 24)  # command, size of its data, no capabilities
+_RPC_MAJOR = 7  # of the protocol of the pinned llama.cpp (RPC_PROTO_MAJOR_VERSION)
 _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu"}  # GGML_BACKEND_DEVICE_TYPE_*
 
 
@@ -55,13 +60,35 @@ def _add_servers(addresses: str) -> None:
     find = function("ggml_backend_reg_get_proc_address", HANDLE, HANDLE, ctypes.c_char_p)
     add = ctypes.CFUNCTYPE(HANDLE, ctypes.c_char_p)(find(registry, b"ggml_backend_rpc_add_server"))
     for name in names:
-        server = add(name.encode())
-        if not server:
-            raise InputError(
-                f"{RPC_VARIABLE}: there is no rpc-server at {name}. Start it there "
-                "(rpc-server --host ADDRESS --port PORT), or check the address."
-            )
-        function("ggml_backend_register", None, HANDLE)(server)
+        _check_server(name)  # llama.cpp ends the process if it cannot reach one
+    for name in names:
+        function("ggml_backend_register", None, HANDLE)(add(name.encode()))
+
+
+def _check_server(name: str) -> None:
+    """Greet the RPC server at HOST:PORT as llama.cpp does. Raises InputError."""
+    host, _, port = name.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise InputError(f"{RPC_VARIABLE}: {name!r} is not an address. Use HOST:PORT.")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_RPC_S) as connection:
+            connection.sendall(_RPC_HELLO)
+            reply = connection.makefile("rb").read(8 + 1)  # the size of the answer, and its start
+    except TimeoutError:
+        raise InputError(
+            f"{RPC_VARIABLE}: {name} does not answer. A ggml-rpc-server serves one client at a "
+            "time: end the program that uses it, or start another server."
+        ) from None
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"{RPC_VARIABLE}: there is no ggml-rpc-server at {name} ({error}). Start it there "
+            "(ggml-rpc-server --host ADDRESS --port PORT), or check the address."
+        ) from error
+    if len(reply) < 9 or reply[8] != _RPC_MAJOR:
+        raise InputError(
+            f"{RPC_VARIABLE}: what listens at {name} is not a ggml-rpc-server of this version. "
+            "Build it from the llama.cpp that the installed llama-cpp-python contains."
+        )
 
 
 def device_handle(name: str) -> int | None:

@@ -30,9 +30,12 @@ def text(name: str, handle: int, *arguments: int) -> str:
 
 
 def _libraries() -> Iterator[Any]:
-    """The ggml libraries, wherever this build of llama_cpp puts them."""
+    """Libraries with functions of ggml: first libllama, which finds those that it uses itself.
+
+    A wheel holds copies of libggml under several names; another copy would have other devices.
+    """
     folder = Path(llama_cpp.__file__).parent / "lib"
-    for name in ("ggml", "ggml-base", "llama"):
+    for name in ("llama", "ggml", "ggml-base"):
         try:
             yield load_shared_library(name, folder)
         except (FileNotFoundError, RuntimeError):  # linked into libllama
