@@ -39,6 +39,7 @@ from cf_local.evaluation import (
 from cf_local.evaluation.cluster_run import ClusterRun
 from cf_local.loading.load import choose
 from cf_local.loading.load_options import LoadOptions
+from cf_local.planning.nodes import Placement
 from cf_local.registry.registry import SourceSpec, load_registry
 
 pytestmark = pytest.mark.model
@@ -147,6 +148,19 @@ def test_two_nodes_give_the_results_of_one_process(
     assert in_order(results, items) == alone
     with cf_local.load(options=OPTIONS) as fusion:
         assert record == record_of(fusion.sources, task, items, variants)
+
+
+def test_a_source_of_the_workers_may_be_an_actor(
+    ray_nodes: Any,
+    task: Task,
+    items: Sequence[Item],
+    variants: Sequence[Variant],
+    alone: list[Result],
+) -> None:
+    chosen, _ = choose(load_registry(), None, ())
+    first, *others = chosen
+    with workers(ray_nodes, specs=[replace(first, ray=Placement()), *others]) as opened:
+        assert in_order(list(opened.run(task, items, variants)), items) == alone
 
 
 def test_what_is_known_is_not_asked_again(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replicated import N_SLOTS, replicated
+from replicated import N_SLOTS, processes, replicated
 from serving import QUESTION, Served, endless, serving, wait_until
 
 from cf_local.errors import ClusterError, InputError
@@ -223,3 +223,41 @@ def test_all_turns_of_a_conversation_have_the_same_beginning() -> None:
     others += [Infill("Hello", ""), Tokens((1, 2))]
     assert len({conversation_of(prompt) for prompt in (first, *others)}) >= 6
     assert conversation_of(RawText("a" * 600)) == conversation_of(RawText("a" * 700))
+
+
+@pytest.fixture(scope="module")
+def mixed(ray_nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Replicas of a fusion with a source in an actor of its own, and an embedding model."""
+    tiny = pytest.importorskip("tiny_models", reason="tiny models need the gguf package")
+    folder = tmp_path_factory.mktemp("mixed")
+    tiny.make_embedding_model(folder / "bert.gguf")
+    file = folder / "models.toml"
+    file.write_text(
+        '[fusions.far]\nsources = ["ash", "yew"]\n'
+        '[fusions.near]\nsources = ["ash", "birch"]\n'
+        '[sources.yew]\nfile = "builtin:birch.gguf"\nwhere = "ray"\n'
+        '[sources.bert]\nkind = "embedding"\nfile = "bert.gguf"\n',
+        encoding="utf-8",
+    )
+    with replicated(1, 1, file) as (opened, _replicas):
+        yield opened
+
+
+@pytest.mark.parametrize("mode", ["cool", "rerank"])
+def test_a_source_of_a_replica_may_be_an_actor(mixed: Served, mode: str) -> None:
+    for question in GREETINGS[:2]:
+        far, near = (
+            mixed.chat(question, model=f"{fusion}:{mode}", **SAME) for fusion in ("far", "near")
+        )
+        assert text_of(far) == text_of(near)
+    assert processes("ray::SourceActor")
+
+
+def test_an_embedding_model_stays_beside_the_replicas(mixed: Served) -> None:
+    found = mixed.ask("POST", "/v1/embeddings", {"model": "bert", "input": ["a fox", "a dog"]})
+    assert found.status == 200, found.body
+    vectors = [each["embedding"] for each in found.json["data"]]
+    assert len(vectors) == 2
+    assert vectors[0] != vectors[1]
+    refused = mixed.ask("POST", "/v1/embeddings", {"model": "far", "input": ["a fox"]})
+    assert refused.error["code"] == "wrong_kind_of_model"

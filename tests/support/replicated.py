@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 from serving import Served, serving, wait_until
 
 from cf_local.loading.load_options import LoadOptions
 from cf_local.server.replicas import Bounds, Replicas
+from cf_local.server.running import loader
 
 N_SLOTS = 2
 OPTIONS = LoadOptions(n_threads=1, overlap=False, n_conversations=N_SLOTS, offline=True)
 
 
 @contextmanager
-def replicated(n_min: int = 2, n_max: int = 2) -> Iterator[tuple[Served, Replicas]]:
+def replicated(
+    n_min: int = 2, n_max: int = 2, models: Path | None = None
+) -> Iterator[tuple[Served, Replicas]]:
+    """A server whose replicas have a core each; ``models`` is a file to add to the registry."""
+    here = loader(OPTIONS, lambda _text: None)
     with (
         Replicas(Bounds(n_min, n_max, 1, 0.0), OPTIONS, lambda _text: None) as replicas,
-        serving(replicas.loader(lambda *_: None), n_slots=N_SLOTS * n_max) as served,
+        serving(replicas.loader(here), n_slots=N_SLOTS * n_max, models=models) as served,
     ):
         served.server.metrics.add(replicas)
         yield served, replicas
