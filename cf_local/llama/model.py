@@ -41,6 +41,7 @@ class LlamaModel:
         *,
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
+        split: Sequence[int] = (),
         vocab_only: bool = False,
         embeds: bool = False,
         simulated: Header | None = None,
@@ -49,11 +50,11 @@ class LlamaModel:
     ) -> None:
         """Open ``path``; ``n_gpu_layers`` -1 puts all layers on a GPU if there is one.
 
-        ``devices`` are the GPUs to use: empty for the CPU alone, None for all. ``embeds`` opens it
-        to embed texts instead of writing them. With ``simulated``,
-        the file's header, neither weights nor vocabulary are read: contexts of this model then log
-        how much memory they would take, and can do nothing else. Raises MissingModelError,
-        BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
+        ``devices`` are the GPUs to use: empty for the CPU alone, None for all; ``split`` has the
+        number of layers of each. ``embeds`` opens it to embed texts instead of writing them. With
+        ``simulated``, the file's header, neither weights nor vocabulary are read: contexts of this
+        model then log how much memory they would take, and can do nothing else. Raises
+        MissingModelError, BrokenModelError, UnsupportedModelError, OutOfMemoryError or Cancelled.
         """
         self.path = path
         can_offload = bool(lib.llama_supports_gpu_offload())
@@ -61,7 +62,7 @@ class LlamaModel:
         check_file(path)
         bridge.install()
         lib.llama_backend_init()
-        params, referenced = _params(simulated, devices, embeds=embeds)
+        params, referenced = _params(simulated, devices, split, embeds=embeds)
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         self.handle: lib.llama_model_p | None = _load(path, params, is_cancelled, on_progress)
@@ -231,7 +232,7 @@ def _load(
 
 
 def _params(
-    simulated: Header | None, devices: Sequence[str] | None, *, embeds: bool
+    simulated: Header | None, devices: Sequence[str] | None, split: Sequence[int], *, embeds: bool
 ) -> tuple[lib.llama_model_params, list[object]]:
     """Parameters of a load, and the objects they point to, which must outlive it."""
     params, referenced = lib.llama_model_default_params(), list[object]()
@@ -241,6 +242,10 @@ def _params(
         handles = (ctypes.c_void_p * (len(devices) + 1))(*map(device_handle, devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
         referenced.append(handles)
+    if len(split) > 1:
+        shares = (ctypes.c_float * lib.llama_max_devices())(*split)
+        params.tensor_split = shares
+        referenced.append(shares)
     overrides = _overrides(simulated, embeds=embeds)
     params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(lib.llama_model_kv_override))
     referenced.append(overrides)

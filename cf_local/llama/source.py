@@ -35,6 +35,7 @@ class LlamaSource(LlamaTexts):
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
+        split: Sequence[int] = (),
         kv_type: KvType = "f16",
         template: str | None = None,
         costs: PassCosts | None = None,
@@ -46,7 +47,8 @@ class LlamaSource(LlamaTexts):
 
         ``n_ctx`` is 4096 tokens by default and never more than the model was trained with; each
         of ``n_sessions`` conversations has that many. ``template`` replaces the file's chat
-        template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all.
+        template. ``devices`` are the GPUs for the layers: empty for the CPU alone, None for all;
+        ``split`` says how many each gets, else it depends on their free memory.
         ``n_threads`` None uses the cores that other processes leave free; ``costs`` None estimates
         the costs of its passes. ``on_progress`` receives the share of the ``work`` that is done;
         None estimates that, too.
@@ -68,6 +70,7 @@ class LlamaSource(LlamaTexts):
             path,
             n_gpu_layers=n_gpu_layers,
             devices=devices,
+            split=split,
             is_cancelled=is_cancelled,
             on_read=lambda share: report(work.progress(share, 0, 0, 0)),
             # llama.cpp reads the vocabulary before it reports anything.

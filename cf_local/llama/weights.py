@@ -14,7 +14,7 @@ from cf_local.llama.model import LlamaModel
 from cf_local.llama.state_key import identity_of
 from cf_local.progress import IsCancelled, Progress, never
 
-_Key = tuple[str, int, tuple[str, ...] | None]
+_Key = tuple[str, int, tuple[str, ...] | None, tuple[int, ...]]
 _WAIT_S = 0.05  # from one look at ``is_cancelled`` to the next, while another thread loads
 
 
@@ -40,6 +40,7 @@ class Weights:
         *,
         n_gpu_layers: int = -1,
         devices: Sequence[str] | None = None,
+        split: Sequence[int] = (),
         is_cancelled: IsCancelled = never,
         on_read: Progress | None = None,
         on_progress: Progress | None = None,
@@ -53,7 +54,7 @@ class Weights:
         self.identity = _identity(path)
         """Identifies the file (state_key.identity_of) as it was loaded; "" if it is not there."""
         place = None if devices is None else tuple(devices)
-        self._key = (self.identity or str(path), n_gpu_layers, place)
+        self._key = (self.identity or str(path), n_gpu_layers, place, tuple(split))
         with _lock:
             self._entry = _entries.setdefault(self._key, _Entry())
             self._entry.n_users += 1
@@ -71,6 +72,7 @@ class Weights:
                         path,
                         n_gpu_layers=n_gpu_layers,
                         devices=devices,
+                        split=split,
                         is_cancelled=is_cancelled,
                         on_progress=on_progress,
                     )

@@ -17,7 +17,8 @@ from cf_local.llama.inspection import try_headers
 from cf_local.loading.fit import check_devices
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.opening import located
-from cf_local.planning.plan import Room, megabytes
+from cf_local.planning.memory import megabytes
+from cf_local.planning.plan import Room
 from cf_local.progress import Closing, IsCancelled, Progress, never
 from cf_local.registry.model_names import spec_of
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec, load_registry

@@ -15,18 +15,9 @@ from cf_local.llama.inspection import try_headers
 from cf_local.llama.threads import threads_for
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.measured import RememberedModel
-from cf_local.planning.memory import Device
-from cf_local.planning.plan import (
-    Advice,
-    ModelSizes,
-    Plan,
-    Room,
-    Wish,
-    advise,
-    best_plan,
-    megabytes,
-    refusal,
-)
+from cf_local.planning.advice import Advice, advise, refusal
+from cf_local.planning.memory import Device, megabytes
+from cf_local.planning.plan import ModelSizes, Plan, Room, Wish, best_plan
 from cf_local.progress import IsCancelled, never
 from cf_local.registry.registry import BUILTIN_PREFIX, SourceSpec
 from cf_local.types import DeviceChoice

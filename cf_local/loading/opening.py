@@ -17,7 +17,7 @@ from cf_local.llama.threads import threads_for
 from cf_local.loading.fit import check_devices, fit, n_forks
 from cf_local.loading.load_options import LoadOptions
 from cf_local.loading.placement import known_costs
-from cf_local.planning.plan import EVERY_GPU, Arrangement
+from cf_local.planning.plan import Arrangement
 from cf_local.progress import IsCancelled, Progress
 from cf_local.registry.registry import SourceSpec
 
@@ -100,7 +100,7 @@ def open_source(
     on_progress: Progress,
 ) -> LlamaSource:
     """Load a source of a fusion of ``n_sources``. Raises what LlamaSource raises."""
-    n_threads = options.n_threads_of(spec)
+    n_threads, gpus = options.n_threads_of(spec), arrangement.gpus
     return LlamaSource(
         spec.name,
         path,
@@ -109,7 +109,8 @@ def open_source(
         n_sessions=options.n_conversations,
         n_threads=n_threads,
         n_gpu_layers=arrangement.n_gpu_layers,
-        devices=_devices_of(arrangement),
+        devices=None if gpus is None else [each.device for each in gpus],
+        split=[each.n_layers for each in gpus or ()],
         kv_type=arrangement.kv_type,
         template=spec.template,
         costs=known_costs(path, n_threads or threads_for(path)),
@@ -117,10 +118,3 @@ def open_source(
         is_cancelled=is_cancelled,
         on_progress=on_progress,
     )
-
-
-def _devices_of(arrangement: Arrangement) -> tuple[str, ...] | None:
-    """The GPUs by name as LlamaSource takes them: none for the CPU alone, None for all."""
-    if arrangement.device == EVERY_GPU:
-        return None
-    return (arrangement.device,) if arrangement.device else ()

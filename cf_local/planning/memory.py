@@ -133,3 +133,10 @@ def _limit(group: Path, limit_name: str, usage_name: str) -> Memory | None:
     of_files = statistics | total  # in v1 only these count the groups below, as the usage does
     cache = sum(of_files.get(name, 0) for name in ("active_file", "inactive_file"))
     return Memory(limit, max(0, limit - used + cache))
+
+
+def megabytes(n_bytes: int) -> str:
+    """A readable size in decimal MB or GB."""
+    if n_bytes < 999_500_000:
+        return f"{n_bytes / 1e6:.0f} MB"
+    return f"{n_bytes / 1e9:.1f} GB"

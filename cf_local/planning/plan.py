@@ -8,7 +8,6 @@ of the time of an answer, so they gain most.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import NamedTuple
 
 from cf_local.planning.memory import Device
@@ -18,9 +17,8 @@ DEFAULT_CONTEXT = 4096
 """Tokens of context unless the user or the model says otherwise."""
 MIN_CONTEXT = 2048
 """Tokens below which the context is not shrunk, unless the model has fewer."""
-EVERY_GPU = "*"
-"""The device of a source whose layers llama.cpp spreads over all GPUs it finds."""
-_CONTEXT_STEP = 256
+CONTEXT_STEP = 256
+"""Tokens by which contexts differ."""
 
 # Left free for the system, and for what the estimate does not cover.
 _MAIN_MARGIN, _MAIN_MARGIN_SHARE = 200_000_000, 0.03
@@ -107,7 +105,7 @@ class Wish:
         """How to load the source exactly as asked, whether or not it fits."""
         return Arrangement(
             source=source,
-            device=None if self.device == "cpu" else EVERY_GPU,
+            gpus=() if self.device == "cpu" else None,
             n_gpu_layers=-1 if self.n_gpu_layers is None else self.n_gpu_layers,
             n_layers=0,
             n_ctx=self.n_ctx,
@@ -117,24 +115,42 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class OnGpu:
+    """The layers of a source on one GPU, and what they need there."""
+
+    device: str
+    n_layers: int
+    need: Need
+
+
+@dataclass(frozen=True, slots=True)
 class Arrangement:
     """How one source is loaded, and what it needs if that was planned.
 
-    ``device`` is a GPU's name, EVERY_GPU for all, None for the CPU alone. ``n_layers`` counts the
-    output as a layer, as llama.cpp does; it is 0 if unplanned. ``main`` and ``gpu`` are what the
-    source needs of main memory and of the GPU's.
+    ``gpus`` are those with its last layers, in the order of the layers: none for the CPU alone,
+    None where llama.cpp spreads them over all. ``n_layers`` counts the output as a layer, as
+    llama.cpp does; it is 0 if unplanned. ``main`` is what the source needs of main memory.
     """
 
     source: str
-    device: str | None
+    gpus: tuple[OnGpu, ...] | None
     n_gpu_layers: int
     n_layers: int
     n_ctx: int
     kv_type: KvType
     n_threads: int | None
     main: Need = NOTHING
-    gpu: Need = NOTHING
     copied: int = 0
+
+    @property
+    def gpu(self) -> Need:
+        """What it needs of the memory of GPUs."""
+        return sum((each.need for each in self.gpus or ()), NOTHING)
+
+    @property
+    def device(self) -> str | None:
+        """The names of its GPUs for people; None for the CPU alone."""
+        return "+".join(each.device for each in self.gpus or ()) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +222,7 @@ def _levels(wishes: Sequence[Wish]) -> Iterator[tuple[int, int]]:
     n_ranks = max(len(w.kv_types) for w in wishes)
     yield from ((cap, rank) for rank in range(n_ranks))
     while cap > floor:
-        cap = max(floor, cap * 3 // 4 // _CONTEXT_STEP * _CONTEXT_STEP)
+        cap = max(floor, cap * 3 // 4 // CONTEXT_STEP * CONTEXT_STEP)
         yield cap, n_ranks - 1
 
 
@@ -236,15 +252,15 @@ def _arrange(
 def _take(chosen: Arrangement, devices: Sequence[Device], free: dict[str, int]) -> None:
     """Subtract what an arrangement needs from what is free."""
     free["CPU"] -= chosen.main.total
-    for device in devices:
-        if device.name == chosen.device:
-            free[device.name] -= chosen.gpu.total
-            if device.shares_main_memory:
-                free["CPU"] -= chosen.gpu.total
+    in_main = {device.name for device in devices if device.shares_main_memory}
+    for each in chosen.gpus or ():
+        free[each.device] -= each.need.total
+        if each.device in in_main:
+            free["CPU"] -= each.need.total
 
 
 class _Placing:
-    """One source with one context: what it needs with a number of layers on a GPU."""
+    """One source with one context: what it needs with a number of layers on GPUs."""
 
     def __init__(self, model: ModelSizes, wish: Wish, n_ctx: int, kv_rank: int) -> None:
         self._model, self._wish, self._n_ctx = model, wish, n_ctx
@@ -252,50 +268,69 @@ class _Placing:
         self._n_layers = len(model.blocks) + 1
 
     def best(self, devices: Sequence[Device], free: Mapping[str, int]) -> Arrangement:
-        """With as many layers as fit on one GPU, or as many as were asked for."""
+        """With as many layers as fit on GPUs, or as many as were asked for.
+
+        On one GPU if it has the room for so many, for passes are faster there; else on several.
+        """
         n_asked = self._wish.n_gpu_layers
-        by_room = sorted(devices, key=lambda device: -free[device.name])
-        usable = by_room if self._wish.device != "cpu" and n_asked != 0 else ()
-        options = [self._on(device, n_asked, free) for device in usable]
-        best = max(options, key=lambda option: option.n_gpu_layers, default=None)
-        return best if best is not None and best.n_gpu_layers else self._with(None, 0)
+        if not devices or self._wish.device == "cpu" or n_asked == 0:
+            return self._with([])
+        names = [each.name for each in sorted(devices, key=lambda each: -free[each.name])]
+        n_most = self._n_layers
+        if n_asked is not None and n_asked > 0:
+            n_most = min(n_asked, n_most)
+        for n_layers in range(n_most, 0 if n_asked is None else n_most - 1, -1):
+            for some in (*([name] for name in names), names):
+                if (found := self._spread(n_layers, some, free)) is not None:
+                    return found
+        # What was asked for, though it does not fit.
+        return self._with([] if n_asked is None else [(names[0], n_most)])
 
-    def _on(self, device: Device, n_asked: int | None, free: Mapping[str, int]) -> Arrangement:
-        """On that GPU; on the CPU alone if no layer fits there."""
-        if n_asked is not None:
-            n_layers = self._n_layers if n_asked < 0 else min(n_asked, self._n_layers)
-            return self._with(device, n_layers)
-        for n_layers in range(self._n_layers, 0, -1):
-            option = self._with(device, n_layers)
-            if option.gpu.total <= free[device.name]:
-                return option
-        return self._with(None, 0)
+    def _spread(
+        self, n_layers: int, names: Sequence[str], free: Mapping[str, int]
+    ) -> Arrangement | None:
+        """So many layers on those GPUs, each as full as it may be; None if they do not fit."""
+        counts, start = list[tuple[str, int]](), self._n_layers - n_layers
+        for name in names:
+            ends = range(self._n_layers, start, -1)
+            fitting = (end for end in ends if self._need(start, end).total <= free[name])
+            if (end := next(fitting, start)) > start:
+                counts.append((name, end - start))
+                start = end
+        return self._with(counts) if start == self._n_layers else None
 
-    def _with(self, device: Device | None, n_gpu_layers: int) -> Arrangement:
-        """The output goes onto a GPU first, then blocks from the last to the first."""
-        model, n_blocks = self._model, len(self._model.blocks)
-        moved = model.blocks[n_blocks - max(0, n_gpu_layers - 1) :]
-        is_whole = n_gpu_layers >= self._n_layers
-        weights = sum(moved) + (model.outputs if n_gpu_layers else 0)
-        cache = self._layout.cache * len(moved) // max(1, n_blocks)
-        buffers = self._layout.gpu_buffers if n_gpu_layers else self._layout.buffers
+    def _need(self, start: int, end: int) -> Need:
+        """Of a GPU with the layers from ``start`` to ``end``; the output is the last layer."""
+        layers, n_blocks = (*self._model.blocks, self._model.outputs), len(self._model.blocks)
+        n_own = min(end, n_blocks) - min(start, n_blocks)
+        cache = self._layout.cache * n_own // max(1, n_blocks)
+        return Need(sum(layers[start:end]), cache, self._layout.gpu_buffers)
+
+    def _with(self, counts: Sequence[tuple[str, int]]) -> Arrangement:
+        """The last layers on GPUs: on each its number, in the order of the layers."""
+        model, gpus = self._model, list[OnGpu]()
+        n_gpu_layers = sum(n_layers for _, n_layers in counts)
+        start = self._n_layers - n_gpu_layers
+        for name, n_layers in counts:
+            gpus.append(OnGpu(name, n_layers, self._need(start, start + n_layers)))
+            start += n_layers
+        is_whole = n_gpu_layers == self._n_layers
+        buffers = self._layout.gpu_buffers if gpus else self._layout.buffers
         main = Need(
-            weights=model.weights - weights,
-            cache=self._layout.cache - cache,
+            weights=model.weights - sum(each.need.weights for each in gpus),
+            cache=self._layout.cache - sum(each.need.cache for each in gpus),
             buffers=0 if is_whole else buffers,
             program=model.program + self._n_ctx * model.per_token,
         )
-        gpu = Need(weights, cache, buffers) if n_gpu_layers else Need()
         return Arrangement(
             source=model.name,
-            device=device.name if device and n_gpu_layers else None,
+            gpus=tuple(gpus),
             n_gpu_layers=n_gpu_layers,
             n_layers=self._n_layers,
             n_ctx=self._n_ctx,
             kv_type=self._kv_type,
             n_threads=self._wish.n_threads,
             main=main,
-            gpu=gpu,
             copied=model.copied * main.weights // max(1, model.weights),
         )
 
@@ -314,132 +349,3 @@ def with_context(wishes: Sequence[Wish], n_ctx: int) -> list[Wish]:
     return [
         replace(w, n_ctx=min(w.n_ctx, n_ctx), n_ctx_min=min(w.n_ctx_min, n_ctx)) for w in wishes
     ]
-
-
-# Bits per weight of common quantizations, in whole files of 1 to 9 billion parameters.
-_BITS = {"Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9, "Q3_K_M": 4.0, "Q2_K": 3.4}
-_LEAST_CONTEXT = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One change that would make a set fit, in words and as data."""
-
-    kind: str
-    text: str
-    n_ctx: int | None = None
-    sources: tuple[str, ...] = ()
-
-
-def advise(models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room) -> list[Advice]:
-    """What would fit, the smallest change first; nothing if not even one source would."""
-    return [
-        *_quantized_cache(models, wishes, room),
-        *_smaller_context(models, wishes, room),
-        *_smaller_weights(models, wishes, room),
-        *_fewer_sources(models, wishes, room),
-    ]
-
-
-def refusal(plan: Plan, advices: Sequence[Advice]) -> str:
-    """The message for the user: what does not fit, and what would."""
-    short = [name for name, need in plan.needs.items() if need > plan.budgets[name]]
-    missing = "; ".join(
-        f"{megabytes(plan.needs[name])} of {_memory_of(name)} are needed, "
-        f"{megabytes(plan.budgets[name])} may be used"
-        for name in short
-    )
-    names = ", ".join(each.source for each in plan.arrangements)
-    would = (
-        f"What would fit: {'; or '.join(a.text for a in advices)}."
-        if advices
-        else "Choose much smaller models."
-    )
-    return f"Not enough memory for {names}: {missing}. {would}"
-
-
-def megabytes(n_bytes: int) -> str:
-    """A readable size in decimal MB or GB."""
-    if n_bytes < 999_500_000:
-        return f"{n_bytes / 1e6:.0f} MB"
-    return f"{n_bytes / 1e9:.1f} GB"
-
-
-def _memory_of(device: str) -> str:
-    return "main memory" if device == "CPU" else f"the memory of {device}"
-
-
-def _quantized_cache(
-    models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
-) -> Iterator[Advice]:
-    if all("q8_0" in wish.kv_types for wish in wishes):
-        return  # the plan has tried it
-    quantized = [replace(wish, kv_types=("q8_0",)) for wish in wishes]
-    if best_plan(models, quantized, room).fits:
-        yield Advice("kv_type", "a quantized cache (--kv-type q8_0)")
-
-
-def _smaller_context(
-    models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
-) -> Iterator[Advice]:
-    low, high = _LEAST_CONTEXT, max(min(w.n_ctx, w.n_ctx_min) for w in wishes)
-    if high <= low or not best_plan(models, with_context(wishes, low), room).fits:
-        return
-    while high - low > _CONTEXT_STEP:
-        middle = (low + high) // 2 // _CONTEXT_STEP * _CONTEXT_STEP
-        middle = max(low + _CONTEXT_STEP, middle)
-        if middle >= high:
-            break
-        if best_plan(models, with_context(wishes, middle), room).fits:
-            low = middle
-        else:
-            high = middle
-    yield Advice("context", f"a context of {low} tokens (--context {low})", n_ctx=low)
-
-
-def _smaller_weights(
-    models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
-) -> Iterator[Advice]:
-    """The largest common quantization that would fit, if it is smaller than the present one."""
-    n_parameters = sum(model.n_parameters for model in models)
-    if not n_parameters:
-        return
-    now = 8 * sum(model.weights for model in models) / n_parameters
-    for name, bits in _BITS.items():
-        if bits >= 0.95 * now:
-            continue
-        if best_plan([_quantized(model, bits) for model in models], wishes, room).fits:
-            text = (
-                f"a smaller quantization, such as {name} ({bits:g} bits per weight, now {now:.1f})"
-            )
-            yield Advice("quantization", text)
-            return
-
-
-def _quantized(model: ModelSizes, bits: float) -> ModelSizes:
-    """The model with at most that many bits per weight."""
-    share = min(1.0, bits * model.n_parameters / (8 * max(1, model.weights)))
-    return replace(
-        model,
-        blocks=tuple(int(share * block) for block in model.blocks),
-        inputs=int(share * model.inputs),
-        outputs=int(share * model.outputs),
-    )
-
-
-def _fewer_sources(
-    models: Sequence[ModelSizes], wishes: Sequence[Wish], room: Room
-) -> Iterator[Advice]:
-    """The largest number of sources that fits, and of such subsets the largest in bytes."""
-    for count in range(len(models) - 1, 0, -1):
-        fitting = [
-            chosen
-            for chosen in combinations(range(len(models)), count)
-            if best_plan([models[i] for i in chosen], [wishes[i] for i in chosen], room).fits
-        ]
-        if fitting:
-            best = max(fitting, key=lambda chosen: sum(models[i].weights for i in chosen))
-            names = tuple(models[i].name for i in best)
-            what = "only the source" if count == 1 else f"only {count} of the sources,"
-            yield Advice("sources", f"{what} {' and '.join(names)}", sources=names)
-            return

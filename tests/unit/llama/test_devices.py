@@ -13,6 +13,7 @@ import pytest
 
 from cf_local.errors import InputError
 from cf_local.llama import devices as module
+from cf_local.llama import model
 from cf_local.llama.devices import backends, devices
 from cf_local.planning.memory import RPC_VARIABLE
 
@@ -38,6 +39,14 @@ def test_devices_are_those_of_the_library_that_loads_models() -> None:
         """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() in ("0", "1")  # none where ggml is part of libllama
+
+
+def test_llama_cpp_is_told_how_many_layers_each_device_gets() -> None:
+    params, _referenced = model._params(None, ["CPU", "CPU"], [8, 3], embeds=False)
+    assert [params.tensor_split[i] for i in range(3)] == [8.0, 3.0, 0.0]
+    for split in ([], [11]):
+        params, _referenced = model._params(None, ["CPU"], split, embeds=False)
+        assert not params.tensor_split
 
 
 class Listener:

@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 
+from cf_local.planning.advice import advise, refusal
 from cf_local.planning.memory import Device
-from cf_local.planning.plan import (
-    Layout,
-    ModelSizes,
-    Need,
-    Plan,
-    Room,
-    Wish,
-    advise,
-    best_plan,
-    refusal,
-)
+from cf_local.planning.plan import Layout, ModelSizes, Need, Plan, Room, Wish, best_plan
 from cf_local.types import KvType
 
 MB = 1_000_000
@@ -142,6 +133,37 @@ def test_two_gpus_take_one_source_each() -> None:
     plan = planned(models, cpu(16_000), gpu(1000, "CUDA0"), gpu(1100, "CUDA1"))
     assert [each.device for each in plan.arrangements] == ["CUDA1", "CUDA0"]
     assert all(each.n_gpu_layers == 11 for each in plan.arrangements)
+
+
+def test_a_source_too_large_for_any_gpu_is_spread_over_several() -> None:
+    plan = planned([model("a", 1000)], cpu(16_000), gpu(500, "CUDA0"), gpu(700, "CUDA1"))
+    (a,) = plan.arrangements
+    assert plan.fits
+    # 700 MB hold 8 blocks of 84.1 MB and 20 MB of buffers, 500 MB the other two and the output.
+    assert [(each.device, each.n_layers) for each in a.gpus or ()] == [("CUDA1", 8), ("CUDA0", 3)]
+    assert (a.device, a.n_gpu_layers) == ("CUDA1+CUDA0", 11)
+    assert a.main == Need(weights=100 * MB, program=5 * MB)
+    assert a.gpu == Need(weights=900 * MB, cache=40_960_000, buffers=40 * MB)
+    for each in a.gpus or ():
+        assert plan.needs[each.device] == each.need.total <= plan.budgets[each.device]
+
+
+def test_what_several_gpus_cannot_hold_stays_on_the_cpu() -> None:
+    plan = planned([model("a", 1000)], cpu(16_000), gpu(200, "CUDA0"), gpu(300, "CUDA1"))
+    (a,) = plan.arrangements
+    assert plan.fits
+    assert [(each.device, each.n_layers) for each in a.gpus or ()] == [("CUDA1", 3), ("CUDA0", 1)]
+    assert a.main.cache + a.gpu.cache == 40_960_000
+    assert a.main.weights + a.gpu.weights == 1000 * MB
+    assert a.main.buffers == 20 * MB
+
+
+def test_layers_that_were_asked_for_may_be_spread_too() -> None:
+    there = (cpu(16_000), gpu(500, "CUDA0"), gpu(700, "CUDA1"))
+    plan = planned([model("a", 1000)], *there, n_gpu_layers=-1)
+    assert plan.fits
+    assert plan.arrangements[0].device == "CUDA1+CUDA0"
+    assert planned([model("a", 1000)], *there, n_gpu_layers=4).arrangements[0].device == "CUDA1"
 
 
 def test_layers_and_devices_that_were_asked_for() -> None:
