@@ -46,7 +46,7 @@ def backends() -> tuple[str, ...]:
 @cache
 def _add_servers(addresses: str) -> None:
     """Make the devices of RPC servers known. Raises InputError."""
-    names = [name for name in map(str.strip, addresses.split(",")) if name]
+    names = list(dict.fromkeys(filter(None, map(str.strip, addresses.split(",")))))
     if not names:
         return
     by_name = function("ggml_backend_reg_by_name", HANDLE, ctypes.c_char_p)
