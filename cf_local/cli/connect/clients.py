@@ -11,7 +11,8 @@ import click
 
 from cf_local.cli.connect.additions import with_json, with_yaml_item, with_yaml_keys
 
-_N_CONTEXT = 8192  # for clients that must be told
+_N_CONTEXT = 16_384  # tokens, for the long prompts of agents
+_AGENT = f"Agents send long prompts: start the server with --context {_N_CONTEXT}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ CLIENTS: Mapping[str, Client] = {
 export OPENAI_API_BASE_URL=$v1
 export OPENAI_API_KEY=$key
 export DEFAULT_MODELS=$model
+# Without the tools that it adds to every question: 7,000 tokens, too many for small models.
+export DEFAULT_MODEL_METADATA='{"capabilities": {"builtin_tools": false}}'
 open-webui serve
 """,
     ),
@@ -158,13 +161,13 @@ open-webui serve
     ),
     "opencode": Client(
         "opencode",
-        "Then: opencode --model cf-local/MODEL",
+        f"Then: opencode --model cf-local/MODEL. {_AGENT}",
         file=lambda: _config_folder() / "opencode" / "opencode.json",
         add=_add_opencode,
     ),
     "zed": Client(
         "Zed",
-        "Then start Zed with CF_LOCAL_API_KEY set (to 'none' if the server has no key).",
+        f"Then start Zed with CF_LOCAL_API_KEY set (to 'none' if the server has no key). {_AGENT}",
         file=_zed_file,
         add=_add_zed,
     ),
@@ -192,7 +195,7 @@ export OPENAI_API_KEY=$key
     ),
     "claude-code": Client(
         "Claude Code, and the anthropic packages",
-        _SHELL,
+        f"{_AGENT} {_SHELL}",
         """\
 export ANTHROPIC_BASE_URL=$address
 export ANTHROPIC_AUTH_TOKEN=$key
