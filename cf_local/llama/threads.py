@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _LOOK_S = 0.1  # a shorter time says little: systems measure CPU time in ticks of 10 ms
+_REST_S = 1.0  # after two equal measurements that ask the system twice a pass: 1 ms on many cores
+_EQUAL = 0.25  # cores
 _TINY_BYTES = 32_000_000
 _BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two exist on Linux
 
@@ -19,22 +21,30 @@ _BUSY = ("user", "nice", "system", "irq", "softirq")  # the last two exist on Li
 class _OtherWork:
     """Measures how many cores other processes keep busy."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rests: bool = False) -> None:
+        """``rests``: it is paused after each pass, so it measures only some of them."""
         self._cores = _usable_cores()
+        self._rests = rests
+        self._rest_until = 0.0
         self._since: tuple[float, float] | None = None  # wall time, and what others had worked
         self._span_s = self._others_s = 0.0  # measured since the last mean
         self._mean = 0.0
 
     def look(self) -> float:
         """Cores they kept busy: the mean of the last two looks, 0 at the first."""
+        now = time.perf_counter()
         if self._since is not None:
-            if self._span_s + time.perf_counter() - self._since[0] < _LOOK_S:
+            if self._span_s + now - self._since[0] < _LOOK_S:
                 return self._mean
             self.pause()
         if self._span_s >= _LOOK_S:
-            self._mean = (self._mean + max(0.0, self._others_s) / self._span_s) / 2
+            found = max(0.0, self._others_s) / self._span_s
+            if self._rests and abs(found - self._mean) < _EQUAL:
+                self._rest_until = now + _REST_S
+            self._mean = (self._mean + found) / 2
             self._span_s = self._others_s = 0.0
-        self._since = self._now()
+        if now >= self._rest_until:
+            self._since = self._now()
         return self._mean
 
     def pause(self) -> None:
@@ -82,7 +92,7 @@ class _Cores:
         """
         with self._lock:
             self._takes_turns = True
-            self._others = _OtherWork()
+            self._others = _OtherWork(rests=True)
 
     @contextmanager
     def share(self, n_threads: int, *, gives_way: bool) -> Iterator[int]:

@@ -15,8 +15,13 @@ class Machine:
         self.now = self.all_s = self.own_s = 0.0
         monkeypatch.setattr(threads.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(threads.time, "process_time", lambda: self.own_s)
-        monkeypatch.setattr(_OtherWork, "_busy_s", lambda _: self.all_s)
+        self.n_asked = 0
+        monkeypatch.setattr(_OtherWork, "_busy_s", lambda _: self._busy_s())
         monkeypatch.setattr(threads, "_usable_cores", lambda: [0, 1, 2, 3])
+
+    def _busy_s(self) -> float:
+        self.n_asked += 1
+        return self.all_s
 
     def go_on(self, seconds: float, *, own: float, others: float) -> None:
         self.now += seconds
@@ -91,6 +96,9 @@ def test_who_takes_turns_still_leaves_others_their_cores(machine: Machine) -> No
     cores.take_turns()
     assert alternating(machine, cores, others_meanwhile=2.0) == 2
     assert alternating(machine, cores, others_meanwhile=0.0) == 4
+    n_before = machine.n_asked
+    alternating(machine, cores, others_meanwhile=0.0)
+    assert 0 < machine.n_asked - n_before <= 30  # in 40 passes
 
 
 def test_threads_that_were_asked_for_stay(machine: Machine) -> None:
