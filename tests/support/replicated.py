@@ -23,13 +23,18 @@ def replicated(
 ) -> Iterator[tuple[Served, Replicas]]:
     """A server whose replicas have a core each; ``models`` is a file to add to the registry."""
     here = loader(OPTIONS, lambda _text: None)
+    before = _replicas()
     with (
         Replicas(Bounds(n_min, n_max, 1, 0.0), OPTIONS, lambda _text: None) as replicas,
         serving(replicas.loader(here), n_slots=N_SLOTS * n_max, models=models) as served,
     ):
         served.server.metrics.add(replicas)
         yield served, replicas
-    wait_until(lambda: not processes("ray::ServeReplica"), "the replicas end")
+    wait_until(lambda: not _replicas() - before, "the replicas end")
+
+
+def _replicas() -> set[psutil.Process]:
+    return set(processes("ray::ServeReplica"))
 
 
 def processes(title: str) -> list[psutil.Process]:
