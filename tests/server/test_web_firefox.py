@@ -64,8 +64,7 @@ def test_a_conversation_survives_a_reload(page: firefox_module.FirefoxPage, serv
     page.wait(ANSWERED)
     said = page.eval(f"{TEXT}.textContent")
     page.visit(page.eval("location.href"))
-    page.wait("document.querySelector('.picker:enabled')")  # a broken load is a complaint
-    page.eval("location.reload()")
+    page.reload()
     page.wait("document.querySelector('.answer')")
     assert page.eval(f"{TEXT}.textContent") == said
     assert page.problems == []

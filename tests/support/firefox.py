@@ -59,6 +59,10 @@ class FirefoxPage(Tab):
         self.call("browsingContext.navigate", context=self._tab, url=url, wait="complete")
         return time.monotonic() - start
 
+    def reload(self) -> None:
+        """Load the page again, to the end: leaving it meanwhile would be a problem."""
+        self.call("browsingContext.reload", context=self._tab, wait="complete")
+
     def eval(self, expression: str) -> Any:
         """The value of a JavaScript expression, or of what it promises."""
         found = self.call(

@@ -1,7 +1,7 @@
 /** The card of one piece: what each source proposed, and how every source scored it. */
 
 import { isDisputed, winnersOf } from "./answer.js";
-import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
+import { html, useLayoutEffect, useRef } from "./html.js";
 import { IconButton } from "./icons.js";
 import { colourOf } from "./pieces.js";
 import { letter, marked } from "./visible.js";
@@ -107,7 +107,7 @@ export function Details({ answer, index, piece, isPinned, sources, onClose, onSt
     dataset.card = "";
     return () => delete dataset.card;
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const close = (event) => {
       if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
       event.stopPropagation(); // only the card: Escape also stops answers
