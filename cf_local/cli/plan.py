@@ -114,7 +114,10 @@ def _as_json(fitted: "Fitted", n_own: int) -> str:
     found = {
         "fits": plan.fits,
         "reduced": plan.is_reduced,
-        "sources": [asdict(each) | {"device": each.device} for each in plan.arrangements],
+        "sources": [
+            asdict(each) | {"device": each.device, "gpu": asdict(each.gpu)}
+            for each in plan.arrangements
+        ],
         "memory": memory,
         "own": n_own,
         "advice": [asdict(each) for each in fitted.advices],

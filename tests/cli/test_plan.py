@@ -30,6 +30,9 @@ def test_json_adds_up(run: Run) -> None:
     found = json.loads(done.stdout)
     assert found["fits"] is True
     assert {each["n_ctx"] for each in found["sources"]} == {256}
+    for each in found["sources"]:
+        assert "device" in each
+        assert each["gpu"].keys() == each["main"].keys()
     cpu = next(memory for memory in found["memory"] if memory["kind"] == "cpu")
     assert cpu["needs"] == sum(sum(each["main"].values()) for each in found["sources"])
     assert cpu["needs"] < cpu["may_use"] <= cpu["available"] <= cpu["total"]
