@@ -15,17 +15,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from cf_local.errors import Cancelled, ContextError, InputError
-from cf_local.evaluation.windows import ending, windows
+from cf_local.evaluation.windows import ending, shared_ends, windows
 from cf_local.method.boundary import (
     is_boundary_between,
     is_word_boundary,
     whole_characters,
-    words_of,
 )
 from cf_local.method.reranker import decide, pool
 from cf_local.method.session import Legible, Session, prefill
@@ -178,16 +178,10 @@ class Judge:
 
         Read apart, they would have other tokens than in the text, and be less likely.
         """
-        sessions = self._sessions
-        ends = frozenset.intersection(*(each.token_ends(text.encode()) for each in sessions))
-        piece, n_read = b"", 0
-        for word in words_of(text):
-            piece += word.encode()
-            if n_read + len(piece) in ends:
-                yield piece
-                piece, n_read = b"", n_read + len(piece)
-        if piece:
-            yield piece
+        raw = text.encode()
+        ends = shared_ends(text, [session.token_ends(raw) for session in self._sessions])
+        for start, end in pairwise(sorted({0, *ends, len(raw)})):
+            yield raw[start:end]
 
     def _word(self, word: bytes, rest: bytes, n_likely: int) -> Token:
         """The ``word`` that ``rest`` begins with."""

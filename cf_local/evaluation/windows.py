@@ -77,8 +77,7 @@ class _Ruler:
         ]
         self._ends = [sorted(ends) for ends in token_ends]
         self._characters = [*_character_ends(text)]
-        common = frozenset.intersection(*token_ends)
-        self._cuts = [end for end in _word_ends(text) if end in common]
+        self._cuts = shared_ends(text, token_ends)
 
     def furthest_end(self, start: int) -> int:
         """The last place where a window that begins at ``start`` may end."""
@@ -104,6 +103,12 @@ class _Ruler:
             <= size
             for ends, size in zip(self._ends, self._sizes, strict=True)
         )
+
+
+def shared_ends(text: str, token_ends: Sequence[frozenset[int]]) -> list[int]:
+    """Byte offsets at which both a word of ``text`` and a token of every source end."""
+    common = frozenset.intersection(*token_ends)
+    return [end for end in _word_ends(text) if end in common]
 
 
 def _character_ends(text: str) -> Iterator[int]:

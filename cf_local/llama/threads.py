@@ -24,7 +24,7 @@ class _OtherWork:
     def __init__(self, *, rests: bool = False) -> None:
         """``rests``: it is paused after each pass, so it measures only some of them."""
         self._cores = _usable_cores()
-        self._rests = rests
+        self.rests = rests
         self._rest_until = 0.0
         self._since: tuple[float, float] | None = None  # wall time, and what others had worked
         self._span_s = self._others_s = 0.0  # measured since the last mean
@@ -39,7 +39,7 @@ class _OtherWork:
             self.pause()
         if self._span_s >= _LOOK_S:
             found = max(0.0, self._others_s) / self._span_s
-            if self._rests and abs(found - self._mean) < _EQUAL:
+            if self.rests and abs(found - self._mean) < _EQUAL:
                 self._rest_until = now + _REST_S
             self._mean = (self._mean + found) / 2
             self._span_s = self._others_s = 0.0
@@ -74,7 +74,6 @@ class _Cores:
         self._lock = threading.Lock()
         self._n_busy = 0
         self._others = _OtherWork()
-        self._takes_turns = False
 
     def look(self) -> float:
         """How many cores other processes keep busy.
@@ -91,7 +90,6 @@ class _Cores:
         take the others for a busy program, and leave them cores that they do not need.
         """
         with self._lock:
-            self._takes_turns = True
             self._others = _OtherWork(rests=True)
 
     @contextmanager
@@ -112,7 +110,7 @@ class _Cores:
         finally:
             with self._lock:
                 self._n_busy -= 1
-                if self._takes_turns and not self._n_busy:
+                if self._others.rests and not self._n_busy:
                     self._others.pause()
 
 

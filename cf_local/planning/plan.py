@@ -6,8 +6,10 @@ At each of these levels, as much as fits goes onto GPUs, the largest sources fir
 of the time of an answer, so they gain most.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 from cf_local.planning.memory import Device
@@ -17,6 +19,8 @@ DEFAULT_CONTEXT = 4096
 """Tokens of context unless the user or the model says otherwise."""
 MIN_CONTEXT = 2048
 """Tokens below which the context is not shrunk, unless the model has fewer."""
+EVERY_GPU = "*"
+"""Stands for all GPUs that llama.cpp finds, where it spreads the layers itself."""
 CONTEXT_STEP = 256
 """Tokens by which contexts differ."""
 
@@ -149,8 +153,10 @@ class Arrangement:
 
     @property
     def device(self) -> str | None:
-        """The names of its GPUs for people; None for the CPU alone."""
-        return "+".join(each.device for each in self.gpus or ()) or None
+        """The names of its GPUs for people, EVERY_GPU for all; None for the CPU alone."""
+        if self.gpus is None:
+            return EVERY_GPU
+        return "+".join(each.device for each in self.gpus) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +272,8 @@ class _Placing:
         self._model, self._wish, self._n_ctx = model, wish, n_ctx
         self._kv_type, self._layout = _cache_of(model, wish, n_ctx, kv_rank)
         self._n_layers = len(model.blocks) + 1
+        # Of all layers before each.
+        self._weights = list(accumulate((*model.blocks, model.outputs), initial=0))
 
     def best(self, devices: Sequence[Device], free: Mapping[str, int]) -> Arrangement:
         """With as many layers as fit on GPUs, or as many as were asked for.
@@ -284,36 +292,35 @@ class _Placing:
                 if (found := self._spread(n_layers, some, free)) is not None:
                     return found
         # What was asked for, though it does not fit.
-        return self._with([] if n_asked is None else [(names[0], n_most)])
+        start = self._n_layers - n_most
+        return self._with([] if n_asked is None else [self._on(names[0], start, self._n_layers)])
 
     def _spread(
         self, n_layers: int, names: Sequence[str], free: Mapping[str, int]
     ) -> Arrangement | None:
         """So many layers on those GPUs, each as full as it may be; None if they do not fit."""
-        counts, start = list[tuple[str, int]](), self._n_layers - n_layers
+        gpus, start = list[OnGpu](), self._n_layers - n_layers
         for name in names:
-            ends = range(self._n_layers, start, -1)
-            fitting = (end for end in ends if self._need(start, end).total <= free[name])
-            if (end := next(fitting, start)) > start:
-                counts.append((name, end - start))
-                start = end
-        return self._with(counts) if start == self._n_layers else None
+            ends = range(start + 1, self._n_layers + 1)
+            n_fitting = bisect_right(
+                ends, free[name], key=lambda end: self._on(name, start, end).need.total
+            )
+            if n_fitting:
+                gpus.append(self._on(name, start, start + n_fitting))
+                start += n_fitting
+        return self._with(gpus) if start == self._n_layers else None
 
-    def _need(self, start: int, end: int) -> Need:
-        """Of a GPU with the layers from ``start`` to ``end``; the output is the last layer."""
-        layers, n_blocks = (*self._model.blocks, self._model.outputs), len(self._model.blocks)
+    def _on(self, name: str, start: int, end: int) -> OnGpu:
+        """The layers from ``start`` to ``end`` on a GPU; the output is the last layer."""
+        n_blocks = self._n_layers - 1
         n_own = min(end, n_blocks) - min(start, n_blocks)
         cache = self._layout.cache * n_own // max(1, n_blocks)
-        return Need(sum(layers[start:end]), cache, self._layout.gpu_buffers)
+        weights = self._weights[end] - self._weights[start]
+        return OnGpu(name, end - start, Need(weights, cache, self._layout.gpu_buffers))
 
-    def _with(self, counts: Sequence[tuple[str, int]]) -> Arrangement:
-        """The last layers on GPUs: on each its number, in the order of the layers."""
-        model, gpus = self._model, list[OnGpu]()
-        n_gpu_layers = sum(n_layers for _, n_layers in counts)
-        start = self._n_layers - n_gpu_layers
-        for name, n_layers in counts:
-            gpus.append(OnGpu(name, n_layers, self._need(start, start + n_layers)))
-            start += n_layers
+    def _with(self, gpus: Sequence[OnGpu]) -> Arrangement:
+        """With these last layers on GPUs, and the others in main memory."""
+        model, n_gpu_layers = self._model, sum(each.n_layers for each in gpus)
         is_whole = n_gpu_layers == self._n_layers
         buffers = self._layout.gpu_buffers if gpus else self._layout.buffers
         main = Need(

@@ -134,33 +134,24 @@ def busy() -> psutil.Process:
     return found[0]
 
 
+@pytest.mark.parametrize("placement", [None, Placement()], ids=["", "an actor in the workers"])
 def test_two_nodes_give_the_results_of_one_process(
     ray_nodes: Any,
     task: Task,
     items: Sequence[Item],
     variants: Sequence[Variant],
     alone: list[Result],
+    placement: Placement | None,
 ) -> None:
-    with workers(ray_nodes) as opened:
+    first, *others = choose(load_registry(), None, ())[0]
+    specs = [replace(first, ray=placement), *others]
+    with workers(ray_nodes, specs=specs) as opened:
         assert opened.n_workers == 2
         results = list(opened.run(task, items, variants))
         record = opened.record(task, items, variants)
     assert in_order(results, items) == alone
     with cf_local.load(options=OPTIONS) as fusion:
         assert record == record_of(fusion.sources, task, items, variants)
-
-
-def test_a_source_of_the_workers_may_be_an_actor(
-    ray_nodes: Any,
-    task: Task,
-    items: Sequence[Item],
-    variants: Sequence[Variant],
-    alone: list[Result],
-) -> None:
-    chosen, _ = choose(load_registry(), None, ())
-    first, *others = chosen
-    with workers(ray_nodes, specs=[replace(first, ray=Placement()), *others]) as opened:
-        assert in_order(list(opened.run(task, items, variants)), items) == alone
 
 
 def test_what_is_known_is_not_asked_again(

@@ -178,6 +178,11 @@ def test_layers_and_devices_that_were_asked_for() -> None:
     assert "CUDA0" in refusal(too_small, [])
 
 
+def test_without_a_plan_the_layers_go_to_all_gpus_or_none() -> None:
+    assert Wish().unplanned("a").device == "*"
+    assert Wish(device="cpu").unplanned("a").device is None
+
+
 def test_layers_without_a_gpu_stay_on_the_cpu() -> None:
     assert planned([model("a", 100)], cpu(9999), n_gpu_layers=5).arrangements[0].device is None
 
