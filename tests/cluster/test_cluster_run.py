@@ -28,6 +28,7 @@ from cf_local.evaluation import (
     TaskOptions,
     Variant,
     checked_items,
+    cluster_run,
     default_variants,
     distinct,
     open_task,
@@ -36,7 +37,7 @@ from cf_local.evaluation import (
     run,
     settings_for,
 )
-from cf_local.evaluation.cluster_run import ClusterRun
+from cf_local.evaluation.cluster_run import ClusterRun, RunWorker
 from cf_local.loading.load import choose
 from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Placement
@@ -122,8 +123,26 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def dying(folder: Path, n_deaths: int) -> type[RunWorker]:
+    """Workers that die while they write, ``n_deaths`` times in all after the first answer."""
+
+    class RunWorkerThatDies(RunWorker):
+        def write(self, item: Item, variant: Variant) -> Result:
+            for n in range(n_deaths + 1):
+                try:
+                    (folder / f"write{n}").touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                if n:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                break
+            return super().write(item, variant)
+
+    return RunWorkerThatDies
+
+
 def busy() -> psutil.Process:
-    """The worker that answers, of which there is one."""
+    """A worker that answers."""
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
@@ -172,19 +191,20 @@ def test_what_is_known_is_not_asked_again(
     assert len(store.results) == len(alone)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_worker_that_dies_gives_its_question_back(
     ray_nodes: Any,
     task: Task,
     items: Sequence[Item],
     variants: Sequence[Variant],
     alone: list[Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cluster_run, "RunWorker", dying(tmp_path, 1))
     notices: list[str] = []
     with workers(ray_nodes, notices) as opened:
-        running = opened.run(task, items, variants)
-        results = [next(running)]
-        busy().kill()
-        results += running
+        results = list(opened.run(task, items, variants))
         assert opened.n_workers == 1
     assert in_order(results, items) == alone
     (notice,) = notices
@@ -192,18 +212,21 @@ def test_a_worker_that_dies_gives_its_question_back(
     assert "Another one gets its question" in notice
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_question_at_which_two_workers_die_ends_the_run(
-    ray_nodes: Any, task: Task, items: Sequence[Item], variants: Sequence[Variant]
+    ray_nodes: Any,
+    task: Task,
+    items: Sequence[Item],
+    variants: Sequence[Variant],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with workers(ray_nodes) as opened:
-        wait_until(lambda: len(processes()) == 2)
-        running = opened.run(task, items[:1], variants)
-        next(running)
-        busy().kill()
-        next(running)
-        busy().kill()
-        with pytest.raises(ClusterError, match=f"Two workers died at question '{items[0].id}'"):
-            list(running)
+    monkeypatch.setattr(cluster_run, "RunWorker", dying(tmp_path, 2))
+    with (
+        workers(ray_nodes) as opened,
+        pytest.raises(ClusterError, match=f"Two workers died at question '{items[0].id}'"),
+    ):
+        list(opened.run(task, items[:1], variants))
 
 
 def test_without_any_worker_the_run_ends(
