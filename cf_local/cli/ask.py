@@ -151,10 +151,7 @@ def ask(
     is_saved = (is_cut and not raw and response_format is None) if save is None else save
     if is_saved or continues:
         saved.add(text, answer, ", ".join(names), thinking)
-    if answer.finish_reason == "cancelled":
-        raise Cancelled("The answer was interrupted; the part written so far is above.")
-    if response_format is not None and answer.finish_reason != "stop":
-        raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
+    _check_complete(answer, has_form=response_format is not None)
     if is_cut and not as_json:
         how = f" `cf-local ask --continue{models}` goes on." if saved.number is not None else ""
         click.echo(f"Note: the answer is cut: {_CUT[answer.finish_reason]}.{how}", err=True)
@@ -197,6 +194,14 @@ def _write(
     return answer
 
 
+def _check_complete(answer: Answer, *, has_form: bool) -> None:
+    """Raise Cancelled for an interrupted answer, CfLocalError if it lacks its required form."""
+    if answer.finish_reason == "cancelled":
+        raise Cancelled("The answer was interrupted; the part written so far is above.")
+    if has_form and answer.finish_reason != "stop":
+        raise CfLocalError(f"The answer is incomplete: {_WHY_INCOMPLETE[answer.finish_reason]}")
+
+
 def _flags_of(options: Mapping[str, Any]) -> str:
     """The flags that name the models, to show in a command."""
     named = [f" --fusion {options['fusion']}"] if options["fusion"] else []
@@ -231,7 +236,7 @@ class _SavedAnswer:
         return Chat(tuple(self._transcript.messages()))
 
     def add(self, question: str, answer: Answer, models: str, thinking: AnswerSplitter) -> None:
-        """Save a question and its answer, or more of the answer where there is no question.
+        """Save a question and its answer; without a question, the rest of the last answer.
 
         An answer that was cut is saved with its thinking, to go on where it ended.
         """

@@ -147,15 +147,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     curl http://127.0.0.1:8642/v1/chat/completions -H "Content-Type: application/json" \\
         -d '{"model": "builtin", "messages": [{"role": "user", "content": "What is 7 times 8?"}]}'
     """  # noqa: D301  # click does not rewrap the lines after a backspace
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise CfLocalError(
-            f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
-        )
-    if options["cluster"] is None and options["n_max_replicas"] is not None:
-        raise click.UsageError("--max-replicas needs --ray ADDRESS: replicas are on a cluster.")
-    if options["cluster"] is None and options["n_min_replicas"] != 1:
-        raise click.UsageError("--min-replicas needs --ray ADDRESS: replicas are on a cluster.")
+    _check_installed()
     # Imported here: they load the native library and the extra.
     from cf_local.loading.fit import fit
     from cf_local.loading.load import choose
@@ -194,8 +186,24 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
         click.echo(err=True)  # after the ^C of the terminal
 
 
+def _check_installed() -> None:
+    """Raise CfLocalError unless the extra is there."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise CfLocalError(
+            f'The server needs {" and ".join(missing)}. Install it: pip install "cf-local[server]".'
+        )
+
+
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with origins as browsers send them, and aliases. Raises InputError."""
+    """The options, with origins as browsers send them, and aliases.
+
+    Raises UsageError and InputError.
+    """
+    if options["cluster"] is None and options["n_max_replicas"] is not None:
+        raise click.UsageError("--max-replicas needs --ray ADDRESS: replicas are on a cluster.")
+    if options["cluster"] is None and options["n_min_replicas"] != 1:
+        raise click.UsageError("--min-replicas needs --ray ADDRESS: replicas are on a cluster.")
     origins = tuple(origin.rstrip("/") for origin in options.pop("allowed_origins"))
     for origin in origins:
         is_plain = origin.startswith(("http://", "https://")) and origin.count("/") == 2

@@ -29,9 +29,9 @@ from cf_local.llama.header import check_file, read_header
 from cf_local.llama.library import bridge, lib
 from cf_local.llama.model import POOLING_TYPES, LlamaModel
 from cf_local.llama.sizes import BUFFER, CACHE, logged_bytes, part_paths
-from cf_local.llama.threads import CORES, Threads, threads_for
+from cf_local.llama.threads import CORES, Threads, check_threads, threads_for
 from cf_local.progress import IsCancelled, Progress, never
-from cf_local.types import MOST_THREADS, Pooling
+from cf_local.types import Pooling
 
 Vectors = npt.NDArray[np.float32]
 
@@ -65,8 +65,7 @@ class LlamaEmbedder:
         Raises InputError for threads that ggml cannot have, UnsupportedModelError for a file that
         is not an embedding model, and what LlamaModel raises.
         """
-        if n_threads is not None and not 1 <= n_threads <= MOST_THREADS:
-            raise InputError(f"{n_threads} threads: choose 1 to {MOST_THREADS}.")
+        check_threads(n_threads)
         self._path = path
         self._handle: Any = None
         self._batch: Any = None
@@ -85,19 +84,21 @@ class LlamaEmbedder:
             self.n_embd = int(lib.llama_model_n_embd_out(self._model.handle))
             threads = n_threads or threads_for(path)
             self.threads = Threads(threads, gives_way=n_threads is None)
-            self._handle = lib.llama_init_from_model(
-                self._model.handle, _params(self._model, self.n_ctx, self.pooling, threads)
-            )
-            if not self._handle:
-                raise OutOfMemoryError(
-                    f"{path.name}: not enough memory for texts of {self.n_ctx} tokens. Choose a "
-                    "smaller context."
-                )
-            self._n_pass = _n_pass(self._model, self.n_ctx)
-            self._batch = lib.llama_batch_init(self._n_pass, 0, 1)
+            self._open_context(threads)
         except BaseException:
             self.close()
             raise
+
+    def _open_context(self, n_threads: int) -> None:
+        params = _params(self._model, self.n_ctx, self.pooling, n_threads)
+        self._handle = lib.llama_init_from_model(self._model.handle, params)
+        if not self._handle:
+            raise OutOfMemoryError(
+                f"{self._path.name}: not enough memory for texts of {self.n_ctx} tokens. Choose a "
+                "smaller context."
+            )
+        self._n_pass = _n_pass(self._model, self.n_ctx)
+        self._batch = lib.llama_batch_init(self._n_pass, 0, 1)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, with those that the model expects around it. Raises InputError."""

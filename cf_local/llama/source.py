@@ -12,13 +12,13 @@ from cf_local.llama.room import check_room
 from cf_local.llama.session import LlamaSession
 from cf_local.llama.state_key import key_of
 from cf_local.llama.texts import LlamaTexts
-from cf_local.llama.threads import CORES, threads_for
+from cf_local.llama.threads import CORES, check_threads, threads_for
 from cf_local.llama.tree import n_cells, n_sequences
 from cf_local.llama.weights import Weights
 from cf_local.method.costs import PassCosts
 from cf_local.planning.plan import DEFAULT_CONTEXT
 from cf_local.progress import IsCancelled, Progress, never
-from cf_local.types import MOST_THREADS, KvType, Prompt, SourceInfo
+from cf_local.types import KvType, Prompt, SourceInfo
 
 
 class LlamaSource(LlamaTexts):
@@ -58,8 +58,7 @@ class LlamaSource(LlamaTexts):
         """
         if n_sessions < 1:
             raise InputError(f"{n_sessions} conversations at once: choose at least 1.")
-        if n_threads is not None and not 1 <= n_threads <= MOST_THREADS:
-            raise InputError(f"{n_threads} threads: choose 1 to {MOST_THREADS}.")
+        check_threads(n_threads)
         self.is_closed = False
         self.sessions: list[LlamaSession] = []
         self._contexts: list[Context] = []
@@ -84,18 +83,10 @@ class LlamaSource(LlamaTexts):
             gives_way = n_threads is None
             n_threads = n_threads or threads_for(path)
             texts: list[CommittedText] = []
-            for _ in range(n_sessions):
-                context = Context(
-                    self._model,
-                    n_cells=n_cells(self.n_ctx, n_forks),
-                    n_sequences=n_sequences(n_forks),
-                    n_threads=n_threads,
-                    gives_way=gives_way,
-                    kv_type=kv_type,
-                )
-                self._contexts.append(context)
+            for n_open in range(1, n_sessions + 1):
+                context = self._opened_context(n_forks, n_threads, gives_way, kv_type)
                 self.sessions.append(LlamaSession(self, context, n_forks, texts))
-                report(work.progress(1, 1, 1, len(self.sessions) / n_sessions))
+                report(work.progress(1, 1, 1, n_open / n_sessions))
         except BaseException:
             self.close()
             raise
@@ -110,6 +101,20 @@ class LlamaSource(LlamaTexts):
             self.template.tool_form,
         )
         self.state_key = key_of(self._weights.identity, self._kind(kv_type))
+
+    def _opened_context(
+        self, n_forks: int, n_threads: int, gives_way: bool, kv_type: KvType
+    ) -> Context:
+        context = Context(
+            self._model,
+            n_cells=n_cells(self.n_ctx, n_forks),
+            n_sequences=n_sequences(n_forks),
+            n_threads=n_threads,
+            gives_way=gives_way,
+            kv_type=kv_type,
+        )
+        self._contexts.append(context)
+        return context
 
     def check(self, prompt: Prompt, tokens: Sequence[int], reserve_tokens: int) -> None:
         """Raise InputError for an empty prompt, ContextError if it leaves too little room."""

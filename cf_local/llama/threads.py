@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from cf_local.errors import InputError
+from cf_local.types import MOST_THREADS
+
 _LOOK_S = 0.1  # a shorter time says little: systems measure CPU time in ticks of 10 ms
 _REST_S = 1.0  # after two equal measurements that ask the system twice a pass: 1 ms on many cores
 _EQUAL = 0.25  # cores
@@ -151,6 +154,12 @@ class Threads:
             self.settle_in()
         is_home = threading.get_ident() == self._home
         return CORES.share(self._n_threads if is_home else 1, gives_way=self._gives_way)
+
+
+def check_threads(n_threads: int | None) -> None:
+    """Raise InputError for threads that ggml cannot have; None is the default."""
+    if n_threads is not None and not 1 <= n_threads <= MOST_THREADS:
+        raise InputError(f"{n_threads} threads: choose 1 to {MOST_THREADS}.")
 
 
 def threads_for(path: Path) -> int:

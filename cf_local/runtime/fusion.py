@@ -68,6 +68,22 @@ def _without_prefix(prompt: Chat) -> tuple[Chat, str]:
     return prompt, written
 
 
+def _settings_to_continue(settings: Settings) -> Settings:
+    """The settings of an answer that has already started. Raises InputError."""
+    if settings.response_format:
+        raise InputError(
+            "An answer in a required form, or with tools, cannot continue a text. Leave out the "
+            "form and the tools, or the last turn of the assistant."
+        )
+    if settings.mode == "cool+r":
+        raise InputError(
+            'Mode "cool+r" cannot continue an answer that has already started; choose "cool" or '
+            '"rerank".'
+        )
+    # Speculation records the response from its start, and does not see a prefix.
+    return replace(settings, speculation=False)
+
+
 class Fusion(Closing):
     """Loaded sources that answer together. All methods may be called from any thread.
 
@@ -141,18 +157,7 @@ class Fusion(Closing):
                 " or ask a source alone."
             )
         if prefix:
-            if settings.response_format:
-                raise InputError(
-                    "An answer in a required form, or with tools, cannot continue a text. Leave "
-                    "out the form and the tools, or the last turn of the assistant."
-                )
-            # Speculation records the response from its start, and does not see a prefix.
-            settings = replace(settings, speculation=False)
-            if settings.mode == "cool+r":
-                raise InputError(
-                    'Mode "cool+r" cannot continue an answer that has already started; choose '
-                    '"cool" or "rerank".'
-                )
+            settings = _settings_to_continue(settings)
         job = AnswerJob(
             self._worker,
             self._slots,
