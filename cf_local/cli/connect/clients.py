@@ -120,7 +120,12 @@ def _add_zed(text: str, to: Connection) -> str:
     model = {
         "name": to.model,
         "max_tokens": _N_CONTEXT,
-        "capabilities": {"tools": True, "images": False, "parallel_tool_calls": True},
+        "capabilities": {  # Zed's settings require all four
+            "tools": True,
+            "images": False,
+            "parallel_tool_calls": True,
+            "prompt_cache_key": False,
+        },
     }
     provider = {"api_url": to.v1, "available_models": [model]}
     return with_json(text, {"language_models": {"openai_compatible": {"cf-local": provider}}})
@@ -154,7 +159,7 @@ open-webui serve
         add=_add_aider,
     ),
     "continue": Client(
-        "Continue, in VS Code and JetBrains",
+        "Continue, in VS Code, JetBrains and the terminal",
         "Then choose it in the list of models.",
         file=_continue_file,
         add=_add_continue,

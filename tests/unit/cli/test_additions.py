@@ -78,6 +78,15 @@ def test_comments_of_json_stay() -> None:
         add(new, Connection(TO.address, "other"))
 
 
+def test_zed_gets_the_capabilities_that_it_requires() -> None:
+    settings = json.loads(CLIENTS["zed"].lines(TO))
+    (model,) = settings["language_models"]["openai_compatible"]["cf-local"]["available_models"]
+    # Its settings have no defaults for these (settings_content/src/language_model.rs).
+    required = {"tools", "images", "parallel_tool_calls", "prompt_cache_key"}
+    assert model["capabilities"].keys() >= required
+    assert model["max_tokens"] > 0
+
+
 def test_comments_of_yaml_stay() -> None:
     add = WRITABLE["continue"].add
     assert add is not None
