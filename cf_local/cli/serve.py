@@ -19,7 +19,7 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 @click.command()
-@click.argument("fusions", metavar="[FUSION]...", nargs=-1, shell_complete=completing.fusions)
+@click.argument("names", metavar="[MODEL]...", nargs=-1, shell_complete=completing.names)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -102,7 +102,7 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
     "--any-model",
     "answers_any",
     is_flag=True,
-    help="Answer requests for unknown models with the first FUSION.",
+    help="Answer requests for unknown models with the first MODEL.",
 )
 @click.option(
     "--strict",
@@ -132,14 +132,14 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 )
 @click.option("--log-prompts", "logs_prompts", is_flag=True, help="Write prompts to the log.")
 @load_options
-def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
-    """Serve fusions over HTTP, with a page for chat.
+def serve(names: tuple[str, ...], idle_minutes: float, **options: Any) -> None:
+    """Serve models over HTTP, with a page for chat.
 
     Speaks the interfaces of OpenAI, Anthropic and Ollama.
 
-    Loads each FUSION at start. The first is the default, and only these fusions and their sources
-    are served. FUSION may also be an embedding model. Without FUSION, serves all models of
-    models.toml that are on this machine, and loads each on demand.
+    MODEL is the name of a fusion, a source or an embedding model. Loads each at start. The first is
+    the default, and only these models and the sources of these fusions are served. Without MODEL,
+    serves all models of models.toml that are on this machine, and loads each on demand.
 
     \b
     cf-local serve
@@ -152,7 +152,7 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     from cf_local.loading.fit import fit
     from cf_local.loading.load import choose
     from cf_local.loading.load_options import LoadOptions
-    from cf_local.server.catalogue import is_embedding
+    from cf_local.server.catalogue import kind_of
     from cf_local.server.running import serve as run
     from cf_local.server.serve_options import ServeOptions
 
@@ -160,25 +160,26 @@ def serve(fusions: tuple[str, ...], idle_minutes: float, **options: Any) -> None
     given = {key.name: options.pop(key.name) for key in fields(LoadOptions) if key.name in options}
     how = ServeOptions(idle_s=60 * idle_minutes, **_checked(options))
     load_options = LoadOptions(**given, n_conversations=how.n_slots)
-    embedding = [name for name in fusions if is_embedding(registry, name)]
-    chosen = [choose(registry, name, ())[0] for name in fusions if name not in embedding]
+    kinds = {name: kind_of(registry, name) for name in names}
+    chosen = [choose(registry, name, ())[0] for name in names if kinds[name] == "fusion"]
+    chosen += [[registry.source(name)] for name in names if kinds[name] == "source"]
     sets = [[spec for spec in specs if not spec.is_on_ray] for specs in chosen]
     for specs in sets if load_options.fit and how.cluster is None else ():
         if any(spec.repo for spec in specs):  # report it before a download
             fit(specs, load_options).check()
     named = [spec for specs in sets for spec in specs if how.cluster is None]
-    named += [registry.source(name) for name in embedding]
+    named += [registry.source(name) for name in names if kinds[name] == "embedding"]
     fetch_missing(named, offline=load_options.offline, is_cancelled=never)
     _log_to_stderr()
     if not how.is_local and how.api_key is None:
         _note(f"Anyone who can reach {how.host} can use this server. Set an --api-key.")
     run(
         registry,
-        list(fusions),
+        list(names),
         how,
         # A request never downloads anything: only the user of this machine does. Those who name
         # models for a cluster want them there.
-        replace(load_options, offline=load_options.offline or not (how.cluster and fusions)),
+        replace(load_options, offline=load_options.offline or not (how.cluster and names)),
         on_ready=_show_address,
         on_notice=_note,
     )

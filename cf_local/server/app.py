@@ -232,7 +232,7 @@ class Server:
         return models.as_openai(
             model,
             self._created,
-            is_default=model.id == self.catalogue.default and model.kind == "fusion",
+            is_default=model.id == self.catalogue.default,
             is_loaded=self.pool.is_loaded(model),
             loading=self.pool.loading(model),
         )

@@ -54,26 +54,26 @@ class Catalogue:
     def __init__(
         self,
         registry: Registry,
-        fusions: Sequence[str] = (),
+        named: Sequence[str] = (),
         *,
         aliases: Mapping[str, str] | None = None,
         answers_any: bool = False,
         lists_all: bool = False,
     ) -> None:
-        """Serve ``fusions`` and their sources, the first as the default; if empty, all models.
+        """Serve the models ``named`` and the sources of fusions among them; if empty, all models.
 
-        ``fusions`` may also name embedding models. ``aliases`` are more names of models; with
+        The first that can write is the default. ``aliases`` are more names of models; with
         ``answers_any``, an unknown name stands for the default. With ``lists_all``, models are
         listed wherever their files are. Raises ConfigError for an unknown name, InputError for an
         alias of no model.
         """
         self._lists_all = lists_all
         self._registry = registry
-        self._embedding = [name for name in fusions if is_embedding(registry, name)]
-        self.fusions = [
-            registry.fusion(name).name for name in fusions if name not in self._embedding
-        ]
-        self.default = self.fusions[0] if self.fusions else registry.default_fusion
+        kinds = {name: kind_of(registry, name) for name in named}
+        self._fusions = [name for name in kinds if kinds[name] == "fusion"]
+        self._alone = [name for name in kinds if kinds[name] != "fusion"]
+        writing = (name for name in kinds if kinds[name] != "embedding")
+        self.default = next(writing, registry.default_fusion)
         self._aliases: dict[str, ServedModel] = {}
         for alias, id in (aliases or {}).items():
             try:
@@ -93,7 +93,7 @@ class Catalogue:
         name, colon, mode = id.removesuffix(LATEST).partition(":")
         known = {model.name: model for model in self._all()} | self._aliases
         if name not in known:
-            if self._answers_any:
+            if self._answers_any and self.default in known:
                 return replace(known[self.default], id=id)
             there = [model.id for model in self.listed()]
             raise model_not_found(id[:100], nearest(name, known), there)
@@ -145,29 +145,36 @@ class Catalogue:
                 yield model
 
     def _all(self) -> Iterator[ServedModel]:
-        """All models: the default, other fusions, sources. A fusion hides a source of its name."""
+        """All models, the default first: clients take that. A fusion hides a source of its name."""
         registry = self._registry
-        fusions = self.fusions or ([] if self._embedding else list(registry.fusions))
-        fusions = sorted(fusions, key=lambda name: name != self.default)  # clients take the first
-        sources = registry.sources
-        if self.fusions or self._embedding:
-            named = [n for f in self.fusions for n in registry.fusions[f].sources]
-            sources = {name: sources[name] for name in (*named, *self._embedding)}
-        for name in fusions:
-            specs, settings = choose(registry, name, ())
-            description = registry.fusions[name].description
-            yield ServedModel(name, name, "fusion", description, tuple(specs), settings)
-        for name, spec in sources.items():
-            if name not in fusions:
-                kind: Kind = "embedding" if spec.kind == "embedding" else "source"
-                settings = Settings(mode="single")
-                yield ServedModel(name, name, kind, spec.description, (spec,), settings)
+        fusions, sources = list(registry.fusions), list(registry.sources)
+        if self._fusions or self._alone:
+            fusions = self._fusions
+            inner = (name for fusion in fusions for name in registry.fusions[fusion].sources)
+            sources = list(dict.fromkeys([*inner, *self._alone]))
+        models = [self._fusion(name) for name in fusions]
+        models += [self._source(name) for name in sources if name not in fusions]
+        yield from sorted(models, key=lambda model: model.name != self.default)
+
+    def _fusion(self, name: str) -> ServedModel:
+        specs, settings = choose(self._registry, name, ())
+        description = self._registry.fusions[name].description
+        return ServedModel(name, name, "fusion", description, tuple(specs), settings)
+
+    def _source(self, name: str) -> ServedModel:
+        spec = self._registry.source(name)
+        kind: Kind = "embedding" if spec.kind == "embedding" else "source"
+        settings = Settings(mode="single")
+        return ServedModel(name, name, kind, spec.description, (spec,), settings)
 
 
-def is_embedding(registry: Registry, name: str) -> bool:
-    """Whether the name is that of an embedding model; a fusion hides a source of the same name."""
+def kind_of(registry: Registry, name: str) -> Kind:
+    """The kind of a model; a fusion hides a source of its name. Raises ConfigError."""
     spec = registry.sources.get(name)
-    return name not in registry.fusions and spec is not None and spec.kind == "embedding"
+    if spec is None or name in registry.fusions:
+        registry.fusion(name)  # an error if it does not exist
+        return "fusion"
+    return "embedding" if spec.kind == "embedding" else "source"
 
 
 class ModelDetails(TypedDict):

@@ -27,24 +27,24 @@ _BACKLOG = 128
 
 def serve(
     registry: Registry,
-    fusions: list[str],
+    names: list[str],
     options: ServeOptions,
     load_options: LoadOptions,
     *,
     on_ready: Callable[[str], None],
     on_notice: Callable[[str], None],
 ) -> None:
-    """Serve until a signal; the models ``fusions`` are loaded before the first request.
+    """Serve until a signal; the models ``names`` are loaded before the first request.
 
     ``on_ready`` is called with the address. Raises what Catalogue raises, CfLocalError
     if the address cannot be used, and what loading raises.
     """
     catalogue = Catalogue(
         registry,
-        fusions,
+        names,
         aliases=options.aliases,
         answers_any=options.answers_any,
-        lists_all=options.cluster is not None and bool(fusions),
+        lists_all=options.cluster is not None and bool(names),
     )
     load = loader(load_options, on_notice)
     with ExitStack() as opened:
@@ -58,7 +58,7 @@ def serve(
             server.metrics.add(replicas)
         bound = opened.enter_context(listening(options))
         runner = Runner(server, bound, on_ready)
-        asyncio.run(runner.run(fusions))
+        asyncio.run(runner.run(names))
 
 
 @contextmanager

@@ -55,6 +55,15 @@ def get(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[in
     return response.status, response.read()
 
 
+def answer(port: int, model: str) -> str:
+    messages = [{"role": "user", "content": "What is 7 times 8?"}]
+    body = json.dumps({"model": model, "messages": messages, "max_tokens": 20})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    found: str = json.load(connection.getresponse())["choices"][0]["message"]["content"]
+    return found
+
+
 def stream(port: int) -> socket.socket:
     body = json.dumps(
         {
@@ -126,6 +135,15 @@ def test_only_what_is_named_is_served(start: Start, work_folder: Path) -> None:
         ("birch", False),
     ]
     assert get(port, "/v1/models/builtin")[0] == 404
+
+
+def test_a_source_is_served_alone(start: Start) -> None:
+    _, port = start("birch", "--any-model")
+    models = json.loads(get(port, "/v1/models")[1])["data"]
+    assert [(m["id"], m["cf_local"]["default"]) for m in models] == [("birch", True)]
+    assert models[0]["cf_local"]["loaded"]
+    assert answer(port, "birch")
+    assert answer(port, "gpt-9") == answer(port, "birch")
 
 
 def test_the_key_from_the_environment(start: Start) -> None:

@@ -174,6 +174,12 @@ def test_only_what_was_named(bert_models: Path) -> None:
     with serving(models=bert_models, names=["bert"]) as served:
         assert [each["id"] for each in served.ask("GET", "/v1/models").json["data"]] == ["bert"]
         assert ask(served, "fox").status == 200
+        assert served.chat(model="bert").error["code"] == "wrong_kind_of_model"
+    with serving(models=bert_models, names=["bert"], answers_any=True) as served:
+        assert served.chat(model="gpt-9").error["code"] == "model_not_found"  # none can write
+    with serving(models=bert_models, names=["bert", "birch"]) as served:
+        found = [each["id"] for each in served.ask("GET", "/v1/models").json["data"]]
+        assert found == ["birch", "bert"]
     with serving(models=bert_models, names=["builtin", "bert"]) as served:
         found = [each["id"] for each in served.ask("GET", "/v1/models").json["data"]]
         assert found == ["builtin", "ash", "birch", "cedar", "bert"]
