@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ _PORT = 6379
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _lock = threading.RLock()
-_joined: "dict[str, int]" = {}  # how many connections share the one that this process has
+_joined: "dict[str, _Membership]" = {}  # the one that this process has
 
 
 class Cluster(Closing):
@@ -87,10 +88,48 @@ class Cluster(Closing):
             self._is_closed = True
             if not self._is_ours:
                 return
-            _joined[self.address] -= 1
-            if not _joined[self.address]:
+            joined = _joined[self.address]
+            joined.n_users -= 1
+            if not joined.n_users:
                 del _joined[self.address]
-                library().shutdown()
+                joined.end()
+
+
+class _Membership:
+    """What makes this process a driver of a cluster, and the connections that share it.
+
+    It begins in a thread of its own, which lives as long: Linux kills the processes of a cluster
+    that Ray has started when the thread that started them ends (PR_SET_PDEATHSIG).
+    """
+
+    def __init__(self, ray: ModuleType, address: str) -> None:
+        """Join the cluster. Raises ClusterError."""
+        self.n_users = 1
+        self._ray, self._address = ray, address
+        self._is_over = threading.Event()
+        self._begun: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, name="cf-local-ray", daemon=True)
+        self._thread.start()
+        try:
+            self._begun.result()
+        except BaseException:  # also Ctrl-C while it waits
+            self._is_over.set()
+            raise
+
+    def end(self) -> None:
+        """Leave the cluster, and stop it if it was started here."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            _join(self._ray, self._address)
+        except BaseException as error:  # noqa: BLE001 - raised for the caller
+            self._begun.set_exception(error)
+            return
+        self._begun.set_result(None)
+        self._is_over.wait()
+        self._ray.shutdown()
 
 
 def _failed(node: Node, error: Exception) -> ClusterError:
@@ -138,7 +177,7 @@ def connect(address: str) -> Cluster:
     _check_address(address)
     with _lock:
         if address in _joined:
-            _joined[address] += 1
+            _joined[address].n_users += 1
             return Cluster(address, is_ours=True)
         if ray.is_initialized():
             if _joined:
@@ -147,8 +186,7 @@ def connect(address: str) -> Cluster:
                     f"join another at {address}. Close what uses the first one."
                 )
             return Cluster(address, is_ours=False)
-        _join(ray, address)
-        _joined[address] = 1
+        _joined[address] = _Membership(ray, address)
         return Cluster(address, is_ours=True)
 
 
