@@ -80,18 +80,26 @@ class Sampling:
     repeat_penalty: float = field(
         default=1.0,
         metadata=_about(
-            "number", "Divide what favours a token that occurred; 1 is off.", low=0.01, high=100
+            "number",
+            "Make tokens that occurred less likely by this factor; 1 is off.",
+            low=0.01,
+            high=100,
         ),
     )
     frequency_penalty: float = field(
         default=0.0,
         metadata=_about(
-            "number", "Lower the logit of a token by this, as often as it occurred.", low=-2, high=2
+            "number",
+            "Lower the logit of a token by this for each time it occurred.",
+            low=-2,
+            high=2,
         ),
     )
     presence_penalty: float = field(
         default=0.0,
-        metadata=_about("number", "Lower the logit of a token that occurred.", low=-2, high=2),
+        metadata=_about(
+            "number", "Lower the logit of a token by this if it occurred.", low=-2, high=2
+        ),
     )
     dry_multiplier: float = field(
         default=0.0,

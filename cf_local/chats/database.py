@@ -165,7 +165,7 @@ class ChatStore(Closing):
                 (number,),
             ).fetchall()
         if row is None:
-            raise InputError(f"There is no chat {number}. `cf-local history list` lists them.")
+            raise InputError(f"Chat {number} does not exist. `cf-local history list` lists all.")
         return Transcript(row[0], tuple(ChatTurn(*turn) for turn in turns)), row[1]
 
     def chats(self, limit: int = -1) -> list[ChatInfo]:

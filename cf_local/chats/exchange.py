@@ -91,7 +91,7 @@ def _message(number: int, entry: Any) -> Message:
         raise InputError(f"message {number} has the role {role!r}, not one of {', '.join(_ROLES)}.")
     text = _text(entry.get("content"))
     if text is None or not is_unicode(text):
-        raise InputError(f"message {number} has no text as content.")
+        raise InputError(f"the content of message {number} is not text.")
     return Message(_ROLES[role], text)
 
 

@@ -87,7 +87,7 @@ def from_messages(messages: Sequence[Message]) -> Transcript:
             answer = f"{turns[-1].answer}\n\n{content}" if before == "assistant" else content
             turns[-1] = replace(turns[-1], answer=answer)
         else:
-            where = "comes before any question" if role == "assistant" else "has no place here"
+            where = "comes before any question" if role == "assistant" else "is not allowed here"
             raise InputError(f"Message {number}, of role {role!r}, {where}.")
         before = role
     return Transcript("\n\n".join(system) or None, tuple(turns))

@@ -66,7 +66,7 @@ def _texts(texts: tuple[str, ...], file: str | None, lines: bool) -> list[str]:
         raise InputError("A text is not UTF-8. Set a UTF-8 locale or use a file.")
     found = list(texts) or _read(file, lines)
     if not found or not all(map(str.strip, found)):
-        raise InputError("There is no text to make a vector of.")
+        raise InputError("There is no text to embed.")
     return found
 
 

@@ -53,7 +53,7 @@ class LongCommand(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=_show_all,
-                help="Show all options, with their variables.",
+                help="Show all options and their variables.",
             )
         )
 

@@ -117,7 +117,7 @@ def rm(numbers: tuple[int, ...], removes_all: bool, yes: bool) -> None:
         there = {chat.number: chat.title for chat in store.chats()}
         wanted = sorted(there) if removes_all else sorted(set(numbers))
         if missing := [number for number in wanted if number not in there]:
-            raise InputError(f"There is no chat {missing[0]}. Nothing was deleted.")
+            raise InputError(f"Chat {missing[0]} does not exist. Nothing was deleted.")
         for number in wanted:
             click.echo(f"{number:>5}  {_shown(there[number])}", err=True)
         if wanted and not yes:

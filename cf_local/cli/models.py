@@ -26,9 +26,9 @@ _HELP = {
     "file": "The file's name in the repository.",
     "gpu_layers": "Layers to put on a GPU; -1 for all.",
     "kv_type": "Type of the KV cache: f16 or q8_0.",
-    "kind": "`text`, or `embedding` for a model that makes vectors of texts.",
+    "kind": "`text`, or `embedding` for a model that turns texts into vectors.",
     "licence": "Shown by `list`.",
-    "pooling": "Of an embedding model whose file does not say it: mean, cls or last.",
+    "pooling": "For an embedding model whose file does not say it: mean, cls or last.",
     "quant": "Quantization to choose in the repository, such as Q4_K_M.",
     "repo": "Repository of the Hugging Face hub: owner/name.",
     "revision": "Branch, tag or commit of the repository; main unless given.",
@@ -121,7 +121,7 @@ def _is_path(text: str) -> bool:
 )
 @setting_options
 @click.option("--description", help="Shown by `list`.")
-@click.option("--default", "is_default", is_flag=True, help="Make it the default fusion, too.")
+@click.option("--default", "is_default", is_flag=True, help="Also make it the default fusion.")
 @_force_option
 @_json_option
 def add_fusion(

@@ -119,7 +119,7 @@ _COMPUTE_OPTIONS: tuple[Option, ...] = (
         "--context",
         "n_ctx",
         type=click.IntRange(8, 2**31 - 1),
-        help="Context length in tokens; by default 4096, or what the model has.",
+        help="Context length in tokens; by default 4096, or less if trained with less.",
     ),
     _machine(
         "--threads",
@@ -330,12 +330,12 @@ def format_of(options: dict[str, Any]) -> ResponseFormat | None:
     """The form of the answer; removes the values of ``format_options`` from ``options``.
 
     Call it before a model is loaded, to report an unusable form at once. Raises UsageError for
-    options that exclude each other, InputError for a file that cannot be used.
+    options that cannot be combined, InputError for a file that cannot be used.
     """
     given = {key: options.pop(key) for key in ("schema", "grammar", "json_object")}
     chosen = [f"--{key.replace('_', '-')}" for key, value in given.items() if value]
     if len(chosen) > 1:
-        raise click.UsageError(f"{' and '.join(chosen)} exclude each other.")
+        raise click.UsageError(f"{' and '.join(chosen)} cannot be combined.")
     if chosen and options.get("stop"):
         raise click.UsageError(
             f"--stop would break the form that {chosen[0]} requires. Leave one out."

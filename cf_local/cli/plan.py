@@ -70,8 +70,8 @@ def _as_text(fitted: "Fitted", n_own: int) -> str:
         what = "Main memory" if device.name == "CPU" else f"{device.name} ({device.description})"
         verdict = "fits" if need <= plan.budgets[device.name] else "does not fit"
         lines.append(
-            f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} may "
-            f"be used of {columns.size(device.available_bytes)} available: {verdict}."
+            f"{what}: {columns.size(need)} needed, {columns.size(plan.budgets[device.name])} of "
+            f"the {columns.size(device.available_bytes)} available may be used: {verdict}."
         )
     lines.append(f"The process itself uses {columns.size(n_own)} before the load.")
     if copied := sum(each.copied for each in plan.arrangements):

@@ -45,8 +45,8 @@ def refuse_unused(options: dict[str, Any]) -> None:
     if names:
         flags = ", ".join("--" + name.replace("_", "-") for name in names)
         raise click.UsageError(
-            f"{flags}: not on reference texts, where no answers are written; mode cool or a source "
-            "alone chooses each word."
+            f"{flags}: not for reference texts, where no answers are written; mode cool or a "
+            "source alone chooses each word."
         )
 
 

@@ -60,7 +60,7 @@ class _Proposal:
     metavar="DIR",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Look into this folder, too; repeatable.",
+    help="Also look in this folder; repeatable.",
 )
 @click.option("--name", metavar="NAME", help=f"Name of the fusion [{_NAME}].")
 @click.option("-y", "--yes", is_flag=True, help="Do as proposed, without asking.")

@@ -133,7 +133,7 @@ def _rows(
     yield "layers", _layers(card)
     yield "embeddings", f"pooling {card.pooling}" if card.pooling else ""
     yield "context", f"{card.n_ctx_train} tokens trained" if card.n_ctx_train else ""
-    yield "", f"{spec.context} tokens by models.toml" if spec.context else ""
+    yield "", f"{spec.context} tokens according to models.toml" if spec.context else ""
     yield "vocabulary", _vocabulary(card)
     yield "special tokens", ", ".join(f"{k} {v[1]!r}" for k, v in card.special_tokens.items())
     yield "chat template", _template(spec, card) if card.cache else ""

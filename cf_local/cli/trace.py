@@ -18,7 +18,7 @@ from cf_local.trace import Trace, page
 @click.command("trace")
 @click.argument("file")
 @click.option("-o", "--out", metavar="FILE.html", help="Where to write the page ('-' for stdout).")
-@click.option("--force", is_flag=True, help="Replace a file even if it is not such a page.")
+@click.option("--force", is_flag=True, help="Replace the file even if it is not a trace page.")
 @click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print figures; write a page only with -o.")
 def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def trace(file: str, out: str | None, force: bool, opens: bool, as_json: bool) -
     files.write_result(place, page.render(found))
     click.echo(f"The page is {place}.", err=True)
     if opens and not webbrowser.open(place.resolve().as_uri()):
-        click.echo("Note: no browser was found. Open the page by hand.", err=True)
+        click.echo("Note: no browser was found. Open the page yourself.", err=True)
 
 
 def _read(file: str) -> tuple[Trace, ...]:
@@ -70,7 +70,7 @@ def _place(file: str, out: str | None) -> Path | None:
 
 def _check(place: Path) -> None:
     try:
-        files.check_replaceable(place, page.is_page, "a page of this command")
+        files.check_replaceable(place, page.is_page, "a page that this command wrote")
     except InputError as error:
         hint = " (--force replaces it)" if place.is_file() else ""
         raise InputError(f"{str(error).rstrip('.')}{hint}.") from None

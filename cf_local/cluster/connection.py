@@ -227,7 +227,7 @@ def _join(ray: ModuleType, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise ClusterError(
             f"The Ray cluster at {address} cannot be joined: {_first_line(error)}. "
-            "See whether it runs (`ray status`), with the same versions of Ray and Python as here."
+            "Check that it runs (`ray status`), with the same versions of Ray and Python as here."
         ) from error
 
 

@@ -170,8 +170,8 @@ class Exchange:
         for call, before in self.journal.since:
             if self._repeated(call) != before and isinstance(before, Draft):
                 raise ClusterError(
-                    f"{self._source.notice} There it would go on with other words, as two were "
-                    "nearly equal, so the answer ends. Ask again."
+                    f"{self._source.notice} There the answer would continue with other words, as "
+                    "two were nearly equal, so it ends here. Ask again."
                 )
 
     def _repeated(self, *calls: Call) -> Any:

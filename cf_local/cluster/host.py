@@ -160,8 +160,8 @@ class Host:
             if time.monotonic() > deadline:
                 raise ClusterError(
                     self._placement.refusal(self._name, self._cluster.nodes(), free=True)
-                    or f"{self._name}: Ray started no process for it in {PLACE_S:.0f} seconds. "
-                    "See `ray status`."
+                    or f"{self._name}: Ray did not start a process for it in {PLACE_S:.0f} "
+                    "seconds. See `ray status`."
                 )
 
         where: Where = self._wait(self._actor.where.remote(), look, is_asked=False)

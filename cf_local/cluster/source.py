@@ -162,8 +162,8 @@ class RaySource:
         if opened.info.n_ctx < self.info.n_ctx:
             host.kill()
             raise ClusterError(
-                f"{lost} {host.node} has room for a context of {opened.info.n_ctx} tokens only, "
-                f"and this fusion was loaded with {self.info.n_ctx}. Load it again."
+                f"{lost} {host.node} has room for a context of only {opened.info.n_ctx} tokens, "
+                f"but this fusion was loaded with {self.info.n_ctx}. Load it again."
             )
         return host
 

@@ -190,7 +190,7 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
 
 def _without_backend(gpu: Gpu, facts: Facts) -> Finding:
     """A GPU that this build cannot use; one of a vendor of mostly small GPUs is only a note."""
-    text = f"there is a GPU ({gpu.vendor}, by {gpu.evidence}), but llama.cpp cannot use it"
+    text = f"there is a GPU ({gpu.vendor}, found by {gpu.evidence}), but llama.cpp cannot use it"
     pinned, system = facts.pinned, facts.system
     vulkan = (
         compile_with("-DGGML_VULKAN=on", pinned, system),
@@ -230,7 +230,7 @@ def check_cache(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding("ok", "cache", f"{free} in {cache.path}")
     if not cache.has_links:
-        text = f"{cache.path} supports no symbolic links: models may be stored more than once"
+        text = f"{cache.path} does not support symbolic links: models may be stored more than once"
         way = "on Windows turn on Developer Mode, or run once as administrator"
         yield Finding("note", "cache", text, (way,) if facts.system == "Windows" else (elsewhere,))
 

@@ -101,7 +101,7 @@ def problem_with(metric: str, accepted: Sequence[str]) -> str | None:
     """Why these answers cannot be used with this metric, None if they can."""
     for answer in accepted:
         if metric == "number" and last_number(answer) is None:
-            return f"the answer {answer!r} states no number."
+            return f"the answer {answer!r} contains no number."
         if metric == "choice" and not re.fullmatch(r"\s*\(?[A-Za-z]\)?[.:]?\s*", answer):
             return f"the answer {answer!r} is not a letter."
         if metric in ("exact", "contains") and not normalised(answer):

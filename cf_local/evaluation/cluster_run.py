@@ -278,7 +278,7 @@ class ClusterRun(Closing):
                     "workers more memory."
                 ) from error
             self._on_notice(
-                f"A worker on {seat.node} died ({error}). Another one gets its question, "
+                f"A worker on {seat.node} died ({error}). Another worker takes over its question, "
                 f"{question.item.id!r}."
             )
             return None

@@ -161,7 +161,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
         """
         turns = [[turn["role"], turn["content"]] for turn in chat_history]
         if not all(isinstance(part, str) for turn in turns for part in turn):
-            raise InputError("cf-local reads text only; a message holds something else.")
+            raise InputError("cf-local reads only text; a message contains something else.")
         if add_generation_prompt == (turns[-1][0] == "assistant"):
             raise InputError("A chat must end with a user's message, or the answer's beginning.")
         return CHAT + json.dumps(turns, ensure_ascii=False)
@@ -169,7 +169,7 @@ class FusionLM(LM):  # type: ignore[misc]  # lm_eval has no types
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """What the harness records as the template. Raises InputError if one is chosen by name."""
         if isinstance(chat_template, str):
-            raise InputError("Each source has one template, its own: leave the name out.")
+            raise InputError("Each source uses its own template: leave the name out.")
         return f"{CHAT}each source's own template" if chat_template else None
 
     @property

@@ -78,7 +78,7 @@ class SearchSpace:
                 settings |= {key: getattr(self._plain(), key) for key in _OF_SEGMENTS}
             try:
                 found.append(self._variant(settings, names))
-            except InputError:  # two choices that exclude each other
+            except InputError:  # two choices that cannot be combined
                 continue
         if len(names) > 2 and isinstance(chosen["weights"], str):
             found += [self._variant(chosen, part) for part in combinations(names, len(names) - 1)]

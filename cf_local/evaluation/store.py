@@ -217,7 +217,9 @@ def _drop_incomplete_line(path: Path) -> int:
 
 def _result(where: str, line: Mapping[str, Any]) -> Result:
     if set(line) != {field.name for field in fields(Result)}:
-        raise InputError(f"{where}: this is not a result of this version; choose another folder.")
+        raise InputError(
+            f"{where}: this is not a result that this version wrote; choose another folder."
+        )
     return Result(**line)
 
 
@@ -238,7 +240,7 @@ def _walk(where: str, line: Mapping[str, Any]) -> Walk:
         return Walk(line["item"], line["n_words"], words)
     except (KeyError, TypeError, ValueError):
         raise InputError(
-            f"{where}: this is not a walk of this version; choose another folder."
+            f"{where}: this is not a walk that this version wrote; choose another folder."
         ) from None
 
 

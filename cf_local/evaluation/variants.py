@@ -71,8 +71,8 @@ def parse_variant(text: str, settings: Settings, sources: Sequence[str]) -> Vari
         else:
             known = [*_KEYS, SOURCES, *(WEIGHT + name for name in sources)]
             raise InputError(
-                f"variant {text!r}: there is no setting {key!r}{nearest(key, known)}. "
-                f"There are {', '.join(known)}."
+                f"variant {text!r}: unknown setting {key!r}{nearest(key, known)}. "
+                f"Known settings are {', '.join(known)}."
             )
     names = sources if part is None else part
     values["weights"] = _weights(text, values.get("weights"), weights, names, settings)

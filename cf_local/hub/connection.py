@@ -106,7 +106,7 @@ def token_problem() -> str | None:
         )
     if token.isascii() and token.isprintable():
         return None
-    return "The hub's token (HF_TOKEN, or `hf auth login`) has characters that no token has."
+    return "The hub's token (HF_TOKEN, or `hf auth login`) has characters that a token cannot have."
 
 
 class Patience:

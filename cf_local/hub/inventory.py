@@ -215,7 +215,9 @@ def remove(removal: Removal) -> None:
                 f"{error.filename} could not be removed: {error.strerror}."
             ) from error
     if left := [path for path in removal.paths if path.is_symlink() or path.exists()]:
-        raise CfLocalError(f"{left[0]} could not be removed. Is it in use, or another user's?")
+        raise CfLocalError(
+            f"{left[0]} could not be removed. It may be in use, or belong to another user."
+        )
 
 
 def _entries(info: Any | None, repo: str) -> list[_Entry]:

@@ -114,7 +114,7 @@ def first_byte_of(response: object, requested: int, size_bytes: int) -> int:
     status: int = response.status_code  # type: ignore[attr-defined]
     headers = response.headers  # type: ignore[attr-defined]
     if headers.get("Content-Encoding", "identity") != "identity":
-        raise FinalTransferError("a server on the way has compressed the file; it is of no use.")
+        raise FinalTransferError("a server on the way compressed the file, so it cannot be used.")
     if status == 200:
         length = headers.get("Content-Length")
         if length is not None and length != str(size_bytes):

@@ -183,7 +183,7 @@ def _complete(remote: RemoteFile, is_cancelled: IsCancelled, on_bytes: OnBytes) 
         local.drop_part(remote)
         on_bytes(0)
     raise FinalTransferError(
-        f"the content is not what the hub announces (SHA-256 {remote.etag[:12]}...), so it was "
+        f"the content is not what the hub reports (SHA-256 {remote.etag[:12]}...), so it was "
         "deleted. Something on the way, perhaps a proxy, damages it."
     )
 

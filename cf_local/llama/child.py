@@ -77,7 +77,7 @@ def _result_of(
             if is_cancelled():
                 raise Cancelled("Reading a model file was cancelled.") from None
             if time.monotonic() > end:
-                return _records(error.stdout or b""), f"it did not end within {timeout_s:g} s"
+                return _records(error.stdout or b""), f"it did not finish within {timeout_s:g} s"
         else:
             ended = how_it_ended(process.returncode, stderr) if process.returncode else None
             return _records(stdout), ended
@@ -93,8 +93,8 @@ def how_it_ended(status: int, stderr: bytes) -> str:
             name = signal.Signals(-status).name
         except ValueError:
             name = f"signal {-status}"
-        return f"it was ended by {name}"
-    return lines[-1] if lines else f"it ended with status {status}"
+        return f"it was killed by {name}"
+    return lines[-1] if lines else f"it exited with status {status}"
 
 
 def emit(record: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ def check_file(path: Path) -> None:
     """Raise MissingModelError or BrokenModelError for a path that cannot be a GGUF file."""
     try:
         if not path.exists():
-            raise MissingModelError(f"There is no model file {path}. Check the path.")
+            raise MissingModelError(f"The model file {path} does not exist. Check the path.")
         if not path.is_file():
             raise BrokenModelError(f"{path} is not a file. Name a .gguf file.")
         with path.open("rb") as file:

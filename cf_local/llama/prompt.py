@@ -265,7 +265,7 @@ def _checked(ids: Sequence[int], name: str, vocabulary: LlamaVocabulary) -> list
     for token in ids:
         if not 0 <= token < vocabulary.n_tokens:
             raise InputError(
-                f"{name}: there is no token {token}; its vocabulary has 0 to "
+                f"{name}: token {token} does not exist; its vocabulary has 0 to "
                 f"{vocabulary.n_tokens - 1}."
             )
     return list(ids)

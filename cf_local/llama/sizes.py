@@ -144,7 +144,9 @@ def part_paths(path: Path) -> list[Path]:
     found = [path.with_name(name) for name in names]
     for part in found:
         if not part.exists():
-            raise MissingModelError(f"There is no model file {part}, a part of {path.name}.")
+            raise MissingModelError(
+                f"The model file {part} does not exist; it is a part of {path.name}."
+            )
     return found
 
 

@@ -166,7 +166,7 @@ def choose(
         specs = distinct([spec_of(registry, model) for model in models])
         if embedding := [spec.name for spec in specs if spec.kind == "embedding"]:
             raise InputError(
-                f"{', '.join(embedding)}: an embedding model makes vectors of texts and cannot "
+                f"{', '.join(embedding)}: an embedding model turns texts into vectors and cannot "
                 "write. It is for load_embedder() and the server's /v1/embeddings."
             )
         return specs, Settings()

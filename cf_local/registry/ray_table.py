@@ -31,8 +31,8 @@ def placement_of(file: TomlFile, where: tuple[str, ...], table: Mapping[str, Any
     numbers |= {f"resources.{key}": n for key, n in values.get("resources", {}).items()}
     for key, n in numbers.items():
         if type(n) not in (int, float) or not 0 <= n < math.inf:
-            raise file.error(where, f"{key}: {n!r} is not a number from 0 on.")
+            raise file.error(where, f"{key}: {n!r} is not a number of at least 0.")
     for key, label in values.get("labels", {}).items():
         if not isinstance(label, str):
-            raise file.error(where, f"labels.{key}: {label!r} is not a text.")
+            raise file.error(where, f"labels.{key}: {label!r} is not text.")
     return Placement(**values)

@@ -139,7 +139,7 @@ class Registry:
         """The source of that name. Raises ConfigError if there is none."""
         if name not in self.sources:
             hint = " (it is a fusion)" if name in self.fusions else nearest(name, self.sources)
-            raise ConfigError(f"There is no source {name!r}{hint}. `cf-local list` shows all.")
+            raise ConfigError(f"No source is named {name!r}{hint}. `cf-local list` shows all.")
         return self.sources[name]
 
     def fusion(self, name: str | None = None) -> FusionSpec:
@@ -147,7 +147,7 @@ class Registry:
         name = self.default_fusion if name is None else name
         if name not in self.fusions:
             hint = " (it is a source)" if name in self.sources else nearest(name, self.fusions)
-            raise ConfigError(f"There is no fusion {name!r}{hint}. `cf-local list` shows all.")
+            raise ConfigError(f"No fusion is named {name!r}{hint}. `cf-local list` shows all.")
         return self.fusions[name]
 
 
@@ -336,7 +336,9 @@ def _check_choices(file: TomlFile, where: tuple[str, str], table: Mapping[str, A
     for key in _CHOICES.keys() & table.keys():
         if isinstance(table[key], str) and table[key] not in _CHOICES[key]:
             hint = nearest(table[key], _CHOICES[key])
-            message = f"{key} is {table[key]!r}{hint}; known are {', '.join(_CHOICES[key])}."
+            message = (
+                f"{key} is {table[key]!r}{hint}; it must be one of {', '.join(_CHOICES[key])}."
+            )
             raise file.error((*where, key), message)
 
 
@@ -349,7 +351,7 @@ def _fusion(name: str, entry: Merged, sources: Mapping[str, SourceSpec]) -> Fusi
         given[key] = _checked(OPTIONS[key], value, names, file, where)
     try:
         settings = Settings().with_options(given)
-    except InputError as error:  # keys that exclude each other: the last one says where
+    except InputError as error:  # keys that cannot be combined: the last one says where
         key = list(given)[-1]
         raise entry.file_of(*given).error(("fusions", name, key), str(error)) from None
     description = entry.values.get("description")
@@ -368,7 +370,7 @@ def _checked(
     for each in (value if isinstance(value, Mapping) else [value]) if of_sources else ():
         if each not in names:
             hint = nearest(each, names)
-            raise file.error(where, f"{option.name}: {each!r} is not one of sources{hint}.")
+            raise file.error(where, f"{option.name}: {each!r} is not one of its sources{hint}.")
     if isinstance(value, Mapping):
         for number in value.values():
             if type(number) not in (int, float):
@@ -389,7 +391,7 @@ def _source_names(name: str, entry: Merged, known: Mapping[str, SourceSpec]) -> 
         if not isinstance(source, str):
             raise file.error(where, f"sources must be a list of names, not {source!r}.")
         if source not in known:
-            raise file.error(where, f"there is no source {source!r}{nearest(source, known)}.")
+            raise file.error(where, f"no source is named {source!r}{nearest(source, known)}.")
         if known[source].kind == "embedding":
             raise file.error(where, f"{source!r} is an embedding model and cannot write text.")
     if not names or len(set(names)) < len(names):
@@ -400,6 +402,6 @@ def _source_names(name: str, entry: Merged, known: Mapping[str, SourceSpec]) -> 
 def _default(file: TomlFile, fusions: Collection[str]) -> str:
     name: str = file.tables["default"]
     if name not in fusions:
-        message = f"there is no fusion {name!r} to be the default{nearest(name, fusions)}."
+        message = f"default is {name!r}, but no fusion has that name{nearest(name, fusions)}."
         raise file.error(("default",), message)
     return name

@@ -76,7 +76,7 @@ class TomlFile:
         for key, value in table.items():
             if key not in known:
                 hint = nearest(key, known)
-                raise self.error((*where, key), f"the key {key!r} is not known{hint}.")
+                raise self.error((*where, key), f"unknown key {key!r}{hint}.")
             kind = known[key]
             types = (int, float) if kind is float else kind if isinstance(kind, tuple) else (kind,)
             if type(value) not in types:  # not isinstance: true is not a whole number

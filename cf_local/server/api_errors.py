@@ -166,7 +166,7 @@ def model_not_found(model: str, hint: str, there: Sequence[str]) -> ApiError:
     models = f"The models here are {some}." if there else "No model is on the server's machine."
     return ApiError(
         404,
-        f"There is no model {model!r}{hint}. {models}",
+        f"No model is named {model!r}{hint}. {models}",
         code="model_not_found",
         param="model",
     )

@@ -136,9 +136,11 @@ class Server:
         tokenize = self._works(TokenizeBody, self._tokenizers.tokenize)
         self._add("POST", "/tokenize", tokenize, "Cut a text into tokens.", TokenizeResponse)
         detokenize = self._works(DetokenizeBody, self._tokenizers.detokenize)
-        self._add("POST", "/detokenize", detokenize, "The text of tokens.", DetokenizeResponse)
+        self._add("POST", "/detokenize", detokenize, "Turn tokens into text.", DetokenizeResponse)
         info = self._tokenizer_info
-        self._add("GET", "/tokenizer_info", info, "What begins and ends a text.", TokenizerInfo)
+        self._add(
+            "GET", "/tokenizer_info", info, "Show which tokens begin and end a text.", TokenizerInfo
+        )
         stored = "/v1/responses/{id}"
         self._add("GET", stored, self._response, "Show a stored response.", ResponseFields)
         self._add("DELETE", stored, self._delete, "Delete it.", responses.DeletedFields)
@@ -150,9 +152,9 @@ class Server:
             messages.CountResponse,
             error=AnthropicErrorBody,
         )
-        self._add("GET", "/health", self._health, "Whether the server runs.", Health)
+        self._add("GET", "/health", self._health, "Show whether the server runs.", Health)
         figures = {"text/plain": {"schema": {"type": "string"}}}
-        self._add("GET", "/metrics", self._figures, "Figures for Prometheus.", None, figures)
+        self._add("GET", "/metrics", self._figures, "Show metrics for Prometheus.", None, figures)
         self._add("GET", "/openapi.json", self._openapi, "This document.", dict[str, Any])
         self.app.mount("/", _Other(web.page(), self._allowed))
 
@@ -371,7 +373,7 @@ async def _refuse_route(_request: Request, error: Exception) -> Response:
     known = cast(HTTPException, error)
     messages = {
         404: f"There is nothing at this path. {_WHERE}",
-        405: "This path does not take this method.",
+        405: "This path does not support this method.",
     }
     code = {404: "unknown_url", 405: "method_not_allowed"}
     status = known.status_code

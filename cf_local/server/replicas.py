@@ -140,7 +140,7 @@ class Replicas(Closing):
     def collect(self) -> Iterator[Metric]:
         """The figures of all replicas for Prometheus; waits for them."""
         labels = ("model", "replica", "node")
-        n = GaugeMetricFamily("cf_local_replicas", "Replicas that run.", labels=["model"])
+        n = GaugeMetricFamily("cf_local_replicas", "Running replicas.", labels=["model"])
         running = GaugeMetricFamily(
             "cf_local_replica_running", "Answers being written.", labels=labels
         )
@@ -149,7 +149,7 @@ class Replicas(Closing):
             "cf_local_replica_passes", "Forward passes.", labels=(*labels, "source")
         )
         seconds = CounterMetricFamily(
-            "cf_local_replica_pass_seconds", "Time in them.", labels=(*labels, "source")
+            "cf_local_replica_pass_seconds", "Time in forward passes.", labels=(*labels, "source")
         )
         for fusion in list(self._fusions.values()):
             found = fusion.figures()
@@ -215,8 +215,8 @@ class Replicas(Closing):
         for n_looks in itertools.count():
             if n_looks == _PATIENT_LOOKS:
                 self._on_notice(
-                    f"{name}: its replicas still load, or wait for {self.bounds.n_cores} cores "
-                    "each that nobody else uses (`ray status`)."
+                    f"{name}: its replicas are still loading, or wait until {self.bounds.n_cores} "
+                    "cores for each are free (`ray status`)."
                 )
             status = self._serve.status().applications.get(app)
             state = "" if status is None else status.status.value

@@ -331,7 +331,7 @@ def _check_turns(item: _Item, empty: set[str]) -> None:
             raise InputError(f"{start}something that may be empty is repeated {n_turns} times.")
     if item.ways is not None and n_turns > 1 and n_turns * _n_rules(item.ways) > MOST_TURNS:
         raise InputError(
-            f"{start}a group is repeated {n_turns} times that is itself too large for it; "
+            f"{start}a group is too large to be repeated {n_turns} times; "
             "make it a rule of its own."
         )
 

@@ -162,11 +162,11 @@ class _Converter:
             allowed = types_of(schema, where)
             values = [value for value in values if any(_is_of(value, kind) for kind in allowed)]
         if not values:
-            raise InputError(f"{where}: no value obeys all its keywords")
+            raise InputError(f"{where}: no value satisfies all its keywords")
         try:
             written = dict.fromkeys(json_literal(value) for value in values)
         except ValueError:
-            raise InputError(f"{where}: JSON cannot write one of its constants") from None
+            raise InputError(f"{where}: JSON cannot express one of its constants") from None
         return self._rules.add(where, " | ".join(written))
 
     def _of_type(self, kind: str, schema: dict[str, Any], where: str, depth: int) -> str:
@@ -222,7 +222,7 @@ class _Converter:
         written = list(dict.fromkeys(json_literal(value) for value in values))
         high = len(written) if high is None else min(high, len(written))
         if low > high:
-            raise InputError(f"{where}: it requires more different items than there are")
+            raise InputError(f"{where}: it requires more different items than exist")
         space = self._space()
         # What may follow the first i values, of which n were written: the last of all comes first.
         then = {(len(written), n): space for n in range(low, high + 1)}
@@ -359,7 +359,9 @@ def _check_keywords(schema: Mapping[str, Any], where: str) -> None:
         from difflib import get_close_matches  # here, so that `import cf_local` stays fast
 
         if meant := get_close_matches(key, _SUPPORTED, n=1, cutoff=_NEAR):
-            raise InputError(f"{where}/{key}: there is no such keyword; {meant[0]} is one")
+            raise InputError(
+                f"{where}/{key}: this keyword does not exist; did you mean {meant[0]}?"
+            )
     if "$id" in schema and where != "#":
         raise InputError(f"{where}/$id: a schema within the schema cannot have its own address")
 

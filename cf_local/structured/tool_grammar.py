@@ -45,7 +45,7 @@ def tools_format(
     """
     _check(tools)
     if talk is not None and form != "tags":
-        raise InputError("Beside a required form, calls have to be in the form 'tags'.")
+        raise InputError("Next to a required form, calls must be in the form 'tags'.")
     if choice == "auto":
         closing = ""  # anything may be said before calls
     else:
@@ -89,7 +89,7 @@ def _made(
     allowed = tools if choice in ("auto", "required") else [t for t in tools if t.name == choice]
     if not allowed:
         names = ", ".join(tool.name for tool in tools)
-        raise InputError(f"There is no tool {choice!r} to choose; there are {names}.")
+        raise InputError(f"No tool is named {choice!r}; the tools are {names}.")
     rules = Rules()
     root = rules.reserve("root")
     key = literal(f', "{ARGUMENTS[form]}": ')
@@ -119,7 +119,7 @@ def _made(
 
 def _check(tools: Sequence[Tool]) -> None:
     if not tools:
-        raise InputError("There is no tool. Leave out the format, or add a tool.")
+        raise InputError("There are no tools. Leave out the format, or add a tool.")
     names = [tool.name for tool in tools]
     for name in names:
         if not _NAME.fullmatch(name):

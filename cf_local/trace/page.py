@@ -266,7 +266,7 @@ def _remark(trace: Trace) -> str:
     """What kind of answer this is, and whether it is complete."""
     answer = trace.answer
     if answer is None:
-        return "This answer was broken off: its end is missing."
+        return "This answer was cut off: its end is missing."
     steps = shown(trace.steps)
     chosen = in_one_line(answer.chosen, 40)
     if not trace.steps:

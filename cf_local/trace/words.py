@@ -132,7 +132,7 @@ def _words(text: str) -> Iterator[tuple[int, int]]:
 
 def _nth(words: Sequence[tuple[int, int]], number: int) -> tuple[int, int]:
     if not 1 <= abs(number) <= len(words):
-        raise InputError(f"There is no word {number}: the answer has {len(words)}.")
+        raise InputError(f"The answer has no word {number}, only {len(words)}.")
     return words[number - 1 if number > 0 else number]
 
 

@@ -357,7 +357,9 @@ def test_a_name_that_is_not_utf8(run: Run, work_folder: Path) -> None:
 
 def test_a_link_to_itself_is_no_model(run: Run, work_folder: Path) -> None:
     (work_folder / "loop.gguf").symlink_to("loop.gguf")
-    check_error(run("ask", "Hi", "--model", "loop.gguf"), 3, "There is no model file", "loop.gguf")
+    check_error(
+        run("ask", "Hi", "--model", "loop.gguf"), 3, "The model file", "loop.gguf does not exist"
+    )
 
 
 def test_more_threads_than_llama_cpp_has(run: Run, work_folder: Path) -> None:

@@ -178,7 +178,7 @@ def test_wrong_use_of_texts(
         (("builtin", "--name", "builtin"), b"There is already a fusion 'builtin'"),
         (("builtin", "--limit", "10"), b"10 questions are too few"),
         (("builtin", "--model", "ash"), b"name two or more"),
-        (("nonsense",), b"There is no task 'nonsense'"),
+        (("nonsense",), b"Unknown task 'nonsense'"),
     ],
 )
 def test_wrong_use(run: Run, arguments: tuple[str, ...], part: bytes) -> None:

@@ -76,7 +76,7 @@ def test_every_command(start: Open, work_folder: Path) -> None:
     }
     expected = {
         "/help": "/bye",
-        "/help set": "change a setting",
+        "/help set": "list the settings",
         "/set": "temperature",
         "/set temperature 9x": "is a number",
         "/set mode coo": "one of cool, rerank",
@@ -89,8 +89,8 @@ def test_every_command(start: Open, work_folder: Path) -> None:
         "/why nothing": "does not contain",
         "/system": "Be brief.",
         "/models": "builtin: ash, birch, cedar",
-        "/models nope": "no fusion 'nope'",
-        "/nonsense": "no command /nonsense",
+        "/models nope": "No fusion is named 'nope'",
+        "/nonsense": "Unknown command /nonsense",
         "/set think hide": "thinking is hidden",
         "/save talk.json": "Saved to",
     }
@@ -249,7 +249,7 @@ def interrupt_often(screen: Screen, randomness: random.Random, n_times: int) -> 
         waits.append(time.monotonic() - start_s)
         # A Ctrl-C behind the end of an answer makes a prompt more: get in step again.
         screen.child.send(f"/step{index}\r")
-        screen.child.expect(f"no command /step{index}")
+        screen.child.expect(f"Unknown command /step{index}")
         screen.prompt()
         turns = [turn for talk in screen.saved() for turn in talk.turns]
         # Some are done before it: where the conversation fills the context, answers are short.
@@ -272,7 +272,7 @@ def interrupted_answers(screen: Screen, randomness: random.Random, n_times: int)
         screen.child.sendintr()
         screen.prompt()
         screen.child.send("/step\r")
-        screen.child.expect("no command /step")
+        screen.child.expect("Unknown command /step")
         screen.prompt()
         screen.enter(SECOND)
     assert screen.leave() == 0

@@ -114,7 +114,7 @@ def test_check(run: Run, work_folder: Path) -> None:
     file = work_folder / "new.toml"
     file.write_text('[sources.x]\nfile = "x.gguf"\ncontxt = 5\n')
     done = run("config", "check", file)
-    message = f"{file}, line 3: the key 'contxt' is not known (did you mean 'context'?)."
+    message = f"{file}, line 3: unknown key 'contxt' (did you mean 'context'?)."
     assert (done.returncode, done.stderr.decode()) == (2, f"Error: {message}\n")
     done = run("config", "check", file, "--json")
     assert json.loads(done.stdout) == {"ok": False, "error": message}
@@ -211,7 +211,7 @@ def test_doctor(run: Run, work_folder: Path) -> None:
     done = run("doctor", env={"CF_LOCAL_CONTXT": "5"})
     assert done.returncode == 1
     text = done.stdout.decode()
-    assert "models.toml, line 1: the key 'x' is not known" in text
+    assert "models.toml, line 1: unknown key 'x'" in text
     unknown = "cf-local does not know the environment variable CF_LOCAL_CONTXT"
     assert f"{unknown} (did you mean 'CF_LOCAL_CONTEXT'?)" in text
 
@@ -229,7 +229,7 @@ def test_files_are_added_under_their_own_names(run: Run, work_folder: Path) -> N
     done = run("models", "add", *files, f"./{files[0]}", "--context", "256", "none.gguf")
     assert done.returncode == 4
     assert b"page.gguf is not a GGUF file" in done.stderr
-    assert b"no model file" in done.stderr
+    assert b"none.gguf does not exist" in done.stderr
     assert b"add-fusion mine one-1b two-1b two-1b-q8_0 --default" in done.stdout
     tables = tomllib.loads(own.read_text())["sources"]
     assert tables == {

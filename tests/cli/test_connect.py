@@ -38,7 +38,7 @@ def test_it_writes_once_and_keeps_a_copy(run: Run, home: Path) -> None:
     first = place.read_text(encoding="utf-8")
     assert "builtin" in json.loads(first)["provider"]["cf-local"]["models"]
     again = run("connect", "opencode", "--write", "--yes")
-    assert b"has these lines already" in again.stderr
+    assert b"already has these lines" in again.stderr
     assert place.read_text(encoding="utf-8") == first
     assert [each.name for each in place.parent.iterdir()] == ["opencode.json"]
     assert run("connect", "opencode", "--write", "--yes", "--model", "laptop").returncode == 0
@@ -59,7 +59,7 @@ def test_what_it_cannot_change_stays(run: Run, home: Path) -> None:
     place.write_text("model: gpt-4o # mine\n", encoding="utf-8")
     done = run("connect", "aider", "--write", "--yes")
     assert done.returncode == 2
-    assert b"is left as it is. In it, model is something else." in done.stderr
+    assert b"is left as it is. Its model has another value." in done.stderr
     assert place.read_text(encoding="utf-8") == "model: gpt-4o # mine\n"
     place.write_bytes(b"\xff")
     assert b"is not UTF-8 text" in run("connect", "aider", "--write", "--yes").stderr
@@ -68,7 +68,7 @@ def test_what_it_cannot_change_stays(run: Run, home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["openai", "--write"], "it has no file to write"),
+        (["openai", "--write"], "has no file to write"),
         (["--write"], "--write needs a CLIENT"),
         (["nothing"], "'nothing' is not one of"),
         (["llm", "--url", "box"], "an address looks like"),

@@ -125,7 +125,7 @@ def test_questions_of_ones_own(run: Run, work_folder: Path) -> None:
     (work_folder / "q.jsonl").write_text('{"prompt": "?"}\n')
     done = run("eval", "q.jsonl")
     assert done.returncode == 2
-    assert b"q.jsonl, line 1: there is no answer" in done.stderr
+    assert b"q.jsonl, line 1: the answer is missing" in done.stderr
 
 
 # ---- Along reference texts -----------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_ctrl_c_along_a_text(work_folder: Path, environment: dict[str, str], run
         (("--variant", "rerank"), b"mode rerank cannot be measured on reference texts"),
         (("--variant", "cool segments=shortest"), b"segments cannot be measured"),
         (("--variant", "cool weight.ash=0 weight.birch=0 weight.cedar=0"), b"weights are zero"),
-        (("--mode", "cool+r"), b"--mode: not on reference texts"),
+        (("--mode", "cool+r"), b"--mode: not for reference texts"),
         (("--temperature", "1", "--max-tokens", "9"), b"--max-tokens, --temperature: not on"),
         (("--segments", "sentence"), b"words are compared, not sentences"),
         (("--only", "oak"), b"'oak'"),
@@ -248,7 +248,7 @@ def test_what_texts_cannot_show(
     [
         (("builtin", "--resume"), b"--resume needs the folder"),
         (("builtin", "--report", "none/r.html"), b"there is no folder none"),
-        (("nonsense",), b"There is no task 'nonsense'"),
+        (("nonsense",), b"Unknown task 'nonsense'"),
         (("builtin", "--variant", "cold"), b"did you mean 'cool'?"),
         (("builtin", "--only", "oak"), b"There is no source 'oak'"),
     ],

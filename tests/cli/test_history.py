@@ -30,7 +30,7 @@ def test_list_and_show_and_search(run: Run) -> None:
     assert [each["chat"] for each in found] == [1]
     assert run("history", "search", "bananas").returncode == 1
     missing = run("history", "show", "7")
-    assert (missing.returncode, b"no chat 7" in missing.stderr) == (2, True)
+    assert (missing.returncode, b"Chat 7 does not exist" in missing.stderr) == (2, True)
 
 
 def test_export(run: Run, work_folder: Path) -> None:

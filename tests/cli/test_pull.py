@@ -144,7 +144,7 @@ def test_a_revision(run: Run, hub: HubServer) -> None:
         (("pull", REPO, "--offline"), 3, f"{REPO} is not on this machine"),
         (("pull", "eight", "--offline"), 3, "model-Q8_0.gguf of org/model-GGUF is not on this"),
         (("pull", "./none.gguf"), 3, "there is no file none.gguf"),
-        (("pull", "nothing"), 2, "There is no source 'nothing'"),
+        (("pull", "nothing"), 2, "No source is named 'nothing'"),
         (("pull",), 2, "Missing argument 'MODEL...'"),
         (("pull", REPO, "--update", "--offline"), 2, "leave out --offline"),
         (("ask", "Hi", "--model", f"{REPO}:Q5_0"), 3, "has no Q5_0"),

@@ -177,7 +177,7 @@ def test_what_keeps_it_from_starting(run: Run, work_folder: Path) -> None:
     assert done.returncode == 1
     assert f"Cannot listen on 127.0.0.1 port {port}" in done.stderr.decode()
     for arguments, code, told in (
-        (("nonesuch",), 2, "There is no fusion 'nonesuch'"),
+        (("nonesuch",), 2, "No fusion is named 'nonesuch'"),
         (("laptop", "--offline"), 3, "qwen3-4b"),
         (("--host", "no.such.host.invalid"), 2, "there is no such address"),
         (("--allow-origin", "example.com"), 2, "an origin looks like"),

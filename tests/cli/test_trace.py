@@ -104,7 +104,7 @@ def test_a_file_that_is_no_page_is_replaced_only_by_force(run: Run, work_folder:
     (work_folder / "answer.html").write_text("<p>mine", encoding="utf-8")
     done = run("trace", "answer.jsonl")
     assert done.returncode == 2
-    assert b"answer.html exists and is not a page of this command" in done.stderr
+    assert b"answer.html exists and is not a page that this command wrote" in done.stderr
     assert b"--force" in done.stderr
     assert (work_folder / "answer.html").read_text(encoding="utf-8") == "<p>mine"
     assert run("trace", "answer.jsonl", "--force").returncode == 0

@@ -209,7 +209,7 @@ def test_a_worker_that_dies_gives_its_question_back(
     assert in_order(results, items) == alone
     (notice,) = notices
     assert notice.startswith("A worker on ")
-    assert "Another one gets its question" in notice
+    assert "Another worker takes over its question" in notice
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
@@ -317,7 +317,7 @@ def test_what_ray_says_of_a_dead_worker_is_not_in_the_table(ray_nodes: Any, tmp_
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
     assert summary(stdout)["n_items"] == 6
-    assert b"Another one gets its question" in stderr
+    assert b"Another worker takes over its question" in stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

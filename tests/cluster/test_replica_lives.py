@@ -76,7 +76,9 @@ def test_a_model_that_no_node_has_is_the_error_of_its_load(
     model = ServedModel("m", "m", "source", None, (spec,), Settings(mode="single"))
     with (
         Replicas(Bounds(1, 1, 1, 0.0), OPTIONS, lambda _text: None) as replicas,
-        pytest.raises(MissingModelError, match=f"There is no model file {tmp_path}/m[.]gguf"),
+        pytest.raises(
+            MissingModelError, match=f"The model file {tmp_path}/m[.]gguf does not exist"
+        ),
     ):
         replicas.load(model, lambda: False, lambda _share: None)
 

@@ -185,7 +185,7 @@ def test_a_missing_or_broken_model_is_shown_and_another_can_be_loaded(
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))
     desk = new_desk()
-    for path, words in ((tmp_path / "gone.gguf", "no model file"), (broken, "cannot be loaded")):
+    for path, words in ((tmp_path / "gone.gguf", "does not exist"), (broken, "cannot be loaded")):
         desk.window.load(models=[str(path)])
         desk.until(lambda: desk.window.state == "empty")
         assert words in desk.view.content

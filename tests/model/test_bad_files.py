@@ -111,7 +111,7 @@ N_MUTATIONS = int(os.environ.get("TEST_MUTATIONS", "15"))
 
 BROKEN, UNSUPPORTED = "BrokenModelError", "UnsupportedModelError"
 EXPECTED = {
-    "missing.gguf": ("MissingModelError", "no model file"),
+    "missing.gguf": ("MissingModelError", "does not exist"),
     "folder.gguf": (BROKEN, "not a file"),
     "empty.gguf": (BROKEN, "not a GGUF file"),
     "page.gguf": (BROKEN, "not a GGUF file"),

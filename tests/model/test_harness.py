@@ -175,7 +175,7 @@ def test_every_turn_and_the_begin_of_the_answer_reach_the_sources(fusion: Fusion
     assert prefix + rest == own
     with pytest.raises(InputError, match="must end with"):
         lm.apply_chat_template(turns)
-    with pytest.raises(InputError, match="reads text only"):
+    with pytest.raises(InputError, match="reads only text"):
         lm.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}])
     with pytest.raises(InputError, match="changes prompts"):
         lm.generate_until([Request((prompt + " more", {}))], disable_tqdm=True)
@@ -235,7 +235,7 @@ def test_model_arguments() -> None:
         assert model.get_model_info()["settings"]["only"] == "birch"
     with pytest.raises(InputError, match="temprature"):
         FusionLM(temprature=1)
-    with pytest.raises(InputError, match="has one template"):
+    with pytest.raises(InputError, match="uses its own template"):
         model.chat_template("tool_use")
 
 

@@ -93,7 +93,7 @@ def test_an_embedding_model(tmp_path: Path, tiny_model: Callable[..., Path]) -> 
 def test_a_child_that_dies_is_a_broken_file(
     tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died = "it was ended by SIGABRT"
+    died = "it was killed by SIGABRT"
     monkeypatch.setattr(child, "run", lambda *_, **__: ([], died))
     with pytest.raises(BrokenModelError, match=died):
         inspect(tiny_model("llama"))

@@ -86,7 +86,7 @@ def test_tokens_are_read_unchanged(coder: LlamaSource, talker: LlamaSource) -> N
 def test_tokens_that_are_not_there(coder: LlamaSource) -> None:
     fusion, n_tokens = Fusion([coder]), coder.vocabulary.n_tokens
     for wrong in (n_tokens, -1):
-        with pytest.raises(InputError, match=f"coder: there is no token {wrong}"):
+        with pytest.raises(InputError, match=f"coder: token {wrong} does not exist"):
             fusion.answer(Tokens((1, wrong)))
     with pytest.raises(InputError, match="empty"):
         fusion.answer(Tokens(()))

@@ -304,10 +304,10 @@ def test_a_deep_loose_schema_is_no_burden() -> None:
 @pytest.mark.parametrize(
     ("tools", "choice", "message"),
     [
-        ((), "auto", "no tool"),
+        ((), "auto", "There are no tools"),
         ((NOW, NOW), "auto", "Two tools"),
         ((Tool('a"b'),), "auto", "cannot be named"),
-        ((NOW,), "later", "no tool 'later'.*now"),
+        ((NOW,), "later", "No tool is named 'later'.*now"),
         ((Tool("f", parameters={"default": {1, 2}}),), "auto", "not JSON"),
     ],
 )

@@ -312,7 +312,7 @@ def test_one_model(client: Any) -> None:
     with pytest.raises(ollama.ResponseError) as caught:
         client.show("xyzzy")
     assert caught.value.status_code == 404
-    assert caught.value.error.startswith("There is no model 'xyzzy'. The models here are")
+    assert caught.value.error.startswith("No model is named 'xyzzy'. The models here are")
 
 
 def test_capabilities(tiny_models_file: Path) -> None:

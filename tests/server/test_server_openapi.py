@@ -35,7 +35,7 @@ def description(api_key: str | None = None) -> Any:
 
 
 N_EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "80"))
-# A schema cannot say that some fields exclude each other, or which grammars can be kept.
+# A schema cannot say that some fields cannot be combined, or which grammars can be kept.
 EXCLUDED = [positive_data_acceptance]
 REFUSED = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete")
 DESCRIBED = description()

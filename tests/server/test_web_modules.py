@@ -179,7 +179,10 @@ def test_only_answered_questions_are_sent(tab: Page) -> None:
         ("{", "not JSON"),
         ("[]", "no conversation"),
         ('{"title": "x"}', "no list"),
-        ('{"messages": [{"role": "user", "content": {"x": 1}}]}', "Message 1 has no text"),
+        (
+            '{"messages": [{"role": "user", "content": {"x": 1}}]}',
+            "The content of message 1 is not text",
+        ),
         ('{"messages": [{"role": "tool", "content": ""}]}', "role “tool”"),
         ("null", "no list"),
     ],

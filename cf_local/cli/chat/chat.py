@@ -131,7 +131,7 @@ class TerminalChat:
         name = OTHER_NAMES.get(name, name)
         if name not in commands:
             hint = nearest(name, commands)
-            self.view.error(f"There is no command /{name}{hint}. /help lists them.")
+            self.view.error(f"Unknown command /{name}{hint}. /help lists all commands.")
             return False
         return bool(commands[name].run(self, rest.strip()))
 

@@ -66,7 +66,7 @@ def _switched(chat: TerminalChat) -> list[tuple[str, str]]:
 def _system(chat: TerminalChat, text: str) -> None:
     if not text:
         system = chat.transcript.system
-        chat.view.say(chat.view.safe(system) if system else "There is no system text.")
+        chat.view.say(chat.view.safe(system) if system else "No system text is set.")
         return
     system = None if text in ("off", "none", '""') else text.strip('"').strip("\n")
     chat.change(replace(chat.transcript, system=system))
@@ -272,16 +272,16 @@ COMMANDS: Mapping[str, Command] = {
     command.name: command
     for command in (
         Command("help", "[COMMAND]", "this list", _help, _command_names),
-        Command("set", "[NAME VALUE]", "change a setting; alone: list them", _set, _setting_words),
+        Command("set", "[NAME VALUE]", "list the settings, or change one", _set, _setting_words),
         Command("show", "", "models, files and settings of this chat", _show),
-        Command("system", "[TEXT|off]", "instructions to the models; alone: show them", _system),
+        Command("system", "[TEXT|off]", "show or set the instructions to the models", _system),
         Command("save", "FILE", "write the conversation as JSON", _save, "file"),
         Command("load", "FILE", "continue a conversation from JSON", _load, "file"),
         Command("clear", "", "start a new conversation; the old one stays in the history", _clear),
         Command(
             "retry",
             "[NAME VALUE]",
-            "answer the last question again, perhaps with another setting",
+            "answer the last question again, if you like with another setting",
             _retry,
             _setting_words,
         ),
@@ -289,9 +289,11 @@ COMMANDS: Mapping[str, Command] = {
         Command("undo", "", "remove the last question and its answer", _undo),
         Command("context", "", "how full the models' contexts are", _context),
         Command("stats", "", "speed, agreement and wins of the last answer", _stats),
-        Command("trace", "[FILE]", "who won which words; or write it to a file", _trace, "file"),
+        Command(
+            "trace", "[FILE]", "show who won which words, or write that to a file", _trace, "file"
+        ),
         Command("why", "WORD", "what the models proposed for a word; #3 is the third", _why),
-        Command("only", "[SOURCE|off]", "one source alone; off: all of them", _only),
+        Command("only", "[SOURCE|off]", "use one source alone, or all again (off)", _only),
         Command("models", "[NAME]", "list the fusions, or load one", _models, _fusion_names),
         Command("bye", "", "leave (or Ctrl-D)", _bye),
     )

@@ -151,7 +151,7 @@ class Engine(Closing):
         except InputError as error:
             if notes is None:
                 raise
-            notes.append(f"The options of the command do not fit this fusion: {error}")
+            notes.append(f"The command's options do not fit this fusion: {error}")
             settings = fusion.settings
         for name, value in changes.items():
             try:
@@ -166,7 +166,7 @@ class Engine(Closing):
 def changed(settings: Settings, fusion: Fusion, name: str, value: str) -> Settings:
     """The settings with one value changed. Raises InputError, which says what is allowed."""
     if name not in OPTIONS:
-        raise InputError(f"There is no setting {name!r}{nearest(name, OPTIONS)}. /set lists them.")
+        raise InputError(f"Unknown setting {name!r}{nearest(name, OPTIONS)}. /set lists all.")
     if not value:
         raise InputError(f"Give {name} a value: /set {name} VALUE.")
     parsed = OPTIONS[name].parse(value)

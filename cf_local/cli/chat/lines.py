@@ -57,7 +57,7 @@ class PipeLines:
 
     def confirm(self, question: str) -> bool:
         """False: there is nobody to ask."""
-        click.echo(f"{question} There is nobody to ask, so no.", err=True)
+        click.echo(f"{question} Nobody is there to answer, so no.", err=True)
         return False
 
     def _next(self, _prompt: str) -> str | None:

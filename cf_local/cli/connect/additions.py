@@ -60,11 +60,11 @@ def with_yaml_item(
     before = _read_yaml(text, [] if key is None else {})
     items = before if key is None else before.get(key) or []
     if not isinstance(items, list):
-        raise OthersError(f"In it, {key or 'the top level'} is not a list.")
+        raise OthersError(f"Its {key or 'top level'} is not a list.")
     if item in items:
         return text
     if any(isinstance(old, dict) and old.get(named) == item[named] for old in items):
-        raise OthersError(f"It has another {item[named]!r}.")
+        raise OthersError(f"It already has a different {item[named]!r}.")
     wanted = [*items, item]
     if key is None:
         return _appended(text, _list_text(item, 0), wanted)
@@ -72,7 +72,7 @@ def with_yaml_item(
         return _appended(text, f"{key}:\n{_list_text(item, 2)}", before | {key: wanted})
     head = re.search(rf"^{key}:[ \t]*(#.*)?\r?$", text, re.MULTILINE)
     if head is None:
-        raise OthersError(f"Its {key} are in one line.")
+        raise OthersError(f"Its {key} are on one line.")
     rest = text[head.end() :]
     first = re.search(r"^( *)- ", rest, re.MULTILINE)
     after = re.search(r"(^#.*\n|^\s*\n)*^[^\s#-]|\s*\Z", rest, re.MULTILINE)
@@ -111,7 +111,7 @@ def _merged(before: Any, added: Any, place: tuple[str, ...]) -> Any:
     if isinstance(before, list) and isinstance(added, list):
         return before + [each for each in added if each not in before]
     if before != added:
-        raise OthersError(f"In it, {'.'.join(place) or 'the top'} is something else.")
+        raise OthersError(f"Its {'.'.join(place) or 'top level'} has another value.")
     return before
 
 

@@ -71,7 +71,7 @@ def _print(client: Client, to: Connection) -> None:
 def _write(name: str, client: Client, to: Connection, *, is_agreed: bool) -> None:
     if client.file is None or client.add is None:
         raise InputError(
-            f"{client.title}: it has no file to write. `cf-local connect {name}` prints the lines."
+            f"{client.title} has no file to write. `cf-local connect {name}` prints the lines."
         )
     place = client.file()
     old = _read(place)
@@ -82,7 +82,7 @@ def _write(name: str, client: Client, to: Connection, *, is_agreed: bool) -> Non
             f"{place} is left as it is. {error} Add the lines yourself: `cf-local connect {name}`."
         ) from None
     if new == old:
-        click.echo(f"{place} has these lines already.", err=True)
+        click.echo(f"{place} already has these lines.", err=True)
         return
     if not is_agreed:
         if not sys.stdin.isatty():

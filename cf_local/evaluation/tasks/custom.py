@@ -44,7 +44,7 @@ def _from_name(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the user's module exists and lacks something that it imports
         raise InputError(
-            f"There is no module {name}; it must be installed or be in this folder."
+            f"The module {name} does not exist; it must be installed or in this folder."
         ) from None
     finally:
         sys.path.remove(folder)

@@ -140,23 +140,23 @@ def _check_keys(where: str, keys: Sequence[str], known: Sequence[str]) -> None:
     for key in keys:
         if key not in known and not key.startswith("_"):
             raise InputError(
-                f"{where}: the key {key!r} is not known{nearest(key, known)}. "
-                f"Known are {', '.join(known)}; begin others with _ to have them ignored."
+                f"{where}: unknown key {key!r}{nearest(key, known)}. Known "
+                f"keys are {', '.join(known)}; others must begin with _, and are ignored."
             )
 
 
 def _check_metric(where: str, metric: str | None) -> None:
     if metric is not None and metric not in METRICS:
         raise InputError(
-            f"{where}: there is no metric {metric!r}{nearest(str(metric), METRICS)}; "
-            f"there are {', '.join(METRICS)}."
+            f"{where}: unknown metric {metric!r}{nearest(str(metric), METRICS)}; "
+            f"choose one of {', '.join(METRICS)}."
         )
 
 
 def _answer_of(where: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     """The accepted answers as text."""
     if "answer" not in record:
-        raise InputError(f"{where}: there is no answer.")
+        raise InputError(f"{where}: the answer is missing.")
     accepted = _as_list(record["answer"])
     # type(True) is bool, which is not an answer
     if not accepted or not {type(one) for one in accepted} <= {str, int, float}:
@@ -175,7 +175,7 @@ def _as_list(given: object) -> list[object]:
 
 def _prompt(where: str, record: Mapping[str, Any]) -> Prompt:
     if ("prompt" in record) == ("messages" in record):
-        raise InputError(f"{where}: there must be either a prompt or messages.")
+        raise InputError(f"{where}: give either a prompt or messages.")
     if "prompt" in record:
         text = record["prompt"]
         if not isinstance(text, str) or not text.strip():

@@ -47,7 +47,7 @@ class Gsm8k(Task):
         raw: bool = False,
     ) -> None:
         if metric not in METRICS:
-            raise InputError(f"gsm8k has no metric {metric!r}; there are {', '.join(METRICS)}.")
+            raise InputError(f"gsm8k has no metric {metric!r}; choose one of {', '.join(METRICS)}.")
         if path.suffix == ".parquet":
             raise InputError(f"{path}: {NO_FILE}")
         self.name = f"gsm8k ({metric}, {n_examples} examples{', raw' if raw else ''})"
@@ -82,7 +82,7 @@ def _item(
 ) -> Item:
     question, solution = record.get("question"), record.get("answer")
     if not isinstance(question, str) or not isinstance(solution, str):
-        raise InputError(f"{where}: question and answer are needed, both as text.")
+        raise InputError(f"{where}: question and answer are required, both as text.")
     answer = solution.split("####")[-1].strip()
     if "####" not in solution or not answer:
         raise InputError(f"{where}: the answer must end with #### and a number.")

@@ -92,7 +92,7 @@ class Mgsm(Task):
         _check_language(language)
         known = extractions(kind, language)
         if metric not in known:
-            raise InputError(f"{kind} has no metric {metric!r}; there are {', '.join(known)}.")
+            raise InputError(f"{kind} has no metric {metric!r}; choose one of {', '.join(known)}.")
         labels = LANGUAGES[language]
         self.name = f"{kind}:{language} ({metric}, {n_examples} examples{', raw' if raw else ''})"
         self.stop = (labels.question, "</s>", "<|im_end|>")
@@ -140,7 +140,7 @@ def _check_language(language: str) -> None:
     if language not in LANGUAGES:
         raise InputError(
             f"MGSM has no language {language!r}{nearest(language, LANGUAGES)}; write for example "
-            f"mgsm:de. There are {', '.join(LANGUAGES)}."
+            f"mgsm:de. The languages are {', '.join(LANGUAGES)}."
         )
 
 
@@ -151,7 +151,7 @@ def _questions(path: Path) -> list[tuple[str, str]]:
         question, tab, answer = line.rpartition("\t")
         plain = answer.strip().replace(",", "")
         if not tab or not plain.removeprefix("-").isdecimal():
-            raise InputError(f"{path}, line {number}: this is not a question, a tab and a number.")
+            raise InputError(f"{path}, line {number}: a question, a tab and a number are expected.")
         found.append((question, plain))
     return found
 

@@ -46,7 +46,7 @@ class ReferenceFile(Task):
 
 def _reference(where: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     if "reference" not in record:
-        raise InputError(f"{where}: there is no reference.")
+        raise InputError(f"{where}: the reference is missing.")
     text = record["reference"]
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: the reference must be text.")

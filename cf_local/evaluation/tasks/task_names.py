@@ -59,7 +59,7 @@ def open_task(name: str, options: TaskOptions | None = None) -> Task:
         return WordProblems(n_items, options.seed or 0)
     if rest:
         return load_task(name)
-    raise InputError(f"There is no task {name!r}. There are: {NAMES}.")
+    raise InputError(f"Unknown task {name!r}. Name one of: {NAMES}.")
 
 
 def chosen(items: Sequence[Item], limit: int | None, seed: int | None) -> list[Item]:
@@ -106,5 +106,5 @@ def _references(file: str, options: TaskOptions) -> Task:
 def _n_examples(options: TaskOptions, most: int) -> int:
     n_examples = most if options.n_examples is None else options.n_examples
     if not 0 <= n_examples <= most:
-        raise InputError(f"There are 0 to {most} worked examples, not {n_examples}.")
+        raise InputError(f"Choose 0 to {most} worked examples, not {n_examples}.")
     return n_examples

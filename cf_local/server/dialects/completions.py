@@ -63,7 +63,7 @@ def _prompts(body: CompletionBody) -> tuple[Prompt, ...]:
     prompts = [given] if is_one else given
     if body.suffix:
         if body.echo:
-            raise invalid("suffix and echo exclude each other.", "suffix")
+            raise invalid("suffix and echo cannot be combined.", "suffix")
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise invalid("suffix needs a prompt of text, not of tokens.", "suffix")
         return tuple(Infill(prompt, body.suffix) for prompt in prompts)

@@ -310,7 +310,7 @@ def response_format(
     if isinstance(form, TextFormat):
         form = None
     if grammar is not None and form is not None:
-        raise invalid(f"grammar and {param} exclude each other.", "grammar")
+        raise invalid(f"grammar and {param} cannot be combined.", "grammar")
     try:
         match form:
             case JsonSchemaFormat():

@@ -96,7 +96,7 @@ def choice_of(
         case AllowedChoice():
             names = {tool.function.name for tool in choice.allowed_tools.tools}
             if unknown := sorted(names - {tool.name for tool in tools}):
-                raise invalid(f"There is no tool {unknown[0][:60]!r}.", "tool_choice.allowed_tools")
+                raise invalid(f"No tool is named {unknown[0][:60]!r}.", "tool_choice.allowed_tools")
             allowed = tuple(tool for tool in tools if tool.name in names)
             return choice.allowed_tools.mode, allowed
     return choice or "auto", tools
@@ -109,7 +109,7 @@ def check(tools: Sequence[Tool], choice: str) -> None:
     if not tools:
         raise invalid("tool_choice needs tools.", "tool_choice")
     if choice not in ("auto", "required") and choice not in [tool.name for tool in tools]:
-        raise invalid(f"There is no tool {choice[:60]!r}.", "tool_choice")
+        raise invalid(f"No tool is named {choice[:60]!r}.", "tool_choice")
     try:
         tools_format(tools, "tags", choice=choice)
     except InputError as error:

@@ -159,7 +159,7 @@ class ResponseBody(fields.Body):
         function_tools.check(tools, choice)
         messages = (*before, *messages_of(self.input))
         if not messages:
-            raise invalid("The input has no turn. Add one of the user.", "input")
+            raise invalid("The input has no turns. Add a turn of the user.", "input")
         return Chat(
             (*self.instructions_turn, *messages),
             False if self._effort == "none" else None,
@@ -207,7 +207,9 @@ class ResponseBody(fields.Body):
         try:
             json.dumps(repeated, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
-            message = "A schema holds a number, or half of a character, that JSON cannot hold."
+            message = (
+                "A schema contains a number, or half of a character, that JSON cannot express."
+            )
             raise invalid(message, "tools" if self.tools else "text") from None
         return repeated
 

@@ -20,7 +20,7 @@ export function AnswerText({ answer, sources, onPoint }) {
     ...${hasPieces && {
       tabIndex: 0,
       role: "group",
-      "aria-label": `Answer in ${to - from} pieces. Arrow keys go through them, up and down to disputed ones.`,
+      "aria-label": `Answer in ${to - from} pieces. Arrow keys move through them, up and down to disputed ones.`,
       onKeyDown: (event) => step(event, root.current, answer, sources, onPoint),
       onClick: (event) => point("click", event, onPoint),
       onMouseOver: (event) => point("over", event, onPoint),

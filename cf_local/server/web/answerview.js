@@ -13,7 +13,7 @@ import { Editing } from "./question.js";
 import { Thought } from "./thought.js";
 
 const ENDS = {
-  length: "Cut off: the most tokens were reached.",
+  length: "Cut off: the token limit was reached.",
   repetition: "Ended: it had begun to repeat itself.",
   stuck: "Ended: no source could go on.",
 };

@@ -13,8 +13,8 @@ export class ApiError extends Error {
 }
 
 const GONE =
-  "The server does not answer. See whether “cf-local serve” is still running, then try again.";
-const BROKEN = "The connection broke off before the answer was complete. What came of it is kept.";
+  "The server does not answer. Check that “cf-local serve” is still running, then try again.";
+const BROKEN = "The connection broke off before the answer was complete. What arrived is kept.";
 
 /** Store the API key until the browser closes this tab. */
 export function useKey(key) {
@@ -42,7 +42,7 @@ async function refusal(response) {
   const told = await response.json().then((body) => body?.error?.message, () => null);
   if (response.status === 401) {
     const wrong = sessionStorage.getItem(KEY) !== null;
-    return new ApiError("key", wrong ? "The server refused the API key." : "This server asks for its API key.");
+    return new ApiError("key", wrong ? "The server refused the API key." : "This server requires its API key.");
   }
   const plain = `The server answered with status ${response.status}.`;
   return new ApiError("refused", typeof told === "string" && told ? told : plain);

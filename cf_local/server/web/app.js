@@ -83,7 +83,7 @@ function App({ chat }) {
     <a class="skip" href="#question" onClick=${(event) => {
       event.preventDefault();
       document.getElementById("question").focus();
-    }}>To the question</a>
+    }}>Skip to the question</a>
     ${isWide && html`<${Sidebar} chat=${chat} />`}
     <div class="middle">
       <${Topbar} chat=${chat} onMenu=${isWide ? null : () => setListOpen(true)} onSettings=${() => setSetting(true)}

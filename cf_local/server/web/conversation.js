@@ -113,7 +113,7 @@ export function imported(text, model) {
   }
   const isMessages = Array.isArray(found) && found.length > 0 && found.every((one) => one?.role);
   const several = Array.isArray(found) && !isMessages ? found : [found];
-  if (!several.length) throw new Error("The file holds no conversation.");
+  if (!several.length) throw new Error("The file contains no conversation.");
   return several.map((one) => conversationOf(isMessages ? { messages: one } : one, model));
 }
 
@@ -122,7 +122,7 @@ function conversationOf(one, model) {
   const conversation = empty(model, "");
   one.messages.forEach((message, index) => {
     const content = textOf(message?.content);
-    if (content === null) throw new Error(`Message ${index + 1} has no text as its content.`);
+    if (content === null) throw new Error(`The content of message ${index + 1} is not text.`);
     add(conversation, message.role, content, index);
   });
   const question = conversation.turns.find((turn) => turn.role === "user");

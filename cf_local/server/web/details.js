@@ -64,10 +64,10 @@ function isAlone(segment, sources) {
 
 function Undisputed({ segment, sources }) {
   const words = html`<span class="words">${marked(segment.text, segment.ends)}</span>`;
-  if (!segment.winners.length) return html`<p>Nobody proposed ${words}: the limit for thinking was reached.</p>`;
+  if (!segment.winners.length) return html`<p>No source proposed ${words}: the limit for thinking was reached.</p>`;
   const others = (segment.asked ?? []).filter((name) => !segment.winners.includes(name));
   if (others.length) return html`<p>${others.join(" and ")} proposed nothing else: ${words}</p>`;
-  if (isAlone(segment, sources)) return html`<p>Nobody else was asked: ${words}</p>`;
+  if (isAlone(segment, sources)) return html`<p>No other source was asked: ${words}</p>`;
   return html`<p>Every source proposed ${words}, so nothing had to be scored.</p>`;
 }
 
@@ -121,7 +121,7 @@ export function Details({ answer, index, piece, isPinned, sources, onClose, onSt
     <header>
       <h3 tabindex="-1">${title} <span class="quiet">${summary(segment, sources)}</span></h3>
       <div class="tools">
-        ${!segment.whole && html`<${IconButton} icon="back" label="Disputed piece before" onClick=${() => onStep(-1)} />
+        ${!segment.whole && html`<${IconButton} icon="back" label="Previous disputed piece" onClick=${() => onStep(-1)} />
           <${IconButton} icon="next" label="Next disputed piece" onClick=${() => onStep(1)} />`}
         <${IconButton} icon="close" label="Close details" onClick=${() => onClose(true)} />
       </div>

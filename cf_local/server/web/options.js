@@ -4,7 +4,7 @@ import { html } from "./html.js";
 
 const USUAL = [
   { name: "temperature", label: "Temperature", about: "0 to 2. At 0 the same question gets the same answer.", kind: "number", low: 0, high: 2 },
-  { name: "max_tokens", label: "Most tokens", about: "Where an answer is cut off.", kind: "whole", low: 1, high: 1_000_000 },
+  { name: "max_tokens", label: "Token limit", about: "Where an answer is cut off.", kind: "whole", low: 1, high: 1_000_000 },
 ];
 const MORE = [
   { name: "top_p", about: "Sample from the most likely tokens that have this share of all probability.", kind: "number", low: 0, high: 1 },

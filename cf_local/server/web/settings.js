@@ -16,7 +16,7 @@ export function Settings({ chat, onClose }) {
       <header><h2 id="settings-title">This conversation</h2><${IconButton} icon="close" label="Close settings" onClick=${() => dialog.current.close()} /></header>
       <label class="field"><span>System prompt</span>
         <textarea rows="4" dir="auto" placeholder="None" value=${current.system} onChange=${(event) => chat.set({ system: event.target.value })}></textarea>
-        <span class="quiet">Told to every model before the first question.</span>
+        <span class="quiet">Given to every model before the first question.</span>
       </label>
       <${Options} settings=${chat.catalogue.settings} values=${current.options} onSet=${(options) => chat.set({ options })} />
       <div class="actions"><button type="button" class="main" onClick=${() => dialog.current.close()}>Done</button></div>

@@ -81,11 +81,11 @@ def test_forms_that_others_write(tmp_path: Path, messages: Any, turns: Any) -> N
         (b'["hello"]', "message 1 is not an object"),
         (json.dumps([user(), {"role": "tool", "content": "x"}]).encode(), "role 'tool'"),
         (json.dumps([{"role": [], "content": "x"}]).encode(), "role"),
-        (json.dumps([user(None)]).encode(), "message 1 has no text"),
-        (json.dumps([user([{"type": "image_url"}])]).encode(), "no text"),
-        (b'[{"role": "user", "content": "\\ud800"}]', "no text"),
+        (json.dumps([user(None)]).encode(), "the content of message 1 is not text"),
+        (json.dumps([user([{"type": "image_url"}])]).encode(), "is not text"),
+        (b'[{"role": "user", "content": "\\ud800"}]', "is not text"),
         (json.dumps([assistant(), user()]).encode(), "before any question"),
-        (json.dumps([user(), {"role": "system", "content": "x"}]).encode(), "no place"),
+        (json.dumps([user(), {"role": "system", "content": "x"}]).encode(), "is not allowed"),
     ],
 )
 def test_what_is_no_conversation_is_an_error_that_names_the_file(

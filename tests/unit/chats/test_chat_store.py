@@ -263,7 +263,7 @@ def test_removing_removes_from_the_search_too(path: Path) -> None:
         assert store.remove([first]) == 0
         assert [info.number for info in store.chats()] == [second]
         assert {found.chat for found in store.search(["42"])} == {second}
-        with pytest.raises(InputError, match="no chat"):
+        with pytest.raises(InputError, match="does not exist"):
             store.load(first)
 
 

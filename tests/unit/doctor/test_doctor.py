@@ -119,12 +119,12 @@ PROBLEMS: list[tuple[Facts, str, str]] = [
         replace(
             with_native(
                 answer=None,
-                error="it was ended by SIGSEGV",
+                error="it was killed by SIGSEGV",
                 system_info=f"{SOUND.native.system_info} | AMX_INT8 = 1",
             ),
             processor=replace(SOUND.processor, features=FEATURES | {"amx_int8"}),
         ),
-        "compiled with AMX_INT8 and does not answer: it was ended by SIGSEGV",
+        "compiled with AMX_INT8 and does not answer: it was killed by SIGSEGV",
         "-mno-amx-tile",
     ),
 ]
@@ -144,7 +144,7 @@ NOTES = [
     (with_processor(features=FEATURES | {"avx512f"}), "compiled without AVX512", "GGML_NATIVE"),
     (replace(SOUND, gpus=(Gpu("amd", "PCI device 1"),)), "there is a GPU (amd", "GGML_VULKAN"),
     (replace(SOUND, cache=replace(CACHE, n_free=5 * 10**9)), "5.0 GB free in /c", "HF_HOME"),
-    (replace(SOUND, cache=replace(CACHE, has_links=False)), "supports no symbolic", "HF_HOME"),
+    (replace(SOUND, cache=replace(CACHE, has_links=False)), "does not support symbolic", "HF_HOME"),
     (replace(SOUND, hub=replace(SOUND.hub, is_offline=True)), "HF_HUB_OFFLINE", "unset"),
     (
         replace(SOUND, configuration=Configuration(("f",), "/u", None, {"x": True})),
@@ -303,9 +303,9 @@ def test_a_broken_library_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_how_a_child_ended() -> None:
     assert "instruction" in child.how_it_ended(-signal.SIGILL, b"")
-    assert child.how_it_ended(-signal.SIGSEGV, b"x") == "it was ended by SIGSEGV"
+    assert child.how_it_ended(-signal.SIGSEGV, b"x") == "it was killed by SIGSEGV"
     assert child.how_it_ended(3, b"a\nlast words\n") == "last words"
-    assert child.how_it_ended(3, b"") == "it ended with status 3"
+    assert child.how_it_ended(3, b"") == "it exited with status 3"
 
 
 def test_a_child_that_dies_or_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,10 +314,10 @@ def test_a_child_that_dies_or_does_not_end(tmp_path: Path, monkeypatch: pytest.M
     )
     (tmp_path / "waits.py").write_text("import time\nprint('{}', flush=True)\ntime.sleep(60)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert child.run("dies") == ([{"a": 1}], "it was ended by SIGABRT")
+    assert child.run("dies") == ([{"a": 1}], "it was killed by SIGABRT")
     records, ended = child.run("waits", timeout_s=0.5)
     assert records in ([], [{}])
-    assert ended == "it did not end within 0.5 s"
+    assert ended == "it did not finish within 0.5 s"
 
 
 def test_the_version_that_is_wanted_is_the_one_that_pip_was_told() -> None:

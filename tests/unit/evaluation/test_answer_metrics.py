@@ -81,7 +81,7 @@ def test_the_last_choice_prefers_what_is_called_the_answer() -> None:
 @pytest.mark.parametrize(
     ("metric", "answer", "part"),
     [
-        ("number", "many", "states no number"),
+        ("number", "many", "contains no number"),
         ("choice", "Paris", "is not a letter"),
         ("exact", "...", "is empty"),
         ("regex", "(", "is not a regular expression"),

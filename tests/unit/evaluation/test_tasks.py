@@ -116,7 +116,7 @@ def test_a_table(tmp_path: Path, suffix: str, tab: str) -> None:
         ("{", "this is not JSON"),
         ("[1]", "this is not a JSON object"),
         (r'{"prompt": "\ud83d", "answer": "x"}', "half a character"),
-        ('{"prompt": "?"}', "there is no answer"),
+        ('{"prompt": "?"}', "the answer is missing"),
         ('{"answer": "x"}', "either a prompt or messages"),
         ('{"prompt": "?", "messages": [], "answer": "x"}', "either a prompt or messages"),
         ('{"prompt": " ", "answer": "x"}', "the prompt must be text"),
@@ -124,7 +124,7 @@ def test_a_table(tmp_path: Path, suffix: str, tab: str) -> None:
         ('{"prompt": "?", "answer": []}', "the answer must be text, a number or a list"),
         ('{"prompt": "?", "anwser": "x"}', "did you mean 'answer'?"),
         ('{"prompt": "?", "answer": "x", "metric": "exakt"}', "did you mean 'exact'?"),
-        ('{"prompt": "?", "answer": "x", "metric": "number"}', "'x' states no number"),
+        ('{"prompt": "?", "answer": "x", "metric": "number"}', "'x' contains no number"),
         ('{"prompt": "?", "answer": "x", "group": []}', "group must be text"),
         ('{"prompt": "?", "answer": "x", "id": "1"}', "the id '1' occurs before"),
         ('{"messages": "?", "answer": "x"}', "messages must be a list"),
@@ -144,11 +144,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("prompt,answr\n?,x\n", "line 1: the key 'answr' is not known (did you mean 'answer'?)"),
+        ("prompt,answr\n?,x\n", "line 1: unknown key 'answr' (did you mean 'answer'?)"),
         ("prompt,answer\n?,x\n?\n", "line 3: 1 cells for 2 columns"),
         ('prompt,answer\n?,"x\n', "line 2: unexpected end of data"),
         ("prompt,answer\n?,[x\n", "line 2: the answer '[x' looks like a JSON list"),
-        ("prompt,answer\n?,\n", "line 2: there is no answer"),
+        ("prompt,answer\n?,\n", "line 2: the answer is missing"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, text: str, part: str) -> None:
@@ -204,13 +204,13 @@ def test_a_file_of_references(tmp_path: Path) -> None:
     ("line", "part"),
     [
         ("{", "this is not JSON"),
-        ('{"prompt": "?"}', "there is no reference"),
+        ('{"prompt": "?"}', "the reference is missing"),
         ('{"prompt": "?", "reference": " "}', "the reference must be text"),
         ('{"prompt": "?", "reference": ["a"]}', "the reference must be text"),
         ('{"reference": "x"}', "either a prompt or messages"),
         ('{"prompt": "?", "refrence": "x"}', "did you mean 'reference'?"),
-        ('{"prompt": "?", "reference": "x", "answer": "y"}', "the key 'answer' is not known"),
-        ('{"prompt": "?", "reference": "x", "metric": "exact"}', "the key 'metric' is not known"),
+        ('{"prompt": "?", "reference": "x", "answer": "y"}', "unknown key 'answer'"),
+        ('{"prompt": "?", "reference": "x", "metric": "exact"}', "unknown key 'metric'"),
         ('{"prompt": "?", "reference": "x", "group": []}', "group must be text"),
         ('{"prompt": "?", "reference": "x", "id": "1"}', "the id '1' occurs before"),
     ],
@@ -243,7 +243,7 @@ def test_gsm8k_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "part"),
     [
-        ({"question": "?"}, "question and answer are needed, both as text"),
+        ({"question": "?"}, "question and answer are required, both as text"),
         ({"question": "?", "answer": "42"}, "must end with ####"),
     ],
 )
@@ -312,7 +312,7 @@ def test_mgsm_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is missing: it holds the worked examples"):
         open_task(f"mgsm:de:{path}")
     path.write_text("Eine Frage?\n")
-    with pytest.raises(InputError, match=r"mgsm_de\.tsv, line 1: this is not a question, a tab"):
+    with pytest.raises(InputError, match=r"mgsm_de\.tsv, line 1: a question, a tab"):
         open_task(f"mgsm:de:{path}", TaskOptions(n_examples=0))
     with pytest.raises(InputError, match="MGSM has no language 'xx'"):
         open_task("mgsm:xx")
@@ -396,7 +396,7 @@ def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pl
     ("place", "part"),
     [
         ("nowhere.py:Mine", "There is no file nowhere.py"),
-        ("nowhere_4711:Mine", "There is no module nowhere_4711"),
+        ("nowhere_4711:Mine", "The module nowhere_4711 does not exist"),
         ("mine.py:mad", r"has no mad \(did you mean 'made'\?\)"),
         ("mine.py:Half", "is not a task: it lacks items, is_right, stop, max_tokens"),
     ],
@@ -425,11 +425,11 @@ def test_an_import_that_fails_inside_is_not_hidden(
 @pytest.mark.parametrize(
     ("name", "options", "part"),
     [
-        ("nonsense", TaskOptions(), "There is no task 'nonsense'"),
+        ("nonsense", TaskOptions(), "Unknown task 'nonsense'"),
         ("builtin", TaskOptions(metric="exact"), "--metric does not apply to builtin"),
         ("builtin", TaskOptions(raw=True), "--examples and --raw-prompts are for"),
         ("q.jsonl", TaskOptions(n_examples=1), "--examples and --raw-prompts are for"),
-        ("q.jsonl", TaskOptions(metric="best"), "--metric: there is no metric 'best'"),
+        ("q.jsonl", TaskOptions(metric="best"), "--metric: unknown metric 'best'"),
         ("references:", TaskOptions(), "Name the file with the texts"),
         ("references:r.jsonl", TaskOptions(metric="exact"), "--metric does not apply to ref"),
         ("references:r.jsonl", TaskOptions(raw=True), "--examples and --raw-prompts are for"),

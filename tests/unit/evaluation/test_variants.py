@@ -64,8 +64,8 @@ def test_some_of_the_sources() -> None:
         ("cool weights=heavy", "weights cannot be 'heavy'"),
         ("cool weights=oak=1", "no source is named 'oak'"),
         ("cool weights=equal weight.ash=2", "give weights=equal, or the weight of a source"),
-        ("cool stop=x", "there is no setting 'stop'"),
-        ("cool mode=rerank", "there is no setting 'mode'"),
+        ("cool stop=x", "unknown setting 'stop'"),
+        ("cool mode=rerank", "unknown setting 'mode'"),
         ("cool 'x", "No closing quotation"),
     ],
 )

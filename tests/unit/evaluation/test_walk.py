@@ -270,5 +270,5 @@ def test_a_folder_keeps_walks_as_they_are(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="segments is"):
             WalkFolder(folder, other, items, resume=True)
         (folder / "walks.jsonl").write_text('{"item": "1"}\n')
-        with pytest.raises(InputError, match="not a walk of this version"):
+        with pytest.raises(InputError, match="not a walk that this version wrote"):
             WalkFolder(folder, record, items, resume=True)

@@ -139,7 +139,7 @@ def test_a_source_alone_is_a_fusion(user: Path) -> None:
     ("values", "message"),
     [
         ({"sources": ("ash",), "warmth": 1}, "has no key warmth"),
-        ({"sources": ("oak",)}, "there is no source 'oak'"),
+        ({"sources": ("oak",)}, "no source is named 'oak'"),
         ({"sources": ("ash",), "mode": "cold"}, "mode is 'cold'"),
     ],
 )

@@ -62,7 +62,7 @@ def test_an_alias_wins(registry: Registry) -> None:
 
 @pytest.mark.parametrize("text", ["nothing", "nothing:Q4_0", ""])
 def test_what_is_nothing(registry: Registry, text: str) -> None:
-    with pytest.raises(ConfigError, match="There is no source"):
+    with pytest.raises(ConfigError, match="No source is named"):
         spec_of(registry, text)
 
 

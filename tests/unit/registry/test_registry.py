@@ -187,26 +187,26 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
     [
         (
             SOURCE + "contxt = 5\n",
-            "line 3: the key 'contxt' is not known (did you mean 'context'?).",
+            "line 3: unknown key 'contxt' (did you mean 'context'?).",
         ),
         (
             SOURCE + 'license = "MIT"\n',
-            "line 3: the key 'license' is not known (did you mean 'licence'?).",
+            "line 3: unknown key 'license' (did you mean 'licence'?).",
         ),
-        ("\n[source.mine]\n", "line 2: the key 'source' is not known (did you mean 'sources'?)."),
-        ("zzzz = 1\n", "line 1: the key 'zzzz' is not known."),
+        ("\n[source.mine]\n", "line 2: unknown key 'source' (did you mean 'sources'?)."),
+        ("zzzz = 1\n", "line 1: unknown key 'zzzz'."),
         (SOURCE + 'context = "5"\n', "line 3: context must be a whole number, not '5'."),
         (SOURCE + "context = true\n", "line 3: context must be a whole number, not True."),
         (SOURCE + "context = 0\n", "line 3: context is 0; it must be at least 1."),
         (SOURCE + "gpu_layers = -2\n", "line 3: gpu_layers is -2; it must be at least -1."),
         (
             SOURCE + 'where = "there"\n',
-            "line 3: where is 'there' (did you mean 'here'?); known are here, ray.",
+            "line 3: where is 'there' (did you mean 'here'?); it must be one of here, ray.",
         ),
         (SOURCE + "ray = 3\n", "line 3: ray must be a table, not 3."),
         (
             SOURCE + "ray = { num_cpu = 8 }\n",
-            "line 3: the key 'num_cpu' is not known (did you mean 'num_cpus'?).",
+            "line 3: unknown key 'num_cpu' (did you mean 'num_cpus'?).",
         ),
         (
             SOURCE + 'ray = { memory = "much" }\n',
@@ -214,15 +214,15 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             SOURCE + "ray = { num_gpus = -1 }\n",
-            "line 3: num_gpus: -1 is not a number from 0 on.",
+            "line 3: num_gpus: -1 is not a number of at least 0.",
         ),
         (
             SOURCE + 'ray = { resources = { big = "yes" } }\n',
-            "line 3: resources.big: 'yes' is not a number from 0 on.",
+            "line 3: resources.big: 'yes' is not a number of at least 0.",
         ),
         (
             SOURCE + "ray = { labels = { zone = 3 } }\n",
-            "line 3: labels.zone: 3 is not a text.",
+            "line 3: labels.zone: 3 is not text.",
         ),
         ("[sources]\nmine = 3\n", "line 2: sources.mine must be a table."),
         ("sources = 3\n", "line 1: sources must be a table, not 3."),
@@ -239,7 +239,7 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ahs"]\n',
-            "line 2: there is no source 'ahs' (did you mean 'ash'?).",
+            "line 2: no source is named 'ahs' (did you mean 'ash'?).",
         ),
         ("[fusions.f]\nsources = [1]\n", "line 2: sources must be a list of names, not 1."),
         (
@@ -253,15 +253,15 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         (
             '[fusions.f]\nsources = ["ash"]\nmode = "cold"\n',
             "line 3: mode is 'cold' (did you mean 'cool'?); "
-            "known are cool, rerank, cool+r, single.",
+            "it must be one of cool, rerank, cool+r, single.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nscore = "ppl"\n',
-            "line 3: score is 'ppl'; known are mixture, nll, perplexity, bits_per_byte.",
+            "line 3: score is 'ppl'; it must be one of mixture, nll, perplexity, bits_per_byte.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nsegments = "words"\n',
-            "line 3: segments is 'words'; known are aligned, shortest, sentence.",
+            "line 3: segments is 'words'; it must be one of aligned, shortest, sentence.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nsegment_words = 0\n',
@@ -274,11 +274,11 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nonly = "asch"\n',
-            "line 3: only: 'asch' is not one of sources (did you mean 'ash'?).",
+            "line 3: only: 'asch' is not one of its sources (did you mean 'ash'?).",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nweights = {oak = 2}\n',
-            "line 3: weights: 'oak' is not one of sources.",
+            "line 3: weights: 'oak' is not one of its sources.",
         ),
         (
             '[fusions.f]\nsources = ["ash"]\nweights = {ash = 0}\n',
@@ -290,7 +290,7 @@ SOURCE = '[sources.mine]\nfile = "m.gguf"\n'
         ),
         (
             '# the default\n\ndefault = "builtn"\n',
-            "line 3: there is no fusion 'builtn' to be the default (did you mean 'builtin'?).",
+            "line 3: default is 'builtn', but no fusion has that name (did you mean 'builtin'?).",
         ),
         (b'# caf\xe9\ndefault = "builtin"\n', "line 1: this is not UTF-8 text."),
     ],
@@ -309,7 +309,7 @@ def test_broken_toml_says_where(folders: Path) -> None:
 def test_without_a_findable_line_the_file_is_named(folders: Path) -> None:
     file = folders / "project" / "models.toml"
     message = project_error(folders, 'sources.mine = { file = "m.gguf", contxt = 1 }\n')
-    assert message == f"{file}: the key 'contxt' is not known (did you mean 'context'?)."
+    assert message == f"{file}: unknown key 'contxt' (did you mean 'context'?)."
 
 
 def test_a_folder_is_no_file(folders: Path) -> None:
@@ -324,19 +324,21 @@ class TestUnknownNames:
         with pytest.raises(ConfigError) as caught:
             load_registry().source("Birch")
         assert str(caught.value) == (
-            "There is no source 'Birch' (did you mean 'birch'?). `cf-local list` shows all."
+            "No source is named 'Birch' (did you mean 'birch'?). `cf-local list` shows all."
         )
 
     def test_nearest_fusion(self) -> None:
-        with pytest.raises(ConfigError, match=r"no fusion 'laptp' \(did you mean 'laptop'\?\)"):
+        with pytest.raises(
+            ConfigError, match=r"No fusion is named 'laptp' \(did you mean 'laptop'\?\)"
+        ):
             load_registry().fusion("laptp")
 
     def test_a_fusion_is_no_source(self) -> None:
-        with pytest.raises(ConfigError, match=r"no source 'paper' \(it is a fusion\)"):
+        with pytest.raises(ConfigError, match=r"No source is named 'paper' \(it is a fusion\)"):
             load_registry().source("paper")
 
     def test_a_source_is_no_fusion(self) -> None:
-        with pytest.raises(ConfigError, match=r"no fusion 'ash' \(it is a source\)"):
+        with pytest.raises(ConfigError, match=r"No fusion is named 'ash' \(it is a source\)"):
             load_registry().fusion("ash")
 
     def test_exit_code_is_that_of_usage(self) -> None:

@@ -160,7 +160,7 @@ def test_stop_strings_end_talk_and_cut_no_call() -> None:
 @pytest.mark.parametrize(
     ("chat", "message"),
     [
-        (replace(ASKED, tool_choice="later"), "no tool 'later'"),
+        (replace(ASKED, tool_choice="later"), "No tool is named 'later'"),
         (replace(ASKED, tools=(NOW, NOW)), "Two tools"),
         (replace(ASKED, messages=(*ASKED.messages, Message("assistant", "It"))), "cannot continue"),
         (replace(ANSWERED, messages=ANSWERED.messages[:2]), "Add a turn with the result"),

@@ -15,7 +15,10 @@ from cf_local.structured import ResponseFormat
 @pytest.mark.parametrize(
     ("schema", "text"),
     [
-        ({"type": "string", "minLenght": 3}, "there is no such keyword; minLength is one"),
+        (
+            {"type": "string", "minLenght": 3},
+            "this keyword does not exist; did you mean minLength?",
+        ),
         ({"properties": {"a": {"multipleOf": 3}}}, "#/properties/a/multipleOf"),
         ({"type": "array", "items": {"not": {}}}, "#/items/not"),
         ({"type": "array", "uniqueItems": True}, "#/uniqueItems"),
@@ -26,9 +29,9 @@ from cf_local.structured import ResponseFormat
         ({"allOf": [{}, {}]}, "#/allOf"),
         ({"anyOf": [{}], "type": "object"}, "#/type"),
         ({"enum": [1, 2], "minimum": 2}, "#/minimum"),
-        ({"enum": ["a"], "type": "integer"}, "no value obeys"),
-        ({"enum": []}, "no value obeys"),
-        ({"const": 1, "enum": [True]}, "no value obeys"),
+        ({"enum": ["a"], "type": "integer"}, "no value satisfies"),
+        ({"enum": []}, "no value satisfies"),
+        ({"const": 1, "enum": [True]}, "no value satisfies"),
         ({"$ref": "https://example.org/schema"}, "outside of the schema"),
         ({"$ref": "other.json#/a"}, "outside of the schema"),
         ({"$ref": "#/$defs/x"}, "no #/$defs/x"),
@@ -38,7 +41,7 @@ from cf_local.structured import ResponseFormat
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "may overlap"),
         ({"oneOf": [{"type": "string"}, {"const": "a"}]}, "may overlap"),
         ({"type": "number", "minimum": 0.5, "exclusiveMaximum": 0.5}, "no number between"),
-        ({"const": float("inf")}, "cannot write one of its constants"),
+        ({"const": float("inf")}, "cannot express one of its constants"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "no number between"),
         ({"type": "integer", "minimum": "3"}, "must be a number"),
         ({"type": "string", "minLength": 3, "maxLength": 2}, "is above"),

@@ -185,13 +185,13 @@ def asked(step: Step, *names: str) -> Step:
     [
         (traced([agreed("", ends=True)]), "The answer is empty."),
         (traced([]), "No steps were recorded."),
-        (replace(traced([agreed("Hi")]), answer=None), "broken off"),
+        (replace(traced([agreed("Hi")]), answer=None), "cut off"),
         (replace(traced([agreed("Hi")]), heading=None), "no settings and versions"),
         (traced([agreed("Hi", names=["ash"])], names=["ash"]), "written by ash alone"),
         (traced([agreed("Hi", names=["ash"])]), "by ash; no other source asked"),
         (traced([asked(agreed("Hi", names=["ash"]), *NAMES)]), "birch, cedar proposed nothing"),
         (traced([asked(disputed("a", "b"), "ash", "birch")]), "2 candidates; cedar not asked"),
-        (Trace(None, (), (), None), "broken off"),
+        (Trace(None, (), (), None), "cut off"),
     ],
 )  # fmt: skip
 def test_answers_of_every_kind(one: Trace, told: str) -> None:
