@@ -1,4 +1,4 @@
-"""``cf-local embed``: vectors of texts, from an embedding model."""
+"""``cf-local embed``: vectors for texts, from an embedding model."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ from cf_local.types import is_unicode
 def embed(
     model: str, texts: tuple[str, ...], file: str | None, lines: bool, **options: Any
 ) -> None:
-    """Print the vector of each TEXT.
+    """Print a vector for each TEXT.
 
     MODEL is an embedding model: a name in models.toml, org/repo[:QUANT] on the hub, or a file. One
     line of output per text, a JSON array of numbers. Vectors have length 1, so that the sum of the

@@ -72,7 +72,7 @@ def add(
     """Add sources to your models.toml: files on this machine, or a file on the hub.
 
     Files are named after themselves; with NAME, one file or repository has that name. Files that
-    models.toml has already, and those that are not language models, are left out with a note.
+    models.toml already has, and those that are not language models, are left out with a note.
     Downloads nothing. Comments and other entries in models.toml stay.
 
     \b

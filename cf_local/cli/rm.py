@@ -35,9 +35,9 @@ def rm(
 ) -> None:
     """Remove a download, or an entry of your models.toml.
 
-    Of a source on the hub, of org/repo:QUANT, or of org/repo (all GGUF files of a repository), it
+    For a source on the hub, org/repo:QUANT, or org/repo (all GGUF files of a repository), it
     removes the download, finished or not. Other files of the repository stay, and so does
-    content that another revision uses. Of a fusion of yours, of a source that is a file of yours,
+    content that another revision uses. For a fusion of yours, a source that is a file of yours,
     or with --entry, it removes the entry in your models.toml; the file stays.
     """
     if revision and all_revisions:

@@ -39,9 +39,9 @@ _CACHES = {
 def show(model: str, only_template: bool, all_metadata: bool, hashes: bool, as_json: bool) -> None:
     """Describe a model or a fusion.
 
-    NAME is a source or fusion of models.toml; org/repo[:QUANT] is on the hub. Of a model, reads the
-    header of the file, not the weights. Sends nothing. Exit code 3 means that the model is not on
-    this machine, 4 that the file is broken or cannot be fused.
+    NAME is a source or fusion of models.toml; org/repo[:QUANT] is on the hub. For a model, reads
+    the header of the file, not the weights. Sends nothing. Exit code 3 means that the model is not
+    on this machine, 4 that the file is broken or cannot be fused.
     """
     registry = load_registry()
     if model in registry.fusions and model not in registry.sources:
