@@ -112,7 +112,7 @@ def write_text(
 
 
 def write_result(place: Path, text: str, *, private: bool = False) -> None:
-    """As ``write_text``, for a file named by the user. Raises InputError."""
+    """Like ``write_text``, for a file named by the user. Raises InputError."""
     try:
         write_text(place, text, private=private)
     except OSError as error:

@@ -48,7 +48,7 @@ class AsyncClosing(Closing):
     """The same for ``async with``; closing does not wait."""
 
     async def aclose(self) -> None:
-        """As ``close``."""
+        """Like ``close``."""
         self.close()
 
     async def __aenter__(self) -> Self:

@@ -264,7 +264,7 @@ class Settings:
     def tool_form_of(self, sources: Sequence[SourceInfo]) -> ToolForm:
         """How answers of ``sources`` call tools: as the one with the largest weight was taught to.
 
-        Beside a required form, calls have tags, which tell them from it. Raises InputError as
+        Next to a required form, calls have tags, which set them apart from it. Raises InputError as
         ``weights_of``.
         """
         if self.response_format is not None:
@@ -322,7 +322,7 @@ class Option:
         return found
 
     def _words(self, text: str) -> list[str]:
-        """The words of a text, of which quotes keep spaces together, as in a shell."""
+        """The words of a text; quotes keep words together, as in a shell."""
         try:
             return shlex.split(text)
         except ValueError as error:

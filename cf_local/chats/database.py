@@ -70,7 +70,7 @@ _TRIGGERS = {
 
 
 class BrokenStoreError(CfLocalError):
-    """The database file is damaged, of another program, or of a newer version."""
+    """The database file is damaged, or is from another program or a newer version."""
 
     exit_code = 4
 
@@ -197,7 +197,7 @@ class ChatStore(Closing):
     def search(self, words: Sequence[str], limit: int = 50) -> list[FoundTurn]:
         """The turns that contain all ``words``, ignoring case, the latest first.
 
-        Raises InputError if there is no word.
+        Raises InputError if ``words`` is empty.
         """
         wanted = [word.casefold() for word in words if word]
         if not wanted:

@@ -34,7 +34,7 @@ class SharedOption(click.Option):
         self.group, self.standard = group, standard
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """As click, with the default."""
+        """Like click's, with the default."""
         extra = super().get_help_extra(ctx)
         if self.standard is not None:
             extra["default"] = self.standard

@@ -1,4 +1,4 @@
-"""Loads what the options of a command select, and says how far it is."""
+"""Loads what the options of a command select, and reports progress."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def loaded(
     """The loaded fusion, closed at the end. Shows progress and notices on stderr.
 
     Ctrl-C ends the load or the answer. Removes the values of ``model_options`` from ``options``.
-    With ``alone``, where one source is to write alone, the others are not loaded, and their weights
+    With ``alone``, where one source writes alone, the others are not loaded, and their weights
     are removed. A ``prompt`` that is too long is refused before the load. Raises what loading
     raises, and InputError for weights of unknown sources.
     """
@@ -59,7 +59,7 @@ def loaded(
 
 @contextmanager
 def spread(interrupt: Interrupt, options: dict[str, Any], address: str) -> "Iterator[ClusterRun]":
-    """As ``loaded``, but workers on the nodes of a Ray cluster load the models.
+    """Like ``loaded``, but workers on the nodes of a Ray cluster load the models.
 
     Raises ClusterError for a cluster that cannot be reached, too.
     """
@@ -97,7 +97,7 @@ def _chosen(options: dict[str, Any]) -> "tuple[list[SourceSpec], Settings, LoadO
 
 
 def _name_alone(settings: Settings, options: Mapping[str, Any], first: str) -> str | None:
-    """The source that is to write alone; None if it is not in mode "single"."""
+    """The source that writes alone; None if the mode is not "single"."""
     given = {key: options[key] for key in ("mode", "only") if options[key] is not None}
     settings = settings.with_options(given)
     return (settings.only or first) if settings.mode == "single" else None

@@ -84,7 +84,7 @@ class ModelName(Words):
     name = "model"
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """One name if there is a file of it, else words as a shell splits them."""
+        """One name if a file has that name, otherwise words as a shell splits them."""
         with suppress(OSError, ValueError, RuntimeError):
             if Path(rv).expanduser().is_file():
                 return [rv]

@@ -76,7 +76,7 @@ def setup(
     Looks for GGUF files in the caches of the Hugging Face hub, LM Studio, Ollama and llama.cpp, in
     ~/models and in the current folder, and reads their headers. Proposes two or three that suit
     each other and fit into memory, or else a set to download, and asks before it writes your
-    models.toml. Moves and copies no file. Sends nothing before you agree to a download.
+    models.toml. Does not move or copy files. Sends nothing before you agree to a download.
 
     \b
     cf-local setup

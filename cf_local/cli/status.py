@@ -46,5 +46,5 @@ class StatusLine(Closing):
             click.echo("\r\x1b[K", nl=False, err=True)
 
     def close(self) -> None:
-        """As ``clear``."""
+        """Like ``clear``."""
         self.clear()

@@ -1,7 +1,7 @@
 """The actor that holds a source on a node of the cluster.
 
-Ray starts a process for it. One of its threads loads and computes; others answer meanwhile whether
-it is alive, how far a load is, and count tokens. It ends with the program that created it.
+Ray starts a process for it. One of its threads loads and computes; others meanwhile report whether
+it is alive and how far a load is, and count tokens. It ends with the program that created it.
 """
 
 import threading

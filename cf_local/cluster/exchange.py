@@ -21,7 +21,7 @@ _MOST_LIVES = 3  # lost so often for one call, it is the call that kills
 
 
 class Hosted(Source, Protocol):
-    """What a session needs of its source."""
+    """What a session needs from its source."""
 
     host: Host
     is_closed: bool
@@ -66,7 +66,7 @@ class Exchange:
     def run(self, batch: tuple[Call, ...]) -> Reply:
         """Do these calls once; the reply may be that of another actor in the same state.
 
-        Raises ClusterError where there is none.
+        Raises ClusterError if there is none.
         """
         for _ in range(_MOST_LIVES):
             try:

@@ -118,7 +118,7 @@ class HostedSession:
         self._session.restart(expect_same=expect_same)
 
     def _prefill(self, prompt: Prompt, how: dict[str, Any]) -> tuple[float, int | None]:
-        """Begin to read a prompt; returns as ``_read_on``."""
+        """Begin to read a prompt; returns what ``_read_on`` returns."""
         self._stop_reading()
         self._reading = self._session.prefill(prompt, **how, is_cancelled=self._is_cancelled)
         return self._read_on()

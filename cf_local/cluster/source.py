@@ -142,7 +142,7 @@ class RaySource:
                 _log.info("%s", self.notice)
 
     def _ask(self, name: str, *args: Any, **how: Any) -> Any:
-        """What the source in the actor says of a text; asked again of a new actor."""
+        """What the source in the actor says about a text; asked again of a new actor."""
         host = self.host
         try:
             return host.of_texts(name, *args, **how)

@@ -71,7 +71,7 @@ class RunWorker:
 
 @dataclass(eq=False, slots=True)
 class _Question:
-    """A question, how it is still to be answered, and the nodes whose workers died at it."""
+    """A question, the ways left to answer it, and the nodes whose workers died on it."""
 
     item: Item
     left: deque[Variant]
@@ -169,7 +169,7 @@ class ClusterRun(Closing):
         *,
         is_cancelled: IsCancelled = never,
     ) -> Iterator[Result]:
-        """As ``runner.run``, but the results come in the order in which they are ready.
+        """Like ``runner.run``, but the results come in the order in which they are ready.
 
         Raises ClusterError when all workers are gone, or two have died at one question.
         """

@@ -48,7 +48,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {"num_beams": (1,)}
 
 
 class Request(Protocol):
-    """What is used of an Instance of the harness."""
+    """The part of the harness's Instance that is used."""
 
     args: tuple[Any, ...]
 

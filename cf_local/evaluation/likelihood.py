@@ -122,7 +122,7 @@ class Judge:
 
         A word's probability is pooled as that of a text is, and one that the fusion would write is
         the first of ``likely``. That takes a draft of every source for each word; without
-        ``n_likely`` none. Raises InputError for several sources and no raw text, and Cancelled.
+        ``n_likely`` none. Raises InputError for several sources without raw text, and Cancelled.
         """
         found: list[Token] = []
 
@@ -279,7 +279,7 @@ def write(fusion: Fusion, opening: Opening, settings: Settings) -> Generator[Eve
     """The events of a fused answer after ``opening``, without the beginning that is given.
 
     The limits in ``settings`` count from there. Raises InputError for an answer with a given
-    beginning in mode "cool+r", which would start anew.
+    beginning in mode "cool+r", which would start over.
     """
     with fusion.stream(opening.prompt, settings, prefix=opening.answer) as events:
         yield from events

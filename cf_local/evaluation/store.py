@@ -64,7 +64,7 @@ class RunFolder(Closing):
     def __init__(
         self, folder: Path, name: str, record: Record, items: Sequence[Item], *, resume: bool
     ) -> None:
-        """Start a run, or with ``resume`` go on with the one in the folder if there is one.
+        """Start a run, or with ``resume`` continue the one in the folder if there is one.
 
         ``name`` is that of the file with the lines. Raises InputError when the folder already holds
         a run and ``resume`` is not set, when that run evaluates something else, or when its files

@@ -61,7 +61,7 @@ def choose(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
 
 
 def some_of(files: Iterable[str], quant: str | None = None) -> tuple[str, ...]:
-    """As ``choose``, but a split model may be incomplete: the parts that exist."""
+    """Like ``choose``, but a split model may be incomplete: the parts that exist."""
     present = sorted(file for file in files if is_model(file))
     models = sorted({parts(file)[0] for file in present})
     named = None if quant is None or quant.lower() == "latest" else quant

@@ -46,7 +46,7 @@ class FaultyTransferError(Exception):
 
 
 class FinalTransferError(Exception):
-    """As FaultyTransferError, but a retry is useless."""
+    """Like FaultyTransferError, but a retry is useless."""
 
 
 def timeout_s() -> float:

@@ -2,7 +2,7 @@
 
 The layout is huggingface_hub's: ``blobs/<etag>`` is content, ``snapshots/<commit>/<file>`` links to
 it, and ``refs/<revision>`` holds a commit. An unfinished blob is a part, with a note about the
-finished file beside it. Only cf-local writes parts of this name, so that they grow at the end only.
+finished file next to it. Only cf-local writes parts of this name, so they grow at the end only.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ def part_of(remote: RemoteFile) -> Path:
 def prepare(remote: RemoteFile) -> Path:
     """Create the folders that a part needs; returns the part's path.
 
-    Other tools take a repository without ``snapshots`` for damaged.
+    Other tools consider a repository without ``snapshots`` damaged.
     """
     (repo_folder(remote.repo) / "snapshots").mkdir(parents=True, exist_ok=True)
     part = part_of(remote)
@@ -215,7 +215,7 @@ def drop_part(remote: RemoteFile) -> None:
 
 
 def remove_part(part: Path) -> None:
-    """As ``drop_part``, by the path of the part."""
+    """Like ``drop_part``, by the path of the part."""
     part.unlink(missing_ok=True)
     _note_path(part).unlink(missing_ok=True)
 

@@ -129,7 +129,7 @@ def look_up(
     offline: bool = False,
     update: bool = False,
 ) -> Path | tuple[RemoteFile, ...]:
-    """As ``locate`` without the download: the file on this machine, or the files to download.
+    """Like ``locate`` without the download: the file on this machine, or the files to download.
 
     With ``update`` the hub is always asked. If it cannot be reached, and no quantization is given,
     the nearest one on this machine serves instead.

@@ -35,7 +35,7 @@ OnBytes = Callable[[int], None]
 """Receives the number of bytes of a file that are on this machine."""
 
 OnProgress = Callable[[RemoteFile, int], None]
-"""As OnBytes, with the file; called from any thread."""
+"""Like OnBytes, with the file; called from any thread."""
 
 N_AT_ONCE = 3
 _POLL_S = 0.05

@@ -113,7 +113,7 @@ class Cache:
         self._tree.root = self.head = start
 
     def commit(self, end: Node) -> None:
-        """Make ``end`` the last committed token; of the tree, what follows it stays.
+        """Make ``end`` the last committed token; what follows it in the tree stays.
 
         Where passes may be deferred, text that was not read is read later, many tokens at a time:
         when something follows it, or when ``_MOST_DEFERRED`` tokens wait.
@@ -203,7 +203,7 @@ class Cache:
         return ends
 
     def read_to_score(self, ends: Sequence[tuple[Node, bool]]) -> None:
-        """As ``read``, for the paths to some nodes; True marks those whose row is wanted.
+        """Like ``read``, for the paths to some nodes; True marks those whose row is wanted.
 
         A last token whose likelihood follows from the row before it is left for later, if no pass
         is needed at all or if passes may be deferred.

@@ -203,7 +203,7 @@ class Candidates:
     def _departing(
         self, node: Node, tokens: set[int], ends: set[Candidate], joins: Joins, text: bytes
     ) -> float:
-        """The probability, after ``node``, of all that is none of the candidates.
+        """The probability, after ``node``, of everything that is not a candidate.
 
         ``tokens`` lead to other candidates, ``ends`` are those that end here.
         """

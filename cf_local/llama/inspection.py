@@ -42,7 +42,7 @@ def inspect(path: Path) -> Card:
 def inspect_all(
     paths: Sequence[Path], is_cancelled: IsCancelled = never
 ) -> list[Card | CfLocalError]:
-    """As ``inspect`` for many files, in one child process while none of them ends it.
+    """Like ``inspect`` for many files, in one child process while none of them ends it.
 
     Whether a vocabulary can mark gaps is left out. An error stands for each file that cannot be
     read. Raises Cancelled.

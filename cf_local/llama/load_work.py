@@ -48,7 +48,7 @@ class LoadWork:
         n_cleared: int = 0,
         n_contexts: int,
     ) -> "LoadWork":
-        """The work for a model, of which ``path`` is the first file.
+        """The work for a model whose first file is ``path``.
 
         ``n_moved`` bytes of weights are rearranged or copied, by default all; ``n_cleared`` are
         those of the caches. Raises MissingModelError and BrokenModelError.
@@ -75,7 +75,7 @@ class LoadWork:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a model, of which ``path`` is the first."""
+    """The files of a model whose first file is ``path``."""
     check_file(path)
     return part_paths(path)
 

@@ -179,7 +179,7 @@ class LlamaModel:
             )
 
     def _refuse_unfit_to_embed(self) -> None:
-        """Refuse what llama.cpp pools in no way, or would end the process for."""
+        """Refuse models that llama.cpp cannot pool, or that would make it end the process."""
         is_encoder = lib.llama_model_has_encoder(self.handle)
         if is_encoder or lib.llama_model_is_diffusion(self.handle):
             architecture = self.architecture

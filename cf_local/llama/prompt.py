@@ -210,7 +210,7 @@ class ChatTemplate:
         return [t for t in self._vocabulary.encode_markup(text) if self.is_markup(t)]
 
     def opens_thinking(self) -> Mapping[bool | None, str]:
-        """The tag with which a prompt ends, for the values of ``thinks`` where it ends with one."""
+        """The tag that ends a prompt, for those values of ``thinks`` for which one does."""
         question, found = [Message("user", "Hello")], dict[bool | None, str]()
         for thinks in (None, True, False):
             with suppress(InputError):

@@ -33,7 +33,7 @@ def check_room(
 def check_before_load(
     name: str, path: Path, prompt: Prompt, *, n_reserved: int, n_ctx: int, template: str | None
 ) -> None:
-    """The same for a model of which only the vocabulary is loaded, which takes part of a second.
+    """The same for a model whose vocabulary alone is loaded, which takes part of a second.
 
     ``template`` replaces the file's chat template. Raises what LlamaModel raises, too.
     """

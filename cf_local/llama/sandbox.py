@@ -124,7 +124,7 @@ def _check_size(name: str, values: Sequence[Any]) -> None:
 
 
 def _size_of(name: str, values: Sequence[Any]) -> int:
-    """About the length of what an operation of _SIZING makes; what is no data is left out."""
+    """About the length of what an operation of _SIZING makes; what is not data is left out."""
     data = [value for value in values if isinstance(value, (*_SIZED, int))]
     texts = [value for value in data if isinstance(value, str)]
     if name == "replace":
@@ -184,7 +184,7 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """What a template failed of, with its line where that is known."""
+    """Why a template failed, with its line where that is known."""
     line = getattr(error, "lineno", None)
     for frame, number in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_filename == "<template>":

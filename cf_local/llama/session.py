@@ -34,7 +34,7 @@ from cf_local.types import (
 
 
 class LoadedSource(Source, Protocol):
-    """What a session needs of its source."""
+    """What a session needs from its source."""
 
     vocabulary: LlamaVocabulary
     n_ctx: int

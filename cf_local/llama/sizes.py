@@ -45,7 +45,7 @@ class SimulatedModel:
     """A model with only its header loaded. Not thread-safe."""
 
     def __init__(self, path: Path, *, n_forks: int, n_sessions: int = 1) -> None:
-        """Read the header of ``path``; for a split model, of all parts beside it.
+        """Read the header of ``path``; for a split model, of all parts next to it.
 
         Each of ``n_sessions`` conversations has its own context.
 

@@ -84,7 +84,7 @@ class LlamaVocabulary:
         return _token_or_none(lib.llama_vocab_eos(self._handle))
 
     def special_token(self, name: str) -> int | None:
-        """The special token that is written so; None if there is none."""
+        """The special token written as ``name``; None if there is none."""
         tokens = self.encode_markup(name) if name else []
         is_one = len(tokens) == 1 and not self.piece(tokens[0])
         return tokens[0] if is_one and self.text(tokens[0]) == name else None
@@ -196,9 +196,9 @@ def open_vocabulary(path: Path) -> LlamaVocabulary:
 
 
 def _known_word_starts(model: Path, n_tokens: int, pieces: Callable[[], list[bytes]]) -> WordStarts:
-    """The word starts of a model's vocabulary, from the cache folder or made anew and saved.
+    """The word starts of a model's vocabulary, from the cache folder, or made and saved.
 
-    The files are only a cache: what is missing or damaged is made anew, and failures are logged.
+    The files are only a cache: what is missing or damaged is made again, and failures are logged.
     """
     try:
         key = key_of(identity_of(model), f"word starts {llama_cpp.__version__} {n_tokens}")

@@ -92,7 +92,7 @@ class Weights:
             self._entry.n_users -= 1
             if self._entry.n_users:
                 return
-            del _entries[self._key]  # from now on, others load anew
+            del _entries[self._key]  # from now on, others load it again
         if self._entry.model is not None:
             self._entry.model.close()
 

@@ -177,6 +177,6 @@ def _known(registry: Registry) -> list[tuple[object, SourceSpec]]:
 
 
 def _in_short(message: str, file: FoundFile) -> str:
-    """An error without the path, which the reader sees beside it, and without the advice."""
+    """An error without the path, which the reader sees next to it, and without the advice."""
     text = message.replace(str(file.path), "").strip()
     return text.partition(". ")[0].rstrip(".").removeprefix("cannot be loaded: ")

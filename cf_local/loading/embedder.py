@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Embedder(Closing):
-    """Makes vectors of texts. All methods may be called from any thread."""
+    """Turns texts into vectors. All methods may be called from any thread."""
 
     def __init__(self, name: str, model: LlamaEmbedder) -> None:
         """``model`` now belongs to this embedder, which closes it."""
@@ -57,7 +57,7 @@ class Embedder(Closing):
     def embed_tokens(
         self, texts: Sequence[Sequence[int]], *, is_cancelled: IsCancelled = never
     ) -> Vectors:
-        """As ``embed``, for texts that are tokens of this model. They are read as they are."""
+        """Like ``embed``, for texts that are tokens of this model. They are read as they are."""
         parts = []
         for work in self._jobs(texts, is_cancelled):
             if is_cancelled():
@@ -66,15 +66,15 @@ class Embedder(Closing):
         return self._joined(parts)
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
-        """As ``embed``, without blocking the event loop. Cancel the task to stop it."""
+        """Like ``embed``, without blocking the event loop. Cancel the task to stop it."""
         return await self.aembed_tokens(await self.aencode(texts))
 
     async def aencode(self, texts: Sequence[str]) -> list[list[int]]:
-        """As ``encode``, without blocking the event loop."""
+        """Like ``encode``, without blocking the event loop."""
         return await asyncio.wrap_future(self._submitted(self._encoding(texts)))
 
     async def aembed_tokens(self, texts: Sequence[Sequence[int]]) -> Vectors:
-        """As ``embed_tokens``, without blocking the event loop."""
+        """Like ``embed_tokens``, without blocking the event loop."""
         jobs = self._jobs(texts, never)
         return self._joined([await asyncio.wrap_future(self._submitted(job)) for job in jobs])
 

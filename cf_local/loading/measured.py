@@ -2,7 +2,7 @@
 
 Records of plain data in the cache folder, one file each: the memory that a model needs according to
 its header, whether sources gain from working at the same time, what passes cost. This is only a
-cache: a missing or damaged record is made anew, and failures are only logged.
+cache: a missing or damaged record is made again, and failures are only logged.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from cf_local.llama.state_key import identity_of
 from cf_local.planning.plan import Layout, ModelSizes
 from cf_local.types import KvType
 
-_FORMAT = 1  # of the records; after a change all of them are made anew
+_FORMAT = 1  # of the records; after a change all of them are made again
 _SIZES = tuple(key.name for key in fields(ModelSizes) if key.name not in ("name", "layout"))
 _log = logging.getLogger(__name__)
 

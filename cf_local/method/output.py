@@ -81,7 +81,7 @@ _END_BYTES = 16  # less than what a loop has beyond one period
 _LOOKED_AT = (MIN_REPEATS + 1) * MAX_PERIOD_BYTES
 _NUMBER_OF_ITEM = re.compile(rb"^([ \t>]*)[0-9]{1,3}(?=[.)][ \t])", re.MULTILINE)
 _LEAST_LETTERS = 4 / 5
-# A space for each byte that is no letter; beyond ASCII, all are taken for letters.
+# A space for each byte that is not a letter; beyond ASCII, all count as letters.
 _WITHOUT_SIGNS = bytes(b if b > 127 or chr(b).isalpha() else ord(" ") for b in range(256))
 
 

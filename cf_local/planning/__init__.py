@@ -1,1 +1,1 @@
-"""What a set of models needs of the memory, and how it is arranged. Pure arithmetic."""
+"""How much memory a set of models needs, and how it is arranged. Pure arithmetic."""

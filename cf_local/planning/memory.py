@@ -57,7 +57,7 @@ class Device:
 def bytes_of(text: str) -> int | None:
     """The bytes that a text stands for: 4GB and 4G are 4,000,000,000, 4GiB is 4,294,967,296.
 
-    None if it is no size.
+    None if it is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -99,7 +99,7 @@ def _process_limits() -> Iterator[Memory]:
 def _container_limits(own: Path, mount: Path) -> Iterator[Memory]:
     """The limits of all control groups of this process (cgroup v2 or v1); none except on Linux.
 
-    A parent's limit applies, too. Inside a container the path may be the host's, of which only the
+    A parent's limit applies, too. Inside a container the path may be the host's, and only its
     end, or nothing, is mounted; then the mount itself is the group.
     """
     if not own.exists():  # not Linux

@@ -32,7 +32,7 @@ class Placement:
     ``num_cpus`` and ``num_gpus`` are numbers of cores and GPUs, ``memory`` is in bytes,
     ``resources`` are what an administrator has named (``ray start --resources``), and the node must
     have the ``labels``. ``round_trip_ms`` is what a message there and back takes: it is added to
-    the costs of passes, from which it follows who writes ahead.
+    the costs of passes, which decide who writes ahead.
     """
 
     num_cpus: float = 0
@@ -44,7 +44,7 @@ class Placement:
 
     @property
     def wants(self) -> Mapping[str, float]:
-        """The resources by Ray's names, without those of which nothing is wanted."""
+        """The resources by Ray's names, without those that are not wanted."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory)}
         return {name: n for name, n in {**asked, **self.resources}.items() if n}
 

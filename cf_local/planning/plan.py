@@ -133,7 +133,7 @@ class Arrangement:
 
     ``gpus`` are those with its last layers, in the order of the layers: none for the CPU alone,
     None where llama.cpp spreads them over all. ``n_layers`` counts the output as a layer, as
-    llama.cpp does; it is 0 if unplanned. ``main`` is what the source needs of main memory.
+    llama.cpp does; it is 0 if unplanned. ``main`` is the main memory that the source needs.
     """
 
     source: str
@@ -148,7 +148,7 @@ class Arrangement:
 
     @property
     def gpu(self) -> Need:
-        """What it needs of the memory of GPUs."""
+        """The GPU memory that it needs."""
         return sum((each.need for each in self.gpus or ()), NOTHING)
 
     @property
@@ -173,12 +173,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every device has the memory that is needed of it."""
+        """Whether every device has the memory that it must provide."""
         return all(n_bytes <= self.budgets[name] for name, n_bytes in self.needs.items())
 
     @property
     def n_main(self) -> int:
-        """Bytes needed of the main memory."""
+        """Bytes of main memory that are needed."""
         return self.needs["CPU"]
 
     @property

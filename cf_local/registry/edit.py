@@ -376,7 +376,7 @@ def _why_not(registry: Registry, tables: dict[str, Any], name: str, path: Path) 
     if layers:
         return f"{name!r} is defined in {layers[-1]}, not in {path}; remove it there."
     known = [each for kind in KINDS for each in tables.get(kind, {})]
-    return f"There is no {name!r} in {path}{nearest(name, known)}."
+    return f"{path} has no entry {name!r}{nearest(name, known)}."
 
 
 def _needed(registry: Registry, kind: Kind, name: str) -> str | None:

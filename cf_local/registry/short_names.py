@@ -32,7 +32,7 @@ def short_name(label: str, calls_itself: str = "") -> str:
 
 
 def unique_name(label: str, calls_itself: str, taken: Container[str]) -> str:
-    """As ``short_name``, but not one of ``taken``: with its quantization, else with a number."""
+    """Like ``short_name``, but not one of ``taken``: with its quantization, else with a number."""
     plain = short_name(label, calls_itself)
     quant = quantization(label)
     stem = f"{plain}-{quant.lower()}" if quant else plain

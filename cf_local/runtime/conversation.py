@@ -94,7 +94,7 @@ class Conversation:
         on_dropped: OnDropped = lambda _n_turns: None,
         on_progress: Progress | None = None,
     ) -> Iterator[Event]:
-        """As ``ask``, but answered by any ``fusion``; the answer continues ``prefix``."""
+        """Like ``ask``, but answered by any ``fusion``; the answer continues ``prefix``."""
         with Turn(self, fusion, question, settings, on_dropped, on_progress, prefix) as turn:
             yield from turn
 

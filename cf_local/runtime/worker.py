@@ -81,7 +81,7 @@ class Worker:
             self._jobs.put(job)
 
     def do(self, job: Work) -> None:
-        """As ``submit``, but run here and now if turns are lent and no job is waiting."""
+        """Like ``submit``, but run here and now if turns are lent and no job is waiting."""
         if self.lends_turns and self._jobs.empty() and self._computing.acquire(blocking=False):
             try:
                 is_lent = not (self._is_closed or self.is_forked)

@@ -256,5 +256,5 @@ def _usage(source: AnySource, choice: Choice, answer: Answer) -> Usage:
             cached=answer.cached_tokens.get(name, 0),
             reasoning=source.n_tokens(choice.reasoning) if choice.reasoning else 0,
         )
-    except CfLocalError as error:  # the model was closed meanwhile
+    except CfLocalError as error:  # the model has been closed since
         raise of_answer(error) from error

@@ -105,7 +105,7 @@ SHAPES: Mapping[str, Callable[[ApiError], Mapping[str, Any]]] = {
     "/v1/messages": _of_anthropic,
     "/api/": _of_ollama,
 }
-"""The shapes of errors at paths of other interfaces than OpenAI's, by how the paths begin."""
+"""The shapes of errors at paths of interfaces other than OpenAI's, by how the paths begin."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

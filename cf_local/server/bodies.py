@@ -58,7 +58,7 @@ def _check_type(request: Request) -> None:
 
     A form on another site cannot say so. Clients of Ollama often say nothing, or, as curl does,
     that it is a form: that is accepted from programs. A browser that sends such a type, and JSON,
-    tells its origin, as only a script can do that.
+    names its origin, as only a script can do that.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_program = request.url.path.startswith("/api/") and "origin" not in request.headers

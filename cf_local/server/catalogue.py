@@ -65,7 +65,7 @@ class Catalogue:
         The first that can write is the default. ``aliases`` are more names of models; with
         ``answers_any``, an unknown name stands for the default. With ``lists_all``, models are
         listed wherever their files are. Raises ConfigError for an unknown name, InputError for an
-        alias of no model.
+        alias that names no model.
         """
         self._lists_all = lists_all
         self._registry = registry

@@ -91,7 +91,7 @@ class EventStream(Response):
             await asyncio.sleep(self._options.alive_s)
 
     async def _send(self, send: Send, event: bytes) -> None:
-        """Send an event, after the headers if needed. Who stops reading counts as gone."""
+        """Send an event, after the headers if needed. Clients that stop reading count as gone."""
         if not self._is_started:
             self._is_started = True
             await send(

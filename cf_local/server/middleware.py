@@ -85,7 +85,7 @@ class Observer:
         self._metrics.requests.labels(route, str(status or GONE)).inc()
         self._metrics.request_s.labels(route).observe(seconds)
         if is_open(scope["path"]) and status in (200, 304) and not _log.isEnabledFor(logging.DEBUG):
-            return  # a file of the page, of which a browser asks for sixty
+            return  # a file of the page: a browser asks for sixty of them
         path = scope["path"].encode("ascii", "backslashreplace").decode()[:200]
         _log.info("%s %r %s %.3f s", scope["method"][:20], path, status or GONE, seconds)
 

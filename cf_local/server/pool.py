@@ -101,7 +101,7 @@ class Gate:
 _log = logging.getLogger(__name__)
 
 Served = Fusion | ReplicatedFusion
-"""A fusion in this process, or one of which a cluster has replicas."""
+"""A fusion in this process, or one with replicas on a cluster."""
 Loaded = Served | Embedder
 Load = Callable[[ServedModel, IsCancelled, Progress], Loaded]
 """Loads a model: its sources for as many conversations as there are slots, or an Embedder."""
@@ -302,7 +302,7 @@ class Pool:
         """What was loaded; a cancelled request does not cancel the load for others."""
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._loaded(entry))
-            # Retrieve the error even if every request has left meanwhile.
+            # Retrieve the error even if every request has left by now.
             entry.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             return await asyncio.shield(entry.loading)

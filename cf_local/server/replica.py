@@ -116,7 +116,7 @@ class Replica:
     async def n_prompt_tokens(
         self, names: tuple[str, ...], prompt: Prompt, settings: Settings
     ) -> dict[str, int]:
-        """As ``Fusion.n_prompt_tokens``."""
+        """Like ``Fusion.n_prompt_tokens``."""
         return await asyncio.to_thread(self._part(names).n_prompt_tokens, prompt, settings)
 
     async def ask_source(self, name: str, method: str, *arguments: Any, **named: Any) -> Any:

@@ -1,6 +1,6 @@
-"""A fusion of which a cluster has replicas: what stands for it in the server.
+"""A fusion with replicas on a cluster: what represents it in the server.
 
-It has what the server needs of a Fusion. What is known when the replicas have loaded is answered
+It has what the server needs from a Fusion. What is known when the replicas have loaded is answered
 here; everything else is asked of a replica. Methods that wait for one are for threads, the others
 for the event loop.
 """
@@ -24,7 +24,7 @@ _BEGINNING = 512  # characters of a text by which its conversation is known
 
 
 class ReplicatedSource:
-    """A source of which each replica has one. Its methods wait; call them in a thread."""
+    """A source, loaded in each replica. Its methods wait; call them in a thread."""
 
     def __init__(self, info: SourceInfo, handle: Any) -> None:
         self.info = info
@@ -32,21 +32,21 @@ class ReplicatedSource:
 
     @property
     def bounds(self) -> tuple[str | None, str | None]:
-        """As OwnTokens."""
+        """As in OwnTokens."""
         found: tuple[str | None, str | None] = self._ask("bounds")
         return found
 
     def n_tokens(self, text: str) -> int:
-        """As Source."""
+        """As in Source."""
         return int(self._ask("n_tokens", text))
 
     def tokenize(self, text: str, *, adds_bos: bool) -> list[int]:
-        """As OwnTokens."""
+        """As in OwnTokens."""
         found: list[int] = self._ask("tokenize", text, adds_bos=adds_bos)
         return found
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """As OwnTokens."""
+        """As in OwnTokens."""
         return bytes(self._ask("detokenize", tokens))
 
     def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -55,7 +55,7 @@ class ReplicatedSource:
 
 
 class ReplicatedFusion(Closing):
-    """A fusion of which there are replicas: what the server needs of a Fusion."""
+    """A fusion with replicas: what the server needs from a Fusion."""
 
     def __init__(
         self,
@@ -76,23 +76,23 @@ class ReplicatedFusion(Closing):
         return ReplicatedFusion(self.name, self._handle, part, lambda: None)
 
     def speakers(self, settings: Settings) -> tuple[ReplicatedSource, ...]:
-        """As Fusion."""
+        """As in Fusion."""
         return speakers_of(self.sources, settings)
 
     def stream(self, prompt: Prompt, settings: Settings) -> "ReplicatedStream":
-        """As Fusion; the replica that has read most of the prompt answers, if it has a slot."""
+        """As in Fusion; the replica that has read most of the prompt answers, if it has a slot."""
         handle = self._handle.options(stream=True, multiplexed_model_id=conversation_of(prompt))
         return ReplicatedStream(lambda: handle.answer.remote(self._names, prompt, settings))
 
     def n_prompt_tokens(self, prompt: Prompt, settings: Settings) -> dict[str, int]:
-        """As Fusion; waits."""
+        """As in Fusion; waits."""
         found: dict[str, int] = _result(
             self._handle.n_prompt_tokens.remote(self._names, prompt, settings)
         )
         return found
 
     async def tokens(self, prompt: Prompt, settings: Settings, n_likely: int) -> list[Token]:
-        """As ``Judge.tokens``; cancelling it ends the work."""
+        """Like ``Judge.tokens``; cancelling it ends the work."""
         call = self._handle.tokens.remote(self._names, prompt, settings, n_likely)
         try:
             found: list[Token] = await call

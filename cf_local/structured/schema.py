@@ -224,7 +224,7 @@ class _Converter:
         if low > high:
             raise InputError(f"{where}: it requires more different items than exist")
         space = self._space()
-        # What may follow the first i values, of which n were written: the last of all comes first.
+        # What may follow the first i values, n of which were written: the last of all comes first.
         then = {(len(written), n): space for n in range(low, high + 1)}
         for i in reversed(range(len(written))):
             for n in range(min(i, high), -1, -1):

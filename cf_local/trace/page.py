@@ -1,7 +1,7 @@
 """A trace as one HTML page, which needs no network and, for reading, no JavaScript.
 
 All text of models is made ``visible``, and escaped by the template engine. The page allows only its
-own style and script, by their hashes. Template, style and script are files beside this one;
+own style and script, by their hashes. Template, style and script are files next to this one;
 ``TraceView`` is what they show, as plain data: segments, figures, bars.
 """
 

@@ -177,7 +177,7 @@ def visible(text: str) -> str:
 
 
 def in_one_line(text: str, most: int | None = None) -> str:
-    """As ``visible``, for a table cell: line breaks, tabs and outer spaces become visible, too.
+    """Like ``visible``, for a table cell: line breaks, tabs and outer spaces become visible, too.
 
     A text longer than ``most`` characters is cut to that length.
     """

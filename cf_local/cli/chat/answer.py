@@ -59,7 +59,7 @@ class AnswerWriter:
     def __init__(
         self, engine: Engine, view: View, autosave: Autosave, thinks: bool | None, turn: ChatTurn
     ) -> None:
-        """``turn`` is to be answered; an answer that it has already is continued."""
+        """``turn`` gets the answer; one that it already has is continued."""
         self._turn, self._prefix = turn, turn.answer
         self._engine = engine
         self._view = view

@@ -62,7 +62,7 @@ class Engine(Closing):
         return self._interrupt
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of later answers, and load what it needs of the sources.
+        """Change a setting of later answers, and load the sources that it needs.
 
         On InputError, the settings stay.
         """
@@ -105,7 +105,7 @@ class Engine(Closing):
         self._opened.close()
 
     def _load_for(self, name: str, value: str) -> None:
-        """Load the sources that "mode" or "only" needs beside those that are loaded."""
+        """Load the sources that "mode" or "only" needs in addition to those that are loaded."""
         wanted = self.settings.with_options({name: OPTIONS[name].parse(value)})
         known, needed = self._all_names, set(self._all_names)
         if wanted.mode == "single":

@@ -56,7 +56,7 @@ class PipeLines:
             return joined(self._next)
 
     def confirm(self, question: str) -> bool:
-        """False: there is nobody to ask."""
+        """False: nobody is there to answer."""
         click.echo(f"{question} Nobody is there to answer, so no.", err=True)
         return False
 

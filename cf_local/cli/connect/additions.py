@@ -26,7 +26,7 @@ class OthersError(InputError):
 def with_json(text: str, added: Mapping[str, Any]) -> str:
     """``text`` with objects and lists of ``added`` merged into those that it has.
 
-    ``text`` may have comments, if it is to get a new key at the top only. Raises OthersError.
+    ``text`` may have comments if it only gets a new key at the top. Raises OthersError.
     """
     before = _read_json(text)
     wanted = _merged(before, added, ())

@@ -106,7 +106,7 @@ def _read(place: Path) -> str:
 
 
 def _free(place: Path) -> Path:
-    """A name for a copy that no file has."""
+    """A name for a copy, which no file has yet."""
     numbers = ("", *map(str, range(2, 1000)))
     names = (place.with_name(f"{place.name}.bak{number}") for number in numbers)
     return next(name for name in names if not name.exists())

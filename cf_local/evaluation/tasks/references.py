@@ -1,7 +1,7 @@
 """Reference texts: good answers of the user's own, along which sources are compared word by word.
 
 Each line of a JSONL file has ``prompt`` (text) or ``messages``, and ``reference``: the answer, a
-text such as a user would like to get. ``id`` and ``group`` are optional.
+text that a user would like to get. ``id`` and ``group`` are optional.
 """
 
 from collections.abc import Mapping, Sequence

@@ -222,7 +222,7 @@ class PromptBody(fields.Body):
         return settings
 
     def _messages(self) -> tuple[Message, ...]:
-        """The turns; those of one role that follow each other are one, as at Anthropic."""
+        """The turns; those of one role that follow each other are one, as with Anthropic."""
         found = [Message("system", text)] if (text := fields.text_of(self.system)) else []
         for turn in self.messages:
             for message in turn.messages():

@@ -308,7 +308,7 @@ class _Output:
         }
 
     def _in_part(self, form: _Form, kind: str, **more: Any) -> dict[str, Any]:
-        """An event about the part of the open item, of which each has one."""
+        """An event about the part of the open item; each item has one."""
         return self._at(f"response.{kind}", **{form.position: 0}, **more)
 
     def _at(self, kind: str, **more: Any) -> dict[str, Any]:

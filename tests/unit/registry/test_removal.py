@@ -148,7 +148,7 @@ def test_removed_from_the_users_file(user: Path) -> None:
         ("x", "'x' is used by the fusions 'mine', 'last'. Remove the fusions first"),
         ("mine", "'mine' is the default fusion"),
         ("ash", "'ash' is built in and cannot be removed"),
-        ("lats", r"There is no 'lats' in .* \(did you mean 'last'\?\)"),
+        ("lats", r"has no entry 'lats' \(did you mean 'last'\?\)"),
     ],
 )
 def test_what_cannot_go(user: Path, name: str, message: str) -> None:
