@@ -251,7 +251,7 @@ def fetch_vocabularies():
         archive.unlink()
         raise Failed("{} is damaged ({}). Run this again.".format(archive.name, error)) from None
     if n_files == 0:
-        raise Failed("{} holds no vocabularies.".format(archive.name))
+        raise Failed("{} contains no vocabularies.".format(archive.name))
     stamp.write_text(wanted + "\n", encoding="utf-8")
 
 

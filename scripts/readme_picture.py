@@ -2,7 +2,7 @@
 
     cf-local ask --all-scores --trace answer.jsonl --model A.gguf --model B.gguf "..."
     python scripts/readme_picture.py answer.jsonl   # into docs/: answer.jsonl, answer-*.svg
-    python scripts/readme_picture.py                # the pictures anew, from docs/answer.jsonl
+    python scripts/readme_picture.py                # the pictures again, from docs/answer.jsonl
 
 It draws what the trace says, with the colours and marks of the trace page. The kept trace names the
 files of the models without their folders. Fixed-width letters, so that no font need be measured.

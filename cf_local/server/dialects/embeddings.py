@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``: OpenAI's vectors of texts."""
+"""``POST /v1/embeddings``: OpenAI's vectors for texts."""
 
 import base64
 from typing import Annotated, Any, Literal

@@ -100,7 +100,7 @@ class ShowResponse(TypedDict):
 
 
 class EmbedBody(OllamaBody):
-    """The request for vectors of texts."""
+    """The request for vectors for texts."""
 
     input: fields.SomeText | Annotated[list[fields.SomeText], Field(max_length=MOST_TEXTS)]
     truncate: fields.Flag | None = None

@@ -66,7 +66,7 @@ function Actions({ turn, answer, index, isLast, chat, onEdit, onAgain }) {
   </div>`;
 }
 
-/** An answer. `turn` is null for one that a source gave alone, beside the fusion's. */
+/** An answer. `turn` is null for one that a source gave alone, next to the fusion's. */
 export function AnswerView({ turn, answer, index, isLast, chat, onAgain, title }) {
   const [, redraw] = useState(0);
   const [isEditing, setEditing] = useState(false);

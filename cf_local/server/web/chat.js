@@ -9,7 +9,7 @@ import { Listing } from "./listing.js";
 import { keep, recall } from "./store.js";
 import * as versions from "./versions.js";
 
-const LOADING_MS = 500; // a cold model is asked this often how far it is
+const LOADING_MS = 500; // how often to ask how far a cold model is loaded
 
 export class Chat {
   catalogue = new Catalogue();
@@ -116,7 +116,7 @@ export class Chat {
     if (title.trim()) this.set({ title: titleOf(title), named: true });
   }
 
-  /** Whether the sources answer, too, each alone beside the fusion. */
+  /** Whether the sources answer, too, each alone next to the fusion. */
   compare(isOn) {
     this.compares = isOn;
     keep("compares", isOn ? "yes" : null);
@@ -144,7 +144,7 @@ export class Chat {
     this.#answer(index + 1);
   }
 
-  /** Answer again, perhaps with other settings; earlier answers stay as versions. */
+  /** Answer again, optionally with other settings; earlier answers stay as versions. */
   regenerate(index = this.current.turns.length - 1, how = {}) {
     if (this.isBusy || !this.current.turns.length) return;
     this.#answer(this.current.turns[index].role === "user" ? index + 1 : index, how);

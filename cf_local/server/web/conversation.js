@@ -39,7 +39,7 @@ export function mended(conversation, isRunning) {
   return found;
 }
 
-/** All answers of a turn: its versions, and those beside them. */
+/** All answers of a turn: its versions, and those next to them. */
 export function answersOf(turn) {
   if (turn.role !== "assistant") return [];
   return turn.versions.flatMap((answer) => [answer, ...(answer.beside ?? [])]);

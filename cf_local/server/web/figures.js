@@ -6,7 +6,7 @@ import { html } from "./html.js";
 
 const MODES = { cool: "word by word", rerank: "best whole answer", "cool+r": "word by word, or a whole answer", single: "one source alone" };
 const SHORTEST_S = 0.05; // less says nothing about speed
-const NOTABLE_S = 1; // a longer wait for the first words is told
+const NOTABLE_S = 1; // a longer wait for the first words is reported
 
 /** What a mode does, in a few words. */
 export function modeName(mode) {

@@ -1,4 +1,4 @@
-/** A formula, drawn as MathML; until it is drawn, and if it is none, its text. */
+/** A formula, drawn as MathML; until it is drawn, and if it is not one, its text. */
 
 import { isDisputed } from "./answer.js";
 import { html, useLayoutEffect, useRef, useState } from "./html.js";

@@ -1,7 +1,7 @@
 /**
  * Markdown as a tree of nodes, each with its place in the text.
  *
- * Lezer parses (see `grammar.js`). Of its tree only what this file and `inline.js` name becomes a
+ * Lezer parses (see `grammar.js`). Only what this file and `inline.js` name in its tree becomes a
  * node; everything else, HTML too, stays text.
  */
 

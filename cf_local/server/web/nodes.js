@@ -15,7 +15,7 @@ export function runs(kind, parts) {
   return found;
 }
 
-/** The node with its sign, which tells whether it must be drawn again. */
+/** The node with its sign, which says whether it must be drawn again. */
 export function signed(node) {
   let sign = node.from ^ (node.isClosed ? 7 : 0) ^ (node.isLoose ? 14 : 0);
   const mix = (number) => (sign = Math.imul(sign ^ number, 0x01000193) ^ (sign >>> 15));

@@ -1,7 +1,7 @@
 /**
  * Conversations as they are stored: the segments of an answer and of its thoughts as one text each.
  *
- * To copy a text takes no time, and it is made only once for each answer, so storing a long
+ * Copying a text takes no time, and it is made only once for each answer, so storing a long
  * conversation does not hold the page up.
  */
 

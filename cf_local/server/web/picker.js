@@ -1,4 +1,4 @@
-/** Picks the model that answers: a list that tells what each model and fusion is. */
+/** Picks the model that answers: a list that shows what each model and fusion is. */
 
 import { Badge } from "./details.js";
 import { modeName } from "./figures.js";

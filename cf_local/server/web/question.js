@@ -42,7 +42,7 @@ function sizeOf(text) {
   return text.length < 1000 ? `${text.length} characters` : `${Math.round(text.length / 1000)}k characters`;
 }
 
-/** What was asked; a long text scrolls, also by the keyboard. */
+/** What was asked; a long text scrolls, with the keyboard, too. */
 function Bubble({ turn }) {
   const bubble = useRef(null);
   useLayoutEffect(() => {

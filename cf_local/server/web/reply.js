@@ -1,4 +1,4 @@
-/** The answer of a turn; the sources' own answers beside it, if they were asked; and asking again. */
+/** The answer of a turn; the sources' own answers next to it, if they were asked; and asking again. */
 
 import { AnswerView } from "./answerview.js";
 import { html, useEffect, useRef, useState } from "./html.js";

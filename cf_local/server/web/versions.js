@@ -1,5 +1,5 @@
 /**
- * Versions of questions and answers: a conversation is a tree, of which one path is shown.
+ * Versions of questions and answers: a conversation is a tree, one path of which is shown.
  *
  * A turn has `versions` and `at`, the one that is shown (a question only once it was edited). The
  * turns that followed another version are kept in it, in `after`.
@@ -43,7 +43,7 @@ export function place(conversation, index, answer) {
   if (isEmpty) dropBefore(turn);
 }
 
-/** Drop the version before the last one: an attempt of which nothing came. */
+/** Drop the version before the last one: an attempt that produced nothing. */
 function dropBefore(turn) {
   const at = turn.versions.length - 2;
   if (turn.versions[at].after?.length) return;
