@@ -255,7 +255,9 @@ class Settings:
         for name in self.weights:
             if name not in names:
                 known = ", ".join(names)
-                raise InputError(f"weights: no source is named {name[:60]!r}; there are {known}.")
+                raise InputError(
+                    f"weights: no source is named {name[:60]!r}; the sources are {known}."
+                )
         weights = [float(self.weights.get(name, 1.0)) for name in names]
         if not any(weights):
             raise InputError("All weights are zero; at least one source needs a positive weight.")

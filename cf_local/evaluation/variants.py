@@ -108,7 +108,7 @@ def _source(text: str, name: str, sources: Sequence[str]) -> str:
     if name not in sources:
         raise InputError(
             f"variant {text!r}: no source is named {name!r}{nearest(name, sources)}; "
-            f"there are {', '.join(sources)}."
+            f"the sources are {', '.join(sources)}."
         )
     return name
 

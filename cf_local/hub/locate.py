@@ -36,7 +36,7 @@ def cached(
 
     if ".." in filename.split("/") or filename.startswith("/"):
         raise MissingModelError(
-            f"{repo}/{filename} is not a file of the hub: it leaves the folder."
+            f"{repo}/{filename} is not a file of the hub: its path leaves the folder."
         )
     try:
         snapshots = snapshots_of(local.repo_folder(repo), revision)

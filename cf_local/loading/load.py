@@ -183,7 +183,7 @@ def alone(
     """
     names = [spec.name for spec in specs]
     if name not in names:
-        raise InputError(f"No source is named {name!r}; there are {names}.")
+        raise InputError(f"No source is named {name!r}; the sources are {', '.join(names)}.")
     # A weight, and a choice between sources, have no meaning for one.
     return [specs[names.index(name)]], replace(settings, weights="equal", only=None)
 

@@ -163,7 +163,9 @@ def of_load(error: CfLocalError, model: str) -> ApiError:
 def model_not_found(model: str, hint: str, there: Sequence[str]) -> ApiError:
     """The error for an unknown model; ``there`` are the models that are on this machine."""
     some = ", ".join(there[:_MOST_NAMED]) + (", ..." if len(there) > _MOST_NAMED else "")
-    models = f"The models here are {some}." if there else "No model is on the server's machine."
+    models = (
+        f"The models here are {some}." if there else "There are no models on the server's machine."
+    )
     return ApiError(
         404,
         f"No model is named {model!r}{hint}. {models}",

@@ -63,7 +63,7 @@ def test_a_chat_with_one_source_loads_the_others_when_they_are_asked(run: Run) -
     assert loaded == ["loaded: ash", "loaded: birch", all_of_them, all_of_them]
     assert "weights           birch=3" in said
     assert [line for line in said if line.startswith("Error")] == [
-        "Error: No source is named 'nobody'; there are ['ash', 'birch', 'cedar']."
+        "Error: No source is named 'nobody'; the sources are ash, birch, cedar."
     ]
 
 

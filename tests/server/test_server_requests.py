@@ -87,7 +87,7 @@ def test_choices_of_several_prompts() -> None:
 
 def test_an_unknown_source_is_told() -> None:
     ask = chat(cf_local={"weights": {"zoe": 1}})
-    with pytest.raises(InputError, match="no source is named 'zoe'; there are a, b"):
+    with pytest.raises(InputError, match="no source is named 'zoe'; the sources are a, b"):
         ask.settings_over(Settings(), SOURCES, 5)
 
 

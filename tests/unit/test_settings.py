@@ -115,7 +115,7 @@ def test_named_weights_are_1_unless_given() -> None:
     both = infos(10, 20)
     assert Settings(weights={"birch": 0.5}).weights_of(both) == [1.0, 0.5]
     assert Settings(weights={}).weights_of(both) == [1.0, 1.0]
-    with pytest.raises(InputError, match="no source is named 'oak'; there are ash, birch"):
+    with pytest.raises(InputError, match="no source is named 'oak'; the sources are ash, birch"):
         Settings(weights={"oak": 1.0}).weights_of(both)
     with pytest.raises(InputError, match="All weights are zero"):
         Settings(weights={"ash": 0.0}).weights_of(both[:1])

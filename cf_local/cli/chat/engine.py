@@ -111,7 +111,9 @@ class Engine(Closing):
         if wanted.mode == "single":
             needed = {wanted.only or known[0]}
         if not needed <= set(known):
-            raise InputError(f"No source is named {wanted.only!r}; there are {list(known)}.")
+            raise InputError(
+                f"No source is named {wanted.only!r}; the sources are {', '.join(known)}."
+            )
         if not needed <= set(self.names):
             change = {"mode": wanted.mode, "only": wanted.only}
             self._load(self._options | change, [])
