@@ -83,7 +83,7 @@ class RunFolder(Closing):
             raise InputError(f"{folder} cannot be used for results: {error.strerror}.") from error
 
     def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The lines that are there, each with its place."""
+        """The lines of the file, each with its place."""
         return json_objects(self._path)
 
     def write(self, line: Mapping[str, Any]) -> None:

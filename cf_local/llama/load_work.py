@@ -126,7 +126,7 @@ _mincore = _find_mincore()
 def read_ahead(path: Path, is_cancelled: IsCancelled, on_progress: Progress | None = None) -> None:
     """Have the system read a model's files into its cache, unless they are there or too large.
 
-    Otherwise llama.cpp makes it read them, all at once: it then neither says how far that is, nor
+    Otherwise llama.cpp makes it read them, all at once: it then neither reports progress nor
     can be stopped. Raises Cancelled, MissingModelError and BrokenModelError.
     """
     files = files_of(path)

@@ -92,7 +92,7 @@ def _hub() -> Iterator[FoundFile]:
 
 
 def _home() -> Path:
-    """The home folder; one that does not exist where there is none."""
+    """The home folder; a path that does not exist if there is none."""
     return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises without a home
 
 

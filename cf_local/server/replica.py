@@ -148,7 +148,7 @@ class Replica:
 
 
 def _end_with(app: str, lifeline: Any, ends_serve: bool) -> None:
-    """Delete the application once the server is gone: Serve itself would keep it for ever."""
+    """Delete the application once the server is gone: Serve itself would keep it forever."""
     import ray
     from ray import serve
 
@@ -164,5 +164,5 @@ class Lifeline:
     """Lives as long as the server; its replicas wait for its end."""
 
     async def wait(self) -> None:
-        """Wait for ever."""
+        """Wait forever."""
         await asyncio.Event().wait()

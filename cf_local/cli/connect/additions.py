@@ -1,4 +1,4 @@
-"""Additions to configuration files of other programs: what is there stays as it is.
+"""Additions to configuration files of other programs: what they have stays as it is.
 
 Text is inserted, and the new file must then parse to the old values and the new ones. Where that
 does not work out, the file is left to its owner.

@@ -35,7 +35,7 @@ def connect(client: str | None, model: str | None, url: str, write: bool, yes: b
     """Print what CLIENT needs to use `cf-local serve`.
 
     Without CLIENT, lists the clients. With --write, adds the lines to the client's configuration
-    file. What is there stays, and a copy of the file is kept. If the server has an --api-key, put
+    file. What the file has stays, and a copy of it is kept. If the server has an --api-key, put
     it in the place of "none".
 
     \b
