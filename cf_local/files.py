@@ -128,7 +128,7 @@ def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], kind: str) -
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file.")
     if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
+        raise InputError(f"{path} cannot be written: the folder {path.parent} does not exist.")
     if not path.is_file():  # nothing, or a device or pipe, where nothing can be lost
         return
     try:

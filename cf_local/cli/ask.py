@@ -49,7 +49,7 @@ _WHY_INCOMPLETE = {
 }
 _CUT: Mapping[str, str] = {
     "length": "it reached --max-tokens or the end of a context",
-    "repetition": "it repeats itself (--no-repetition-guard lets it)",
+    "repetition": "it repeats itself (--no-repetition-guard allows that)",
 }
 
 

@@ -103,8 +103,8 @@ def calibrate(
     more than chance; otherwise that source is recommended and written. Use the result with
     `cf-local ask --fusion calibrated`.
 
-    With references:FILE, no questions with answers are needed, only texts such as you would like
-    to get (see `eval`). Scores, weights (learnt ones too) and sets of sources are compared by the
+    With references:FILE, no questions with answers are needed, only texts that you would like to
+    get (see `eval`). Scores, weights (learnt ones too) and sets of sources are compared by the
     words of the texts that they would have written.
 
     \b
@@ -234,7 +234,7 @@ def _finish(outcome: Outcome, entry: RegistryEntry, *, writes: bool, as_json: bo
 def _table(tried: Sequence[Tried], unit: Unit) -> str:
     """The results on the search half: best first, dropped ones last.
 
-    Of the ways to choose words there are many, so only the best are shown.
+    There are many ways to choose words, so only the best are shown.
     """
     rows: list[tuple[str, ...]] = [("search half", "right (95%)", unit)]
     fused = [each for each in _best_first(tried) if not each.is_alone]

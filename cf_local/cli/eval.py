@@ -119,7 +119,7 @@ def evaluate(
     if resume and out is None:
         raise click.UsageError("--resume needs the folder of the run. Add --out FOLDER.")
     if report is not None and not report.parent.is_dir():  # reported now, not after hours
-        raise InputError(f"{report} cannot be written: there is no folder {report.parent}.")
+        raise InputError(f"{report} cannot be written: the folder {report.parent} does not exist.")
     how = TaskOptions(metric, n_examples, raw_prompts, limit, options["seed"], options["offline"])
     task = open_task(task_name, how)
     items = chosen(checked_items(task), limit, options["seed"])
@@ -219,7 +219,7 @@ def _variants(
     given = settings_of(answering.settings, names, options)
     settings = settings_for(task, given, max_tokens=max_tokens)
     if only is not None and only not in names:
-        raise InputError(f"There is no source {only!r}. The sources are {', '.join(names)}.")
+        raise InputError(f"No source is named {only!r}. The sources are {', '.join(names)}.")
     if only is not None:
         found = alone(settings, [only])
     elif mode is not None:

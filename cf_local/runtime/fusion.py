@@ -53,7 +53,9 @@ def speakers_of(sources: tuple[S, ...], settings: Settings) -> tuple[S, ...]:
     if settings.mode != "single":
         return sources
     if settings.only is not None and settings.only not in names:
-        raise InputError(f"No source is named {settings.only!r}; there are {names}.")
+        raise InputError(
+            f"No source is named {settings.only!r}; the sources are {', '.join(names)}."
+        )
     return (sources[names.index(settings.only) if settings.only else 0],)
 
 

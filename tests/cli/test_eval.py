@@ -247,10 +247,10 @@ def test_what_texts_cannot_show(
     ("arguments", "part"),
     [
         (("builtin", "--resume"), b"--resume needs the folder"),
-        (("builtin", "--report", "none/r.html"), b"there is no folder none"),
+        (("builtin", "--report", "none/r.html"), b"the folder none does not exist"),
         (("nonsense",), b"Unknown task 'nonsense'"),
         (("builtin", "--variant", "cold"), b"did you mean 'cool'?"),
-        (("builtin", "--only", "oak"), b"There is no source 'oak'"),
+        (("builtin", "--only", "oak"), b"No source is named 'oak'"),
     ],
 )
 def test_wrong_use(run: Run, arguments: tuple[str, ...], part: bytes) -> None:

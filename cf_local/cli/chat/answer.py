@@ -20,7 +20,7 @@ from cf_local.types import Answer, Chat, Message, Prompt, RawText, Step
 
 _CUT: Mapping[str, str] = {
     "length": "it reached max_tokens or the end of a context",
-    "repetition": "it repeats itself (/set repetition_guard off lets it)",
+    "repetition": "it repeats itself (/set repetition_guard off allows that)",
 }
 
 
