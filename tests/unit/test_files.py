@@ -95,7 +95,7 @@ def test_only_a_file_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
         check_replaceable(place, is_ours, "ours")
     with pytest.raises(InputError, match="is a folder"):
         check_replaceable(tmp_path, is_ours, "ours")
-    with pytest.raises(InputError, match="the folder .* does not exist"):
+    with pytest.raises(InputError, match=r"the folder .* does not exist"):
         check_replaceable(tmp_path / "none" / "file", is_ours, "ours")
 
 

@@ -241,7 +241,7 @@ def test_a_file_that_is_no_trace_is_left_alone(tmp_path: Path) -> None:
 def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         trace.check_place(tmp_path)
-    with pytest.raises(InputError, match="the folder .* does not exist"):
+    with pytest.raises(InputError, match=r"the folder .* does not exist"):
         trace.check_place(tmp_path / "none" / "t.jsonl")
     with pytest.raises(InputError, match="cannot be written"):
         trace.write(tmp_path / "none" / "t.jsonl", [traced(STEPS)])
