@@ -229,7 +229,7 @@ def test_ctrl_c_along_a_text(work_folder: Path, environment: dict[str, str], run
         (("--variant", "cool segments=shortest"), b"segments cannot be measured"),
         (("--variant", "cool weight.ash=0 weight.birch=0 weight.cedar=0"), b"weights are zero"),
         (("--mode", "cool+r"), b"--mode: not for reference texts"),
-        (("--temperature", "1", "--max-tokens", "9"), b"--max-tokens, --temperature: not on"),
+        (("--temperature", "1", "--max-tokens", "9"), b"--max-tokens, --temperature: not for"),
         (("--segments", "sentence"), b"words are compared, not sentences"),
         (("--only", "oak"), b"'oak'"),
     ],
