@@ -144,13 +144,13 @@ def test_of_one_source_alone_the_others_are_not_loaded(run: Run, work_folder: Pa
     config.write_text(HALF_THERE.format(more=""))
     expected = run("ask", QUESTION, "--model", "ash").stdout
     both = ("ask", QUESTION, "--fusion", "both")
-    check_error(run(*both), 3, "away.gguf")
+    assert_error(run(*both), 3, "away.gguf")
     assert run(*both, "--only", "mine").stdout == expected
     assert run(*both, "--only", "mine", "--weight", "away=2").stdout == expected
     assert run(*both, "--mode", "single").stdout == expected  # the first
     # Names are checked before the load, so nothing is said of the missing file.
-    check_error(run(*both, "--only", "oak"), 2, "'oak'", "mine", "away")
-    check_error(run(*both, "--only", "mine", "--weight", "oak=2"), 2, "oak", "mine, away")
+    assert_error(run(*both, "--only", "oak"), 2, "'oak'", "mine", "away")
+    assert_error(run(*both, "--only", "mine", "--weight", "oak=2"), 2, "oak", "mine, away")
     config.write_text(HALF_THERE.format(more='only = "mine"\nmode = "single"'))
     assert run(*both).stdout == expected
 
@@ -269,7 +269,7 @@ def test_answers_without_a_network(run: Run, tmp_path: Path) -> None:
 # ---- Bad input: a clear error, the exit code of its kind, no traceback ---------------------------
 
 
-def check_error(done: subprocess.CompletedProcess[bytes], code: int, *words: str) -> None:
+def assert_error(done: subprocess.CompletedProcess[bytes], code: int, *words: str) -> None:
     message = done.stderr.decode()
     assert done.returncode == code, message
     assert "Traceback" not in message
@@ -279,25 +279,25 @@ def check_error(done: subprocess.CompletedProcess[bytes], code: int, *words: str
 
 
 def test_empty_prompts(run: Run) -> None:
-    check_error(run("ask", ""), 2, "empty")
-    check_error(run("ask", "  \n"), 2, "empty")
-    check_error(run("ask", stdin=b""), 2, "empty")
+    assert_error(run("ask", ""), 2, "empty")
+    assert_error(run("ask", "  \n"), 2, "empty")
+    assert_error(run("ask", stdin=b""), 2, "empty")
 
 
 def test_stdin_that_is_not_utf8(run: Run) -> None:
-    check_error(run("ask", stdin=b"caf\xe9"), 2, "standard input", "UTF-8", "0xe9", "offset 3")
+    assert_error(run("ask", stdin=b"caf\xe9"), 2, "standard input", "UTF-8", "0xe9", "offset 3")
 
 
 def test_a_prompt_file_that_is_missing(run: Run) -> None:
-    check_error(run("ask", "-f", "nowhere.txt"), 2, "nowhere.txt")
+    assert_error(run("ask", "-f", "nowhere.txt"), 2, "nowhere.txt")
 
 
 def test_unknown_names_are_told_the_nearest(run: Run) -> None:
-    check_error(run("ask", "hi", "--fusion", "bultin"), 2, "bultin", "builtin")
-    check_error(run("ask", "hi", "--model", "cedr"), 2, "cedr", "cedar")
-    check_error(run("ask", "hi", "--only", "oak"), 2, "oak", "ash")
-    check_error(run("ask", "hi", "--weight", "oak=1"), 2, "oak", "ash")
-    check_error(run("ask", "hi", "--weight", "ash=x"), 2, "'ash=x' is not SOURCE=NUMBER")
+    assert_error(run("ask", "hi", "--fusion", "bultin"), 2, "bultin", "builtin")
+    assert_error(run("ask", "hi", "--model", "cedr"), 2, "cedr", "cedar")
+    assert_error(run("ask", "hi", "--only", "oak"), 2, "oak", "ash")
+    assert_error(run("ask", "hi", "--weight", "oak=1"), 2, "oak", "ash")
+    assert_error(run("ask", "hi", "--weight", "ash=x"), 2, "'ash=x' is not SOURCE=NUMBER")
 
 
 def test_a_text_can_be_banned(run: Run) -> None:
@@ -306,41 +306,41 @@ def test_a_text_can_be_banned(run: Run) -> None:
     assert b"56" not in run("ask", question, "--logit-bias", "56=-100").stdout
     variable = {"CF_LOCAL_LOGIT_BIAS": "56=-100 ' 7 times=-2'"}
     assert b"56" not in run("ask", question, env=variable).stdout
-    check_error(run("ask", "hi", "--logit-bias", "5"), 2, "'5' is not TEXT=NUMBER")
-    check_error(run("ask", "hi", "--logit-bias", "5=101"), 2, "logit_bias: 5 is 101.0")
+    assert_error(run("ask", "hi", "--logit-bias", "5"), 2, "'5' is not TEXT=NUMBER")
+    assert_error(run("ask", "hi", "--logit-bias", "5=101"), 2, "logit_bias: 5 is 101.0")
 
 
 def test_an_unknown_key_of_models_toml(run: Run, work_folder: Path) -> None:
     (work_folder / "models.toml").write_text(
         '[fusions.mine]\nsources = ["ash"]\nscor = "nll"\n', encoding="utf-8"
     )
-    check_error(run("ask", "hi"), 2, "models.toml", "scor", "score")
+    assert_error(run("ask", "hi"), 2, "models.toml", "scor", "score")
 
 
 def test_a_missing_model_file(run: Run) -> None:
-    check_error(run("ask", "hi", "--model", "nowhere.gguf"), 3, "nowhere.gguf")
+    assert_error(run("ask", "hi", "--model", "nowhere.gguf"), 3, "nowhere.gguf")
 
 
 def test_a_model_that_is_not_downloaded(run: Run, tmp_path: Path) -> None:
     done = run("ask", "hi", "--fusion", "paper", "--offline", env={"HF_HOME": str(tmp_path)})
-    check_error(done, 3, "Meta-Llama-3-8B-Instruct", "offline")
+    assert_error(done, 3, "Meta-Llama-3-8B-Instruct", "offline")
 
 
 @pytest.mark.parametrize("n_bytes", [4, 64, 5000, 500_000])
 def test_truncated_files(run: Run, work_folder: Path, n_bytes: int) -> None:
     whole = Path(lines(run("ask", "hi", "--json").stdout)[-1]["sources"][0]["file"]).read_bytes()
     (work_folder / "short.gguf").write_bytes(whole[:n_bytes])
-    check_error(run("ask", "hi", "--model", "short.gguf"), 4, "short.gguf")
+    assert_error(run("ask", "hi", "--model", "short.gguf"), 4, "short.gguf")
 
 
 def test_a_file_that_is_no_model(run: Run, work_folder: Path) -> None:
     (work_folder / "text.gguf").write_text("not a model", encoding="utf-8")
-    check_error(run("ask", "hi", "--model", "text.gguf"), 4, "text.gguf", "not a GGUF")
+    assert_error(run("ask", "hi", "--model", "text.gguf"), 4, "text.gguf", "not a GGUF")
 
 
 def test_a_prompt_longer_than_the_context(run: Run) -> None:
-    check_error(run("ask", "apples " * 3000), 6, "ash", "context")
-    check_error(run("ask", QUESTION, "--context", "8"), 6, "ash", "8")
+    assert_error(run("ask", "apples " * 3000), 6, "ash", "context")
+    assert_error(run("ask", QUESTION, "--context", "8"), 6, "ash", "8")
 
 
 def test_a_name_that_is_not_utf8(run: Run, work_folder: Path) -> None:
@@ -351,22 +351,22 @@ def test_a_name_that_is_not_utf8(run: Run, work_folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout)[-1]["sources"][0]["name"] == "ash?"
     assert "ash?" in page.read_text()
-    check_error(run("models", "add", "mine", "--path", str(file)), 2, "not UTF-8", "Rename")
-    check_error(run("ask", "Hi", "--system", os.fsdecode(b"\xff")), 2, "not UTF-8")
+    assert_error(run("models", "add", "mine", "--path", str(file)), 2, "not UTF-8", "Rename")
+    assert_error(run("ask", "Hi", "--system", os.fsdecode(b"\xff")), 2, "not UTF-8")
 
 
 def test_a_link_to_itself_is_no_model(run: Run, work_folder: Path) -> None:
     (work_folder / "loop.gguf").symlink_to("loop.gguf")
-    check_error(
+    assert_error(
         run("ask", "Hi", "--model", "loop.gguf"), 3, "The model file", "loop.gguf does not exist"
     )
 
 
 def test_more_threads_than_llama_cpp_has(run: Run, work_folder: Path) -> None:
-    check_error(run("ask", "Hi", "--threads", "100000"), 2, "100000", "512")
+    assert_error(run("ask", "Hi", "--threads", "100000"), 2, "100000", "512")
     text = '[sources.a]\nfile = "builtin:ash.gguf"\nthreads = 100000\n'
     (work_folder / "models.toml").write_text(text)
-    check_error(run("ask", "Hi", "--model", "a"), 2, "threads", "100000", "512")
+    assert_error(run("ask", "Hi", "--model", "a"), 2, "threads", "100000", "512")
 
 
 def a_thinker(folder: Path) -> list[str]:
@@ -400,7 +400,7 @@ def test_asked_not_to_think(run: Run, work_folder: Path) -> None:
     answer = lines(run("ask", QUESTION, *options, "--no-think", "--json").stdout)[-1]
     assert "thinking" not in answer
     assert run("ask", QUESTION, *options, "--no-think").stdout.decode() == f"{answer['text']}\n"
-    check_error(run("ask", QUESTION, "--raw", "--think"), 2, "--think", "--raw")
+    assert_error(run("ask", QUESTION, "--raw", "--think"), 2, "--think", "--raw")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
@@ -426,10 +426,10 @@ def test_thinking_is_dimmed_on_a_terminal(
 
 
 def test_usage_errors(run: Run) -> None:
-    check_error(run("ask", "hi", "--mode", "hot"), 2, "hot", "cool")
-    check_error(run("ask", "hi", "--max-tokens", "0"), 2, "max-tokens")
-    check_error(run("ask", "hi", "--raw", "--system", "be kind"), 2, "--raw")
-    check_error(run("ask", "hi", "--fusion", "builtin", "--model", "ash"), 2, "not both")
+    assert_error(run("ask", "hi", "--mode", "hot"), 2, "hot", "cool")
+    assert_error(run("ask", "hi", "--max-tokens", "0"), 2, "max-tokens")
+    assert_error(run("ask", "hi", "--raw", "--system", "be kind"), 2, "--raw")
+    assert_error(run("ask", "hi", "--fusion", "builtin", "--model", "ash"), 2, "not both")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to send to a child")
@@ -465,14 +465,14 @@ def test_a_pipe_and_words_without_quotes_are_one_question(run: Run) -> None:
 def test_a_cut_answer_says_so_and_continues(run: Run) -> None:
     whole = run("ask", QUESTION)
     assert b"cut" not in whole.stderr
-    check_error(run("ask", "--continue"), 2, "nothing to continue")
+    assert_error(run("ask", "--continue"), 2, "nothing to continue")
     start = run("ask", QUESTION, "--max-tokens", "7", "--model", "ash", "--model", "birch")
     assert b"`cf-local ask --continue --model ash --model birch` goes on" in start.stderr
     models = ("--model", "ash", "--model", "birch")
     rest = run("ask", "--continue", *models)
     joined = start.stdout.removesuffix(b"\n") + rest.stdout
     assert joined == run("ask", QUESTION, *models).stdout
-    check_error(run("ask", "--continue"), 2, "nothing to continue")
+    assert_error(run("ask", "--continue"), 2, "nothing to continue")
     assert run("history", "list").stdout.count(b"1 turn") == 1
     assert joined.strip() in run("history", "show", "1").stdout
 
@@ -485,7 +485,7 @@ def test_a_chat_s_cut_answer_continues(run: Run) -> None:
     assert b"/continue goes on." in start.stderr
     rest = run("ask", "--continue", *models)
     assert start.stdout.removesuffix(b"\n") + rest.stdout == whole
-    check_error(run("ask", "--continue"), 2, "nothing to continue")
+    assert_error(run("ask", "--continue"), 2, "nothing to continue")
 
 
 @pytest.mark.parametrize("state", ["stopped", "writing"])
@@ -497,7 +497,7 @@ def test_only_an_answer_with_a_word_continues(
     folder.mkdir()
     with ChatStore(folder / "conversations.db") as store:
         number, revision = store.save(None, 0, before, 0, "ash")
-        check_error(run("ask", "--continue"), 2, "before its first word")
+        assert_error(run("ask", "--continue"), 2, "before its first word")
         begun = before.without_last().with_turn(ChatTurn(QUESTION, "Tom has", state=state))
         store.save(number, revision, begun, 1, "ash")
         assert run("ask", "--continue").stdout.strip().endswith(b"The answer is 68.")

@@ -300,3 +300,4 @@ def test_the_hint_in_the_chat(environment: dict[str, str], work_folder: Path) ->
     child.send("/bye\r")
     child.expect(pexpect.EOF)
     child.close()
+    assert child.exitstatus == 0

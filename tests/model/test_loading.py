@@ -82,15 +82,16 @@ def test_progress_is_reported_in_the_thread_that_loads(files: list[Path]) -> Non
 def test_models_are_loaded_at_the_same_time(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = threading.Barrier(2)
+    together, arrived = threading.Barrier(2), list[int]()
     opened = opening.open_source
 
     def open_(*given: object) -> LlamaSource:
-        together.wait(timeout=10)  # broken if one is loaded after the other
+        arrived.append(together.wait(60))  # broken if one is loaded after the other
         return opened(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(opening, "open_source", open_)
     cf_local.load(models=files).close()
+    assert sorted(arrived) == [0, 1]
 
 
 def test_one_that_fails_closes_the_others(
@@ -101,7 +102,7 @@ def test_one_that_fails_closes_the_others(
 
     def open_(spec: object, path: Path, *rest: object) -> LlamaSource:
         if path == files[1]:
-            assert is_there.wait(10)
+            assert is_there.wait(60)
             raise BrokenModelError("broken")
         found.append(opened(spec, path, *rest))  # type: ignore[arg-type]
         is_there.set()

@@ -319,4 +319,13 @@ def test_an_unknown_name_is_refused_with_those_there_are(
 
 @pytest.mark.parametrize("name", ["dev.py", "real_models.py"])
 def test_a_python_that_is_too_old_can_read_the_script(name: str) -> None:
-    ast.parse((DEV.parent / name).read_text(encoding="utf-8"), feature_version=(3, 5))
+    assert old_python_reads((DEV.parent / name).read_text(encoding="utf-8"))
+    assert not old_python_reads("n: int = 1")
+
+
+def old_python_reads(code: str) -> bool:
+    try:
+        ast.parse(code, feature_version=(3, 5))
+    except SyntaxError:
+        return False
+    return True

@@ -222,9 +222,16 @@ def test_what_plays_no_part_is_left_out() -> None:
     ],
 )
 def test_variants_that_another_walk_would_need(text: str, part: str) -> None:
-    with pytest.raises(InputError) as caught:
-        check_variant(parse_variant(text, SETTINGS, ("ada", "bob")), SETTINGS)
-    assert part in str(caught.value)
+    assert part in refusal(text)
+
+
+def refusal(text: str) -> str:
+    """What is said of a variant that the walk cannot serve; nothing of another."""
+    try:
+        check_variant(parse_variant(text, SETTINGS, ("ada", "bob", "cy")), SETTINGS)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -237,7 +244,7 @@ def test_variants_that_another_walk_would_need(text: str, part: str) -> None:
     ],
 )
 def test_variants_that_one_walk_serves(text: str) -> None:
-    check_variant(parse_variant(text, SETTINGS, ("ada", "bob", "cy")), SETTINGS)
+    assert refusal(text) == ""
 
 
 # ---- In a folder ---------------------------------------------------------------------------------

@@ -321,6 +321,10 @@ def test_the_winners_are_those_of_all_scores(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["noise", "agreeing", "one vocabulary"])
 def test_they_are_so_where_segments_are_cut(kind: str) -> None:
     """Within a character or after whitespace, where no word ends."""
+    n_steps = n_disputed = 0
     for seed in range(48):
         settings = replace(settings_for(seed), segment_limit=4)
-        compared(partial(drawn_sources, kind, seed), settings)
+        counts = compared(partial(drawn_sources, kind, seed), settings)
+        n_steps, n_disputed = n_steps + counts[0], n_disputed + counts[2]
+    assert n_steps > 1000
+    assert n_disputed > n_steps / 5

@@ -106,7 +106,7 @@ def with_tags(vocabulary: PieceVocabulary, script: Script, seed: int, *, opens: 
     return said
 
 
-def check(
+def assert_same_steps(
     seeds: Sequence[int], common: dict[str, Any], thinks: str | None = None
 ) -> list[ref.RefStep]:
     """Both write the same, step by step; returns the reference's steps.
@@ -179,7 +179,7 @@ def test_any_settings_give_the_steps_of_the_reference(
         common["weights"] = weights[: len(seeds)]
     if len(seeds) == 1 or common["mode"] == "single":
         common.pop("weights", None)
-    check(seeds, common)
+    assert_same_steps(seeds, common)
 
 
 @hypothesis_settings(max_examples=150)
@@ -187,7 +187,7 @@ def test_any_settings_give_the_steps_of_the_reference(
 def test_a_limit_for_thinking_acts_as_in_the_reference(
     seeds: list[int], common: dict[str, Any], thinks: str, most: int
 ) -> None:
-    check(seeds, {**common, "max_thinking_tokens": most}, thinks)
+    assert_same_steps(seeds, {**common, "max_thinking_tokens": most}, thinks)
 
 
 @pytest.mark.parametrize("thinks", ["model", "template"])
@@ -195,7 +195,7 @@ def test_thinking_is_ended_in_these_examples(thinks: str) -> None:
     n_closed = 0
     for seed in range(8):
         common = {"mode": "cool", "max_tokens": 60, "max_thinking_tokens": 2}
-        steps = check([seed, seed + 50, seed + 90], common, thinks)
+        steps = assert_same_steps([seed, seed + 50, seed + 90], common, thinks)
         n_closed += sum(not c.proposers for step in steps for c in step.candidates)
     assert n_closed > 2
 
@@ -204,6 +204,6 @@ def test_sources_disagree_in_these_examples() -> None:
     """They would say little otherwise."""
     n_scored = 0
     for seed in range(8):
-        steps = check([seed, seed + 50, seed + 90], {"mode": "cool", "max_tokens": 60})
+        steps = assert_same_steps([seed, seed + 50, seed + 90], {"mode": "cool", "max_tokens": 60})
         n_scored += sum(step.scores is not None for step in steps)
     assert n_scored > 20

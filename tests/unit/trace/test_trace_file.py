@@ -22,19 +22,19 @@ STEPS = [agreed("Tom has"), disputed(" 23", " 24"), agreed("\n“é 猫” ", en
 BOTH = [*STEPS, whole("x", "y", proposers=(("ash", FUSED), ("birch",)))]
 
 
-def check_same(path: Path, *traces: trace.Trace) -> None:
+def assert_kept(path: Path, *traces: trace.Trace) -> None:
     trace.write(path, traces)
     assert trace.read(path) == traces
 
 
 @pytest.mark.parametrize("steps", [STEPS, BOTH, [], [whole("a", "b")], [agreed("", ends=True)]])
 def test_what_is_written_is_read(tmp_path: Path, steps: Any) -> None:
-    check_same(tmp_path / "t.jsonl", traced(steps))
+    assert_kept(tmp_path / "t.jsonl", traced(steps))
 
 
 def test_who_was_asked_is_written_and_older_traces_lack_it(tmp_path: Path) -> None:
     step = replace(disputed(" 23", " 24"), asked=("ash", "birch"))
-    check_same(tmp_path / "t.jsonl", traced([step]))
+    assert_kept(tmp_path / "t.jsonl", traced([step]))
     record = json.loads(trace.step_line(step, "cool"))
     assert record.pop("asked") == ["ash", "birch"]
     (found,) = trace.read_from(io.BytesIO(json.dumps(record).encode()), "older")
@@ -46,32 +46,32 @@ def test_what_did_not_go_as_usual_is_written_and_older_traces_lack_it(tmp_path: 
     assert one.answer is not None
     assert "notices" not in trace.answer_line(one.answer, one.sources)
     told = replace(one.answer, notices=("ash on node b was lost.",))
-    check_same(tmp_path / "t.jsonl", one, replace(one, answer=told))
+    assert_kept(tmp_path / "t.jsonl", one, replace(one, answer=told))
 
 
 def test_several_answers_lie_in_one_file(tmp_path: Path) -> None:
     cut_off = replace(traced(STEPS[:2]), answer=None)
-    check_same(tmp_path / "t.jsonl", traced(STEPS), cut_off, traced(BOTH))
+    assert_kept(tmp_path / "t.jsonl", traced(STEPS), cut_off, traced(BOTH))
 
 
 def test_prompts_of_both_kinds(tmp_path: Path) -> None:
     one = traced(STEPS)
     assert one.heading is not None
     for prompt in (RawText("Go on"), Chat((Message("system", "s"), Message("user", "u\u2028")))):
-        check_same(tmp_path / "t.jsonl", replace(one, heading=replace(one.heading, prompt=prompt)))
+        assert_kept(tmp_path / "t.jsonl", replace(one, heading=replace(one.heading, prompt=prompt)))
 
 
 def test_weights_of_sources_are_kept(tmp_path: Path) -> None:
     one = traced(STEPS)
     sources = tuple(replace(s, weight=w) for s, w in zip(one.sources, (1.0, 0.5, 0.0), strict=True))
-    check_same(tmp_path / "t.jsonl", replace(one, sources=sources))
+    assert_kept(tmp_path / "t.jsonl", replace(one, sources=sources))
 
 
 def test_an_impossible_candidate_has_infinite_scores(tmp_path: Path) -> None:
     step = disputed(" 23", " 24")
     lost = replace(step.candidates[1], scores={"ash": math.inf, "birch": 1.0}, mean=math.inf)
     one = traced([replace(step, candidates=(step.candidates[0], lost))])
-    check_same(tmp_path / "t.jsonl", one)
+    assert_kept(tmp_path / "t.jsonl", one)
     assert "Infinity" not in (tmp_path / "t.jsonl").read_text(encoding="utf-8")
 
 
