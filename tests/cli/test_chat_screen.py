@@ -28,6 +28,7 @@ pytestmark = pytest.mark.model
 
 FIRST = "Tom has 23 apples and buys 45 more. How many apples does he have now?"
 SECOND = "There are 7 boxes with 12 pencils each. How many pencils are there?"
+BEGUN = r"\?2004l(?:\x1b\[[0-9;?]*[A-Za-z]|\s)*[^\x1b\s]"  # a line is entered; an answer begins
 Open = Callable[..., Screen]
 
 
@@ -230,7 +231,9 @@ def test_a_broken_database_is_an_error_and_stays(start: Open, environment: dict[
 def test_interrupts_at_random_moments(start: Open, endless: Path) -> None:
     randomness = random.Random(1)
     screen = start("--model", str(endless), "--temperature=1", "--max-tokens=100000")
-    interrupt_often(screen, randomness, 8)
+    assert len(interrupt_often(screen, randomness, 8)) == 8
+    (talk,) = screen.saved()
+    assert [turn.question for turn in talk.turns] == [f"go on {index}" for index in range(8)]
 
 
 def interrupt_often(screen: Screen, randomness: random.Random, n_times: int) -> list[float]:
@@ -260,7 +263,10 @@ def interrupt_often(screen: Screen, randomness: random.Random, n_times: int) -> 
 
 
 def test_answers_after_interrupts_are_those_of_a_fresh_conversation(start: Open) -> None:
-    interrupted_answers(start(), random.Random(2), 3)
+    screen = start()
+    interrupted_answers(screen, random.Random(2), 3)
+    (talk,) = screen.saved()
+    assert [turn.state for turn in talk.turns if turn.question == SECOND] == ["done"] * 3
 
 
 def interrupted_answers(screen: Screen, randomness: random.Random, n_times: int) -> None:
@@ -289,17 +295,20 @@ def interrupted_answers(screen: Screen, randomness: random.Random, n_times: int)
 
 
 def test_killed_at_random_moments(start: Open, endless: Path) -> None:
-    kill_often(start, endless, random.Random(3), 3)
+    talk = kill_often(start, endless, random.Random(3), 3)
+    assert [turn.question for turn in talk.turns] == ["question 0", "question 1", "question 2"]
 
 
-def kill_often(start: Open, endless: Path, randomness: random.Random, n_times: int) -> None:
+def kill_often(start: Open, endless: Path, randomness: random.Random, n_times: int) -> Transcript:
     """kill -9 while it writes: what was shown is there, but for the last moment of the answer."""
     options = ("--model", str(endless), "--temperature=1", "--max-tokens=100000")
     for index in range(n_times):
         screen = start(*options, *(["-c"] if index else []))
         screen.prompt()
         screen.child.send(f"question {index}\r")
-        shown, end_s = "", time.monotonic() + 0.1 + randomness.random()
+        screen.child.expect(BEGUN)
+        shown = screen.child.after[-1] + screen.child.buffer
+        end_s = time.monotonic() + randomness.random()
         while time.monotonic() < end_s:
             try:
                 shown += screen.child.read_nonblocking(4096, timeout=0.05)
@@ -310,7 +319,7 @@ def kill_often(start: Open, endless: Path, randomness: random.Random, n_times: i
         assert [turn.question for turn in talk.turns] == [f"question {i}" for i in range(index + 1)]
         assert all(turn.state != "writing" for turn in talk.turns[:-1])
         answer = "".join(talk.turns[-1].answer.split())
-        seen = "".join(plain(shown).partition(f"question {index}")[2].split())
+        seen = "".join(plain(shown).split())
         assert seen.startswith(answer[: len(seen)]) or answer[:20] in seen
         database = sqlite3.connect(Path(os.fspath(endless)).parent / "home/data/conversations.db")
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -318,3 +327,4 @@ def kill_often(start: Open, endless: Path, randomness: random.Random, n_times: i
     screen = start(*options, "-c")
     assert f"({n_times} turns)" in screen.prompt()
     screen.leave()
+    return screen.saved()[0]
