@@ -112,7 +112,7 @@ def test_an_earlier_question_is_edited_and_the_first_branch_stays(page: Page) ->
     click(page, "Version before")
     page.wait("document.querySelectorAll('.bubble').length === 2")
     assert shown(page) == ["a", "A", "b", "B"]
-    page.call("Page.reload")
+    page.reload()
     page.wait("document.querySelector('.answer')")
     assert shown(page) == ["a", "A", "b", "B"]
     click(page, "Next version")
@@ -234,7 +234,7 @@ def test_files_are_sent_with_the_question(page: Page, tmp_path: Path) -> None:
     page.call("DOM.setFileInputFiles", files=[str(good), str(bad)], nodeId=field["nodeId"])
     page.wait("document.querySelector('.composer .attached') && document.querySelector('.banner')")
     assert "“bad.bin” is not UTF-8 text" in page.eval("document.querySelector('.banner').innerText")
-    page.call("Page.reload")
+    page.reload()
     page.wait(
         "document.querySelector('.composer .attached') && document.querySelector('.examples')"
     )
@@ -258,8 +258,10 @@ def test_conversations_are_searched(page: Page) -> None:
     page.wait("document.querySelector('.sidebar .none')")
     page.eval("document.querySelector('.search input').select()")
     page.press("Backspace")
-    page.call("Input.insertText", text="s")
-    page.wait("document.querySelectorAll('.sidebar .title').length === 2")
+    page.type("s")
+    titles = "[...document.querySelectorAll('.sidebar .title')].map((one) => one.innerText)"
+    page.wait(f"{titles}.length === 2")
+    assert page.eval(titles) == ["second", "first"]
 
 
 def test_the_sources_answer_beside_the_fusion(page: Page) -> None:
@@ -270,7 +272,7 @@ def test_the_sources_answer_beside_the_fusion(page: Page) -> None:
     assert asked == [("builtin", None), *(("builtin", name) for name in ("ash", "birch", "cedar"))]
     ask(page, "b")
     assert sent(page)[4] == ["a", "answer 1", "b"]
-    page.call("Page.reload")
+    page.reload()
     page.wait("document.querySelectorAll('.columns .answer').length === 8")
 
 

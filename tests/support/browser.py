@@ -86,6 +86,12 @@ class Page(Tab):
             time.sleep(0.01)
         return time.monotonic() - start
 
+    def reload(self) -> None:
+        """Load the page again, to the end: what is looked at next is the new one."""
+        self.eval("window.isOld = true")
+        self.call("Page.reload")
+        self.wait("!window.isOld && document.readyState === 'complete'", _TIMEOUT_S)
+
     def eval(self, expression: str) -> Any:
         """The value of a JavaScript expression, or of what it promises."""
         result = self.call(
