@@ -120,7 +120,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
 

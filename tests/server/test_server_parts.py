@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from answering import ADD, CALL, MUL, SUM, TWO_CALLS, says
-from serving import PATIENCE_S, Served, endless, serving, slow
+from serving import PATIENCE_S, Served, endless, serving, slow, wait_until
 
 openai = pytest.importorskip("openai", reason="needs the openai package")
 
@@ -189,7 +188,7 @@ def test_who_waits_gets_a_slot_before_the_next_answer(busy: Served) -> None:
 def test_who_goes_is_given_no_answer_at_all(busy: Served) -> None:
     sock = busy.open(endless(n=3))
     busy.wait_for("cf_local_running", 1)
-    time.sleep(0.2)  # so that all three are being written
+    wait_until(lambda: busy.server.pool._entries[0].gate._n_free == 0, "all three are written")
     sock.close()
     busy.wait_for("cf_local_running", 0)
     assert busy.figure('cf_local_answers_total{end="given_up",model="builtin"}') == 3

@@ -82,9 +82,10 @@ def ask(page: Page, text: str, *, waits: bool = True) -> None:
     page.wait(
         "document.querySelector('#question').value && document.querySelector('#question').form"
     )
+    bubbles = "document.querySelectorAll('.bubble').length"
+    n_before = page.eval(bubbles)
     page.press("Enter", "\r")
-    if waits:
-        page.wait(ANSWERED)
+    page.wait(f"{bubbles} > {n_before}" + (f" && {ANSWERED}" if waits else ""))
 
 
 def seen(page: Page, selector: str) -> str:
@@ -241,7 +242,7 @@ def test_escape_stops_and_keeps_what_came(opened_slow: Page, slow_server: Served
     opened_slow.wait(ANSWERED)
     assert seen(opened_slow, ".facts").endswith("Stopped.")
     assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]).strip())
-    slow_server.wait_for("cf_local_answers_running", 0)
+    slow_server.wait_for("cf_local_running", 0)
     opened_slow.reload()
     opened_slow.wait("document.querySelector('.answer')")
     assert opened_slow.eval(f"{TEXT}.textContent").startswith("".join(WORDS[:5]).strip())
@@ -339,8 +340,8 @@ def test_a_cut_answer_goes_on_where_it_ended(opened: Page) -> None:
         n_rounds += 1
         before = opened.eval(f"{TEXT}.textContent").replace("∎", "")
         opened.eval(f"{CONTINUE}.click()")
-        opened.wait("document.querySelector('[aria-busy=true]')")
-        opened.wait(ANSWERED)
+        longer = f"{TEXT}.textContent.replace('∎', '').length > {len(before)}"
+        opened.wait(f"{longer} && {ANSWERED}")
         assert opened.eval(f"{TEXT}.textContent").startswith(before)
     assert n_rounds > 1
     assert "answer is" in opened.eval(f"{TEXT}.textContent")
