@@ -141,18 +141,6 @@ def dying(folder: Path, n_deaths: int) -> type[RunWorker]:
     return RunWorkerThatDies
 
 
-def busy() -> psutil.Process:
-    """A worker that answers."""
-    found: list[psutil.Process] = []
-
-    def is_there() -> bool:
-        found[:] = [p for p in processes() if p.cmdline()[0].startswith("ray::RunWorker.write")]
-        return bool(found)
-
-    wait_until(is_there)
-    return found[0]
-
-
 @pytest.mark.parametrize("placement", [None, Placement()], ids=["", "an actor in the workers"])
 def test_two_nodes_give_the_results_of_one_process(
     ray_nodes: Any,
@@ -264,9 +252,11 @@ SIX = ("eval", "builtin", "--limit", "6", "--seed", "4", "--json", "--no-specula
 SAME = (*SIX, "--threads", "2", "--no-overlap")
 
 
-def command(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
+def command(
+    *arguments: str, folder: Path, program: Sequence[str] = ("-m", "cf_local")
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cf_local", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=folder,
         env=os.environ | {"CF_LOCAL_DATA": str(folder)},
         stdout=subprocess.PIPE,
@@ -311,9 +301,21 @@ def test_ctrl_c_ends_all_workers_and_the_run_goes_on_anywhere(
     assert summary(stdout) == summary(at_once.communicate(timeout=PATIENCE_S)[0])
 
 
+WITH_A_DEATH = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_cluster_run import cluster_run, dying
+from cf_local.cli.main import main
+cluster_run.RunWorker = dying(Path.cwd(), 1)
+main(prog_name="cf-local")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_what_ray_says_of_a_dead_worker_is_not_in_the_table(ray_nodes: Any, tmp_path: Path) -> None:
-    process = command(*SAME, "--ray", ray_nodes.address, folder=tmp_path)
-    busy().kill()
+    program = ("-c", WITH_A_DEATH)
+    process = command(*SAME, "--ray", ray_nodes.address, folder=tmp_path, program=program)
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
     assert summary(stdout)["n_items"] == 6
@@ -324,6 +326,7 @@ def test_what_ray_says_of_a_dead_worker_is_not_in_the_table(ray_nodes: Any, tmp_
 def test_a_killed_driver_leaves_no_worker(ray_nodes: Any, tmp_path: Path) -> None:
     process = stopped_midway(signal.SIGKILL, ray_nodes, tmp_path)
     process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGKILL  # it had not ended by itself
     wait_until(lambda: not processes())
 
 

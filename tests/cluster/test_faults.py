@@ -242,14 +242,11 @@ def test_a_process_that_hangs_is_found_and_replaced(
     monkeypatch.setattr(hosts, "QUIET_S", 0.5)
     monkeypatch.setattr(hosts, "LOST_S", 2.0)
     birch = held(fusion, "birch")
-    stopped = pid_of(birch)
-    texts, answer = written(fusion, {5: lambda: os.kill(stopped, signal.SIGSTOP)})
+    actor = psutil.Process(pid_of(birch))
+    texts, answer = written(fusion, {5: actor.suspend})
     assert texts == expected
     assert any("no sign of life" in notice for notice in answer.notices)
-    assert (
-        psutil.wait_procs([psutil.Process(stopped)] if psutil.pid_exists(stopped) else [], 60)[1]
-        == []
-    )
+    assert psutil.wait_procs([actor], timeout=60)[1] == []
 
 
 def test_a_message_is_done_once_and_in_its_order() -> None:
@@ -338,7 +335,7 @@ def test_a_prompt_that_was_cancelled_leaves_a_session_that_can_be_asked(
 # --- Nothing stays --------------------------------------------------------------------------
 
 DRIVER = """
-import os, sys, time
+import os, sys
 import ray
 from cf_local import LoadOptions, chat, load
 fusion = load(options=LoadOptions(ray=sys.argv[1]))
@@ -346,20 +343,22 @@ pids = [ray.get(s.host._actor.__ray_call__.remote(lambda _: os.getpid())) for s 
 print(*pids, flush=True)
 stream = fusion.stream(chat("Mia reads 12 pages a day. How many does she read in 6 days?"))
 next(stream)
-if sys.argv[2] == "killed":
-    time.sleep(600)
+sys.stdin.readline()
 """
 
 
 @pytest.mark.parametrize("end", ["killed", "ended"])
 def test_actors_end_with_the_program(ray_nodes: Any, end: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", DRIVER, ray_nodes.address, end], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, ray_nodes.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as driver:
         assert driver.stdout is not None
         pids = [int(word) for word in driver.stdout.readline().split()]
         assert len(pids) == 3
-        actors = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        actors = [psutil.Process(pid) for pid in pids]
         if end == "killed":
-            driver.kill()
+            driver.kill()  # otherwise it goes on, and ends
     assert psutil.wait_procs(actors, timeout=90)[1] == []

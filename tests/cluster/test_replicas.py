@@ -164,6 +164,7 @@ def test_a_client_that_leaves_ends_the_answer(served: Served) -> None:
     wait_until(lambda: n_running() == 1, "the answer is written")
     sock.close()
     wait_until(lambda: n_running() == 0, "the answer has ended")
+    assert served.chat(max_tokens=2).status == 200
 
 
 def test_two_requests_are_written_by_two_replicas(served: Served) -> None:
@@ -177,6 +178,7 @@ def test_two_requests_are_written_by_two_replicas(served: Served) -> None:
             turn = {"role": "user", "content": f"Go {index}."}
             opened.enter_context(served.open(endless(stream=True, messages=[turn])))
             wait_until(lambda wanted=wanted: busy() == wanted, f"replicas write {wanted}")
+        assert busy() == [1, 1]
 
 
 def node(**total: float) -> Node:

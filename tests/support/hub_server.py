@@ -25,15 +25,16 @@ class Fault:
     """What goes wrong with the next body of a file; the default is nothing.
 
     ``status`` answers with that and no body, ``drop_at`` closes the connection after so many bytes
-    of the body, ``shift`` sends another range than was asked for (and says so), ``swap`` sends
-    other bytes of the same length, ``length`` sends (and tells) so many bytes
-    instead, ``pause_s`` waits before every ``pause_every`` bytes, ``content`` is what the file has
-    become.
+    of the body, ``stall_at`` sends no more after so many until the server ends, ``shift`` sends
+    another range than was asked for (and says so), ``swap`` sends other bytes of the same length,
+    ``length`` sends (and tells) so many bytes instead, ``pause_s`` waits before every
+    ``pause_every`` bytes, ``content`` is what the file has become.
     """
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     drop_at: int | None = None
+    stall_at: int | None = None
     ignores_range: bool = False
     shift: int = 0
     swap: bool = False
@@ -87,6 +88,7 @@ class HubServer:
         self.requests: list[Request] = []
         self.bytes_per_s: float | None = None
         self.uses_cdn = True
+        self.is_over = threading.Event()
         self._servers = [self._serve(on_cdn=False), self._serve(on_cdn=True)]
         self.url, self.cdn_url = (f"http://127.0.0.1:{s.server_address[1]}" for s in self._servers)
 
@@ -94,6 +96,7 @@ class HubServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.is_over.set()
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -243,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
         step = fault.pause_every if fault.pause_s else CHUNK
         began = time.monotonic()
         for start in range(0, end, step):
+            if fault.stall_at is not None and start >= fault.stall_at:
+                self.hub.is_over.wait()
             piece = body[start : min(end, start + step)]
             if fault.pause_s:
                 time.sleep(fault.pause_s)
