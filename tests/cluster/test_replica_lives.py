@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replicated import OPTIONS, processes, replicated
+from replicated import OPTIONS, endless_models, processes, replicated
 from serving import PATIENCE_S, QUESTION, endless, wait_until
 
 from cf_local.errors import InputError, MissingModelError
@@ -26,10 +26,9 @@ from cf_local.settings import Settings
 pytestmark = pytest.mark.model
 
 
-def test_a_replica_that_dies_is_replaced(ray_nodes: Any) -> None:
-    with replicated() as (served, _):
-        assert served.chat().status == 200
-        sock = served.open(endless(stream=True))
+def test_a_replica_that_dies_is_replaced(ray_nodes: Any, tmp_path: Path) -> None:
+    with replicated(models=endless_models(tmp_path)) as (served, _):
+        sock = served.open(endless(model="endless", stream=True))
         sock.recv(100)
         before = {process.pid for process in processes("ray::ServeReplica")}
         for process in processes("ray::ServeReplica"):
@@ -44,7 +43,9 @@ def test_a_replica_that_dies_is_replaced(ray_nodes: Any) -> None:
             lambda: len({p.pid for p in processes("ray::ServeReplica")} - before) == 2,
             "new replicas are there",
         )
-        wait_until(lambda: served.chat().status == 200, "they answer")
+        short: dict[str, Any] = {"model": "endless", "max_tokens": 2}
+        wait_until(lambda: served.chat(**short).status == 200, "they answer")
+        assert served.chat(**short).status == 200
 
 
 def test_more_replicas_come_with_more_requests_and_end_with_the_server(ray_nodes: Any) -> None:

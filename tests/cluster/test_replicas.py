@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from replicated import N_SLOTS, processes, replicated
+from replicated import N_SLOTS, endless_models, processes, replicated
 from serving import QUESTION, Served, endless, serving, wait_until
 
 from cf_local.errors import ClusterError, InputError
@@ -127,8 +126,16 @@ def test_an_error_of_a_replica_is_that_of_one_process(served: Served, alone: Ser
     assert there.error == here.error
 
 
-def test_a_conversation_stays_with_its_replica(served: Served) -> None:
+def is_spread(replicas: Any, text: str) -> bool:
+    """Whether Serve knows here who has read the conversation that begins with ``text``."""
+    routers = [each._handle._router._asyncio_router for each in replicas._fusions.values()]
+    known = [router.request_router._multiplexed_model_id_to_replica_ids for router in routers]
+    return any(conversation_of(chat(text)) in each for each in known)
+
+
+def test_a_conversation_stays_with_its_replica(both: tuple[Served, Replicas]) -> None:
     """Otherwise a turn would have to be read again."""
+    served, replicas = both
     talks = [[{"role": "user", "content": f"Talk {i}. What is 2 plus {i}?"}] for i in range(2)]
     for _ in range(3):
         for talk in talks:
@@ -139,7 +146,8 @@ def test_a_conversation_stays_with_its_replica(served: Served) -> None:
                 assert cached > usage["prompt_tokens"] / 2
             talk += [{"role": "assistant", "content": text_of(reply)}]
             talk += [{"role": "user", "content": "And one more?"}]
-            time.sleep(0.3)  # until Serve has spread who has read what
+            text = talk[0]["content"]
+            wait_until(lambda text=text: is_spread(replicas, text), "Serve knows who has read it")
 
 
 def test_metrics_are_those_of_all_replicas(served: Served) -> None:
@@ -153,32 +161,36 @@ def test_metrics_are_those_of_all_replicas(served: Served) -> None:
     assert served.figure("cf_local_replica_running") == 0
 
 
-def test_a_client_that_leaves_ends_the_answer(served: Served) -> None:
-    def n_running() -> float:
-        lines = served.ask("GET", "/metrics").body.decode().splitlines()
-        found = [line for line in lines if line.startswith("cf_local_replica_running{")]
-        return sum(float(line.rpartition(" ")[2]) for line in found)
+@pytest.fixture
+def writing(ray_nodes: Any, tmp_path: Path) -> Iterator[Served]:
+    """Two replicas whose answers take for ever."""
+    with replicated(models=endless_models(tmp_path)) as (opened, _replicas):
+        yield opened
 
-    sock = served.open(endless(stream=True))
-    sock.recv(100)
-    wait_until(lambda: n_running() == 1, "the answer is written")
+
+def running(served: Served) -> list[float]:
+    """The answers that each replica writes."""
+    lines = served.ask("GET", "/metrics").body.decode().splitlines()
+    found = [line for line in lines if line.startswith("cf_local_replica_running{")]
+    return sorted(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_a_client_that_leaves_ends_the_answer(writing: Served) -> None:
+    sock = writing.open(endless(model="endless", stream=True))
+    wait_until(lambda: running(writing) == [0, 1], "the answer is written")
     sock.close()
-    wait_until(lambda: n_running() == 0, "the answer has ended")
-    assert served.chat(max_tokens=2).status == 200
+    wait_until(lambda: running(writing) == [0, 0], "the answer has ended")
+    assert writing.chat(model="endless", max_tokens=2).status == 200
 
 
-def test_two_requests_are_written_by_two_replicas(served: Served) -> None:
-    def busy() -> list[float]:
-        lines = served.ask("GET", "/metrics").body.decode().splitlines()
-        found = [line for line in lines if line.startswith("cf_local_replica_running{")]
-        return sorted(float(line.rpartition(" ")[2]) for line in found)
-
+def test_two_requests_are_written_by_two_replicas(writing: Served) -> None:
     with ExitStack() as opened:
-        for index, wanted in enumerate(([0, 1], [1, 1])):
+        for index in range(2):
             turn = {"role": "user", "content": f"Go {index}."}
-            opened.enter_context(served.open(endless(stream=True, messages=[turn])))
-            wait_until(lambda wanted=wanted: busy() == wanted, f"replicas write {wanted}")
-        assert busy() == [1, 1]
+            body = endless(model="endless", stream=True, messages=[turn])
+            opened.enter_context(writing.open(body))
+            wait_until(lambda n=index + 1: sum(running(writing)) == n, "the answer is written")
+        assert running(writing) == [1, 1]
 
 
 def node(**total: float) -> Node:

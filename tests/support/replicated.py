@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from serving import Served, serving, wait_until
 
 from cf_local.loading.load_options import LoadOptions
@@ -15,6 +16,16 @@ from cf_local.server.running import loader
 
 N_SLOTS = 2
 OPTIONS = LoadOptions(n_threads=1, overlap=False, n_conversations=N_SLOTS, offline=True)
+
+
+def endless_models(folder: Path) -> Path:
+    """A models.toml with the model "endless", whose answers take a minute at least."""
+    tiny = pytest.importorskip("tiny_models", reason="tiny models need the gguf package")
+    how = {"seed": 1, "n_ctx": 60_000, "eog_bias": -60}
+    tiny.make_model(folder / "endless.gguf", "llama", tiny.bpe_vocab(), **how)
+    file = folder / "models.toml"
+    file.write_text('[sources.endless]\nfile = "endless.gguf"\n', encoding="utf-8")
+    return file
 
 
 @contextmanager
