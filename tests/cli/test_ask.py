@@ -434,8 +434,10 @@ def test_usage_errors(run: Run) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to send to a child")
 def test_ctrl_c_keeps_what_came(environment: dict[str, str], tmp_path: Path) -> None:
-    endless = make_model(tmp_path / "endless.gguf", "llama", bpe_vocab(), seed=1, eog_bias=-60)
+    how = {"seed": 1, "n_ctx": 30_000, "eog_bias": -60}
+    endless = make_model(tmp_path / "endless.gguf", "llama", bpe_vocab(), **how)
     command = [sys.executable, "-m", "cf_local", "ask", "go", "--model", str(endless)]
+    command += ["--context", "30000"]
     with subprocess.Popen(
         [*command, "--max-tokens", "100000", "--temperature", "2"],
         stdout=subprocess.PIPE,

@@ -21,10 +21,10 @@ OPTIONS = LoadOptions(n_threads=1, overlap=False, n_conversations=N_SLOTS, offli
 def endless_models(folder: Path) -> Path:
     """A models.toml with the model "endless", whose answers take a minute at least."""
     tiny = pytest.importorskip("tiny_models", reason="tiny models need the gguf package")
-    how = {"seed": 1, "n_ctx": 60_000, "eog_bias": -60}
+    how = {"seed": 1, "n_ctx": 30_000, "eog_bias": -60}
     tiny.make_model(folder / "endless.gguf", "llama", tiny.bpe_vocab(), **how)
     file = folder / "models.toml"
-    file.write_text('[sources.endless]\nfile = "endless.gguf"\n', encoding="utf-8")
+    file.write_text('[sources.endless]\nfile = "endless.gguf"\ncontext = 30000\n', "utf-8")
     return file
 
 
