@@ -137,7 +137,7 @@ def test_a_pointer_shows_and_a_click_keeps(opened: Page) -> None:
 
 def test_a_link_leads_to_a_step(opened: Page) -> None:
     opened.eval("location.hash = '#s4'")
-    assert opened.eval("document.activeElement.id") == "s4"
+    opened.wait("document.activeElement.id === 's4'")
     assert shown(opened).startswith("Step 4 of 5")
 
 

@@ -172,7 +172,7 @@ def test_who_goes_is_answered_no_more(dialect: Spoken, stream: bool) -> None:
 
 
 def test_what_takes_too_long_is_told(dialect: Spoken) -> None:
-    with serving(slow(), timeout_s=0.3) as served:
+    with serving(slow(), timeout_s=0.3, first_s=0.05) as served:
         whole = ask(served, dialect, dialect.body(max_tokens=100_000))
         assert (whole.status, "took longer" in dialect.error(whole)) == (504, True)
         streamed = ask(served, dialect, dialect.body(max_tokens=100_000, stream=True))

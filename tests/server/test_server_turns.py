@@ -127,7 +127,7 @@ def test_a_silent_stream_is_kept_alive() -> None:
 
 
 def test_an_error_within_a_stream_is_an_event() -> None:
-    with serving(slow(), timeout_s=1) as served:  # enough for a first word
+    with serving(slow(), timeout_s=0.3, first_s=0.05) as served:
         reply = served.ask("POST", "/v1/chat/completions", endless(stream=True))
         assert reply.status == 200
         assert b'"code": "timeout"' in reply.body
