@@ -193,8 +193,8 @@ def test_a_suffix_is_what_follows_the_gap(tiny_model: Callable[..., Path]) -> No
 
 
 def test_an_echo_ends_when_its_client_leaves() -> None:
-    with serving(slow(n_sessions=1, pass_s=0.02)) as served:
-        body = {"model": "builtin", "prompt": " fox" * 3000, "echo": True, "logprobs": 1}
+    with serving(slow(n_sessions=1, pass_s=0.2)) as served:  # a minute for the whole
+        body = {"model": "builtin", "prompt": " fox" * 50_000, "echo": True, "logprobs": 1}
         sock = served.open(body | {"max_tokens": 0}, "/v1/completions")
         served.wait_for("cf_local_running", 1)
         sock.close()
