@@ -96,7 +96,7 @@ def test_what_is_empty_is_an_answer(dialect: Spoken) -> None:
 @pytest.mark.parametrize(
     ("more", "status", "told"),
     [
-        ({"model": "nonesuch"}, 404, "no model 'nonesuch'"),
+        ({"model": "nonesuch"}, 404, "No model is named 'nonesuch'"),
         ({"model": "laptop"}, 404, "'laptop'"),
         ({"model": None}, 400, "model"),
         ({"text": "many words " * 5000}, 400, "context"),
@@ -137,6 +137,23 @@ def test_fields_without_effect_are_named(dialect: Spoken, plain: Served) -> None
         reply = ask(strict, dialect, body)
         assert (reply.status, "mirostat" in dialect.error(reply)) == (400, True)
         assert ask(strict, dialect, dialect.body()).status == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_tools_of_the_server_are_left_out_among_functions(
+    dialect: Spoken, plain: Served, stream: bool
+) -> None:
+    others = [{"type": "web_search_9", "name": "web_search"}, {"type": "namespace", "tools": [{}]}]
+    tools = [others[0], *dialect.tools(), *others]
+    reply = ask(plain, dialect, dialect.body(stream=stream) | {"tools": tools})
+    assert reply.status == 200, reply.body
+    told = "Ignored parameters: tools.web_search_9, tools.namespace"
+    assert reply.headers["warning"] == f'299 cf-local "{told}"'
+    with serving(says("Yes."), is_strict=True) as strict:
+        reply = ask(strict, dialect, dialect.body() | {"tools": tools})
+        assert (reply.status, "tools.web_search_9" in dialect.error(reply)) == (400, True)
+    reply = ask(plain, dialect, dialect.body() | {"tools": others})  # it was asked for nothing else
+    assert (reply.status, "'web_search_9'" in dialect.error(reply)) == (400, True)
 
 
 # --- The server -----------------------------------------------------------------------------

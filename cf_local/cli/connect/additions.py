@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import tomlkit
 import yaml
+from tomlkit.exceptions import TOMLKitError
 
 from cf_local.errors import InputError
 
@@ -40,6 +42,29 @@ def with_json(text: str, added: Mapping[str, Any]) -> str:
     inside = json.dumps(added, ensure_ascii=False, indent=2)[1:-2]
     new = f"{text[:start]}{inside}{',' if before else ''}{text[start:]}"
     return _checked(new, _read_json(new) == wanted)
+
+
+def with_toml(text: str, added: Mapping[str, Any]) -> str:
+    """``text`` with more keys, also in the tables that it has. Raises OthersError."""
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise OthersError(f"It is not TOML: {error}.") from None
+    before = document.unwrap()
+    wanted = _merged(before, added, ())
+    if wanted == before:
+        return text
+    _add(document, added)
+    new = tomlkit.dumps(document)
+    return _checked(new, tomlkit.parse(new).unwrap() == wanted)
+
+
+def _add(table: Any, added: Mapping[str, Any]) -> None:
+    for key, value in added.items():
+        if key not in table:
+            table[key] = value
+        elif isinstance(value, Mapping):
+            _add(table[key], value)
 
 
 def with_yaml_keys(text: str, added: Mapping[str, str]) -> str:

@@ -9,10 +9,11 @@ from string import Template
 
 import click
 
-from cf_local.cli.connect.additions import with_json, with_yaml_item, with_yaml_keys
+from cf_local.cli.connect.additions import with_json, with_toml, with_yaml_item, with_yaml_keys
 
 _N_CONTEXT = 16_384  # tokens, for the long prompts of agents
 _AGENT = f"Agents send long prompts: start the server with --context {_N_CONTEXT}."
+_LONG_AGENT = "It sends 22,000 tokens with every question: start the server with --context 32768."
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,28 @@ def _add_opencode(text: str, to: Connection) -> str:
     return with_json(text, {"provider": {"cf-local": provider}})
 
 
+def _codex_file() -> Path:
+    # A profile has a file of its own; chosen by --profile, it leaves the user's settings alone.
+    return Path(os.environ.get("CODEX_HOME") or Path.home() / ".codex") / "cf-local.config.toml"
+
+
+def _add_codex(text: str, to: Connection) -> str:
+    provider = {
+        "name": "cf-local",
+        "base_url": to.v1,
+        "wire_api": "responses",
+        "http_headers": {"Authorization": f"Bearer {to.key}"},
+    }
+    return with_toml(
+        text,
+        {
+            "model": to.model,
+            "model_provider": "cf-local",
+            "model_providers": {"cf-local": provider},
+        },
+    )
+
+
 def _add_zed(text: str, to: Connection) -> str:
     model = {
         "name": to.model,
@@ -170,6 +193,12 @@ open-webui serve
         file=lambda: _config_folder() / "opencode" / "opencode.json",
         add=_add_opencode,
     ),
+    "codex": Client(
+        "Codex, OpenAI's agent",
+        f"Then: codex --profile cf-local. {_AGENT}",
+        file=_codex_file,
+        add=_add_codex,
+    ),
     "zed": Client(
         "Zed",
         f"Then start Zed with CF_LOCAL_API_KEY set (to 'none' if the server has no key). {_AGENT}",
@@ -200,12 +229,15 @@ export OPENAI_API_KEY=$key
     ),
     "claude-code": Client(
         "Claude Code, and the anthropic packages",
-        f"{_AGENT} {_SHELL}",
+        f"{_LONG_AGENT} {_SHELL}",
         """\
 export ANTHROPIC_BASE_URL=$address
 export ANTHROPIC_AUTH_TOKEN=$key
 export ANTHROPIC_MODEL=$model
 export ANTHROPIC_DEFAULT_HAIKU_MODEL=$model
+# It gives up when it reads no word for five minutes; that may be too short for a long prompt.
+export CLAUDE_STREAM_IDLE_TIMEOUT_MS=3600000
+export API_TIMEOUT_MS=3600000
 """,
     ),
     "ollama": Client(

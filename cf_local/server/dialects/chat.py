@@ -18,7 +18,7 @@ _NoFunction = Annotated[Literal["none", "auto"] | None, fields.REFUSED]
 _OnlyText = Annotated[list[Literal["text"]], Field(min_length=1)]
 
 
-class ChatBody(openai.OpenAIBody):
+class ChatBody(openai.OpenAIBody, function_tools.WithTools):
     """The request."""
 
     messages: Annotated[list[turns.AnyTurn], Field(min_length=1, max_length=fields.MOST_MESSAGES)]
@@ -88,7 +88,7 @@ def _prepare(body: ChatBody) -> Prepared:
         thinks = template.enable_thinking
     turns.limit_thinking(common["settings"], turns.THINKING_TOKENS.get(effort or "none"))
     choice, tools = function_tools.choice_of(
-        body.tool_choice, function_tools.tools_of(body.tools or ())
+        body.tool_choice, function_tools.tools_of(body.callable_tools())
     )
     function_tools.check(tools, choice)
     prompt = Chat(

@@ -1,9 +1,9 @@
 """The tools of OpenAI's chat: functions that an answer may call."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cf_local.errors import InputError
 from cf_local.server.api_errors import invalid
@@ -24,6 +24,54 @@ class Function(fields.Open):
 
 
 IS_FUNCTION = fields.of_types(("function", "allowed_tools"), "a fusion calls functions")
+
+
+class OtherTool(fields.Open):
+    """A tool that a fusion cannot call, such as a search of the web by the server."""
+
+    type: fields.Text
+
+
+def kinds_of_tools(known: str) -> Discriminator:
+    """Tells tools of the type ``known``, or of none, from OtherTool ("other")."""
+
+    def tag(tool: Any) -> str:
+        kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+        return "other" if isinstance(kind, str) and kind != known else "known"
+
+    return Discriminator(tag)
+
+
+Other = Annotated[OtherTool, Tag("other")]
+
+
+class WithTools(fields.Body):
+    """A body with ``tools``. Others than functions are ignored among functions, refused alone.
+
+    Agents offer many, and expect a server to leave out those that it lacks.
+    """
+
+    def callable_tools(self) -> list[Any]:
+        """The functions."""
+        return [tool for tool in self._offered() if not isinstance(tool, OtherTool)]
+
+    def ignored(self) -> list[str]:
+        """The names of the fields, and the types of the tools, that have no effect."""
+        others = [tool.type for tool in self._offered() if isinstance(tool, OtherTool)]
+        return [*super().ignored(), *(f"tools.{kind}" for kind in dict.fromkeys(others))]
+
+    @model_validator(mode="after")
+    def _has_a_function(self) -> Self:
+        offered = self._offered()
+        if offered and not self.callable_tools():
+            problem = (
+                f"is {offered[0].type[:60]!r}, which is not supported; a fusion calls functions"
+            )
+            raise fields.not_supported(problem, "tools[0].type")
+        return self
+
+    def _offered(self) -> list[Any]:
+        return getattr(self, "tools", None) or []
 
 
 class FunctionTool(fields.Open):
@@ -60,7 +108,10 @@ class AllowedChoice(fields.Open):
     allowed_tools: AllowedTools
 
 
-Tools = Annotated[list[Annotated[FunctionTool, IS_FUNCTION]], Field(max_length=MOST_TOOLS)]
+Tools = Annotated[
+    list[Annotated[Annotated[FunctionTool, Tag("known")] | Other, kinds_of_tools("function")]],
+    Field(max_length=MOST_TOOLS),
+]
 Word = Literal["none", "auto", "required"]
 Choice = Word | Annotated[NamedTool | AllowedChoice, Field(discriminator="type"), IS_FUNCTION]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import AnthropicErrorBody
@@ -15,7 +15,6 @@ from cf_local.structured.tools import Tool, ToolCall
 from cf_local.types import Chat, Message
 
 _READABLE = fields.readable("text", "tool_use", "tool_result", "thinking", "redacted_thinking")
-_IS_OF_CLIENT = fields.of_types(("custom",), "a fusion calls the client's tools")
 _CHOICES = {"any": "required"}
 
 
@@ -160,7 +159,7 @@ class OutputConfig(fields.Open):
     format: OutputForm | None = None
 
 
-class PromptBody(fields.Body):
+class PromptBody(function_tools.WithTools):
     """What a request asks: all that its prompt is made from."""
 
     model: fields.SomeText
@@ -171,7 +170,12 @@ class PromptBody(fields.Body):
     system: fields.Text | TextBlocks | None = None
     tools: (
         Annotated[
-            list[Annotated[ClientTool, _IS_OF_CLIENT]],
+            list[
+                Annotated[
+                    Annotated[ClientTool, Tag("known")] | function_tools.Other,
+                    function_tools.kinds_of_tools("custom"),
+                ]
+            ],
             Field(max_length=function_tools.MOST_TOOLS),
         ]
         | None
@@ -236,7 +240,7 @@ class PromptBody(fields.Body):
     def _tools(self) -> tuple[str, tuple[Tool, ...]]:
         tools = tuple(
             Tool(tool.name, tool.description or "", tool.input_schema, bool(tool.strict))
-            for tool in self.tools or ()
+            for tool in self.callable_tools()
         )
         match self.tool_choice:
             case NamedChoice(name=name):

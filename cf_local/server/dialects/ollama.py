@@ -118,7 +118,7 @@ class OllamaTurn(fields.Open):
     tool_call_id: fields.Text | None = None
 
 
-class OllamaChatBody(AnswerBody):
+class OllamaChatBody(AnswerBody, function_tools.WithTools):
     """The request for the answer to a conversation."""
 
     messages: Annotated[list[OllamaTurn], Field(max_length=fields.MOST_MESSAGES)] | None = None
@@ -169,7 +169,7 @@ def _answered(name: str | None, waiting: Sequence[ToolCall]) -> str:
 
 
 def _prepare_chat(body: OllamaChatBody) -> Prepared:
-    tools = function_tools.tools_of(body.tools or ())
+    tools = function_tools.tools_of(body.callable_tools())
     function_tools.check(tools, "auto")
     prompt = Chat(messages_of(body.messages or ()), body.thinks, tools=tools)
     request = body.request(prompt if prompt.messages else None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 from typing_extensions import TypedDict
 
 from cf_local.server.api_errors import ApiError, invalid
@@ -95,7 +95,7 @@ class Reasoning(fields.Open):
 
 
 @fields.with_sampling
-class ResponseBody(fields.Body):
+class ResponseBody(function_tools.WithTools):
     """The request."""
 
     model: fields.SomeText
@@ -104,7 +104,12 @@ class ResponseBody(fields.Body):
     max_output_tokens: openai.Limit | None = None
     tools: (
         Annotated[
-            list[Annotated[FlatTool, function_tools.IS_FUNCTION]],
+            list[
+                Annotated[
+                    Annotated[FlatTool, Tag("known")] | function_tools.Other,
+                    function_tools.kinds_of_tools("function"),
+                ]
+            ],
             Field(max_length=function_tools.MOST_TOOLS),
         ]
         | None
@@ -180,7 +185,7 @@ class ResponseBody(fields.Body):
     def _tools(self) -> tuple[str, tuple[Tool, ...]]:
         choice = self.tool_choice
         nested = choice if isinstance(choice, str | None) else choice.nested
-        return function_tools.choice_of(nested, function_tools.tools_of(self.tools or ()))
+        return function_tools.choice_of(nested, function_tools.tools_of(self.callable_tools()))
 
     def echo(self) -> dict[str, Any]:
         """What a response repeats of the request. Raises ApiError for what JSON cannot hold."""
@@ -198,7 +203,7 @@ class ResponseBody(fields.Body):
             "temperature": getattr(self, "temperature", None),
             "text": {"format": _dumped(form) if form is not None else {"type": "text"}},
             "tool_choice": choice if isinstance(choice, str) else _dumped(choice) or "auto",
-            "tools": [tool.model_dump() for tool in self.tools or ()],
+            "tools": [tool.model_dump() for tool in self.callable_tools()],
             "top_logprobs": self.top_logprobs or 0,
             "top_p": getattr(self, "top_p", None),
             "truncation": self.truncation or "disabled",

@@ -1,13 +1,20 @@
 """Additions to configuration files of clients: nothing that was there is lost."""
 
 import json
+import tomllib
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cf_local.cli.connect.additions import OthersError, with_json, with_yaml_item, with_yaml_keys
+from cf_local.cli.connect.additions import (
+    OthersError,
+    with_json,
+    with_toml,
+    with_yaml_item,
+    with_yaml_keys,
+)
 from cf_local.cli.connect.clients import CLIENTS, Connection
 
 TO = Connection("http://127.0.0.1:8642", "laptop")
@@ -122,6 +129,18 @@ def test_json_that_its_owner_must_change(text: str) -> None:
 def test_yaml_that_its_owner_must_change(text: str) -> None:
     with pytest.raises(OthersError):
         with_yaml_item(text, ITEM, key="models")
+
+
+def test_keys_of_toml() -> None:
+    added = {"model": "x", "a": {"b": {"c": 1}}}
+    text = "# mine\nother = 2\n\n[a] # mine, too\nd = 3\n\n[z]\n"
+    new = with_toml(text, added)
+    assert tomllib.loads(new) == {"other": 2, "model": "x", "a": {"d": 3, "b": {"c": 1}}, "z": {}}
+    assert all(line in new.splitlines() for line in text.splitlines())
+    assert with_toml(new, added) == new
+    for other in ("a = 5", "model = 'y'", "model = ", "[a.b]\nc = 2\n"):
+        with pytest.raises(OthersError):
+            with_toml(other, added)
 
 
 def test_keys_of_yaml() -> None:
