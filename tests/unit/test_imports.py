@@ -36,7 +36,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "prompt_toolkit": frozenset({"cli"}),
-    "tomlkit": frozenset({"registry"}),
+    "tomlkit": frozenset({"registry", "cli"}),
     "PyInstaller": frozenset({"_pyinstaller"}),
     "sqlite3": frozenset({"chats"}),
     "fastapi": frozenset({"server"}),
