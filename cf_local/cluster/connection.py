@@ -129,7 +129,10 @@ class _Membership:
             return
         self._begun.set_result(None)
         self._is_over.wait()
-        self._ray.shutdown()
+        try:
+            self._ray.shutdown()
+        except Exception as error:  # noqa: BLE001 - the process goes on without a cluster
+            _log.warning("Ray did not stop cleanly: %s", error)
 
 
 def _failed(node: Node, error: Exception) -> ClusterError:
