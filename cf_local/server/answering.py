@@ -20,7 +20,7 @@ from cf_local.server.catalogue import ServedModel
 from cf_local.server.choice import Choice, Delta, PartSplitter, Usage
 from cf_local.server.metrics import Metrics
 from cf_local.server.pool import Pool, Served
-from cf_local.server.replicated import ReplicatedFusion, ReplicatedStream
+from cf_local.server.replication.proxy import ReplicatedFusion, ReplicatedStream
 from cf_local.server.requests import AnswerRequest
 from cf_local.server.serve_options import ServeOptions
 from cf_local.server.vocabulary import AnySource, Echo, echo, readable

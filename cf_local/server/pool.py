@@ -18,7 +18,7 @@ from cf_local.runtime.fusion import Fusion
 from cf_local.server.api_errors import ApiError, of_load, queue_full, shutting_down
 from cf_local.server.catalogue import ServedModel
 from cf_local.server.metrics import Metrics
-from cf_local.server.replicated import ReplicatedFusion
+from cf_local.server.replication.proxy import ReplicatedFusion
 
 
 class QueueFull(Exception):

@@ -19,7 +19,7 @@ from cf_local.registry.registry import Registry
 from cf_local.server.app import Server
 from cf_local.server.catalogue import Catalogue, ServedModel
 from cf_local.server.pool import Load, Loaded
-from cf_local.server.replicas import Replicas, bounds_of
+from cf_local.server.replication.deployment import Replicas, bounds_of
 from cf_local.server.serve_options import ServeOptions
 
 _BACKLOG = 128

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cf_local.errors import InputError
 from cf_local.evaluation.likelihood import NOTHING, Token
 from cf_local.method.session import OwnTokens, Source
-from cf_local.server.replicated import ReplicatedSource
+from cf_local.server.replication.proxy import ReplicatedSource
 from cf_local.types import Prompt, RawText, Tokens, is_unicode
 
 AnySource = Source | ReplicatedSource

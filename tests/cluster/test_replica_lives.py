@@ -20,7 +20,7 @@ from serving import PATIENCE_S, QUESTION, endless, wait_until
 from cf_local.errors import InputError, MissingModelError
 from cf_local.registry.registry import SourceSpec
 from cf_local.server.catalogue import ServedModel
-from cf_local.server.replicas import Bounds, Replicas
+from cf_local.server.replication.deployment import Bounds, Replicas
 from cf_local.settings import Settings
 
 pytestmark = pytest.mark.model

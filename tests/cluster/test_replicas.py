@@ -17,8 +17,8 @@ from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Node
 from cf_local.registry.registry import load_registry
 from cf_local.server.catalogue import Catalogue
-from cf_local.server.replicas import Bounds, Replicas, bounds_of
-from cf_local.server.replicated import conversation_of
+from cf_local.server.replication.deployment import Bounds, Replicas, bounds_of
+from cf_local.server.replication.proxy import conversation_of
 from cf_local.types import Chat, Infill, Message, RawText, Tokens, chat
 
 pytestmark = pytest.mark.model

@@ -11,7 +11,7 @@ import pytest
 from serving import Served, serving, wait_until
 
 from cf_local.loading.load_options import LoadOptions
-from cf_local.server.replicas import Bounds, Replicas
+from cf_local.server.replication.deployment import Bounds, Replicas
 from cf_local.server.running import loader
 
 N_SLOTS = 2

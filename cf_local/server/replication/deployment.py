@@ -23,8 +23,8 @@ from cf_local.loading.load_options import LoadOptions
 from cf_local.planning.nodes import Node, share_of_gpus
 from cf_local.progress import Closing, IsCancelled, Progress
 from cf_local.server.catalogue import ServedModel
-from cf_local.server.replica import Lifeline, Loaded, Plan, Replica
-from cf_local.server.replicated import ReplicatedFusion
+from cf_local.server.replication.proxy import ReplicatedFusion
+from cf_local.server.replication.replica import Lifeline, Loaded, Plan, Replica
 
 _CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 _POLL_S = 0.1  # from one look at a load to the next

@@ -14,7 +14,7 @@ from cf_local.errors import Cancelled, CfLocalError, ClusterError
 from cf_local.evaluation.likelihood import Token
 from cf_local.progress import AsyncClosing, Closing
 from cf_local.runtime.fusion import speakers_of
-from cf_local.server.replica import Figures, Loaded
+from cf_local.server.replication.replica import Figures, Loaded
 from cf_local.settings import Settings
 from cf_local.types import Chat, Event, Infill, Prompt, RawText, SourceInfo, Tokens
 
