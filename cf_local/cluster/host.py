@@ -9,7 +9,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +33,12 @@ _lock = threading.Lock()
 _n_taken: Counter[str] = Counter()  # sources of this process by the id of their node
 
 
+def n_taken() -> Mapping[str, int]:
+    """How many sources of this process each node has, by its id."""
+    with _lock:
+        return dict(_n_taken)
+
+
 class SourceLostError(ClusterError):
     """An actor or its node has died or cannot be reached, with all that it had read."""
 
@@ -40,8 +46,16 @@ class SourceLostError(ClusterError):
 class Host:
     """An actor that holds the source ``name``. Any thread may ask; answers come in order."""
 
-    def __init__(self, cluster: Cluster, name: str, placement: Placement, avoid: str = "") -> None:
-        """On the node ``avoid`` only if there is no other; it may be dead.
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        placement: Placement,
+        *,
+        avoid: str = "",
+        wished: str = "",
+    ) -> None:
+        """On the node ``wished`` if possible, on ``avoid``, which may be dead, as a last resort.
 
         Raises ClusterError if no node of the cluster can ever take it.
         """
@@ -55,7 +69,7 @@ class Host:
         self._name, self._cluster, self._placement = name, cluster, placement
         self._ray = library()
         with _lock:
-            node = best_node(placement, nodes, _n_taken, avoid)
+            node = best_node(placement, nodes, _n_taken, avoid=avoid, wished=wished)
             self.meant_for = "" if node is None else node.id
             _n_taken[self.meant_for] += 1
         self._actor = self._started()
@@ -72,7 +86,11 @@ class Host:
         return placed.remote()
 
     def _options(self) -> dict[str, Any]:
-        """What Ray must set aside, and the node, unless it is no longer there."""
+        """What Ray must set aside, and the node.
+
+        Ray takes a node that is only wished for (``soft``) no notice of where an actor needs no
+        cores. One that has died in the meantime is an error, after which another one is chosen.
+        """
         placement = self._placement
         options: dict[str, Any] = {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus}
         if placement.memory:
@@ -84,7 +102,7 @@ class Host:
         elif self.meant_for:
             strategies = self._ray.util.scheduling_strategies
             options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(
-                self.meant_for, soft=True
+                self.meant_for, soft=False
             )
         return options
 

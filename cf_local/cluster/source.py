@@ -38,12 +38,14 @@ class RaySource:
         placement: Placement,
         *,
         copy: Callable[[str], Texts | None] = lambda _fingerprint: None,
+        node_id: str = "",
         is_cancelled: IsCancelled = never,
         on_progress: Progress | None = None,
     ) -> None:
         """Place an actor and let it load the source with ``opener``.
 
         ``copy`` opens the vocabulary here if this machine has a file of that fingerprint.
+        ``node_id`` is the node for the actor, if that can take it.
         ``cluster`` is closed with the source, and if it cannot be loaded. Raises ClusterError,
         Cancelled, and what the load on the node raises.
         """
@@ -54,7 +56,7 @@ class RaySource:
         self._placement = placement
         self._lock = threading.Lock()  # held while the source is loaded again
         try:
-            self.host, opened = self._loaded("", is_cancelled, on_progress)
+            self.host, opened = self._loaded("", is_cancelled, on_progress, node_id)
         except BaseException:
             cluster.close()
             raise
@@ -168,12 +170,16 @@ class RaySource:
         return host
 
     def _loaded(
-        self, avoid: str, is_cancelled: IsCancelled, on_progress: Progress | None = None
+        self,
+        avoid: str,
+        is_cancelled: IsCancelled,
+        on_progress: Progress | None = None,
+        wished: str = "",
     ) -> tuple[Host, Opened]:
-        """Load it on a node, another one than ``avoid`` if possible."""
+        """Load it on a node: ``wished`` if possible, and another one than ``avoid``."""
         deadline = time.monotonic() + _PLACES_S
         while True:
-            host = Host(self._cluster, self._name, self._placement, avoid)
+            host = Host(self._cluster, self._name, self._placement, avoid=avoid, wished=wished)
             try:
                 return host, host.load(self._opener, is_cancelled, on_progress)
             except SourceLostError:

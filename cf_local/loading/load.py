@@ -95,9 +95,7 @@ def load_chosen(
         check_file(path)
     if prompt is not None:
         _check_room(prompt, settings.reserve_tokens, here, paths, arrangements)
-    loads = {
-        spec.name: open_on_ray(spec, len(specs), options) for spec in specs if spec not in here
-    }
+    loads = open_on_ray([spec for spec in specs if spec not in here], len(specs), options)
     loads |= {
         spec.name: open_here(spec, path, arrangement, len(specs), options)
         for spec, path, arrangement in zip(here, paths, arrangements, strict=True)

@@ -1,12 +1,14 @@
 """Sources on the nodes of a Ray cluster: loaded there by the code that loads them here."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from cf_local import hub
-from cf_local.cluster.connection import connect
+from cf_local.cluster.connection import Cluster, connect
+from cf_local.cluster.host import n_taken
 from cf_local.cluster.source import RaySource
 from cf_local.errors import CfLocalError, ClusterError
 from cf_local.llama.header import check_file
@@ -50,7 +52,7 @@ def plan_on_ray(
         nodes = list(cluster.nodes())
         found = []
         for spec, placement, node in zip(
-            specs, placements, assigned(placements, nodes), strict=True
+            specs, placements, assigned(placements, nodes, n_taken()), strict=True
         ):
             if node is None:
                 why = placement.refusal(spec.name, nodes, free=True)
@@ -112,23 +114,54 @@ class OpensOnNode:
         return located(self.spec, True, lambda: False)
 
 
-def open_on_ray(spec: SourceSpec, n_sources: int, options: LoadOptions) -> SourceLoad:
-    """The load of a source of a fusion of ``n_sources`` on a node of the cluster."""
-    placement = spec.ray or Placement()
-    opener = _opener(spec, placement, n_sources, options)
+def open_on_ray(
+    specs: Sequence[SourceSpec], n_sources: int, options: LoadOptions
+) -> dict[str, SourceLoad]:
+    """The loads of sources of a fusion of ``n_sources`` on the nodes that ``plan_on_ray`` shows."""
+    nodes = _Assigned([spec.ray or Placement() for spec in specs])
 
-    def run(is_cancelled: IsCancelled, on_progress: Progress) -> RaySource:
-        return RaySource(
-            connect(options.ray or OWN_CLUSTER),
-            spec.name,
-            opener,
-            placement,
-            copy=partial(_copy, spec),
-            is_cancelled=is_cancelled,
-            on_progress=on_progress,
-        )
+    def load_of(index: int, spec: SourceSpec) -> SourceLoad:
+        placement = spec.ray or Placement()
+        opener = _opener(spec, placement, n_sources, options)
 
-    return SourceLoad(_START_S + (spec.size_bytes or 0) / _BYTES_PER_S, run)
+        def run(is_cancelled: IsCancelled, on_progress: Progress) -> RaySource:
+            cluster = connect(options.ray or OWN_CLUSTER)
+            try:
+                node_id = nodes.of(cluster)[index]
+            except BaseException:
+                cluster.close()
+                raise
+            return RaySource(
+                cluster,
+                spec.name,
+                opener,
+                placement,
+                copy=partial(_copy, spec),
+                node_id=node_id,
+                is_cancelled=is_cancelled,
+                on_progress=on_progress,
+            )
+
+        return SourceLoad(_START_S + (spec.size_bytes or 0) / _BYTES_PER_S, run)
+
+    return {spec.name: load_of(index, spec) for index, spec in enumerate(specs)}
+
+
+class _Assigned:
+    """The ids of the nodes for sources that are loaded at the same time, chosen once."""
+
+    def __init__(self, placements: Sequence[Placement]) -> None:
+        self._placements = placements
+        self._lock = threading.Lock()
+        self._ids: list[str] = []
+
+    def of(self, cluster: Cluster) -> Sequence[str]:
+        """One for each, empty where no node can take it now. Raises ClusterError."""
+        with self._lock:
+            if not self._ids:
+                nodes = assigned(self._placements, cluster.nodes(), n_taken())
+                self._ids = ["" if node is None else node.id for node in nodes]
+            return self._ids
 
 
 def _opener(

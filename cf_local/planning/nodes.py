@@ -1,5 +1,6 @@
 """The nodes of a cluster, what a source asks of one, and why none has it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -73,25 +74,34 @@ class Placement:
 
 
 def best_node(
-    placement: Placement, nodes: Sequence[Node], n_taken: Mapping[str, int], avoid: str = ""
+    placement: Placement,
+    nodes: Sequence[Node],
+    n_taken: Mapping[str, int],
+    *,
+    avoid: str = "",
+    wished: str = "",
 ) -> Node | None:
     """The node for a source: of those that can take it now, one with the fewest of our sources.
 
     Sources that compute at the same time are better off on different nodes. ``n_taken`` counts them
-    by the node's id; the node ``avoid`` comes last. None where no node has enough that is free.
+    by the node's id; the node ``avoid`` comes last, ``wished`` first. None where no node has enough
+    that is free.
     """
     able = [node for node in nodes if not placement.lacking(node, free=True)]
 
-    def order(node: Node) -> tuple[bool, int, float, str]:
+    def order(node: Node) -> tuple[bool, bool, int, float, str]:
         memory = node.available.get("memory", 0.0)
-        return node.id == avoid, n_taken.get(node.id, 0), -memory, node.name
+        last, first = node.id == avoid, node.id == wished
+        return last, not first, n_taken.get(node.id, 0), -memory, node.name
 
     return min(able, key=order, default=None)
 
 
-def assigned(placements: Sequence[Placement], nodes: Sequence[Node]) -> list[Node | None]:
+def assigned(
+    placements: Sequence[Placement], nodes: Sequence[Node], n_taken: Mapping[str, int]
+) -> list[Node | None]:
     """The node for each of several sources, one after the other, as ``best_node`` chooses it."""
-    left, n_taken = {node.id: node for node in nodes}, dict.fromkeys((n.id for n in nodes), 0)
+    left, n_taken = {node.id: node for node in nodes}, Counter(n_taken)
     found = []
     for placement in placements:
         node = best_node(placement, list(left.values()), n_taken)

@@ -100,6 +100,16 @@ def test_sources_are_spread_text_is_tokenized_here_and_a_step_takes_few_round_tr
     assert after - before < 9 * n_steps
 
 
+def test_sources_go_where_the_plan_says(ray_nodes: Any) -> None:
+    specs, options = specs_of("ash", "birch", "cedar"), LoadOptions(ray=ray_nodes.address)
+    for _ in range(3):
+        planned, _ = plan_on_ray(specs, options, len(specs))
+        with load_chosen(specs, SHORT, options=options) as fusion:
+            found = [source.node for source in fusion.sources if isinstance(source, RaySource)]
+        assert found == [f"node {each.node.name}" for each in planned if each.node]
+        assert sorted(set(found)) == ["node a", "node b"]
+
+
 def test_two_conversations_take_turns(far: Fusion, near: Fusion) -> None:
     streams = [far.stream(chat(question), SHORT) for question in QUESTIONS]
     texts = ["", ""]

@@ -16,7 +16,7 @@ A, B, C = node("a", {}), node("b", {"GPU": 1.0}), node("c", {"memory": 8e9}, zon
 
 
 def names(placements: list[Placement], nodes: list[Node]) -> list[str | None]:
-    return [found and found.name for found in assigned(placements, nodes)]
+    return [found and found.name for found in assigned(placements, nodes, {})]
 
 
 def test_sources_go_to_different_nodes_the_roomiest_first() -> None:
@@ -35,9 +35,11 @@ def test_labels_must_be_there() -> None:
     ]
 
 
-def test_a_node_to_avoid_comes_last() -> None:
+def test_a_node_to_avoid_comes_last_and_a_wished_one_first() -> None:
     assert best_node(Placement(), [A, B], {"b": 5}, avoid="a") == B
     assert best_node(Placement(), [A], {}, avoid="a") == A
+    assert best_node(Placement(), [A, B], {"b": 5}, wished="b") == B
+    assert best_node(Placement(), [A, B], {}, avoid="b", wished="b") == A
 
 
 def test_a_refusal_names_what_each_node_lacks() -> None:
