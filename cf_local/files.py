@@ -119,6 +119,12 @@ def write_result(place: Path, text: str, *, private: bool = False) -> None:
         raise InputError(f"{place} cannot be written: {error.strerror}.") from error
 
 
+def check_folder(path: Path) -> None:
+    """Raise InputError unless the folder of ``path`` exists."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: the folder {path.parent} does not exist.")
+
+
 def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], kind: str) -> None:
     """Raise InputError unless ``path`` is free, or holds a file of the same ``kind``.
 
@@ -127,8 +133,7 @@ def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], kind: str) -
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: the folder {path.parent} does not exist.")
+    check_folder(path)
     if not path.is_file():  # nothing, or a device or pipe, where nothing can be lost
         return
     try:

@@ -118,8 +118,8 @@ def evaluate(
     """  # noqa: D301  # click does not rewrap the lines after a backspace
     if resume and out is None:
         raise click.UsageError("--resume needs the folder of the run. Add --out FOLDER.")
-    if report is not None and not report.parent.is_dir():  # reported now, not after hours
-        raise InputError(f"{report} cannot be written: the folder {report.parent} does not exist.")
+    if report is not None:
+        files.check_folder(report)  # an error is reported now, not after hours
     how = TaskOptions(metric, n_examples, raw_prompts, limit, options["seed"], options["offline"])
     task = open_task(task_name, how)
     items = chosen(checked_items(task), limit, options["seed"])

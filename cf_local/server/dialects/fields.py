@@ -111,6 +111,11 @@ def not_supported(problem: str, at: str | None = None) -> PydanticCustomError:
     return PydanticCustomError("unsupported_parameter", "{problem}", context)
 
 
+def not_supported_type(kind: str, why: str, at: str = "type") -> PydanticCustomError:
+    """The error for an object of another type; ``why`` goes on from "which is not supported; "."""
+    return not_supported(f"is {kind[:60]!r}, which is not supported; {why}", at)
+
+
 def of_types(known: Collection[str], why: str) -> BeforeValidator:
     """Refuses an object of another ``type`` as not supported, rather than as wrong.
 
@@ -120,7 +125,7 @@ def of_types(known: Collection[str], why: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         kind = value.get("type") if isinstance(value, dict) else None
         if isinstance(kind, str) and kind not in known:
-            raise not_supported(f"is {kind[:60]!r}, which is not supported; {why}", "type")
+            raise not_supported_type(kind, why)
         return value
 
     return BeforeValidator(check)

@@ -23,7 +23,8 @@ class Function(fields.Open):
     strict: fields.Flag | None = None
 
 
-IS_FUNCTION = fields.of_types(("function", "allowed_tools"), "a fusion calls functions")
+_WHY = "a fusion calls functions"
+IS_FUNCTION = fields.of_types(("function", "allowed_tools"), _WHY)
 
 
 class OtherTool(fields.Open):
@@ -64,10 +65,7 @@ class WithTools(fields.Body):
     def _has_a_function(self) -> Self:
         offered = self._offered()
         if offered and not self.callable_tools():
-            problem = (
-                f"is {offered[0].type[:60]!r}, which is not supported; a fusion calls functions"
-            )
-            raise fields.not_supported(problem, "tools[0].type")
+            raise fields.not_supported_type(offered[0].type, _WHY, "tools[0].type")
         return self
 
     def _offered(self) -> list[Any]:
