@@ -257,7 +257,7 @@ class _SavedAnswer:
                 self.number, self._revision = store.save(
                     self.number, self._revision, self._transcript, len(before.turns), models
                 )
-        except CfLocalError as error:  # the answer is there, so this is no failure
+        except CfLocalError as error:  # the answer is there, so this is not a failure
             click.echo(f"Note: the answer is not saved. {error}", err=True)
 
 

@@ -163,9 +163,8 @@ class Catalogue:
 
     def _source(self, name: str) -> ServedModel:
         spec = self._registry.source(name)
-        kind: Kind = "embedding" if spec.kind == "embedding" else "source"
         settings = Settings(mode="single")
-        return ServedModel(name, name, kind, spec.description, (spec,), settings)
+        return ServedModel(name, name, _alone(spec), spec.description, (spec,), settings)
 
 
 def kind_of(registry: Registry, name: str) -> Kind:
@@ -174,6 +173,11 @@ def kind_of(registry: Registry, name: str) -> Kind:
     if spec is None or name in registry.fusions:
         registry.fusion(name)  # an error if it does not exist
         return "fusion"
+    return _alone(spec)
+
+
+def _alone(spec: SourceSpec) -> Kind:
+    """The kind of a model that is one source."""
     return "embedding" if spec.kind == "embedding" else "source"
 
 
